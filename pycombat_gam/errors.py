@@ -1,0 +1,83 @@
+"""Errors and warnings: what was given, what is allowed, how to fix it. Every message is one line.
+
+The classes say *where* the trouble lies (formula, data, model file, usage); the messages name features, sites,
+columns and rows. All errors are `ValueError` subclasses, so that a caller who knows nothing of this package can
+still catch them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class PcgError(ValueError):
+    """Base of every error that this package raises on purpose."""
+
+
+class FormulaError(PcgError):
+    """The formula cannot be read, or names something that is not allowed in one."""
+
+
+class DataError(PcgError):
+    """The table cannot be used as given: missing, infinite, non-numeric, duplicated, unseen."""
+
+
+class DesignError(DataError):
+    """The design cannot be estimated from these rows: confounded, collinear, constant or saturated."""
+
+
+class OptionError(PcgError):
+    """An argument has a value that is not allowed."""
+
+
+class ModelFileError(PcgError):
+    """A saved model is broken, was altered, or is not one of ours."""
+
+
+class OutputError(PcgError):
+    """A result cannot be written where it was asked to go."""
+
+
+class NotFittedError(PcgError, AttributeError):
+    """The model was used before `fit`."""
+
+
+class NotYetError(PcgError, NotImplementedError):
+    """The request is understood and planned, but this version cannot do it yet."""
+
+
+class PcgWarning(UserWarning):
+    """Something was handled rather than stopped; the message names the features and sites concerned."""
+
+
+def listing(names: Iterable[object], limit: int = 8) -> str:
+    """Join names for a message, the first `limit` of them and the count of the rest.
+
+    >>> listing(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    shown = [str(name) for name in names]
+    if len(shown) <= limit:
+        return ", ".join(shown)
+    return f"{', '.join(shown[:limit])} and {len(shown) - limit} more"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Write a number with its noun.
+
+    >>> count(1, "row"), count(3, "row")
+    ('1 row', '3 rows')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def did_you_mean(given: str, allowed: Sequence[str]) -> str:
+    """Return ``"; did you mean 'age'?"`` when something allowed looks like what was given, else ``""``.
+
+    >>> did_you_mean("aeg", ["age", "sex"])
+    "; did you mean 'age'?"
+    """
+    lowered = {name.lower(): name for name in reversed(allowed)}
+    close = difflib.get_close_matches(given.lower(), list(lowered), n=1, cutoff=0.6)
+    return f"; did you mean '{lowered[close[0]]}'?" if close else ""
