@@ -1,0 +1,118 @@
+"""Batch labels: one canonical spelling, an order, and codes.
+
+Labels are compared by their canonical text, so that 3, 3.0 and "3" are one site, whether the table came from memory or
+from a CSV file. The order is that of R's `factor`: a categorical keeps its order, numbers sort as numbers, text sorts
+by code point (R: by locale). The order decides the order of rows in tables, never a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing
+from pycombat_gam.types import IntArray
+
+
+def canonical(label: object) -> str:
+    """Return the text that stands for a label.
+
+    >>> canonical(3), canonical(3.0), canonical("3"), canonical("NYU")
+    ('3', '3', '3', 'NYU')
+    """
+    if isinstance(label, bool | np.bool_):
+        return str(bool(label))
+    if isinstance(label, int | np.integer):
+        return str(int(label))
+    if isinstance(label, float | np.floating):
+        return str(int(label)) if float(label).is_integer() else repr(float(label))
+    return str(label)
+
+
+@dataclass(frozen=True)
+class BatchLevels:
+    """The batches of a fit, in order."""
+
+    column: str
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def learn(cls, values: pd.Series, column: str) -> BatchLevels:
+        """Find the levels of a batch column; missing labels and fewer than two batches are errors."""
+        texts, uniques = _texts(values, column)
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            present = set(uniques)
+            ordered = [text for text in map(canonical, values.cat.categories) if text in present]
+        elif _all_numbers(values):
+            ordered = sorted(uniques, key=lambda text: (float(text), text))
+        else:
+            ordered = sorted(uniques)
+        if len(ordered) < 2:
+            raise DataError(
+                f"batch column '{column}' has one batch ('{ordered[0]}'): ComBat needs at least two; "
+                "with one site there is nothing to harmonize"
+                if ordered
+                else f"batch column '{column}' is empty: there are no rows to fit"
+            )
+        return cls(column, tuple(ordered))
+
+    def index(self, label: object) -> int:
+        """Return the position of a label (a reference batch, say); a label that isn't there is an error."""
+        text = canonical(label)
+        if text not in self.labels:
+            raise OptionError(
+                f"ref_batch '{text}' is not a batch of column '{self.column}'{did_you_mean(text, self.labels)} "
+                f"The batches are: {listing(self.labels, 30)}"
+            )
+        return self.labels.index(text)
+
+    def codes(self, values: pd.Series) -> tuple[IntArray, tuple[str, ...]]:
+        """Code each row by its batch; unseen batches get the codes after the known ones.
+
+        Returns
+        -------
+        codes : (n,) integers from 0.
+        unseen : labels of the batches not in the fit, sorted; ``codes == len(self) + i`` belongs to ``unseen[i]``.
+        """
+        texts, uniques = _texts(values, self.column)
+        unseen = tuple(sorted(set(uniques) - set(self.labels)))
+        position = {text: code for code, text in enumerate(self.labels + unseen)}
+        codes = np.array([position[text] for text in uniques], dtype=np.intp)
+        return (codes[texts] if codes.size else np.zeros(0, dtype=np.intp)), unseen
+
+
+def _texts(values: pd.Series, column: str) -> tuple[IntArray, list[str]]:
+    """Factorize by canonical text: codes (n,) into the list of distinct texts."""
+    missing = values.isna().to_numpy()
+    if missing.any():
+        rows = listing(np.flatnonzero(missing)[:5])
+        raise DataError(
+            f"batch column '{column}' has {count(int(missing.sum()), 'missing value')} (row positions {rows}): "
+            "every row needs a batch; fill them in or remove those rows"
+        )
+    raw_codes, raw = pd.factorize(values)
+    kinds: dict[str, object] = {}
+    for label in raw:
+        text = canonical(label)
+        if text in kinds and isinstance(kinds[text], str) != isinstance(label, str):
+            raise DataError(
+                f"batch column '{column}' spells one batch two ways, {kinds[text]!r} and {label!r}: use one of them"
+            )
+        kinds[text] = label
+    texts = list(kinds)
+    position = {text: code for code, text in enumerate(texts)}
+    lookup = np.array([position[canonical(label)] for label in raw], dtype=np.intp)
+    return (lookup[raw_codes] if lookup.size else np.zeros(0, dtype=np.intp)), texts
+
+
+def _all_numbers(values: pd.Series) -> bool:
+    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+        return True
+    return values.dtype == object and all(
+        isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in pd.unique(values)
+    )

@@ -1,0 +1,409 @@
+"""`ComBat`, the estimator: what users call. It sorts out input and output; the algorithm is in `harmonizer`."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.container import Container, write_container
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, did_you_mean, listing
+from pycombat_gam.formula import parse_formula
+from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
+from pycombat_gam.mean.linear import LinearMean, MeanModel
+from pycombat_gam.result import Estimates, FittedComBat
+from pycombat_gam.summary import Summary, summarize
+from pycombat_gam.tables import (
+    FeatureChoice,
+    Intake,
+    check_ids,
+    feature_frame,
+    find_column,
+    identifier_like,
+    intake,
+    put_back,
+)
+from pycombat_gam.types import BoolArray, IntArray, JsonDict
+
+_ALLOWED = {
+    "prior": ("parametric", "nonparametric"),
+    "smoothing": ("REML", "ML", "GCV"),
+    "on_unseen": ("error", "estimate"),
+    "missing": ("error", "omit"),
+    "output": ("table", "features"),
+}
+
+
+class ComBat:
+    r"""Harmonize features measured at several sites: remove location and scale of each site, keep the covariates' part.
+
+    Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear in the formula's terms and (g, d) shrunk by
+    empirical Bayes (Johnson, Li & Rabinovic 2007; Fortin et al. 2017, 2018). Conventions are those of neuroCombat
+    1.0.14 in R: grand mean weighted by batch size, pooled variance with 1/n, batch variance with 1/(n_b − 1).
+
+    Parameters
+    ----------
+    formula : one-sided R formula of what to keep, such as ``"~ age + I(age^2) + sex*dx"``. The batch is no part of it;
+        batch columns hold the intercept, so ``-1`` and ``+0`` change nothing.
+    batch : column of site labels.
+    features : which columns to harmonize: None (numeric columns that formula, batch and id don't name), a list of
+        names, or a regular expression searched in column names.
+    id : column or columns that identify rows; never features, and duplicates are an error.
+    ref_batch : site to bring the others to; its rows pass through unchanged.
+    eb : shrink site effects over features (True) or use each feature's own estimates (False).
+    prior : ``"parametric"`` or ``"nonparametric"``.
+    mean_only : adjust location only.
+    smoothing : criterion for smooth terms, ``"REML"``, ``"ML"`` or ``"GCV"``; a parametric formula has none to choose.
+    mean_model : None (chosen by the formula), or an object with ``fit``, ``predict`` and ``describe``.
+    on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given.
+    missing : ``"error"``, or ``"omit"``: each feature is fitted on its observed cells and missing cells stay missing.
+    output : ``"table"`` (what was given, features replaced) or ``"features"`` (features only, for a pipeline).
+
+    Raises
+    ------
+    PcgError
+        From `fit` and `transform`: a subclass that says what was given, what is allowed and how to fix it.
+
+    Examples
+    --------
+    >>> import pycombat_gam as pcg
+    >>> table = pcg.datasets.load_multisite()
+    >>> model = pcg.ComBat("~ age + sex + dx", batch="site", id="subject", features="_thickness$")
+    >>> harmonized = model.fit_transform(table)
+    >>> harmonized.shape == table.shape
+    True
+    """
+
+    def __init__(
+        self,
+        formula: str = "~ 1",
+        batch: str = "batch",
+        *,
+        features: FeatureChoice = None,
+        id: str | list[str] | tuple[str, ...] | None = None,
+        ref_batch: object = None,
+        eb: bool = True,
+        prior: str = "parametric",
+        mean_only: bool = False,
+        smoothing: str = "REML",
+        mean_model: MeanModel | None = None,
+        on_unseen: str = "error",
+        missing: str = "error",
+        output: str = "table",
+    ) -> None:
+        self.formula = formula
+        self.batch = batch
+        self.features = features
+        self.id = id
+        self.ref_batch = ref_batch
+        self.eb = eb
+        self.prior = prior
+        self.mean_only = mean_only
+        self.smoothing = smoothing
+        self.mean_model = mean_model
+        self.on_unseen = on_unseen
+        self.missing = missing
+        self.output = output
+
+    # Fit and transform
+
+    def fit(
+        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None
+    ) -> ComBat:
+        """Estimate mean model and site effects.
+
+        Parameters
+        ----------
+        X : one wide DataFrame (covariates and features), or features only, n×V array or DataFrame.
+        covariates : DataFrame with batch, id and formula columns, when X holds features only. A 1-D second argument
+            beside a wide table is scikit-learn's ``y`` and ignored.
+        fit_mask : (n,) booleans, the rows that estimate (controls only, say). All rows are checked.
+        """
+        self._fit(X, covariates, fit_mask)
+        return self
+
+    def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> tuple[Intake, BatchOptions]:
+        options, formula_columns = self._check_options()
+        given = self._intake(X, covariates, formula_columns, None)
+        rows = _mask(fit_mask, given.covariates)
+        Y, table = (given.Y, given.covariates) if rows is None else (given.Y[rows], given.covariates.loc[rows])
+        for name in formula_columns:
+            find_column(table, name, "formula")
+        sites = find_column(given.covariates, self.batch, "batch")
+        levels = BatchLevels.learn(sites, self.batch)
+        codes, _ = levels.codes(sites)
+        if rows is not None:
+            codes = codes[rows]
+            _check_mask(codes, levels)
+        fitted = fit_harmonizer(
+            Y,
+            table,
+            codes,
+            features=given.features,
+            levels=levels,
+            reference=None if self.ref_batch is None else levels.index(self.ref_batch),
+            mean_model=self.mean_model if self.mean_model is not None else LinearMean(self.formula),
+            options=options,
+        )
+        self._fitted = fitted
+        notes = [*_conversion_notes(given), *self._identifier_notes(given), *fitted.notes]
+        if notes:
+            warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
+        return given, options
+
+    def transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
+        """Harmonize rows: known sites, any subset, any column order, one row.
+
+        Returns
+        -------
+        The wide table with its features replaced, or an array for an array; with ``output="features"`` the features
+        only. float32 features come back float32, integers and booleans float64; other columns are not touched.
+        """
+        fitted = self._check_fitted()
+        options, formula_columns = self._check_options()
+        given = self._intake(X, covariates, formula_columns, fitted.features)
+        self._check_cells(given)
+        return self._harmonize(fitted, given, options)
+
+    def fit_transform(
+        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None
+    ) -> Any:
+        """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
+        given, options = self._fit(X, covariates, fit_mask)
+        if fit_mask is not None:
+            self._check_cells(given)
+        return self._harmonize(self._check_fitted(), given, options)
+
+    def _harmonize(self, fitted: FittedComBat, given: Intake, options: BatchOptions) -> Any:
+        codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
+        if unseen and self.on_unseen == "error":
+            raise DataError(
+                f"batch {listing(unseen)} was not in the fit{did_you_mean(unseen[0], fitted.levels.labels)} Known: "
+                f"{listing(fitted.levels.labels, 30)}. Use on_unseen='estimate' to estimate it from these rows"
+            )
+        out, notes = apply_harmonizer(fitted, given.Y, given.covariates, codes, unseen, options)
+        if notes:
+            warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
+        return self._give(given, out)
+
+    # Results
+
+    @property
+    def estimates(self) -> Estimates:
+        """Everything estimated, as DataFrames; see `Estimates`."""
+        return self._check_fitted().estimates()
+
+    def summary(self) -> Summary:
+        """Summarize the fit; prints like R, `.to_dict()` for data."""
+        fitted = self._check_fitted()
+        model = self.mean_model if self.mean_model is not None else LinearMean(self.formula)
+        return summarize(fitted, repr(self), model.describe())
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back."""
+        write_container(Path(path), self.to_container())
+
+    def to_container(self) -> Container:
+        """Return the fitted model as plain data; a `mean_model` object is not part of it, what it fitted is."""
+        fitted = self._check_fitted()
+        params = {name: value for name, value in self.get_params().items() if name != "mean_model"}
+        params["ref_batch"] = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
+        for name in ("features", "id"):
+            if isinstance(params[name], tuple):
+                params[name] = list(params[name])
+        return fitted.to_container(params)
+
+    @classmethod
+    def from_container(cls, container: Container) -> ComBat:
+        """Rebuild a saved model; see `pycombat_gam.load`."""
+        fitted = FittedComBat.from_container(container)
+        params = container.model.get("params")
+        known = set(inspect.signature(cls.__init__).parameters) - {"self", "mean_model"}
+        if not isinstance(params, dict) or set(params) != known:
+            raise OptionError("the model is refused: its parameters are not those of ComBat")
+        model = cls(**params)
+        model._check_options()
+        if model.batch != fitted.levels.column or model.formula != fitted.mean.design.formula.text:
+            raise OptionError("the model is refused: its parameters and its design disagree")
+        model._fitted = fitted
+        return model
+
+    # scikit-learn's conventions, without scikit-learn
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"}
+
+    def set_params(self, **params: Any) -> ComBat:
+        """Set constructor arguments by name."""
+        allowed = list(self.get_params())
+        for name, value in params.items():
+            if name not in allowed:
+                raise OptionError(f"ComBat has no parameter '{name}'{did_you_mean(name, allowed)}")
+            setattr(self, name, value)
+        return self
+
+    def set_output(self, *, transform: str | None = None) -> ComBat:
+        """Choose the container of results: ``"pandas"`` makes DataFrames also of arrays, ``"default"`` keeps the kind."""
+        if transform not in (None, "default", "pandas"):
+            raise OptionError(f"set_output(transform={transform!r}): allowed are 'default', 'pandas' and None")
+        if transform is not None:
+            self._output_container = transform
+        return self
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        """Return the names of the harmonized features, in the order of ``output="features"``."""
+        return np.array(self._check_fitted().features, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_fitted")
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
+        )
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        shown = [repr(self.formula), f"batch={self.batch!r}"]
+        for name, value in self.get_params().items():
+            if name in ("formula", "batch"):
+                continue
+            default = defaults[name].default
+            if value is not default and not (isinstance(value, str | bool) and value == default):
+                long = isinstance(value, list | tuple) and len(value) > 4
+                shown.append(f"{name}=<{count(len(value), 'name')}>" if long else f"{name}={value!r}")
+        return f"ComBat({', '.join(shown)})"
+
+    # Checks
+
+    def _check_options(self) -> tuple[BatchOptions, tuple[str, ...]]:
+        """Validate the constructor's arguments; return the batch options and the formula's columns."""
+        for name, allowed in _ALLOWED.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in allowed:
+                hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+                raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, allowed))}{hint}")
+        for name in ("eb", "mean_only"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise OptionError(f"{name}={getattr(self, name)!r}: allowed are True and False")
+        if not isinstance(self.formula, str) or not isinstance(self.batch, str):
+            raise OptionError(f"formula={self.formula!r} and batch={self.batch!r} must be text")
+        if self.features is not None and not isinstance(self.features, str | list | tuple):
+            raise OptionError("features must be None, a list of names, or a regular expression")
+        if self.mean_model is not None and not all(hasattr(self.mean_model, m) for m in ("fit", "predict", "describe")):
+            raise OptionError("mean_model must be an object with fit, predict and describe (such as r_bridge.MgcvMean())")
+        variables = parse_formula(self.formula).variables
+        if self.batch in variables:
+            raise OptionError(
+                f"batch column '{self.batch}' is in the formula: ComBat adds it by itself, remove it from the formula"
+            )
+        prior = self.prior if self.eb else "none"
+        return BatchOptions(prior, bool(self.mean_only), self.missing == "omit"), variables
+
+    def _ids(self) -> tuple[str, ...]:
+        if self.id is None:
+            return ()
+        return (self.id,) if isinstance(self.id, str) else tuple(self.id)
+
+    def _intake(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        covariates: object,
+        formula_columns: tuple[str, ...],
+        fitted: tuple[str, ...] | None,
+    ) -> Intake:
+        reserved = (self.batch, *self._ids(), *formula_columns)
+        given = intake(X, covariates, reserved=reserved, choice=self.features, fitted=fitted)
+        find_column(given.covariates, self.batch, "batch")
+        check_ids(given.covariates, self._ids())
+        return given
+
+    def _check_cells(self, given: Intake) -> None:
+        """Stop for infinite cells, and for missing ones unless they may be omitted."""
+        infinite, missing = _count_cells(given.Y)
+        for counts, wrong in ((infinite, "infinite"), (missing, "missing")):
+            bad = np.flatnonzero(counts)
+            if not bad.size or (wrong == "missing" and self.missing == "omit"):
+                continue
+            which = listing(f"'{given.features[k]}' ({counts[k]})" for k in bad)
+            advice = "use missing='omit' to leave them missing" if wrong == "missing" else "correct them"
+            raise DataError(f"{wrong} values in {which}: {advice}")
+
+    def _check_fitted(self) -> FittedComBat:
+        fitted: FittedComBat | None = getattr(self, "_fitted", None)
+        if fitted is None:
+            raise NotFittedError("this ComBat is not fitted yet: call fit or fit_transform first")
+        return fitted
+
+    def _identifier_notes(self, given: Intake) -> list[str]:
+        if self.features is not None or given.frame is not given.covariates:
+            return []
+        like = identifier_like(given)
+        if not like:
+            return []
+        return [
+            f"{listing(like)} looks like an identifier but is treated as a feature; name it with id=…, or choose "
+            f"features=…; the features are: {listing(given.features, 40)}"
+        ]
+
+    def _give(self, given: Intake, out: np.ndarray) -> Any:
+        pandas = getattr(self, "_output_container", "default") == "pandas"
+        if given.frame is None:
+            return feature_frame(given, out) if pandas else out
+        return feature_frame(given, out) if self.output == "features" else put_back(given, out)
+
+
+def _count_cells(Y: np.ndarray) -> tuple[IntArray, IntArray]:
+    """Count infinite and missing cells per feature. One sum tells whether there are any; only then are cells looked at."""
+    none = np.zeros(Y.shape[1], dtype=np.intp)
+    if Y.dtype.kind != "f":
+        return none, none
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = np.flatnonzero(~np.isfinite(np.ones(Y.shape[0], Y.dtype) @ Y))
+    if not suspicious.size:
+        return none, none
+    infinite, missing = none.copy(), none.copy()
+    for k in suspicious:
+        infinite[k], missing[k] = np.isinf(Y[:, k]).sum(), np.isnan(Y[:, k]).sum()
+    return infinite, missing
+
+
+def _mask(fit_mask: object, table: pd.DataFrame) -> BoolArray | None:
+    """Return the rows that estimate."""
+    if fit_mask is None:
+        return None
+    if isinstance(fit_mask, pd.Series) and not fit_mask.index.equals(table.index):
+        raise OptionError("fit_mask is a Series with another index than the table: align it, or give an array")
+    mask = np.asarray(fit_mask)
+    if mask.shape != (len(table),) or mask.dtype != np.bool_:
+        raise OptionError(
+            f"fit_mask must be {len(table):,} booleans, one per row; given: {mask.dtype} of shape {mask.shape}"
+        )
+    return mask
+
+
+def _check_mask(codes: IntArray, levels: BatchLevels) -> None:
+    empty = np.flatnonzero(np.bincount(codes, minlength=len(levels)) == 0)
+    if empty.size:
+        raise DataError(
+            f"fit_mask leaves no row of batch {listing(levels.labels[b] for b in empty)}: its effects cannot be "
+            "estimated; include rows of it or remove the batch"
+        )
+
+
+def _conversion_notes(given: Intake) -> list[str]:
+    if given.frame is None:
+        return []
+    dtypes = given.frame.dtypes.to_numpy()[given.positions]
+    whole = [name for name, dtype in zip(given.features, dtypes, strict=True) if getattr(dtype, "kind", "f") in "iub"]
+    return [f"integer or boolean features come back as float64: {listing(whole)}"] if whole else []

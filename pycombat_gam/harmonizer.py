@@ -1,0 +1,184 @@
+"""The algorithm of ComBat, step by step: mean model → standardize → batch effects → priors; then adjust.
+
+This is the composition; each step lives in the file named after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.adjust import adjust
+from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.batch.location_scale import BatchEffects, estimate_effects
+from pycombat_gam.batch.prior import shrink
+from pycombat_gam.batch.standardize import Standardization, standardize
+from pycombat_gam.errors import DataError, listing
+from pycombat_gam.mean.linear import MeanFit, MeanModel
+from pycombat_gam.result import FittedComBat
+from pycombat_gam.tables import find_column
+from pycombat_gam.types import FloatArray, IntArray, JsonDict
+from pycombat_gam.unseen import estimate_unseen
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """The choices of the batch model: `prior` is "parametric", "nonparametric" or "none"."""
+
+    prior: str
+    mean_only: bool
+    omit_missing: bool
+
+
+def fit_harmonizer(
+    Y: np.ndarray,
+    table: pd.DataFrame,
+    codes: IntArray,
+    *,
+    features: tuple[str, ...],
+    levels: BatchLevels,
+    reference: int | None,
+    mean_model: MeanModel,
+    options: BatchOptions,
+) -> FittedComBat:
+    """Fit ComBat.
+
+    Parameters
+    ----------
+    Y : (n, V) features; table : (n rows) covariates; codes : (n,) batch of each row.
+    features : (V,) names; levels : the batches; reference : index of the reference batch or None.
+    mean_model : fits f(X); options : the batch model.
+    """
+    if reference is not None and int((codes == reference).sum()) == 1:
+        raise DataError(
+            f"reference batch '{levels.labels[reference]}' has one subject: the pooled variance is taken from it; "
+            "choose a larger one"
+        )
+    mean = mean_model.fit(
+        table, Y, codes, features=features, labels=levels.labels, omit_missing=options.omit_missing
+    )
+    scale = standardize(
+        mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.magnitude, reference
+    )
+    effects = estimate_effects(
+        mean.intercepts,
+        mean.residual_ss,
+        mean.n_observed,
+        mean.constant,
+        scale,
+        mean_only=options.mean_only,
+        reference=reference,
+    )
+    if scale.degenerate.all():
+        raise DataError("no feature has any variance beyond rounding: there is nothing to harmonize")
+    shrunken = shrink(
+        effects,
+        mean.n_observed,
+        mean.n_rows,
+        ~scale.degenerate,
+        levels.labels,
+        prior=options.prior,
+        mean_only=options.mean_only,
+        reference=reference,
+    )
+    return FittedComBat(
+        features=features,
+        levels=levels,
+        reference=reference,
+        mean=mean,
+        scale=scale,
+        effects=effects,
+        shrunken=shrunken,
+        notes=tuple(_notes(features, levels, reference, mean, scale, effects, options)),
+        profile=_profile(mean, features, levels, table),
+    )
+
+
+def apply_harmonizer(
+    fit: FittedComBat,
+    Y: np.ndarray,
+    table: pd.DataFrame,
+    codes: IntArray,
+    unseen: tuple[str, ...],
+    options: BatchOptions,
+) -> tuple[np.ndarray, list[str]]:
+    """Harmonize rows with a fitted model.
+
+    Parameters
+    ----------
+    Y : (n, V) features in the order of the fit; table : covariates.
+    codes : (n,) batches; codes from B on are the batches `unseen`, estimated from these rows.
+
+    Returns
+    -------
+    out : (n, V), float32 if Y is, else float64; notes : what was out of the ordinary.
+    """
+    X = fit.mean.design.on(table)
+    by = fit.adjustment()
+    notes: list[str] = []
+    if unseen:
+        by, notes = estimate_unseen(fit, by, Y, X, codes, unseen, options.prior, options.mean_only)
+    out = np.empty(Y.shape, dtype=Y.dtype)
+    adjust(Y, X, codes, by, out)
+    return out, notes
+
+
+def _notes(
+    features: Sequence[str],
+    levels: BatchLevels,
+    reference: int | None,
+    mean: MeanFit,
+    scale: Standardization,
+    effects: BatchEffects,
+    options: BatchOptions,
+) -> list[str]:
+    """Say, feature by feature and site by site, what was not handled in the ordinary way."""
+    notes = []
+    names = np.array(features, dtype=object)
+    flat = scale.degenerate & mean.constant.all(axis=0) & (np.ptp(mean.intercepts, axis=0) == 0)
+    if flat.any():
+        notes.append(f"constant, passed through untouched: {listing(names[flat])}")
+    rest = scale.degenerate & ~flat
+    if rest.any():
+        where = "" if reference is None else f" in the reference batch '{levels.labels[reference]}'"
+        notes.append(f"no residual variance{where}, passed through untouched: {listing(names[rest])}")
+    if options.mean_only:
+        return notes
+    for b, label in enumerate(levels.labels):
+        concerned = effects.location_only[b] & ~scale.degenerate
+        if b == reference or not concerned.any():
+            continue
+        if mean.n_rows[b] == 1:
+            notes.append(f"batch '{label}' has one subject: location only for all its features")
+        else:
+            notes.append(f"location only in batch '{label}' (one distinct value there): {listing(names[concerned])}")
+    return notes
+
+
+def _profile(mean: MeanFit, features: Sequence[str], levels: BatchLevels, table: pd.DataFrame) -> JsonDict:
+    """Summarize the table that was fitted, and hash what the fit saw of it: its sufficient statistics."""
+    digest = hashlib.sha256("\x00".join([*features, *levels.labels, *mean.design.columns]).encode())
+    for array in (mean.n_rows, mean.center, mean.R, mean.intercepts, mean.coefficients, mean.residual_ss):
+        digest.update(np.ascontiguousarray(array).data)
+    covariates: JsonDict = {}
+    for name in mean.design.formula.variables:
+        column = find_column(table, name, "formula")
+        if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+            values: FloatArray = column.to_numpy(dtype=np.float64)
+            covariates[name] = {"min": float(values.min()), "mean": float(values.mean()), "max": float(values.max())}
+        else:
+            tally = column.astype(str).value_counts().sort_index()
+            covariates[name] = {"levels": {str(level): int(rows) for level, rows in tally.items()}}
+    return {
+        "sha256": digest.hexdigest(),
+        "rows": int(mean.n_rows.sum()),
+        "features": len(features),
+        "df_residual": mean.df_residual,
+        "batches": {label: int(rows) for label, rows in zip(levels.labels, mean.n_rows, strict=True)},
+        "covariates": covariates,
+        "missing_cells": int(mean.n_rows.sum() * len(features) - mean.n_observed.sum()),
+    }

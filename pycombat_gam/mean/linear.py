@@ -1,0 +1,277 @@
+"""The linear mean model: batch intercepts and common coefficients, least squares, all features in one pass.
+
+Missing cells are handled per pattern: features observed on the same rows share a design factor, so a table with few
+patterns (a mask per region, a failed scan) costs no more than a complete one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.design import Design
+from pycombat_gam.errors import DataError, DesignError, count, listing
+from pycombat_gam.penalized.solve import LeastSquares, dependent_columns, pooled_factor, solve
+from pycombat_gam.penalized.sufficient import (
+    DesignFactor,
+    Statistics,
+    accumulate,
+    block_width,
+    factor_design,
+)
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class MeanFit:
+    """A fitted mean model: p design columns, B batches, V features.
+
+    Attributes
+    ----------
+    design : the learned design, without batch columns and intercept.
+    coefficients : (p, V); intercepts : (B, V) at raw covariates of zero, as R reports them.
+    residual_ss : (B, V) residual sum of squares within each batch.
+    n_rows : (B,) rows used; n_observed : (B, V) cells used.
+    constant : (B, V) all observed raw values are equal.
+    magnitude : (V,) size of the raw numbers, for judging what is rounding.
+    center : (p,) column means of the design over the rows used.
+    R : (p, p) factor of the within-batch cross product of the design, complete rows.
+    """
+
+    design: Design
+    coefficients: FloatArray
+    intercepts: FloatArray
+    residual_ss: FloatArray
+    n_rows: IntArray
+    n_observed: IntArray
+    constant: BoolArray
+    magnitude: FloatArray
+    center: FloatArray
+    R: FloatArray
+
+    @property
+    def df_residual(self) -> int:
+        """Residual degrees of freedom of a feature without missing cells: n − p − B."""
+        return int(self.n_rows.sum()) - self.coefficients.shape[0] - self.n_rows.size
+
+
+class MeanModel(Protocol):
+    """What ComBat asks of a mean model; names are for messages."""
+
+    def fit(
+        self,
+        table: pd.DataFrame,
+        Y: np.ndarray,
+        batch: IntArray,
+        *,
+        features: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+        omit_missing: bool = False,
+    ) -> MeanFit:
+        """Fit all features; see `LinearMean.fit`."""
+
+    def predict(self, fit: MeanFit, table: pd.DataFrame) -> FloatArray:
+        """Evaluate the covariate part on new rows, (n, V)."""
+
+    def describe(self) -> str:
+        """Say in one line what is fitted."""
+
+
+class LinearMean:
+    """Least squares on the parametric part of a formula.
+
+    Parameters
+    ----------
+    formula : one-sided R formula; the batch is no part of it, its columns are added and hold the intercept.
+    """
+
+    def __init__(self, formula: str) -> None:
+        self.formula = formula
+
+    def describe(self) -> str:
+        """Say in one line what is fitted."""
+        return f"linear model {self.formula}, least squares (QR), batch intercepts"
+
+    def fit(
+        self,
+        table: pd.DataFrame,
+        Y: np.ndarray,
+        batch: IntArray,
+        *,
+        features: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+        omit_missing: bool = False,
+    ) -> MeanFit:
+        """Fit all features.
+
+        Parameters
+        ----------
+        table : (n rows) covariates; Y : (n, V) features of any real dtype; batch : (n,) codes.
+        features, labels : names of the V features and B batches, for messages; numbered if not given.
+        omit_missing : fit each feature on its observed cells; otherwise a missing cell is an error.
+
+        Raises
+        ------
+        DesignError
+            Confounded, collinear or constant terms; a saturated design.
+        DataError
+            Missing cells (unless `omit_missing`), infinite cells, a feature without values in a batch.
+        """
+        features = features if features is not None else [f"feature {k}" for k in range(Y.shape[1])]
+        labels = labels if labels is not None else [f"batch {b}" for b in range(int(batch.max()) + 1)]
+        design = Design.learn(self.formula, table, absorb_intercept=True)
+        X = design.on(table)
+        factor = factor_design(X, batch, len(labels))
+        check_design(design.columns, X, factor)
+        V = Y.shape[1]
+        complete = accumulate(Y, factor)
+        broken = ~(np.isfinite(complete.y_mean).all(axis=0) & np.isfinite(complete.residual_ss).all(axis=0))
+        groups: list[tuple[IntArray, Statistics]] = [(np.flatnonzero(~broken), complete.select(np.flatnonzero(~broken)))]
+        if broken.any():
+            columns = np.flatnonzero(broken)
+            check_cells(Y, columns, features, omit_missing=omit_missing)
+            for rows, members in missing_patterns(Y, columns):
+                partial = factor_design(X, batch, len(labels), rows)
+                _check_observed(partial, [features[k] for k in members], labels)
+                check_design(design.columns, X, partial, [features[k] for k in members])
+                groups.append((members, accumulate(Y[:, members], partial)))
+        return _assemble(design, X, factor, groups, V)
+
+    def predict(self, fit: MeanFit, table: pd.DataFrame) -> FloatArray:
+        """Evaluate the covariate part Xβ on new rows, shape (n, V): add an intercept or grand mean to it."""
+        return fit.design.on(table) @ fit.coefficients
+
+
+def _assemble(
+    design: Design, X: FloatArray, factor: DesignFactor, groups: list[tuple[IntArray, Statistics]], V: int
+) -> MeanFit:
+    """Solve each group of features and put the columns back in order."""
+    n_batches, p = factor.x_mean.shape
+    coefficients = np.empty((p, V))
+    intercepts, residual_ss, magnitude = np.empty((n_batches, V)), np.empty((n_batches, V)), np.empty(V)
+    # Without missing cells one column says it all; the view costs no memory.
+    n_observed = np.broadcast_to(factor.n[:, None], (n_batches, V))
+    if len(groups) > 1:
+        n_observed = n_observed.copy()
+    constant = np.empty((n_batches, V), dtype=bool)
+    for members, statistics in groups:
+        if not members.size:
+            continue
+        solution: LeastSquares = solve(statistics)
+        coefficients[:, members] = solution.coefficients
+        intercepts[:, members] = solution.intercepts
+        residual_ss[:, members] = solution.residual_ss
+        if len(groups) > 1:
+            n_observed[:, members] = statistics.n[:, None]
+        constant[:, members] = statistics.constant
+        # Raw numbers and what the covariates add to them: both round.
+        raw = np.abs(statistics.y_mean).max(axis=0)
+        reach = np.abs(statistics.Z).max(axis=(0, 1)) if p else 0.0
+        magnitude[members] = np.maximum(raw, reach)
+    center = X[0] + (X - X[0]).mean(axis=0)
+    R = pooled_factor(factor.R)[1]
+    return MeanFit(
+        design, coefficients, intercepts, residual_ss, factor.n, n_observed, constant, magnitude, center, R
+    )
+
+
+def check_design(
+    columns: Sequence[str], X: FloatArray, factor: DesignFactor, features: Sequence[str] | None = None
+) -> None:
+    """Stop, naming the terms, when the design with batch columns is rank deficient or leaves no residual.
+
+    Parameters
+    ----------
+    columns : (p,) design column labels; X : (n, p) raw design; factor : the rows to check, factored.
+    features : the features concerned, when those are the rows observed for them only.
+    """
+    where = f" on the rows observed for {listing(features, 3)}" if features else ""
+    X = X[factor.order]
+    n, p = X.shape
+    n_batches = int((factor.n > 0).sum())
+    _, R = pooled_factor(factor.R)
+    bad = dependent_columns(R, np.abs(X).max(axis=0)) if p else np.zeros(0, dtype=np.intp)
+    if n - p - n_batches <= 0 and not bad.size:
+        raise DesignError(
+            f"the design is saturated{where}: {count(n, 'row')} for {count(n_batches, 'batch', 'batches')} and "
+            f"{count(p, 'covariate column')} leave no residual variance; use fewer terms or more rows"
+        )
+    if not bad.size:
+        return
+    total_flat = {j for j in bad if np.ptp(X[:, j]) == 0}
+    batch_flat = {j for j in bad if j not in total_flat and _flat_within(X[:, j], factor.slices())}
+    said: list[str] = []
+    if total_flat:
+        said.append(f"{_quoted(columns, total_flat)} constant: it tells nothing")
+    if batch_flat:
+        said.append(f"{_quoted(columns, batch_flat)} confounded with batch: it is constant within every batch")
+    rest = set(bad.tolist()) - total_flat - batch_flat
+    if rest:
+        said.append(f"{_quoted(columns, rest)} collinear: a combination of the batches and the terms before it")
+    raise DesignError(f"the design cannot be estimated{where}: {'; '.join(said)}. Remove it from the formula")
+
+
+def _quoted(columns: Sequence[str], which: set[int]) -> str:
+    names = listing([f"'{columns[j]}'" for j in sorted(which)])
+    return f"{names} {'is' if len(which) == 1 else 'are'}"
+
+
+def _flat_within(x: FloatArray, groups: list[slice]) -> bool:
+    return all(group.start == group.stop or np.ptp(x[group]) == 0 for group in groups)
+
+
+def check_cells(Y: np.ndarray, columns: IntArray, features: Sequence[str], *, omit_missing: bool) -> None:
+    """Stop for infinite or overflowing cells, for missing ones unless `omit_missing`, and for features without any."""
+    infinite = np.zeros(columns.size, dtype=np.intp)
+    missing = np.zeros(columns.size, dtype=np.intp)
+    width = block_width(Y.shape[0])
+    for left in range(0, columns.size, width):
+        some = slice(left, left + width)
+        block = np.asarray(Y[:, columns[some]], dtype=float)
+        infinite[some] = np.isinf(block).sum(axis=0)
+        missing[some] = np.isnan(block).sum(axis=0)
+    if infinite.any():
+        raise DataError(
+            f"infinite values in {_counts(features, columns, infinite)}: "
+            "correct them, or set them to missing and use missing='omit'"
+        )
+    if not omit_missing and missing.any():
+        raise DataError(
+            f"missing values in {_counts(features, columns, missing)}: use missing='omit' to fit each feature on its "
+            "observed cells (they stay missing), or complete the table"
+        )
+    empty = missing == Y.shape[0]
+    if empty.any():
+        raise DataError(
+            f"no observed value at all in {listing(features[k] for k in columns[empty])}: remove such columns"
+        )
+    if (missing == 0).any():
+        raise DataError(
+            f"values too large to square in {listing(features[k] for k in columns[missing == 0])}: rescale them"
+        )
+
+
+def _counts(features: Sequence[str], columns: IntArray, counts: IntArray) -> str:
+    return listing(f"'{features[k]}' ({c})" for k, c in zip(columns, counts, strict=True) if c)
+
+
+def missing_patterns(Y: np.ndarray, columns: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield (observed rows, features) for every distinct pattern of missing cells among `columns`."""
+    members: dict[bytes, list[int]] = {}
+    for k in columns:
+        members.setdefault(np.packbits(np.isnan(Y[:, k])).tobytes(), []).append(int(k))
+    for group in members.values():
+        yield np.flatnonzero(~np.isnan(Y[:, group[0]])), np.array(group, dtype=np.intp)
+
+
+def _check_observed(factor: DesignFactor, features: Sequence[str], labels: Sequence[str]) -> None:
+    empty = [labels[b] for b in np.flatnonzero(factor.n == 0)]
+    if empty:
+        raise DataError(
+            f"no observed value of {listing(features)} in batch {listing(empty)}: its effect there cannot be "
+            "estimated; remove the feature or the batch"
+        )

@@ -1,0 +1,131 @@
+"""What a fitted model says about itself, printed as R prints, and as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.errors import count
+from pycombat_gam.result import FittedComBat
+from pycombat_gam.types import JsonDict
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Summary of a fitted ComBat; `str()` prints it, `to_dict()` gives plain data.
+
+    Attributes
+    ----------
+    call : the model as it was asked for.
+    batches : DataFrame, a row per batch: rows, range and spread of location γ*, range of scale √δ*, priors, iterations.
+    features : DataFrame, a row per feature: grand mean, pooled sd, largest |γ*|, range of √δ*, how it was handled.
+    notes : what was out of the ordinary.
+    profile : hash and summary of the fitted table.
+    """
+
+    call: str
+    mean_model: str
+    batches: pd.DataFrame
+    features: pd.DataFrame
+    notes: tuple[str, ...]
+    profile: JsonDict
+
+    def to_dict(self) -> JsonDict:
+        """Return everything as plain data (JSON-able; a missing number is None)."""
+
+        def plain(frame: pd.DataFrame) -> JsonDict:
+            return {
+                str(name): {
+                    str(key): None if isinstance(value, float) and np.isnan(value) else value
+                    for key, value in row.items()
+                }
+                for name, row in zip(frame.index, frame.astype(object).to_dict("records"), strict=True)
+            }
+
+        return {
+            "call": self.call,
+            "mean_model": self.mean_model,
+            "batches": plain(self.batches),
+            "features": plain(self.features),
+            "notes": list(self.notes),
+            "table": self.profile,
+        }
+
+    def __str__(self) -> str:
+        profile = self.profile
+        lines = [
+            f"Call:  {self.call}",
+            f"Mean:  {self.mean_model}",
+            "",
+            f"{count(profile['rows'], 'row')}, {count(profile['features'], 'feature')}, "
+            f"{count(len(self.batches), 'batch', 'batches')}, {profile['df_residual']:,} residual degrees of freedom"
+            + (f", {count(profile['missing_cells'], 'missing cell')}" if profile["missing_cells"] else ""),
+            "",
+            "Batches (location in units of the pooled sd, scale as a ratio of sds):",
+            self.batches.to_string(float_format=lambda value: f"{value:.4g}", na_rep="—"),
+            "",
+            "Features:",
+            _quantiles(self.features),
+        ]
+        if profile["covariates"]:
+            lines += ["", "Covariates:", *(_covariate(name, about) for name, about in profile["covariates"].items())]
+        lines += ["", "Notes:", *(f"  - {note}" for note in self.notes)] if self.notes else ["", "Notes: none"]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def summarize(fit: FittedComBat, call: str, mean_model: str) -> Summary:
+    """Collect the tables of a summary."""
+    gamma, scale = fit.shrunken.gamma, np.sqrt(fit.shrunken.delta)
+    touched = ~fit.scale.degenerate
+    priors = fit.shrunken.priors
+    batches = pd.DataFrame(
+        {
+            "n": fit.mean.n_rows,
+            "location mean": gamma[:, touched].mean(axis=1),
+            "location min": gamma[:, touched].min(axis=1),
+            "location max": gamma[:, touched].max(axis=1),
+            "scale min": scale[:, touched].min(axis=1),
+            "scale max": scale[:, touched].max(axis=1),
+            "gamma_bar": priors.gamma_bar,
+            "t2": priors.t2,
+            "a": priors.a_prior,
+            "b": priors.b_prior,
+            "iterations": fit.shrunken.iterations,
+        },
+        index=pd.Index(
+            [f"{label} (ref)" if b == fit.reference else label for b, label in enumerate(fit.levels.labels)],
+            name=fit.levels.column,
+        ),
+    )
+    handling = np.where(fit.effects.location_only.any(axis=0), "location only in some batch", "adjusted")
+    features = pd.DataFrame(
+        {
+            "grand mean": fit.scale.grand_mean,
+            "pooled sd": np.sqrt(fit.scale.var_pooled),
+            "largest location": np.abs(gamma).max(axis=0),
+            "scale min": scale.min(axis=0),
+            "scale max": scale.max(axis=0),
+            "handling": np.where(touched, handling, "untouched"),
+        },
+        index=pd.Index(fit.features, name="feature"),
+    )
+    return Summary(call, mean_model, batches, features, fit.notes, fit.profile)
+
+
+def _quantiles(features: pd.DataFrame) -> str:
+    """Print a handful of features in full, many of them by quantiles."""
+    numbers = features.drop(columns="handling")
+    if len(features) <= 12:
+        return features.to_string(float_format=lambda value: f"{value:.4g}")
+    table = numbers.quantile([0, 0.25, 0.5, 0.75, 1]).set_axis(["min", "1Q", "median", "3Q", "max"])
+    return str(table.to_string(float_format=lambda value: f"{value:.4g}"))
+
+
+def _covariate(name: str, about: JsonDict) -> str:
+    if "levels" in about:
+        return f"  {name}: " + ", ".join(f"{level} {rows:,}" for level, rows in about["levels"].items())
+    return f"  {name}: {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"

@@ -1,0 +1,340 @@
+"""Tables in, tables out: which columns are features, their values as one matrix, and the way back.
+
+Nothing is dropped, reordered or cast in passing: a wide table comes back as the same table with its features replaced,
+an array as an array. Values are only viewed where the table stores them as one block.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing
+from pycombat_gam.types import FloatArray, IntArray
+
+FeatureChoice = list[str] | tuple[str, ...] | str | None
+_MAX_RUNS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Intake:
+    """Features and covariates of one call, and where they came from.
+
+    Attributes
+    ----------
+    Y : (n, V) features; float64 or float32 where all of them are, else float64.
+    covariates : (n rows) the table that holds batch, id and formula columns.
+    features : (V,) names as text.
+    frame : the table that holds the features, or None if they came as an array.
+    positions : (V,) their column positions in `frame`.
+    """
+
+    Y: np.ndarray
+    covariates: pd.DataFrame
+    features: tuple[str, ...]
+    frame: pd.DataFrame | None
+    positions: IntArray
+
+
+def intake(
+    X: pd.DataFrame | np.ndarray,
+    covariates: object,
+    *,
+    reserved: Sequence[str],
+    choice: FeatureChoice,
+    fitted: tuple[str, ...] | None,
+) -> Intake:
+    """Sort out what a caller gave.
+
+    Parameters
+    ----------
+    X : wide table, or features only (array or DataFrame) beside a covariate DataFrame.
+    covariates : covariate DataFrame; anything one-dimensional beside a wide table is scikit-learn's `y`, ignored.
+    reserved : batch, id and formula columns: never features.
+    choice : which columns are features; see `ComBat`.
+    fitted : the features of the fit, at transform; None at fit.
+
+    Raises
+    ------
+    DataError
+        Wrong shapes, duplicated or missing columns, text among numbers, indexes that don't match.
+    """
+    if isinstance(covariates, pd.DataFrame):
+        _check_columns(covariates, "the covariate table")
+        if isinstance(X, pd.DataFrame):
+            _check_columns(X, "the feature table")
+            if len(X) != len(covariates) or not X.index.equals(covariates.index):
+                raise DataError(
+                    f"features ({count(len(X), 'row')}) and covariates ({count(len(covariates), 'row')}) have "
+                    "different indexes: rows must correspond one to one, in the same order; reindex one like the other"
+                )
+            return _from_frame(X, covariates, reserved, choice, fitted, wide=False)
+        return _from_array(X, covariates, choice, fitted)
+    if not isinstance(X, pd.DataFrame):
+        raise DataError(
+            f"X is {_kind(X)} and covariates is {_kind(covariates)}: give one wide DataFrame, or features (n×V array "
+            "or DataFrame) beside a covariate DataFrame"
+        )
+    if covariates is not None and np.ndim(covariates) != 1:  # type: ignore[arg-type]
+        raise DataError(f"covariates is {_kind(covariates)}: it must be a DataFrame with the formula's columns")
+    _check_columns(X, "the table")
+    return _from_frame(X, X, reserved, choice, fitted, wide=True)
+
+
+def put_back(given: Intake, out: np.ndarray) -> pd.DataFrame | np.ndarray:
+    """Return what the caller gave with its features replaced by `out` (n, V)."""
+    frame = given.frame
+    if frame is None:
+        return out
+    runs = _runs(given.positions, frame.shape[1])
+    values = feature_frame(given, out)
+    if len(runs) > _MAX_RUNS:
+        others = np.setdiff1d(np.arange(frame.shape[1]), given.positions)
+        joined = pd.concat([frame.iloc[:, others], values], axis=1)
+        place = np.argsort(np.concatenate([others, given.positions]))
+        result = joined.iloc[:, place]
+    else:
+        where = np.full(frame.shape[1], -1)
+        where[given.positions] = np.arange(given.positions.size)
+        parts = []
+        for run in runs:
+            source = where[run.start : run.stop]
+            if source[0] < 0:
+                parts.append(frame.iloc[:, run])
+            elif np.array_equal(source, np.arange(source[0], source[0] + source.size)):
+                parts.append(values.iloc[:, source[0] : source[0] + source.size])
+            else:
+                parts.append(values.iloc[:, source])
+        result = pd.concat(parts, axis=1)
+    result.columns = frame.columns
+    result.attrs.update(frame.attrs)
+    return result
+
+
+def feature_frame(given: Intake, out: np.ndarray) -> pd.DataFrame:
+    """Return the features alone as a DataFrame; a float32 column of the source comes back float32."""
+    labels = given.features if given.frame is None else given.frame.columns[given.positions]
+    result = pd.DataFrame(out, index=given.covariates.index, columns=labels, copy=False)
+    if given.frame is not None and out.dtype == np.float64:
+        single = [i for i, at in enumerate(given.positions) if given.frame.dtypes.iloc[at] == np.float32]
+        if single:
+            result = result.astype({result.columns[i]: np.float32 for i in single})
+    return result
+
+
+def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
+    """Return a column by its name as text, or say which columns there are."""
+    names = [str(column) for column in frame.columns]
+    if name not in names:
+        raise DataError(
+            f"{role} column '{name}' is not in the table{did_you_mean(name, names)} It has: {listing(names, 12)}"
+        )
+    return frame.iloc[:, names.index(name)]
+
+
+def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
+    """Stop for duplicate ids, or for a duplicated named index."""
+    if ids:
+        columns = pd.concat([find_column(frame, name, "id") for name in ids], axis=1)
+        missing = columns.isna().any(axis=1).to_numpy()
+        if missing.any():
+            raise DataError(f"id column(s) {listing(ids)} have {count(int(missing.sum()), 'missing value')}")
+        repeated = columns.duplicated(keep=False).to_numpy()
+        what = f"id column(s) {listing(ids)}"
+        shown = columns[repeated].drop_duplicates().itertuples(index=False, name=None)
+        values = ["/".join(map(str, row)) for row in shown]
+    else:
+        if all(name is None for name in frame.index.names) or not frame.index.has_duplicates:
+            return
+        repeated = frame.index.duplicated(keep=False)
+        what = f"index '{frame.index.name or '/'.join(map(str, frame.index.names))}'"
+        values = [str(label) for label in frame.index[repeated].unique()]
+    if repeated.any():
+        raise DataError(
+            f"duplicate ids in {what}: {listing(values, 5)} ({count(int(repeated.sum()), 'row')}); each row must be "
+            "one observation: remove duplicates, or name the columns that tell rows apart, such as id=['subject', 'visit']"
+        )
+
+
+def _from_array(
+    X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitted: tuple[str, ...] | None
+) -> Intake:
+    if not isinstance(X, np.ndarray) or X.ndim != 2:
+        raise DataError(f"X is {_kind(X)}: beside a covariate DataFrame it must be an n×V array or DataFrame")
+    if X.dtype.kind not in "fiub":
+        raise DataError(f"X is an array of {X.dtype}: features must be real numbers")
+    if X.shape[0] != len(covariates):
+        raise DataError(f"X has {count(X.shape[0], 'row')}, covariates {count(len(covariates), 'row')}: they must agree")
+    if fitted is not None:
+        names = fitted
+        if X.shape[1] != len(names):
+            raise DataError(f"X has {count(X.shape[1], 'column')}, the model was fitted to {len(names):,}")
+    elif isinstance(choice, list | tuple):
+        names = tuple(choice)
+        if X.shape[1] != len(names) or len(set(names)) != len(names):
+            raise OptionError(f"features has {len(names):,} names ({len(set(names)):,} distinct), X {X.shape[1]:,} columns")
+    elif choice is not None:
+        raise OptionError("features is a regular expression, but X is an array without names: give a list of names")
+    else:
+        names = tuple(f"x{k}" for k in range(X.shape[1]))
+    if not names:
+        raise DataError("X has no columns: there is nothing to harmonize")
+    Y = X if X.dtype in (np.float64, np.float32) else X.astype(np.float64)
+    return Intake(Y, covariates, names, None, np.arange(len(names)))
+
+
+def _from_frame(
+    frame: pd.DataFrame,
+    covariates: pd.DataFrame,
+    reserved: Sequence[str],
+    choice: FeatureChoice,
+    fitted: tuple[str, ...] | None,
+    *,
+    wide: bool,
+) -> Intake:
+    names = [str(column) for column in frame.columns]
+    position = {name: at for at, name in enumerate(names)}
+    if fitted is not None:
+        absent = [name for name in fitted if name not in position]
+        if absent:
+            raise DataError(
+                f"{count(len(absent), 'feature')} of the fit missing from the table: {listing(absent)}"
+                f"{did_you_mean(absent[0], [n for n in names if n not in fitted])}"
+            )
+        chosen = list(fitted)
+        if not wide and choice is None and len(names) > len(chosen):
+            extra = [name for name in names if name not in set(fitted)]
+            raise DataError(f"the feature table has columns that the model was not fitted to: {listing(extra)}")
+    else:
+        chosen = _choose(frame, names, position, reserved if wide else (), choice, wide=wide)
+    positions = np.array([position[name] for name in chosen], dtype=np.intp)
+    return Intake(_matrix(frame, positions), covariates, tuple(chosen), frame, positions)
+
+
+def _choose(
+    frame: pd.DataFrame,
+    names: list[str],
+    position: dict[str, int],
+    reserved: Sequence[str],
+    choice: FeatureChoice,
+    *,
+    wide: bool,
+) -> list[str]:
+    """Pick the features at fit."""
+    kept = set(reserved)
+    if isinstance(choice, str):
+        try:
+            pattern = re.compile(choice)
+        except re.error as error:
+            raise OptionError(f"features={choice!r} is not a regular expression: {error}") from error
+        chosen = [name for name in names if name not in kept and pattern.search(name)]
+        if not chosen:
+            raise OptionError(f"features={choice!r} matches no column; the columns are: {listing(names, 12)}")
+        return chosen
+    if choice is not None:
+        chosen = [str(name) for name in choice]
+        for name in chosen:
+            if name not in position:
+                raise OptionError(f"features: there is no column '{name}'{did_you_mean(name, names)}")
+            if name in kept:
+                raise OptionError(f"features: '{name}' is a batch, id or formula column and cannot be a feature")
+        repeated = sorted({name for name in chosen if chosen.count(name) > 1}) if len(set(chosen)) < len(chosen) else []
+        if repeated or not chosen:
+            raise OptionError(f"features names {listing(repeated)} twice" if repeated else "features is an empty list")
+        return chosen
+    if not wide:
+        return names
+    chosen = []
+    for name, dtype in zip(names, frame.dtypes, strict=True):
+        if name in kept:
+            continue
+        if _is_real(dtype):
+            chosen.append(name)
+        elif _is_text(dtype):
+            _check_text(frame.iloc[:, position[name]], name)
+    if not chosen:
+        raise DataError("the table has no numeric column beside batch, id and formula columns: nothing to harmonize")
+    return chosen
+
+
+def _check_text(column: pd.Series, name: str) -> None:
+    """Stop for a text column most of whose cells are numbers: it is a feature with a few bad cells."""
+    present = column[column.notna()]
+    bad = pd.to_numeric(present, errors="coerce").isna()
+    if len(present) and bad.mean() < 0.5:
+        if not bad.any():
+            raise DataError(f"column '{name}' holds numbers as text: convert it, or name the features with features=…")
+        cells = listing((repr(value) for value in present[bad].unique()), 4)
+        raise DataError(
+            f"column '{name}' has {count(int(bad.sum()), 'cell')} that are not numbers ({cells}): correct them, set "
+            "them to missing, or name the features with features=…"
+        )
+
+
+def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
+    """Return the feature columns as one array, a view where the table stores them together."""
+    dtypes = frame.dtypes.to_numpy()[positions]
+    bad = [at for at, dtype in zip(positions, dtypes, strict=True) if not _is_real(dtype)]
+    if bad:
+        text = frame.iloc[:, bad[0]]
+        wrong = text[text.notna() & pd.to_numeric(text, errors="coerce").isna()] if _is_text(text.dtype) else text[:0]
+        named = listing(f"'{frame.columns[at]}' ({frame.dtypes.iloc[at]})" for at in bad)
+        raise DataError(
+            f"feature column(s) not numeric: {named}"
+            + (f", which holds {wrong.iloc[0]!r}" if len(wrong) else "")
+            + "; convert them or leave them out"
+        )
+    contiguous = np.array_equal(positions, np.arange(positions[0], positions[0] + positions.size))
+    part = frame.iloc[:, positions[0] : positions[0] + positions.size] if contiguous else frame.iloc[:, positions]
+    kinds = set(dtypes)
+    if kinds == {np.dtype(np.float64)} or kinds == {np.dtype(np.float32)}:
+        return part.to_numpy()
+    return part.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def identifier_like(given: Intake) -> list[str]:
+    """Return the features that look like identifiers: integer-valued and unique per row."""
+    head = np.asarray(given.Y[:16], dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        candidates = np.flatnonzero((head == np.floor(head)).all(axis=0))
+    names = []
+    for k in candidates:
+        column: FloatArray = np.asarray(given.Y[:, k], dtype=np.float64)
+        if np.isfinite(column).all() and (column == np.floor(column)).all() and np.unique(column).size == column.size:
+            names.append(given.features[k])
+    return names if given.Y.shape[0] > 2 else []
+
+
+def _is_real(dtype: object) -> bool:
+    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)  # type: ignore[arg-type]
+
+
+def _is_text(dtype: object) -> bool:
+    return dtype == object or isinstance(dtype, pd.StringDtype)
+
+
+def _runs(positions: IntArray, width: int) -> list[slice]:
+    """Cut the columns 0 … width − 1 into runs that are all features or all others."""
+    mark = np.zeros(width, dtype=bool)
+    mark[positions] = True
+    cuts = np.flatnonzero(np.diff(mark)) + 1
+    edges = [0, *cuts.tolist(), width]
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _check_columns(frame: pd.DataFrame, what: str) -> None:
+    names = pd.Index([str(column) for column in frame.columns])
+    if names.has_duplicates:
+        raise DataError(f"{what} has duplicated columns: {listing(names[names.duplicated()].unique())}; rename them")
+    if len(frame) == 0:
+        raise DataError(f"{what} has no rows")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"a {value.ndim}-D array"
+    return "None" if value is None else f"a {type(value).__name__}"
