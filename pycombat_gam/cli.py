@@ -1,4 +1,4 @@
-"""The command line: `pycombat-gam demo | harmonize | apply | summary`. Progress on stderr; exit 2 and one line on bad input."""
+"""The command line: demo, harmonize, apply, summary. Progress on stderr; exit 2 and one line on bad input."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from pycombat_gam.container import write_stream
 from pycombat_gam.errors import OutputError, PcgError, PcgWarning, count, listing
 from pycombat_gam.io import file_sha256, read_table, suffix_of, table_writer, verbatim
 from pycombat_gam.saved import load
+from pycombat_gam.types import JsonDict
 
 app = typer.Typer(
     name="pycombat-gam",
@@ -87,7 +88,8 @@ def demo(
         with progress.status("harmonizing the packaged example"):
             harmonized = model.fit_transform(table)
         files = _outputs(model, harmonized, ".csv")
-        _write(out, files, {"command": ["demo"], "input": "packaged example"}, force=force)
+        run: JsonDict = {"command": ["demo"], "input": "packaged example"}
+        _write(out, files, run, force=force)
         progress.print(f"{count(len(table), 'subject')} at {table['site'].nunique()} sites, harmonized.")
         _say_where(out, files)
 
@@ -102,14 +104,20 @@ def harmonize(
     batch: Annotated[str, typer.Option(help="Column of site labels.")],
     out: Annotated[Path, typer.Option(help="Folder for table, model and summary.")],
     formula: Annotated[str, typer.Option(help="What to keep, in R's notation.")] = "~ 1",
-    ids: Annotated[list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
+    ] = None,
     features: Annotated[str | None, typer.Option(help="Regular expression searched in column names.")] = None,
     ref: Annotated[str | None, typer.Option(help="Reference site; it passes through unchanged.")] = None,
     eb: Annotated[bool, typer.Option("--eb/--no-eb", help="Shrink site effects by empirical Bayes.")] = True,
     prior: Annotated[Prior, typer.Option(help="Prior of the site effects.")] = Prior.parametric,
     mean_only: Annotated[bool, typer.Option("--mean-only", help="Adjust location only.")] = False,
-    missing: Annotated[Missing, typer.Option(help="Missing feature cells: stop, or fit on what is observed.")] = Missing.error,
-    on_unseen: Annotated[Unseen, typer.Option(help="Stored in the model: what apply does with new sites.")] = Unseen.error,
+    missing: Annotated[
+        Missing, typer.Option(help="Missing feature cells: stop, or fit on what is observed.")
+    ] = Missing.error,
+    on_unseen: Annotated[
+        Unseen, typer.Option(help="Stored in the model: what apply does with new sites.")
+    ] = Unseen.error,
     force: Force = False,
 ) -> None:
     """Fit ComBat to a table and write the harmonized table, the model and a summary."""
@@ -168,7 +176,12 @@ def summary(model: Annotated[Path, typer.Argument(help="Model file that harmoniz
 
 def _names(suffix: str) -> dict[str, str]:
     """File names of a run, in the order they are put in place, and what they are."""
-    return {f"harmonized{suffix}": "harmonized table", "model.pcg": "model", "summary.txt": "summary", "run.json": "run"}
+    return {
+        f"harmonized{suffix}": "harmonized table",
+        "model.pcg": "model",
+        "summary.txt": "summary",
+        "run.json": "run",
+    }
 
 
 def _outputs(model: ComBat, harmonized: pd.DataFrame, suffix: str) -> dict[str, Callable[[BinaryIO], None]]:
@@ -187,10 +200,12 @@ def _check_place(out: Path, names: list[str], *, force: bool) -> None:
         raise OutputError(f"'{out}' is a file: --out must be a folder")
     present = [name for name in names if (out / name).exists()]
     if present and not force:
-        raise OutputError(f"'{out}' has {listing(present)} of an earlier run: use --force to overwrite, or another --out")
+        raise OutputError(
+            f"'{out}' has {listing(present)} of an earlier run: use --force to overwrite, or another --out"
+        )
 
 
-def _write(out: Path, files: dict[str, Callable[[BinaryIO], None]], run: dict[str, object], *, force: bool) -> None:
+def _write(out: Path, files: dict[str, Callable[[BinaryIO], None]], run: JsonDict, *, force: bool) -> None:
     """Write a run's files, all or none of them half, and `run.json` last."""
     _check_place(out, [*files, "run.json"], force=force)
     try:
@@ -212,9 +227,7 @@ def _write(out: Path, files: dict[str, Callable[[BinaryIO], None]], run: dict[st
     write_files(out, writers)
 
 
-def _hashing(
-    write: Callable[[BinaryIO], None], name: str, hashes: dict[str, str]
-) -> Callable[[BinaryIO], None]:
+def _hashing(write: Callable[[BinaryIO], None], name: str, hashes: dict[str, str]) -> Callable[[BinaryIO], None]:
     """Wrap a writer so that the hash of what it wrote is kept."""
 
     def write_and_hash(stream: BinaryIO) -> None:

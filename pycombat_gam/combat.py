@@ -11,8 +11,17 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.container import Container, write_container
-from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, did_you_mean, listing
+from pycombat_gam.errors import (
+    DataError,
+    NotFittedError,
+    OptionError,
+    PcgWarning,
+    count,
+    did_you_mean,
+    listing,
+)
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
 from pycombat_gam.mean.linear import LinearMean, MeanModel
@@ -28,7 +37,7 @@ from pycombat_gam.tables import (
     intake,
     put_back,
 )
-from pycombat_gam.types import BoolArray, IntArray, JsonDict
+from pycombat_gam.types import BoolArray, IntArray
 
 _ALLOWED = {
     "prior": ("parametric", "nonparametric"),
@@ -112,9 +121,7 @@ class ComBat:
 
     # Fit and transform
 
-    def fit(
-        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None
-    ) -> ComBat:
+    def fit(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> ComBat:
         """Estimate mean model and site effects.
 
         Parameters
@@ -170,9 +177,7 @@ class ComBat:
         self._check_cells(given)
         return self._harmonize(fitted, given, options)
 
-    def fit_transform(
-        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None
-    ) -> Any:
+    def fit_transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
         given, options = self._fit(X, covariates, fit_mask)
         if fit_mask is not None:
@@ -183,8 +188,8 @@ class ComBat:
         codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen and self.on_unseen == "error":
             raise DataError(
-                f"batch {listing(unseen)} was not in the fit{did_you_mean(unseen[0], fitted.levels.labels)} Known: "
-                f"{listing(fitted.levels.labels, 30)}. Use on_unseen='estimate' to estimate it from these rows"
+                f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: use "
+                f"on_unseen='estimate' to estimate it from these rows{did_you_mean(unseen[0], fitted.levels.labels)}"
             )
         out, notes = apply_harmonizer(fitted, given.Y, given.covariates, codes, unseen, options)
         if notes:
@@ -228,7 +233,7 @@ class ComBat:
             raise OptionError("the model is refused: its parameters are not those of ComBat")
         model = cls(**params)
         model._check_options()
-        if model.batch != fitted.levels.column or model.formula != fitted.mean.design.formula.text:
+        if model.batch != fitted.levels.column or str(parse_formula(model.formula)) != str(fitted.mean.design.formula):
             raise OptionError("the model is refused: its parameters and its design disagree")
         model._fitted = fitted
         return model
@@ -237,7 +242,9 @@ class ComBat:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"}
+        return {
+            name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"
+        }
 
     def set_params(self, **params: Any) -> ComBat:
         """Set constructor arguments by name."""
@@ -249,7 +256,7 @@ class ComBat:
         return self
 
     def set_output(self, *, transform: str | None = None) -> ComBat:
-        """Choose the container of results: ``"pandas"`` makes DataFrames also of arrays, ``"default"`` keeps the kind."""
+        """Choose the kind of results: ``"pandas"`` makes DataFrames also of arrays, ``"default"`` keeps the kind."""
         if transform not in (None, "default", "pandas"):
             raise OptionError(f"set_output(transform={transform!r}): allowed are 'default', 'pandas' and None")
         if transform is not None:
@@ -301,7 +308,9 @@ class ComBat:
         if self.features is not None and not isinstance(self.features, str | list | tuple):
             raise OptionError("features must be None, a list of names, or a regular expression")
         if self.mean_model is not None and not all(hasattr(self.mean_model, m) for m in ("fit", "predict", "describe")):
-            raise OptionError("mean_model must be an object with fit, predict and describe (such as r_bridge.MgcvMean())")
+            raise OptionError(
+                "mean_model must be an object with fit, predict and describe (such as r_bridge.MgcvMean())"
+            )
         variables = parse_formula(self.formula).variables
         if self.batch in variables:
             raise OptionError(
@@ -329,15 +338,7 @@ class ComBat:
         return given
 
     def _check_cells(self, given: Intake) -> None:
-        """Stop for infinite cells, and for missing ones unless they may be omitted."""
-        infinite, missing = _count_cells(given.Y)
-        for counts, wrong in ((infinite, "infinite"), (missing, "missing")):
-            bad = np.flatnonzero(counts)
-            if not bad.size or (wrong == "missing" and self.missing == "omit"):
-                continue
-            which = listing(f"'{given.features[k]}' ({counts[k]})" for k in bad)
-            advice = "use missing='omit' to leave them missing" if wrong == "missing" else "correct them"
-            raise DataError(f"{wrong} values in {which}: {advice}")
+        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=self.missing == "omit")
 
     def _check_fitted(self) -> FittedComBat:
         fitted: FittedComBat | None = getattr(self, "_fitted", None)
@@ -361,21 +362,6 @@ class ComBat:
         if given.frame is None:
             return feature_frame(given, out) if pandas else out
         return feature_frame(given, out) if self.output == "features" else put_back(given, out)
-
-
-def _count_cells(Y: np.ndarray) -> tuple[IntArray, IntArray]:
-    """Count infinite and missing cells per feature. One sum tells whether there are any; only then are cells looked at."""
-    none = np.zeros(Y.shape[1], dtype=np.intp)
-    if Y.dtype.kind != "f":
-        return none, none
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = np.flatnonzero(~np.isfinite(np.ones(Y.shape[0], Y.dtype) @ Y))
-    if not suspicious.size:
-        return none, none
-    infinite, missing = none.copy(), none.copy()
-    for k in suspicious:
-        infinite[k], missing[k] = np.isinf(Y[:, k]).sum(), np.isnan(Y[:, k]).sum()
-    return infinite, missing
 
 
 def _mask(fit_mask: object, table: pd.DataFrame) -> BoolArray | None:

@@ -55,7 +55,7 @@ def write_stream(stream: BinaryIO, container: Container) -> None:
     arrays = io.BytesIO()
     _write_arrays(arrays, container.arrays)
     contents = {
-        "model.json": json.dumps(container.model, allow_nan=False, ensure_ascii=False, sort_keys=True).encode(),
+        "model.json": json.dumps(container.model, allow_nan=False, ensure_ascii=False).encode(),
         "arrays.npz": arrays.getvalue(),
     }
     manifest: JsonDict = {

@@ -58,12 +58,8 @@ def fit_harmonizer(
             f"reference batch '{levels.labels[reference]}' has one subject: the pooled variance is taken from it; "
             "choose a larger one"
         )
-    mean = mean_model.fit(
-        table, Y, codes, features=features, labels=levels.labels, omit_missing=options.omit_missing
-    )
-    scale = standardize(
-        mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.magnitude, reference
-    )
+    mean = mean_model.fit(table, Y, codes, features=features, labels=levels.labels, omit_missing=options.omit_missing)
+    scale = standardize(mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.magnitude, reference)
     effects = estimate_effects(
         mean.intercepts,
         mean.residual_ss,
@@ -169,7 +165,11 @@ def _profile(mean: MeanFit, features: Sequence[str], levels: BatchLevels, table:
         column = find_column(table, name, "formula")
         if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
             values: FloatArray = column.to_numpy(dtype=np.float64)
-            covariates[name] = {"min": float(values.min()), "mean": float(values.mean()), "max": float(values.max())}
+            covariates[name] = {
+                "min": float(values.min()),
+                "mean": float(values.mean()),
+                "max": float(values.max()),
+            }
         else:
             tally = column.astype(str).value_counts().sort_index()
             covariates[name] = {"levels": {str(level): int(rows) for level, rows in tally.items()}}

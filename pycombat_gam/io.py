@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -21,6 +21,10 @@ from pycombat_gam.errors import DataError, OptionError, listing
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 PARQUET = ".parquet"
+EXACT_FLOATS: dict[str, Any] = (
+    {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
+)
+"""What makes `read_csv` keep every digit; from pandas 3.1 it always does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +84,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
                 sep=_SEPARATORS[suffix],
                 encoding="utf-8-sig",
                 index_col=False,
-                float_precision="round_trip",
+                **EXACT_FLOATS,
                 low_memory=False,
                 dtype={name: str for name in text_columns if name in header},
             )

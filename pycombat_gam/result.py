@@ -104,7 +104,9 @@ class FittedComBat:
 
         return Estimates(
             coefficients=pd.DataFrame(
-                self.mean.coefficients, index=pd.Index(self.mean.design.columns, name="term"), columns=features
+                self.mean.coefficients,
+                index=pd.Index(self.mean.design.columns, name="term"),
+                columns=features,
             ),
             grand_mean=pd.Series(self.scale.grand_mean, index=features, name="grand_mean"),
             var_pooled=pd.Series(self.scale.var_pooled, index=features, name="var_pooled"),
@@ -172,7 +174,9 @@ class FittedComBat:
         except PcgError as error:
             raise ModelFileError(f"the model is refused: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelFileError(f"the model is refused: its content is not that of a ComBat model ({error})") from error
+            raise ModelFileError(
+                f"the model is refused: its content is not that of a ComBat model ({error})"
+            ) from error
 
 
 def _compact(n_observed: np.ndarray) -> np.ndarray:

@@ -70,7 +70,11 @@ class Summary:
             _quantiles(self.features),
         ]
         if profile["covariates"]:
-            lines += ["", "Covariates:", *(_covariate(name, about) for name, about in profile["covariates"].items())]
+            lines += [
+                "",
+                "Covariates:",
+                *(_covariate(name, about) for name, about in profile["covariates"].items()),
+            ]
         lines += ["", "Notes:", *(f"  - {note}" for note in self.notes)] if self.notes else ["", "Notes: none"]
         return "\n".join(lines)
 

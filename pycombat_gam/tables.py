@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -131,7 +133,7 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
     names = [str(column) for column in frame.columns]
     if name not in names:
         raise DataError(
-            f"{role} column '{name}' is not in the table{did_you_mean(name, names)} It has: {listing(names, 12)}"
+            f"{role} column '{name}' is not in the table, which has: {listing(names, 12)}{did_you_mean(name, names)}"
         )
     return frame.iloc[:, names.index(name)]
 
@@ -156,19 +158,19 @@ def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
     if repeated.any():
         raise DataError(
             f"duplicate ids in {what}: {listing(values, 5)} ({count(int(repeated.sum()), 'row')}); each row must be "
-            "one observation: remove duplicates, or name the columns that tell rows apart, such as id=['subject', 'visit']"
+            "one observation: remove duplicates, or name all columns that tell rows apart (id=['subject', 'visit'])"
         )
 
 
-def _from_array(
-    X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitted: tuple[str, ...] | None
-) -> Intake:
+def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitted: tuple[str, ...] | None) -> Intake:
     if not isinstance(X, np.ndarray) or X.ndim != 2:
         raise DataError(f"X is {_kind(X)}: beside a covariate DataFrame it must be an n×V array or DataFrame")
     if X.dtype.kind not in "fiub":
         raise DataError(f"X is an array of {X.dtype}: features must be real numbers")
     if X.shape[0] != len(covariates):
-        raise DataError(f"X has {count(X.shape[0], 'row')}, covariates {count(len(covariates), 'row')}: they must agree")
+        raise DataError(
+            f"X has {count(X.shape[0], 'row')}, covariates {count(len(covariates), 'row')}: they must agree"
+        )
     if fitted is not None:
         names = fitted
         if X.shape[1] != len(names):
@@ -176,7 +178,9 @@ def _from_array(
     elif isinstance(choice, list | tuple):
         names = tuple(choice)
         if X.shape[1] != len(names) or len(set(names)) != len(names):
-            raise OptionError(f"features has {len(names):,} names ({len(set(names)):,} distinct), X {X.shape[1]:,} columns")
+            raise OptionError(
+                f"features has {len(names):,} names ({len(set(names)):,} distinct), X {X.shape[1]:,} columns"
+            )
     elif choice is not None:
         raise OptionError("features is a regular expression, but X is an array without names: give a list of names")
     else:
@@ -309,12 +313,12 @@ def identifier_like(given: Intake) -> list[str]:
     return names if given.Y.shape[0] > 2 else []
 
 
-def _is_real(dtype: object) -> bool:
-    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)  # type: ignore[arg-type]
+def _is_real(dtype: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
 
 
-def _is_text(dtype: object) -> bool:
-    return dtype == object or isinstance(dtype, pd.StringDtype)
+def _is_text(dtype: Any) -> bool:
+    return pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.StringDtype)
 
 
 def _runs(positions: IntArray, width: int) -> list[slice]:
@@ -323,7 +327,7 @@ def _runs(positions: IntArray, width: int) -> list[slice]:
     mark[positions] = True
     cuts = np.flatnonzero(np.diff(mark)) + 1
     edges = [0, *cuts.tolist(), width]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def _check_columns(frame: pd.DataFrame, what: str) -> None:

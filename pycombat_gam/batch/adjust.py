@@ -10,6 +10,7 @@ so a batch costs one small matrix product and one fused multiply-add; f and the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def adjust(Y: np.ndarray, X: FloatArray, codes: IntArray, by: Adjustment, out: n
     augmented[:, -1] = 1.0
     groups = [
         (b, slice(int(start), int(stop)))
-        for b, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        for b, (start, stop) in enumerate(pairwise(bounds))
         if stop > start and b != by.reference
     ]
     width = block_width(n)

@@ -44,7 +44,7 @@ class BatchLevels:
     @classmethod
     def learn(cls, values: pd.Series, column: str) -> BatchLevels:
         """Find the levels of a batch column; missing labels and fewer than two batches are errors."""
-        texts, uniques = _texts(values, column)
+        _, uniques = _texts(values, column)
         if isinstance(values.dtype, pd.CategoricalDtype):
             present = set(uniques)
             ordered = [text for text in map(canonical, values.cat.categories) if text in present]
@@ -66,8 +66,8 @@ class BatchLevels:
         text = canonical(label)
         if text not in self.labels:
             raise OptionError(
-                f"ref_batch '{text}' is not a batch of column '{self.column}'{did_you_mean(text, self.labels)} "
-                f"The batches are: {listing(self.labels, 30)}"
+                f"ref_batch '{text}' is not a batch of column '{self.column}', which has: "
+                f"{listing(self.labels, 30)}{did_you_mean(text, self.labels)}"
             )
         return self.labels.index(text)
 

@@ -108,9 +108,7 @@ def shrink(
         g_hat, d_hat, n = effects.gamma[b], effects.delta[b], n_observed[b].astype(float)
         if location.any():
             shots = np.ones(int(location.sum())) if mean_only else n[location]
-            gamma[b, location] = _posterior_mean(
-                g_hat[location], moments["gamma_bar"], shots, 1.0, moments["t2"]
-            )
+            gamma[b, location] = _posterior_mean(g_hat[location], moments["gamma_bar"], shots, 1.0, moments["t2"])
             delta[b, location] = 1.0
         usable = usable & ~location
         if not usable.any():

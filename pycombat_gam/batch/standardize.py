@@ -18,7 +18,7 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
-    """Scale of each feature: `grand_mean` (V,), `var_pooled` (V,), and `degenerate` (V,), no variance beyond rounding."""
+    """Scale of each feature, each (V,): `grand_mean`, `var_pooled`, and `degenerate`, no variance beyond rounding."""
 
     grand_mean: FloatArray
     var_pooled: FloatArray

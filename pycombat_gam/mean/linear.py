@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.cells import check_cells
 from pycombat_gam.design import Design
 from pycombat_gam.errors import DataError, DesignError, count, listing
 from pycombat_gam.penalized.solve import LeastSquares, dependent_columns, pooled_factor, solve
@@ -20,7 +21,6 @@ from pycombat_gam.penalized.sufficient import (
     DesignFactor,
     Statistics,
     accumulate,
-    block_width,
     factor_design,
 )
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
@@ -56,7 +56,7 @@ class MeanFit:
     @property
     def df_residual(self) -> int:
         """Residual degrees of freedom of a feature without missing cells: n − p − B."""
-        return int(self.n_rows.sum()) - self.coefficients.shape[0] - self.n_rows.size
+        return int(self.n_rows.sum() - self.coefficients.shape[0] - self.n_rows.size)
 
 
 class MeanModel(Protocol):
@@ -130,10 +130,13 @@ class LinearMean:
         V = Y.shape[1]
         complete = accumulate(Y, factor)
         broken = ~(np.isfinite(complete.y_mean).all(axis=0) & np.isfinite(complete.residual_ss).all(axis=0))
-        groups: list[tuple[IntArray, Statistics]] = [(np.flatnonzero(~broken), complete.select(np.flatnonzero(~broken)))]
+        groups: list[tuple[IntArray, Statistics]] = [
+            (np.flatnonzero(~broken), complete.select(np.flatnonzero(~broken)))
+        ]
         if broken.any():
             columns = np.flatnonzero(broken)
-            check_cells(Y, columns, features, omit_missing=omit_missing)
+            missing = check_cells(Y, columns, features, omit_missing=omit_missing)
+            _check_measured(missing, columns, Y.shape[0], features)
             for rows, members in missing_patterns(Y, columns):
                 partial = factor_design(X, batch, len(labels), rows)
                 _check_observed(partial, [features[k] for k in members], labels)
@@ -174,9 +177,7 @@ def _assemble(
         magnitude[members] = np.maximum(raw, reach)
     center = X[0] + (X - X[0]).mean(axis=0)
     R = pooled_factor(factor.R)[1]
-    return MeanFit(
-        design, coefficients, intercepts, residual_ss, factor.n, n_observed, constant, magnitude, center, R
-    )
+    return MeanFit(design, coefficients, intercepts, residual_ss, factor.n, n_observed, constant, magnitude, center, R)
 
 
 def check_design(
@@ -224,27 +225,9 @@ def _flat_within(x: FloatArray, groups: list[slice]) -> bool:
     return all(group.start == group.stop or np.ptp(x[group]) == 0 for group in groups)
 
 
-def check_cells(Y: np.ndarray, columns: IntArray, features: Sequence[str], *, omit_missing: bool) -> None:
-    """Stop for infinite or overflowing cells, for missing ones unless `omit_missing`, and for features without any."""
-    infinite = np.zeros(columns.size, dtype=np.intp)
-    missing = np.zeros(columns.size, dtype=np.intp)
-    width = block_width(Y.shape[0])
-    for left in range(0, columns.size, width):
-        some = slice(left, left + width)
-        block = np.asarray(Y[:, columns[some]], dtype=float)
-        infinite[some] = np.isinf(block).sum(axis=0)
-        missing[some] = np.isnan(block).sum(axis=0)
-    if infinite.any():
-        raise DataError(
-            f"infinite values in {_counts(features, columns, infinite)}: "
-            "correct them, or set them to missing and use missing='omit'"
-        )
-    if not omit_missing and missing.any():
-        raise DataError(
-            f"missing values in {_counts(features, columns, missing)}: use missing='omit' to fit each feature on its "
-            "observed cells (they stay missing), or complete the table"
-        )
-    empty = missing == Y.shape[0]
+def _check_measured(missing: IntArray, columns: IntArray, n: int, features: Sequence[str]) -> None:
+    """Stop for features without any value, and for complete ones whose squares overflow."""
+    empty = missing == n
     if empty.any():
         raise DataError(
             f"no observed value at all in {listing(features[k] for k in columns[empty])}: remove such columns"
@@ -253,10 +236,6 @@ def check_cells(Y: np.ndarray, columns: IntArray, features: Sequence[str], *, om
         raise DataError(
             f"values too large to square in {listing(features[k] for k in columns[missing == 0])}: rescale them"
         )
-
-
-def _counts(features: Sequence[str], columns: IntArray, counts: IntArray) -> str:
-    return listing(f"'{features[k]}' ({c})" for k, c in zip(columns, counts, strict=True) if c)
 
 
 def missing_patterns(Y: np.ndarray, columns: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
@@ -269,7 +248,7 @@ def missing_patterns(Y: np.ndarray, columns: IntArray) -> Iterator[tuple[IntArra
 
 
 def _check_observed(factor: DesignFactor, features: Sequence[str], labels: Sequence[str]) -> None:
-    empty = [labels[b] for b in np.flatnonzero(factor.n == 0)]
+    empty = [label for label, n in zip(labels, factor.n, strict=True) if n == 0]
     if empty:
         raise DataError(
             f"no observed value of {listing(features)} in batch {listing(empty)}: its effect there cannot be "

@@ -19,6 +19,7 @@ Cost: O(nqV) multiplications, one pass over Y in blocks that fit the cache.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class DesignFactor:
 
     def slices(self) -> list[slice]:
         """Return the grouped rows of each batch."""
-        return [slice(int(a), int(b)) for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
+        return [slice(int(a), int(b)) for a, b in pairwise(self.bounds)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,82 +7,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from reference import Case, cases, needs_reference
-
-import pycombat_gam as pcg
+from r_cases import NOT_FINITE, ON_PURPOSE, all_cases, key, model_for, table_for
+from reference import Case, needs_reference
 
 pytestmark = needs_reference
 
-ON_PURPOSE = {
-    # Where we differ from R on purpose; `test_on_purpose.py` asserts the right answer of each.
-    "neurocombat/edge_constant_within_every_site": "zero pooled variance: passes through; R divides by a median",
-    "neurocombat/edge_constant_within_every_site_mod": "zero pooled variance: passes through; R divides by a median",
-    "neurocombat/edge_constant_within_site": "constant in CMU: location only; R sets δ̂ = 1 and lets it into the priors",
-    "neurocombat/edge_constant_within_site_mod": "constant in CMU: location only; R shrinks the variance of the fit",
-    "neurocombat/edge_constant_within_site_noeb": "constant in CMU: location only; R divides by rounding",
-    "neurocombat/edge_constant_within_site_nonpar": "constant in CMU: location only; R lets it into the priors",
-    "neurocombat/edge_saturated_design": "no residual degrees of freedom: an error",
-    "sva/edge_constant_within_site_mod": "sva leaves the feature untouched everywhere; we adjust its location",
-    "sva/edge_zero_within_site": "sva leaves the feature untouched everywhere; we adjust its location",
-    "sva/edge_na_random": "sva divides the pooled variance by n - 1 when cells are missing",
-    "sva/edge_na_random_mod": "sva divides the pooled variance by n - 1 when cells are missing",
-    "sva/edge_na_random_ref.batchSBL": "sva divides the pooled variance by n - 1 when cells are missing",
-    "sva/edge_single_subject_site_ref.batchCMU": "a reference batch of one subject has no variance: an error",
-    "combatfamily/combat_s5_robust_noeb": "robust location and scale are not neuroCombat's ComBat",
-}
-NOT_FINITE = {
-    # R's answer is NaN or Inf where it should not be (more than its missing input explains).
-    "neurocombat/edge_single_subject_site_meanonly_ref_is_single",
-    "sva/bladder_nonpar_meanonly_ref3",
-    "sva/bladder_nonpar_meanonly_ref3_modcancer",
-    "sva/edge_nonpar_underflow_n1200_par.priorFALSE",
-}
-
-
-def key(case: Case) -> str:
-    return f"{case.set}/{case.name}"
-
-
-def all_cases() -> list[Case]:
-    found = cases("neurocombat", "^(?!train)") + cases("sva", "^(?!seq)") + cases("combatfamily", "^combat_")
-    return [case for case in found if case.ok]
-
-
 PARITY = [case for case in all_cases() if key(case) not in ON_PURPOSE and key(case) not in NOT_FINITE]
-
-
-def model_for(case: Case) -> pcg.ComBat:
-    """The call in our names."""
-    options, call = case.options, case.about.get("call", "")
-    mean_only = case.about.get("mean.only_effective", options.get("mean.only", False))
-    reference = options.get("ref.batch")
-    if case.set == "combatfamily" and 'ref.batch="' in call:
-        reference = call.split('ref.batch="')[1].split('"')[0]
-    return pcg.ComBat(
-        case.formula,
-        batch=case.batch,
-        features=case.features,
-        ref_batch=reference,
-        eb=bool(options.get("eb", "eb=FALSE" not in call)),
-        prior="parametric" if options.get("parametric", options.get("par.prior", True)) else "nonparametric",
-        mean_only=bool(mean_only),
-        missing="omit",
-    )
-
-
-def table_for(case: Case) -> pd.DataFrame:
-    """The input with the batch coded as the case says (numbers, or a factor with its own order of levels)."""
-    table = case.input()
-    levels = case.about.get("batch_levels")
-    note = case.about.get("note") or ""
-    if "batch coded" in note or "same codes as character" in note:
-        codes = {"CALTECH": 10, "CMU": 2, "OHSU": 33, "SBL": 4, "UCLA_2": 5}
-        table[case.batch] = table[case.batch].map(codes)
-        if "character" in note:
-            table[case.batch] = table[case.batch].astype(str)
-    elif levels and "reversed" in note:
-        table[case.batch] = pd.Categorical(table[case.batch], categories=levels)
-    return table
 
 
 def largest(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
@@ -108,7 +38,7 @@ def test_same_as_r(case: Case) -> None:
     tolerance = 1e-6 if "offset_1e6" in case.name else 1e-9
     ours = harmonized[case.features] / sd
     theirs = case.output("harmonized")
-    assert list(theirs.index) == table[case.about["id_column"] if "id_column" in case.about else "subject"].tolist()
+    assert list(theirs.index) == table[case.about.get("id_column", "subject")].tolist()
     assert largest(ours.set_index(theirs.index), theirs[case.features] / sd) <= tolerance
 
     labels = list(estimates.gamma_hat.index)
@@ -150,13 +80,20 @@ def test_same_as_r(case: Case) -> None:
         theirs.index = theirs.index.astype(str)
         # The reference batch has no prior: R's numbers for it are moments of rounding.
         rows = [label for label in labels if label not in [str(label) for label in copied]]
-        for ours_name, name in (("gamma_bar", "gamma.bar"), ("t2", "t2"), ("a_prior", "a.prior"), ("b_prior", "b.prior")):
+        for ours_name, name in (
+            ("gamma_bar", "gamma.bar"),
+            ("t2", "t2"),
+            ("a_prior", "a.prior"),
+            ("b_prior", "b.prior"),
+        ):
             if model.mean_only and ours_name in ("a_prior", "b_prior"):
                 continue
             if not model.eb:
                 continue
             mine = getattr(estimates, ours_name)[rows]
-            assert np.abs(mine - theirs.loc[rows, name]).max() <= tolerance * max(1.0, theirs.loc[rows, name].abs().max())
+            assert np.abs(mine - theirs.loc[rows, name]).max() <= tolerance * max(
+                1.0, theirs.loc[rows, name].abs().max()
+            )
 
 
 def test_every_case_is_accounted_for() -> None:

@@ -57,7 +57,9 @@ def test_predict(case: Case) -> None:
     assert worst(predicted, case.output("harmonized"), sd) <= TOLERANCE
     for name in ("gamma_star", "delta_star", "gamma_bar"):
         pd.testing.assert_frame_equal(
-            pd.DataFrame(getattr(before, name)), pd.DataFrame(getattr(model.estimates, name)), check_exact=True
+            pd.DataFrame(getattr(before, name)),
+            pd.DataFrame(getattr(model.estimates, name)),
+            check_exact=True,
         )
 
 
@@ -77,6 +79,8 @@ def test_training_half(case: Case) -> None:
     for name in ("gamma.star", "delta.star"):
         if case.has(name) and model.eb:
             ours, theirs = getattr(model.estimates, name.replace(".", "_")), case.output(name)
+            if "V1" in theirs:  # R lost the names there
+                theirs.columns = case.features
             assert np.abs(ours.to_numpy() - theirs.loc[ours.index, case.features].to_numpy()).max() <= TOLERANCE
 
 

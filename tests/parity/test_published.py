@@ -10,6 +10,7 @@ import pytest
 from reference import ROOT, needs_reference, read_csv
 
 import pycombat_gam as pcg
+from pycombat_gam.io import EXACT_FLOATS
 
 pytestmark = needs_reference
 
@@ -24,7 +25,7 @@ MATLAB_STOPS_ELSEWHERE = {
 
 
 def harmonize(**options: object) -> pd.DataFrame:
-    raw = pd.read_csv(ROOT / "inputs/jfortin_testdata.csv", float_precision="round_trip")
+    raw = pd.read_csv(ROOT / "inputs/jfortin_testdata.csv", **EXACT_FLOATS)
     Y = raw.to_numpy().T
     covariates = pd.DataFrame({"batch": INDEX["batch"], "pheno": [1, 0] * 5})
     adjusted = options.pop("adjusted")
@@ -47,9 +48,7 @@ def test_published_file(name: str) -> None:
     entry = FILES[name]
     ours, sd = harmonize(**options_of(entry))
     folder = ROOT / "published/outputData"
-    theirs = pd.read_csv(
-        folder / f"{name}.gz", header=0 if entry["header"] else None, float_precision="round_trip"
-    ).to_numpy()
+    theirs = pd.read_csv(folder / f"{name}.gz", header=0 if entry["header"] else None, **EXACT_FLOATS).to_numpy()
     # 1e-9 sd is the acceptance; the files carry 15 digits. Matlab: see above, bounded by its own distance to R.
     tolerance = 1e-9
     if name in MATLAB_STOPS_ELSEWHERE:

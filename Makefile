@@ -1,0 +1,46 @@
+# Two commands on a fresh Debian or Ubuntu machine:
+#   make demo   environment, installation, the main job end to end; says where the results are
+#   make test   everything that demo needs, R and its packages too; then every test and check
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pycombat_gam r_bridge tests benchmarks vignettes
+
+.PHONY: demo test environment test-environment r tests checks bench clean help
+
+help:
+	@grep -E '^#  ' Makefile
+
+demo: environment
+	$(BIN)/pycombat-gam demo --out demo-output --force
+
+test: r test-environment checks tests
+
+environment: $(VENV)/installed
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+test-environment: $(VENV)/installed-test
+$(VENV)/installed-test: pyproject.toml | r $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test,r]'
+	touch $@
+
+r:
+	.ci/install-r
+
+checks: test-environment
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+tests: test-environment
+	$(BIN)/python -m pytest
+
+bench:
+	benchmarks/bench.sh
+
+clean:
+	rm -rf $(VENV) .venv-bench* demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

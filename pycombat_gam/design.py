@@ -1,0 +1,212 @@
+"""A design: a formula's columns, and all that is needed to build the same columns on new rows.
+
+In ComBat the batch columns hold the intercept (`absorb_intercept=True`): ``-1`` and ``+0`` then change
+nothing, factors keep their contrasts, and no intercept column is returned. Ordered categoricals get
+treatment contrasts, unlike R's polynomial ones; write ``C(x, contr.poly)`` for those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError, listing
+from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.formula.parametric import Parametric
+from pycombat_gam.types import FloatArray, JsonDict
+
+INTERCEPT = "(Intercept)"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Design:
+    """A formula with what its terms learned from a table.
+
+    Attributes
+    ----------
+    formula : Formula
+        What was asked for.
+    columns : tuple of str
+        R's column labels, p of them.
+    term_slices : dict of str to slice
+        Each term's columns, by R's term label.
+    absorb_intercept : bool
+        Whether the intercept is left to the batch columns.
+    parametric : Parametric
+        What the terms learned.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"age": [20.0, 30, 40, 50], "sex": ["F", "M", "M", "F"]})
+    >>> design = Design.learn("~ age + sex", table, absorb_intercept=True)
+    >>> design.columns
+    ('age', 'sexM')
+    >>> design.on(pd.DataFrame({"sex": ["M"], "age": [35]}))
+    array([[35.,  1.]])
+    """
+
+    formula: Formula
+    columns: tuple[str, ...]
+    term_slices: dict[str, slice]
+    absorb_intercept: bool
+    parametric: Parametric
+
+    @classmethod
+    def learn(cls, formula: str | Formula, table: pd.DataFrame, *, absorb_intercept: bool) -> Design:
+        """Learn a design from a table.
+
+        Parameters
+        ----------
+        formula : str or Formula
+            An R formula; one-sided where `absorb_intercept`.
+        table : DataFrame, shape (n, any)
+            Holds the columns that the formula uses; others are not touched.
+        absorb_intercept : bool
+            True for ComBat, where the batch columns hold the intercept.
+
+        Returns
+        -------
+        Design
+
+        Raises
+        ------
+        FormulaError
+            If the formula is wrong in itself.
+        DataError
+            If a column is absent, or holds missing, infinite or unusable cells.
+        DesignError
+            If a factor has one level, or a transform asks for more than the column holds.
+        NotYetError
+            For smooths and random effects.
+
+        Notes
+        -----
+        Follows R's `model.frame` and `model.matrix`.
+        """
+        parsed = parse_formula(formula) if isinstance(formula, str) else formula
+        if not isinstance(parsed, Formula):
+            raise FormulaError(f"the formula is a {type(formula).__name__}; give it as text, for example '~ age + sex'")
+        _check_supported(parsed, absorb_intercept=absorb_intercept)
+        parametric = Parametric.learn(parsed.parametric, table, intercept=parsed.intercept or absorb_intercept)
+        return cls._assemble(parsed, parametric, absorb_intercept=absorb_intercept)
+
+    @classmethod
+    def _assemble(cls, formula: Formula, parametric: Parametric, *, absorb_intercept: bool) -> Design:
+        columns: list[str] = []
+        slices: dict[str, slice] = {}
+        if formula.intercept and not absorb_intercept:
+            columns.append(INTERCEPT)
+            slices[INTERCEPT] = slice(0, 1)
+        for term, labels in zip(formula.parametric, parametric.labels(), strict=True):
+            slices[term.label] = slice(len(columns), len(columns) + len(labels))
+            columns += labels
+        return cls(formula, tuple(columns), slices, absorb_intercept, parametric)
+
+    def on(self, table: pd.DataFrame) -> FloatArray:
+        """Build the design's columns on a table: the one it was learned from, or any other.
+
+        Parameters
+        ----------
+        table : DataFrame, shape (n, any)
+            New rows; which levels are present there changes nothing.
+
+        Returns
+        -------
+        ndarray, shape (n, p)
+            float64, C-contiguous.
+
+        Raises
+        ------
+        DataError
+            If a column is absent, holds missing or infinite cells, a new level, or another kind of values
+            than in the fit.
+
+        Notes
+        -----
+        Follows R's `model.matrix` on terms with `predvars` (`makepredictcall`).
+        """
+        matrix = self.parametric.on(table)
+        if INTERCEPT in self.term_slices:
+            matrix = np.hstack([np.ones((len(table), 1)), matrix])
+        return np.ascontiguousarray(matrix)
+
+    def to_dict(self) -> JsonDict:
+        """Return the design as plain data, for JSON."""
+        return {
+            "formula": str(self.formula),
+            "absorb_intercept": self.absorb_intercept,
+            "columns": list(self.columns),
+            **self.parametric.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: JsonDict) -> Design:
+        """Rebuild a design from `to_dict`'s plain data; the formula is parsed again and every number checked.
+
+        Raises
+        ------
+        FormulaError
+            If the formula's text is not one that may be used.
+        ModelFileError
+            If anything else is missing, of the wrong kind, or at odds with the formula.
+        """
+        keys = {"formula", "absorb_intercept", "columns", "factors", "states"}
+        if not isinstance(data, dict) or set(data) != keys:
+            raise ModelFileError(f"the saved design must hold exactly {listing(sorted(keys))}; fit the model again")
+        if not isinstance(data["absorb_intercept"], bool) or not isinstance(data["formula"], str):
+            raise ModelFileError("the saved design's formula or intercept is broken; fit the model again")
+        formula = parse_formula(data["formula"])
+        absorb = data["absorb_intercept"]
+        _check_supported(formula, absorb_intercept=absorb)
+        intercept = formula.intercept or absorb
+        parametric = Parametric.from_dict(data, formula.parametric, intercept=intercept)
+        design = cls._assemble(formula, parametric, absorb_intercept=absorb)
+        if data["columns"] != list(design.columns):
+            raise ModelFileError("the saved design's columns are not those of its formula; fit the model again")
+        return design
+
+    def __repr__(self) -> str:
+        absorbed = "; the intercept is in the batch columns" if self.absorb_intercept else ""
+        rows = [("term", "kind", "columns", "levels")]
+        for label in self.term_slices:
+            described = ("intercept", "1", "") if label == INTERCEPT else self._describe(label)
+            rows.append((label, *described))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [
+            f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip() for row in rows
+        ]
+        p = len(self.columns)
+        return "\n".join([f"Design {self.formula}: {p} column{'' if p == 1 else 's'}{absorbed}", *lines])
+
+    def _describe(self, label: str) -> tuple[str, str, str]:
+        position = [term.label for term in self.formula.parametric].index(label)
+        specs = [self.parametric.specs[i] for i in self.parametric.codings[position].factors]
+        kind = " x ".join("factor" if spec.categorical else "numeric" for spec in specs)
+        levels = " x ".join(listing(spec.levels, 6) for spec in specs if spec.categorical)
+        columns = self.term_slices[label]
+        return kind, str(columns.stop - columns.start), levels
+
+
+def _check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
+    if formula.response is not None and absorb_intercept:
+        raise FormulaError(
+            f"the formula '{formula}' has a response on its left; here it is one-sided, for "
+            "the features are the "
+            f"responses: write '~{str(formula).partition('~')[2]}'"
+        )
+    for random in formula.random:
+        if random.correlated:
+            raise NotYetError(
+                f"({random.label}) asks for correlated random effects, which this version cannot fit; write "
+                f"({random.label.replace('|', '||')}) for uncorrelated ones"
+            )
+    pending = [*(f"({term.label})" for term in formula.random), *(smooth.label for smooth in formula.smooths)]
+    if pending:
+        raise NotYetError(
+            f"the formula holds {listing(pending)}: bases of smooths and random effects "
+            "come in the next release; "
+            "use poly(), ns() or bs(), or remove the term"
+        )

@@ -1,0 +1,289 @@
+"""Columns of a table as numbers, logicals or groups, with nothing missing and nothing infinite.
+
+Only the columns asked for are touched, so a table may hold a hundred thousand others.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pycombat_gam.errors import DataError, DesignError, count, did_you_mean, listing
+from pycombat_gam.formula.nodes import level_text, name_text
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """A column of labels: codes (n,) into `values`, which stand in the order their levels take."""
+
+    codes: IntArray
+    values: tuple[object, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A coded factor: codes (n,) into `levels`, with the contrast it asks for.
+
+    `numbered`: its contrast columns are named by number, as R does for ``C(x, contr.treatment, base=2)``.
+    """
+
+    codes: IntArray
+    levels: tuple[str, ...]
+    contrast: str = "contr.treatment"
+    base: int = 0
+    numbered: bool = False
+
+
+Column: TypeAlias = FloatArray | BoolArray | Groups
+
+_NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*\Z")
+_LOGICAL = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}
+
+
+class Columns:
+    """The columns of one table, each checked once.
+
+    Parameters
+    ----------
+    table : DataFrame, shape (n, any)
+        The covariates, among any other columns.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        if not isinstance(table, pd.DataFrame):
+            raise DataError(
+                f"the covariates are a {type(table).__name__}; give a pandas DataFrame with one named column each"
+            )
+        self.table = table
+        self.rows = len(table)
+        self._read: dict[str, Column] = {}
+
+    def series(self, name: str) -> pd.Series[Any]:
+        """Look a column up by its exact name."""
+        if name not in self.table.columns:
+            raise DataError(
+                f"the formula uses {name_text(name)}, which is not a column of the table"
+                f"{_nearest(name, self.table.columns)}"
+            )
+        found = self.table[name]
+        if isinstance(found, pd.DataFrame):
+            raise DataError(f"the table has {found.shape[1]} columns named '{name}'; rename or drop all but one")
+        return found
+
+    def column(self, name: str) -> Column:
+        """Return a column as numbers (float64), logicals or groups.
+
+        Raises
+        ------
+        DataError
+            If it is absent, holds missing or infinite cells, or is of a kind that a formula cannot use.
+        """
+        if name not in self._read:
+            self._read[name] = self._checked(name)
+        return self._read[name]
+
+    def groups(self, name: str) -> Groups:
+        """Return a column as groups, whatever its kind; whole numbers stay whole."""
+        column = self.column(name)
+        if isinstance(column, Groups):
+            return column
+        series = self.series(name)
+        if column.dtype == np.bool_ or not pd.api.types.is_integer_dtype(series.dtype):
+            return as_groups(column)
+        return as_groups(series.to_numpy())
+
+    def where(self, mask: BoolArray, limit: int = 3) -> str:
+        """Say how many rows a mask marks, and which come first (by index label)."""
+        first = self.table.index[np.flatnonzero(mask)[:limit]]
+        more = ", …" if mask.sum() > limit else ""
+        return f"{count(int(mask.sum()), 'row')} (index {', '.join(map(str, first))}{more})"
+
+    def _checked(self, name: str) -> Column:
+        series = self.series(name)
+        missing = np.asarray(series.isna(), dtype=bool)
+        if missing.any():
+            raise DataError(
+                f"column '{name}' has missing values in {self.where(missing)}; fill the cells or leave the rows out"
+            )
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            return _categorical(series)
+        if pd.api.types.is_bool_dtype(series.dtype):
+            return series.to_numpy(dtype=np.bool_)
+        if pd.api.types.is_complex_dtype(series.dtype):
+            raise DataError(f"column '{name}' holds complex numbers; give real numbers or text")
+        if pd.api.types.is_numeric_dtype(series.dtype):
+            return self._finite(name, series.to_numpy(dtype=np.float64))
+        if pd.api.types.is_object_dtype(series.dtype) or pd.api.types.is_string_dtype(series.dtype):
+            return self._objects(name, np.asarray(series, dtype=object))
+        raise DataError(
+            f"column '{name}' is of type {series.dtype}; a formula takes numbers, text, "
+            "categories and logicals, so "
+            "convert it first (a date to years, for example)"
+        )
+
+    def _objects(self, name: str, cells: NDArray[np.object_]) -> Column:
+        kinds = {type(cell) for cell in cells}
+        text = [kind for kind in kinds if issubclass(kind, str)]
+        logical = [kind for kind in kinds if issubclass(kind, (bool, np.bool_))]
+        numbers = [kind for kind in kinds - {*logical} if issubclass(kind, Real)]
+        other = kinds - {*text, *logical, *numbers}
+        if other:
+            names = listing(sorted(kind.__name__ for kind in other))
+            raise DataError(f"column '{name}' holds {names} objects; a formula takes numbers, text and logicals")
+        if len(numbers) == len(kinds) and kinds:
+            return self._finite(name, cells.astype(np.float64))
+        if len(logical) == len(kinds) and kinds:
+            return cells.astype(np.bool_)
+        if len(text) == len(kinds):
+            return as_groups(cells)
+        odd = np.array([isinstance(cell, str) for cell in cells])
+        cell = next(cell for cell in cells if isinstance(cell, str)) if odd.any() else None
+        raise DataError(
+            f"column '{name}' mixes text with numbers or logicals"
+            + (f" ({cell!r} in {self.where(odd)})" if cell is not None else "")
+            + "; give it one type"
+        )
+
+    def _finite(self, name: str, values: FloatArray) -> FloatArray:
+        infinite = ~np.isfinite(values)
+        if infinite.any():
+            raise DataError(
+                f"column '{name}' is infinite in {self.where(infinite)}; replace the cells by finite numbers"
+            )
+        return values
+
+
+def _nearest(name: str, columns: pd.Index[Any]) -> str:
+    """Suggest a column; among very many only those of about the same length are compared."""
+    near = [c for c in map(str, columns) if abs(len(c) - len(name)) <= 3][:5000]
+    hint = did_you_mean(name, near)
+    return hint or f"; the table has {listing(columns, 6)}"
+
+
+def _categorical(series: pd.Series[Any]) -> Groups:
+    codes = series.cat.codes.to_numpy()
+    used = np.unique(codes)
+    categories = series.cat.categories
+    return Groups(np.searchsorted(used, codes).astype(np.intp), tuple(categories[code] for code in used))
+
+
+def as_groups(values: NDArray[Any]) -> Groups:
+    """Group equal cells; numbers come in numerical order, text by code point.
+
+    >>> as_groups(np.array(["b", "a", "b"], dtype=object)).values
+    ('a', 'b')
+    """
+    codes, found = pd.factorize(values)
+    items = list(found.tolist() if isinstance(found, np.ndarray) else found)
+    order = sorted(range(len(items)), key=items.__getitem__)
+    rank = np.empty(len(items), dtype=np.intp)
+    rank[order] = np.arange(len(items))
+    return Groups(rank[codes], tuple(items[i] for i in order))
+
+
+def label_of(value: object) -> str:
+    """Print a cell as R prints it as a factor level: ``TRUE``, ``1``, ``2.5``, text unchanged."""
+    if isinstance(value, (bool, np.bool_)):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, (int, np.integer)):
+        return str(int(value))
+    return level_text(float(value)) if isinstance(value, Real) else str(value)
+
+
+def number_of(text: str) -> float | int | None:
+    """Read a label as a number, exactly; ``None`` where it is not one.
+
+    >>> number_of("1.0") == number_of("1"), number_of("a")
+    (True, None)
+    """
+    if _NUMBER.match(text) is None:
+        return None
+    value = float(text)
+    if not np.isfinite(value):
+        return None
+    stripped = text.strip()
+    return int(stripped) if stripped.lstrip("+-").isdigit() else value
+
+
+def learn_levels(groups: Groups, expression: str) -> tuple[str, ...]:
+    """List the levels of groups in order, as labels.
+
+    Raises
+    ------
+    DesignError
+        If there are fewer than two.
+    """
+    levels = tuple(dict.fromkeys(label_of(value) for value in groups.values))
+    if len(levels) < 2:
+        only = f"only one level ('{levels[0]}')" if levels else "no level, for the table has no rows"
+        raise DesignError(f"{expression} has {only}; remove it from the formula")
+    return levels
+
+
+def check_text(groups: Groups, name: str) -> None:
+    """Stop at a text column meant to hold numbers: most of its distinct values are numbers, some are not."""
+    words = [value for value in groups.values if isinstance(value, str) and number_of(value) is None]
+    numbers = len(groups.values) - len(words)
+    if words and numbers >= 3 and numbers > len(words) and all(isinstance(v, str) for v in groups.values):
+        raise DataError(
+            f"column '{name}' is text, yet {numbers} of its {len(groups.values)} distinct "
+            "values are numbers and "
+            f"{listing(map(repr, words), 3)} not; fix the cells, or write "
+            f"factor({name_text(name)}) if it is a factor"
+        )
+
+
+def code_levels(
+    groups: Groups,
+    levels: tuple[str, ...],
+    expression: str,
+    columns: Columns,
+    origin: str = "known from the fit",
+) -> Factor:
+    """Code groups by known levels: the same label, or the same number or logical in another spelling.
+
+    Raises
+    ------
+    DataError
+        If a value is not among the levels.
+    """
+    exact = {label: code for code, label in enumerate(levels)}
+    numeric: dict[float | int, int] = {}
+    logical: dict[bool, int] = {}
+    for code, label in enumerate(levels):
+        if (number := number_of(label)) is not None:
+            numeric.setdefault(number, code)
+        if label in _LOGICAL:
+            logical.setdefault(_LOGICAL[label], code)
+    of_value = np.array([_find(value, exact, numeric, logical) for value in groups.values], dtype=np.intp)
+    codes = of_value[groups.codes] if len(of_value) else np.zeros(0, dtype=np.intp)
+    if (codes < 0).any():
+        new = [label_of(v) for v, code in zip(groups.values, of_value, strict=True) if code < 0]
+        noun = "a level" if len(new) == 1 else "levels"
+        raise DataError(
+            f"{expression} has {noun} not {origin}: {listing(map(repr, new), 4)} in "
+            f"{columns.where(codes < 0)}; known are {listing(map(repr, levels))}; recode or "
+            "leave those rows out"
+        )
+    return Factor(codes, levels)
+
+
+def _find(value: object, exact: dict[str, int], numeric: dict[float | int, int], logical: dict[bool, int]) -> int:
+    label = label_of(value)
+    if label in exact:
+        return exact[label]
+    if label in _LOGICAL:
+        return logical.get(_LOGICAL[label], -1)
+    number = number_of(label)
+    if number is None:
+        return -1
+    if logical and not numeric and number in (0, 1):
+        return logical.get(bool(number), -1)
+    return numeric.get(number, -1)

@@ -1,0 +1,9 @@
+"""R beside `pycombat_gam`: run R's own functions, and compare.
+
+Importing this package neither loads rpy2 nor starts R; the first call does. `r_bridge` builds on
+`pycombat_gam`, never the reverse.
+"""
+
+from r_bridge import session
+
+__all__ = ["session"]

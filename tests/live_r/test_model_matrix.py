@@ -1,0 +1,148 @@
+"""Our columns beside R's `model.matrix`: labels and values, on the rows learned from and on new rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pycombat_gam.design import Design
+
+pytestmark = pytest.mark.live_r
+
+TOLERANCE = 1e-10
+
+
+def study(n: int, seed: int, *, wide: bool = False) -> pd.DataFrame:
+    """A small study; `wide` reaches outside the range of the other."""
+    rng = np.random.default_rng(seed)
+    spread = 1.4 if wide else 1.0
+    return pd.DataFrame(
+        {
+            "age": 50 + 40 * spread * rng.uniform(-1, 1, n),
+            "icv": rng.normal(1500, 120, n),
+            "sex": rng.choice(["F", "M"], n),
+            "dx": rng.choice(["Autism", "TC", "adhd", "Öther"], n),
+            "scan": rng.choice([1, 2, 10], n),
+            "dose": rng.choice([0.5, 2.5, 100000.0], n),
+            "smoker": rng.choice([True, False], n),
+            "5th-Ventricle": rng.normal(3, 1, n),
+            "vol.left_1": rng.normal(0, 1, n),
+        }
+    )
+
+
+TABLE = study(80, 1)
+NEW = study(40, 2, wide=True)
+
+FORMULAS = [
+    "~ age + I(age^2) + sex*dx + factor(scan) + poly(age, 2) + log(icv)",
+    "~ 1",
+    "~ age - 1",
+    "~ 0 + sex",
+    "~ sex + dx + 0",
+    "~ age + sex - 1",
+    "~ bs(age, df=5)",
+    "~ bs(age, knots=c(30, 60), degree=2, intercept=TRUE) - 1",
+    "~ bs(age)",
+    "~ bs(age, df=6, Boundary.knots=c(0, 110))",
+    "~ ns(age, df=4)",
+    "~ ns(age, df=1) + sex",
+    "~ ns(age, knots=c(40, 60), intercept=T) - 1",
+    "~ ns(age, df=3, Boundary.knots=c(25, 75)):sex",
+    "~ scale(icv)",
+    "~ scale(icv, scale=FALSE) + scale(age, center=FALSE)",
+    "~ scale(age, center=40, scale=10)",
+    "~ C(dx, contr.sum)",
+    "~ C(dx, contr.helmert)*sex",
+    "~ C(dx, contr.poly)",
+    "~ C(dx, contr.treatment, base=2)",
+    "~ C(dx, contr.sum):sex - 1",
+    "~ sex/age",
+    "~ (sex + dx + age)^2",
+    "~ sex:dx",
+    "~ sex:age",
+    "~ age:sex - 1",
+    "~ 0 + age + age:sex",
+    "~ sex:dx + sex:smoker",
+    "~ dx + sex:smoker",
+    "~ sex:smoker:dx + sex",
+    "~ dx + sex:dx - 1",
+    "~ age + smoker*sex - sex",
+    "~ sex %in% dx",
+    "~ (age + sex)/dx",
+    "~ dx:scan + sex + age:dx",
+    "~ poly(age, 3)*sex",
+    "~ poly(icv, 5)",
+    "~ poly(age, degree=2, raw=TRUE)",
+    "~ poly(age, 1) + poly(icv, 2):poly(age, 2)",
+    "~ factor(dose) + factor(scan):smoker",
+    "~ `5th-Ventricle`*sex + vol.left_1 + log(abs(`5th-Ventricle`) + 1)",
+    "~ relevel(factor(sex), ref='M') + smoker",
+    '~ I(age > 40) + I(scan == 2):age + I(sex == "M")',
+    "~ age > 40",
+    "~ I(age %% 7) + I(age %/% 7) + I(-age^2) + I((icv - 1000)/100)",
+    "~ log(icv, base=2) + log(icv, 10) + log2(icv) + log10(icv) + log1p(icv) + sqrt(icv) + exp(age/100)",
+    "~ sin(2*pi*age/12) + cos(age) + tan(age/1000) + expm1(age/100) + abs(vol.left_1) + sign(vol.left_1)",
+    "~ floor(age) + ceiling(icv) + round(age/10, 1) + pmin(age, 50) + pmax(age, scan, 3)",
+    "~ factor(scan, levels=c(10, 2, 1))",
+    "~ as.numeric(smoker) + as.factor(scan)",
+    "~ age*sex*dx - age:sex:dx",
+    "~ I(1e-3*age) + I(100000*age) + I(0.1*age + 1L)",
+]
+
+
+@pytest.fixture(scope="module")
+def r():
+    """R with our tables in an environment of their own, sorting by code point."""
+    import rpy2.robjects as ro
+    from rpy2.robjects import default_converter, pandas2ri
+    from rpy2.robjects.conversion import localconverter
+
+    ro.r('Sys.setlocale("LC_COLLATE", "C"); suppressMessages(library(splines))')
+    place = ro.r("new.env()")
+    with localconverter(default_converter + pandas2ri.converter):
+        place["table"] = ro.conversion.get_conversion().py2rpy(TABLE)
+        place["new"] = ro.conversion.get_conversion().py2rpy(NEW)
+    ro.r(
+        """function(place) { for (name in c("table", "new")) {
+             d <- place[[name]]
+             d[] <- lapply(d, function(x) if (is.character(x)) factor(x) else x)  # C() refuses characters
+             place[[name]] <- d } }"""
+    )(place)
+    call = ro.r(
+        """function(place, formula) {
+             f <- as.formula(formula); d <- place$table
+             m <- model.frame(f, d); X <- model.matrix(f, m)
+             t <- attr(m, "terms")
+             # as predict.lm does
+             N <- suppressWarnings(model.matrix(f, model.frame(t, place$new, xlev = .getXlevels(t, m)),
+                                                contrasts.arg = attr(X, "contrasts")))
+             list(X = unname(X), labels = as.character(colnames(X)), new = unname(N),
+                  assign = attr(X, "assign"), terms = attr(t, "term.labels")) }"""
+    )
+
+    def matrices(formula):
+        with localconverter(default_converter):
+            found = call(place, formula)
+            get = found.rx2
+            X, N = (np.array(get(k)).reshape(list(get(k).dim), order="F") for k in ("X", "new"))
+            return X, N, list(get("labels")), list(get("assign")), list(get("terms"))
+
+    return matrices
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_columns_equal_model_matrix(r, formula):
+    expected, expected_new, labels, assign, terms = r(formula)
+    design = Design.learn(formula, TABLE, absorb_intercept=False)
+    assert list(design.columns) == labels
+    assert [term.label for term in design.formula.parametric] == terms
+    for number, term in enumerate(terms, start=1):
+        assert [i for i, a in enumerate(assign) if a == number] == list(
+            range(*design.term_slices[term].indices(len(labels)))
+        )
+    scale = np.maximum(np.abs(expected).max(axis=0, initial=1e-300), 1e-300)
+    np.testing.assert_allclose(design.on(TABLE) / scale, expected / scale, rtol=0, atol=TOLERANCE)
+    scale = np.maximum(np.abs(expected_new).max(axis=0, initial=1e-300), scale)
+    np.testing.assert_allclose(design.on(NEW) / scale, expected_new / scale, rtol=0, atol=TOLERANCE)
