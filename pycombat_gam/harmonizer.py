@@ -89,7 +89,7 @@ def fit_harmonizer(
         scale=scale,
         effects=effects,
         shrunken=shrunken,
-        notes=tuple(_notes(features, levels, reference, mean, scale, effects, options)),
+        notes=tuple(_notes(features, levels, reference, mean, scale, effects)),
         profile=_profile(mean, features, levels, table),
     )
 
@@ -130,20 +130,19 @@ def _notes(
     mean: MeanFit,
     scale: Standardization,
     effects: BatchEffects,
-    options: BatchOptions,
 ) -> list[str]:
     """Say, feature by feature and site by site, what was not handled in the ordinary way."""
     notes = []
     names = np.array(features, dtype=object)
-    flat = scale.degenerate & mean.constant.all(axis=0) & (np.ptp(mean.intercepts, axis=0) == 0)
+    # Means of equal numbers differ by rounding only.
+    level = np.ptp(mean.intercepts, axis=0) <= 64 * np.finfo(float).eps * mean.magnitude
+    flat = scale.degenerate & mean.constant.all(axis=0) & level
     if flat.any():
         notes.append(f"constant, passed through untouched: {listing(names[flat])}")
     rest = scale.degenerate & ~flat
     if rest.any():
         where = "" if reference is None else f" in the reference batch '{levels.labels[reference]}'"
         notes.append(f"no residual variance{where}, passed through untouched: {listing(names[rest])}")
-    if options.mean_only:
-        return notes
     for b, label in enumerate(levels.labels):
         concerned = effects.location_only[b] & ~scale.degenerate
         if b == reference or not concerned.any():

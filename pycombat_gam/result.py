@@ -24,32 +24,32 @@ KIND = "combat"
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """What was estimated, as DataFrames with features as columns.
+    """What was estimated, as DataFrames.
 
     Attributes
     ----------
     coefficients : design columns × features.
-    grand_mean, var_pooled : one row each, as Series over features.
+    grand_mean, var_pooled : one row × features.
     gamma_hat, delta_hat, gamma_star, delta_star : batches × features, on the standardized scale; delta is a variance.
-    gamma_bar, t2, a_prior, b_prior : Series over batches; NaN where a batch has no such prior (the reference batch,
+    gamma_bar, t2, a_prior, b_prior : batches × one column; NaN where a batch has no such prior (the reference batch,
         `eb=False`, a batch of location only).
-    smoothing_parameters, edf : smooths × features; score : Series over features. Empty for a linear model.
+    smoothing_parameters, edf, score : smooths (or one row) × features; without rows for a linear model.
     """
 
     coefficients: pd.DataFrame
-    grand_mean: pd.Series
-    var_pooled: pd.Series
+    grand_mean: pd.DataFrame
+    var_pooled: pd.DataFrame
     gamma_hat: pd.DataFrame
     delta_hat: pd.DataFrame
     gamma_star: pd.DataFrame
     delta_star: pd.DataFrame
-    gamma_bar: pd.Series
-    t2: pd.Series
-    a_prior: pd.Series
-    b_prior: pd.Series
+    gamma_bar: pd.DataFrame
+    t2: pd.DataFrame
+    a_prior: pd.DataFrame
+    b_prior: pd.DataFrame
     smoothing_parameters: pd.DataFrame
     edf: pd.DataFrame
-    score: pd.Series
+    score: pd.DataFrame
 
     def __repr__(self) -> str:
         lines = ["ComBat estimates"]
@@ -102,25 +102,26 @@ class FittedComBat:
         def by_batch(values: np.ndarray) -> pd.DataFrame:
             return pd.DataFrame(values, index=batches, columns=features)
 
+        def one_row(name: str, values: np.ndarray) -> pd.DataFrame:
+            return pd.DataFrame(values[None], index=[name], columns=features)
+
+        def no_row(name: str) -> pd.DataFrame:
+            return pd.DataFrame(index=pd.Index([], name=name), columns=features, dtype=float)
+
         return Estimates(
             coefficients=pd.DataFrame(
-                self.mean.coefficients,
-                index=pd.Index(self.mean.design.columns, name="term"),
-                columns=features,
+                self.mean.coefficients, index=pd.Index(self.mean.design.columns, name="term"), columns=features
             ),
-            grand_mean=pd.Series(self.scale.grand_mean, index=features, name="grand_mean"),
-            var_pooled=pd.Series(self.scale.var_pooled, index=features, name="var_pooled"),
+            grand_mean=one_row("grand_mean", self.scale.grand_mean),
+            var_pooled=one_row("var_pooled", self.scale.var_pooled),
             gamma_hat=by_batch(self.effects.gamma),
             delta_hat=by_batch(self.effects.delta),
             gamma_star=by_batch(self.shrunken.gamma),
             delta_star=by_batch(self.shrunken.delta),
-            gamma_bar=pd.Series(priors.gamma_bar, index=batches, name="gamma_bar"),
-            t2=pd.Series(priors.t2, index=batches, name="t2"),
-            a_prior=pd.Series(priors.a_prior, index=batches, name="a_prior"),
-            b_prior=pd.Series(priors.b_prior, index=batches, name="b_prior"),
-            smoothing_parameters=pd.DataFrame(index=pd.Index([], name="smooth"), columns=features, dtype=float),
-            edf=pd.DataFrame(index=pd.Index([], name="smooth"), columns=features, dtype=float),
-            score=pd.Series([], dtype=float, name="score"),
+            **{name: pd.DataFrame({name: values}, index=batches) for name, values in vars(priors).items()},
+            smoothing_parameters=no_row("smooth"),
+            edf=no_row("smooth"),
+            score=no_row("score"),
         )
 
     def to_container(self, params: JsonDict) -> Container:

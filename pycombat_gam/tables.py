@@ -122,14 +122,17 @@ def feature_frame(given: Intake, out: np.ndarray) -> pd.DataFrame:
     labels = given.features if given.frame is None else given.frame.columns[given.positions]
     result = pd.DataFrame(out, index=given.covariates.index, columns=labels, copy=False)
     if given.frame is not None and out.dtype == np.float64:
-        single = [i for i, at in enumerate(given.positions) if given.frame.dtypes.iloc[at] == np.float32]
+        dtypes = given.frame.dtypes.to_numpy()[given.positions]
+        single = [k for k, dtype in enumerate(dtypes) if dtype == np.float32]
         if single:
-            result = result.astype({result.columns[i]: np.float32 for i in single})
+            result = result.astype(dict.fromkeys(result.columns[single], np.float32))
     return result
 
 
 def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
     """Return a column by its name as text, or say which columns there are."""
+    if name in frame.columns:
+        return frame[name]
     names = [str(column) for column in frame.columns]
     if name not in names:
         raise DataError(

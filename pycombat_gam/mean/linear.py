@@ -195,34 +195,24 @@ def check_design(
     n, p = X.shape
     n_batches = int((factor.n > 0).sum())
     _, R = pooled_factor(factor.R)
-    bad = dependent_columns(R, np.abs(X).max(axis=0)) if p else np.zeros(0, dtype=np.intp)
-    if n - p - n_batches <= 0 and not bad.size:
+    bad = dependent_columns(R, np.abs(X).max(axis=0)) if p else {}
+    if n - p - n_batches <= 0 and not bad:
         raise DesignError(
             f"the design is saturated{where}: {count(n, 'row')} for {count(n_batches, 'batch', 'batches')} and "
             f"{count(p, 'covariate column')} leave no residual variance; use fewer terms or more rows"
         )
-    if not bad.size:
-        return
-    total_flat = {j for j in bad if np.ptp(X[:, j]) == 0}
-    batch_flat = {j for j in bad if j not in total_flat and _flat_within(X[:, j], factor.slices())}
-    said: list[str] = []
-    if total_flat:
-        said.append(f"{_quoted(columns, total_flat)} constant: it tells nothing")
-    if batch_flat:
-        said.append(f"{_quoted(columns, batch_flat)} confounded with batch: it is constant within every batch")
-    rest = set(bad.tolist()) - total_flat - batch_flat
-    if rest:
-        said.append(f"{_quoted(columns, rest)} collinear: a combination of the batches and the terms before it")
-    raise DesignError(f"the design cannot be estimated{where}: {'; '.join(said)}. Remove it from the formula")
-
-
-def _quoted(columns: Sequence[str], which: set[int]) -> str:
-    names = listing([f"'{columns[j]}'" for j in sorted(which)])
-    return f"{names} {'is' if len(which) == 1 else 'are'}"
-
-
-def _flat_within(x: FloatArray, groups: list[slice]) -> bool:
-    return all(group.start == group.stop or np.ptp(x[group]) == 0 for group in groups)
+    said = []
+    for j, others in bad.items():
+        if np.ptp(X[:, j]) == 0:
+            why = "constant: it tells nothing"
+        elif not others:
+            why = "confounded with batch: it is constant within every batch"
+        else:
+            names = listing(f"'{columns[k]}'" for k in others)
+            why = f"collinear: a combination of {names} and the batches"
+        said.append(f"'{columns[j]}' is {why}")
+    if said:
+        raise DesignError(f"the design cannot be estimated{where}: {'; '.join(said)}. Remove it from the formula")
 
 
 def _check_measured(missing: IntArray, columns: IntArray, n: int, features: Sequence[str]) -> None:

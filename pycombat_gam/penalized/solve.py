@@ -14,7 +14,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from pycombat_gam.penalized.sufficient import Statistics
-from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.types import FloatArray
 
 RANK_TOLERANCE = 1e-11
 """A column counts as dependent when the part of it that the columns before it leave is below this share of it.
@@ -46,21 +46,26 @@ def pooled_factor(R: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.linalg.qr(R.reshape(n_batches * q, q))
 
 
-def dependent_columns(R: FloatArray, size: FloatArray) -> IntArray:
-    """Return the columns that are constant within batches or a combination of batches and earlier columns.
+def dependent_columns(R: FloatArray, size: FloatArray) -> dict[int, list[int]]:
+    """Find the columns that are constant within batches or a combination of batches and earlier columns.
 
     Parameters
     ----------
     R : (q, q) pooled factor of the within-batch design.
     size : (q,) the largest absolute raw value of each column: rounding of a centred column scales with it.
+
+    Returns
+    -------
+    For each dependent column, the earlier columns it is a combination of; none if it is constant within batches.
     """
     scale = np.sqrt(np.einsum("ij,ij->j", R, R))
     rounding = 64 * np.finfo(float).eps * size
-    bad = scale <= rounding
+    found: dict[int, list[int]] = {}
     keep: list[int] = []
     basis = np.zeros((R.shape[0], 0))
     for j in range(R.shape[1]):
-        if bad[j]:
+        if scale[j] <= rounding[j]:
+            found[j] = []
             continue
         column = R[:, j] / scale[j]
         # Twice is enough (Kahan, Parlett): the second projection removes what rounding left of the first.
@@ -68,11 +73,12 @@ def dependent_columns(R: FloatArray, size: FloatArray) -> IntArray:
         left -= basis @ (basis.T @ left)
         norm = float(np.linalg.norm(left))
         if norm <= max(RANK_TOLERANCE, rounding[j] / scale[j]):
-            bad[j] = True
+            share = np.linalg.lstsq(R[:, keep] / scale[keep], column, rcond=None)[0]
+            found[j] = [k for k, part in zip(keep, share, strict=True) if abs(part) > 1e-6]
             continue
         keep.append(j)
         basis = np.column_stack([basis, left / norm])
-    return np.flatnonzero(bad)
+    return found
 
 
 def solve(statistics: Statistics) -> LeastSquares:

@@ -187,10 +187,10 @@ def test_without_shrinkage_every_site_ends_with_the_same_location_and_scale(stud
     out = model.fit_transform(study.table)
     X = np.column_stack([study.table["age"], study.table["sex"] == "M"]).astype(float)
     estimates = model.estimates
-    left = out[study.features] - X @ estimates.coefficients.to_numpy() - estimates.grand_mean
+    left = out[study.features] - X @ estimates.coefficients.to_numpy() - estimates.grand_mean.loc["grand_mean"]
     by_site = left.groupby(study.table["site"])
     np.testing.assert_allclose(by_site.mean() / study.sd, 0.0, atol=ROUNDING)
-    np.testing.assert_allclose(by_site.var(ddof=1) / estimates.var_pooled, 1.0, atol=1e-9)
+    np.testing.assert_allclose(by_site.var(ddof=1) / estimates.var_pooled.loc["var_pooled"], 1.0, atol=1e-9)
 
 
 @pytest.mark.parametrize("mask", ["controls", "all"])
@@ -217,7 +217,7 @@ def test_known_truth_is_recovered() -> None:
     out = model.fit_transform(study.table)
     estimates, n = model.estimates, study.table["site"].value_counts().sort_index()
     weight = n / n.sum()
-    sd = np.sqrt(estimates.var_pooled)
+    sd = np.sqrt(estimates.var_pooled.loc["var_pooled"])
 
     found = estimates.gamma_star * sd
     found = (found - weight @ found) / sd

@@ -22,17 +22,13 @@ DESCRIBE = "function(x) list(type = typeof(x), class = class(x), length = length
 
 def in_a_fresh_python(code: str) -> str:
     """Run code in a process of its own, warnings being errors; its standard output."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_importing_neither_loads_rpy2_nor_starts_r() -> None:
-    in_a_fresh_python(
-        "import sys, r_bridge, r_bridge.session; assert not [m for m in sys.modules if 'rpy2' in m]"
-    )
+    in_a_fresh_python("import sys, r_bridge, r_bridge.session; assert not [m for m in sys.modules if 'rpy2' in m]")
 
 
 def test_starting_r_prints_nothing_and_leaves_the_interrupt_handler_and_random_state() -> None:
@@ -292,9 +288,7 @@ def test_missing_packages_are_named_with_the_command() -> None:
         session.require("stats", "noSuchPackage")
     expected = "R package noSuchPackage is missing: apt-get install r-cran-nosuchpackage"
     assert str(caught.value) == expected
-    with pytest.raises(
-        session.RMissingError, match="R packages noSuchA, noSuchB are missing: apt-get install r-"
-    ):
+    with pytest.raises(session.RMissingError, match="R packages noSuchA, noSuchB are missing: apt-get install r-"):
         session.require("noSuchA", "noSuchB")
 
 

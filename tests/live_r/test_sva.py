@@ -64,7 +64,9 @@ def compare(
     ours = model.fit_transform(Y.to_numpy(), covariates)
     X = np.ones((len(Y), 1))
     if options["covariates"]:
-        X = np.column_stack([X, pd.get_dummies(covariates[list(parse_formula(formula).variables)], drop_first=True).to_numpy(float)])
+        X = np.column_stack(
+            [X, pd.get_dummies(covariates[list(parse_formula(formula).variables)], drop_first=True).to_numpy(float)]
+        )
     theirs = session.call(
         COMBAT,
         Y=Y.to_numpy(),

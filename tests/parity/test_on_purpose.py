@@ -75,7 +75,7 @@ def test_sva_with_missing_cells_differs_by_its_divisor_only() -> None:
         model.fit(table)
         theirs = case.output("standardization")["var.pooled"]
         n = table[case.features].notna().sum()
-        ratio = model.estimates.var_pooled * n / (n - 1) / theirs
+        ratio = model.estimates.var_pooled.loc["var_pooled"] * n / (n - 1) / theirs
         assert np.abs(ratio - 1).max() < 1e-12  # sums of squares in another order
 
 

@@ -173,9 +173,7 @@ def test_skew_is_the_site_s_own() -> None:
     noise = study.table[list(study.features)] - study.signal.to_numpy() @ study.effects.to_numpy()
     seen = noise.groupby(study.table["site"]).skew()
     assert np.corrcoef(seen.to_numpy().ravel(), study.shape.to_numpy().ravel())[0, 1] > 0.9
-    assert (
-        stats.skew((study.truth - study.signal.to_numpy() @ study.effects.to_numpy()).to_numpy()).std() < 0.1
-    )
+    assert stats.skew((study.truth - study.signal.to_numpy() @ study.effects.to_numpy()).to_numpy()).std() < 0.1
 
 
 def test_covariance_correlates_features_and_its_spread_tells_sites_apart() -> None:
@@ -189,9 +187,7 @@ def test_covariance_correlates_features_and_its_spread_tells_sites_apart() -> No
     equal = simulate_multisite(**options, covariance=0.7, covariance_spread=0.0)
     apart = simulate_multisite(**options, covariance=0.7, covariance_spread=0.8)
     off = ~np.eye(20, dtype=bool)
-    measured = {
-        study: correlations(study, study.table[list(study.features)]) for study in (none, equal, apart)
-    }
+    measured = {study: correlations(study, study.table[list(study.features)]) for study in (none, equal, apart)}
     assert np.abs(measured[none][:, off]).mean() < 0.03
     assert np.abs(measured[equal][:, off]).mean() > 0.15
     assert np.abs(np.diff(measured[equal], axis=0)).mean() < 0.03
