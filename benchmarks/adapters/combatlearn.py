@@ -3,7 +3,6 @@
 from combatlearn import ComBat
 
 PACKAGE = "combatlearn"
-PRIORS = ("parametric", "nonparametric")
 
 
 def prepare(covariates):

@@ -3,7 +3,6 @@
 from inmoose.pycombat import pycombat_norm
 
 PACKAGE = "inmoose"
-PRIORS = ("parametric", "nonparametric")
 
 
 def prepare(covariates):

@@ -3,7 +3,6 @@
 import numpy as np
 
 PACKAGE = None
-PRIORS = ("parametric",)
 
 
 def prepare(covariates):

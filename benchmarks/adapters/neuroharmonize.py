@@ -4,7 +4,6 @@ import pandas as pd
 from neuroHarmonize import harmonizationLearn
 
 PACKAGE = "neuroHarmonize"
-PRIORS = ("parametric",)
 
 
 def prepare(covariates):

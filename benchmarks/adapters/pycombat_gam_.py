@@ -3,7 +3,6 @@
 import pycombat_gam as pcg
 
 PACKAGE = "pycombat-gam"
-PRIORS = ("parametric", "nonparametric")
 
 
 def prepare(covariates):

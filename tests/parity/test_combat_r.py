@@ -10,6 +10,8 @@ import pytest
 from r_cases import NOT_FINITE, ON_PURPOSE, all_cases, key, model_for, table_for
 from reference import Case, needs_reference
 
+import pycombat_gam as pcg
+
 pytestmark = needs_reference
 
 PARITY = [case for case in all_cases() if key(case) not in ON_PURPOSE and key(case) not in NOT_FINITE]
