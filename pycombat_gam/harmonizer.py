@@ -59,7 +59,7 @@ def fit_harmonizer(
             "choose a larger one"
         )
     mean = mean_model.fit(table, Y, codes, features=features, labels=levels.labels, omit_missing=options.omit_missing)
-    scale = standardize(mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.magnitude, reference)
+    scale = standardize(mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.rounding, reference)
     effects = estimate_effects(
         mean.intercepts,
         mean.residual_ss,
@@ -135,7 +135,7 @@ def _notes(
     notes = []
     names = np.array(features, dtype=object)
     # Means of equal numbers differ by rounding only.
-    level = np.ptp(mean.intercepts, axis=0) <= 64 * np.finfo(float).eps * mean.magnitude
+    level = np.ptp(mean.intercepts, axis=0) <= 4 * mean.rounding
     flat = scale.degenerate & mean.constant.all(axis=0) & level
     if flat.any():
         notes.append(f"constant, passed through untouched: {listing(names[flat])}")

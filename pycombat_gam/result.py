@@ -135,7 +135,7 @@ class FittedComBat:
             "n_rows": mean.n_rows,
             "n_observed": _compact(mean.n_observed),
             "constant": mean.constant,
-            "magnitude": mean.magnitude,
+            "rounding": mean.rounding,
             "center": mean.center,
             "R": mean.R,
             "grand_mean": self.scale.grand_mean,
@@ -212,7 +212,7 @@ def _rebuild(container: Container) -> FittedComBat:
         n_rows=take("n_rows", (B,), "i"),
         n_observed=n_observed,
         constant=take("constant", (B, V), "b"),
-        magnitude=take("magnitude", (V,), "f"),
+        rounding=take("rounding", (V,), "f"),
         center=take("center", (p,), "f"),
         R=take("R", (p, p), "f"),
     )

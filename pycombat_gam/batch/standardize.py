@@ -35,7 +35,7 @@ def standardize(
     residual_ss: FloatArray,
     n_observed: IntArray,
     n_rows: IntArray,
-    magnitude: FloatArray,
+    rounding: FloatArray,
     reference: int | None,
 ) -> Standardization:
     """Estimate grand mean and pooled variance.
@@ -44,7 +44,7 @@ def standardize(
     ----------
     intercepts, residual_ss : (B, V) from the mean model.
     n_observed : (B, V) observed cells per batch and feature; n_rows : (B,) rows per batch.
-    magnitude : (V,) size of the numbers that the residuals were computed from: rounding of a residual scales with it.
+    rounding : (V,) a residual sd up to this is rounding.
     reference : index of the reference batch, or None.
     """
     if reference is None:
@@ -54,7 +54,5 @@ def standardize(
         grand_mean = intercepts[reference].copy()
         ss, n_cells = residual_ss[reference], n_observed[reference]
     var_pooled = ss / n_cells
-    # Each residual carries a few roundings of the numbers it came from; a pooled sd within that is no variance.
-    rounding = 16 * np.finfo(float).eps * magnitude
     degenerate = ~(np.sqrt(var_pooled) > rounding)
     return Standardization(grand_mean, np.where(degenerate, 0.0, var_pooled), degenerate)

@@ -37,7 +37,7 @@ class MeanFit:
     residual_ss : (B, V) residual sum of squares within each batch.
     n_rows : (B,) rows used; n_observed : (B, V) cells used.
     constant : (B, V) all observed raw values are equal.
-    magnitude : (V,) size of the raw numbers, for judging what is rounding.
+    rounding : (V,) a residual sd up to this is rounding of the raw numbers, not variance.
     center : (p,) column means of the design over the rows used.
     R : (p, p) factor of the within-batch cross product of the design, complete rows.
     """
@@ -49,7 +49,7 @@ class MeanFit:
     n_rows: IntArray
     n_observed: IntArray
     constant: BoolArray
-    magnitude: FloatArray
+    rounding: FloatArray
     center: FloatArray
     R: FloatArray
 
@@ -142,7 +142,7 @@ class LinearMean:
                 _check_observed(partial, [features[k] for k in members], labels)
                 check_design(design.columns, X, partial, [features[k] for k in members])
                 groups.append((members, accumulate(Y[:, members], partial)))
-        return _assemble(design, X, factor, groups, V)
+        return _assemble(design, X, factor, groups, Y)
 
     def predict(self, fit: MeanFit, table: pd.DataFrame) -> FloatArray:
         """Evaluate the covariate part Xβ on new rows, shape (n, V): add an intercept or grand mean to it."""
@@ -150,12 +150,16 @@ class LinearMean:
 
 
 def _assemble(
-    design: Design, X: FloatArray, factor: DesignFactor, groups: list[tuple[IntArray, Statistics]], V: int
+    design: Design, X: FloatArray, factor: DesignFactor, groups: list[tuple[IntArray, Statistics]], Y: np.ndarray
 ) -> MeanFit:
     """Solve each group of features and put the columns back in order."""
     n_batches, p = factor.x_mean.shape
+    V = Y.shape[1]
+    # A residual carries a few roundings in double precision, and one of the type that the feature came in.
+    stored = np.finfo(Y.dtype).eps if Y.dtype.kind == "f" else 0.0
+    unit = max(16 * np.finfo(np.float64).eps, stored)
     coefficients = np.empty((p, V))
-    intercepts, residual_ss, magnitude = np.empty((n_batches, V)), np.empty((n_batches, V)), np.empty(V)
+    intercepts, residual_ss, rounding = np.empty((n_batches, V)), np.empty((n_batches, V)), np.empty(V)
     # Without missing cells one column says it all; the view costs no memory.
     n_observed = np.broadcast_to(factor.n[:, None], (n_batches, V))
     if len(groups) > 1:
@@ -173,11 +177,11 @@ def _assemble(
         constant[:, members] = statistics.constant
         # Raw numbers and what the covariates add to them: both round.
         raw = np.abs(statistics.y_mean).max(axis=0)
-        reach = np.abs(statistics.Z).max(axis=(0, 1)) if p else 0.0
-        magnitude[members] = np.maximum(raw, reach)
+        reach = np.abs(statistics.Z).max(axis=(0, 1)) / np.sqrt(statistics.n.min()) if p else 0.0
+        rounding[members] = unit * np.maximum(raw, reach)
     center = X[0] + (X - X[0]).mean(axis=0)
     R = pooled_factor(factor.R)[1]
-    return MeanFit(design, coefficients, intercepts, residual_ss, factor.n, n_observed, constant, magnitude, center, R)
+    return MeanFit(design, coefficients, intercepts, residual_ss, factor.n, n_observed, constant, rounding, center, R)
 
 
 def check_design(
