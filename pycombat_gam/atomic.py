@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
 def sweep(folder: Path, names: list[str]) -> None:
     """Remove what a killed run left half written under these names."""
     for name in names:
-        for part in folder.glob(f".{name}.*.tmp"):
+        for part in folder.glob(f".{glob.escape(name)}.*.tmp"):
             part.unlink(missing_ok=True)
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from pycombat_gam.errors import DataError, listing
-from pycombat_gam.penalized.sufficient import block_width
 from pycombat_gam.types import IntArray
+
+_WIDTH = 256
+"""Features looked at together: a few at a time, so that a large table is not copied whole."""
 
 
 def suspicious_features(Y: np.ndarray) -> IntArray:
@@ -32,9 +34,8 @@ def check_cells(Y: np.ndarray, columns: IntArray, features: Sequence[str], *, om
     """
     infinite = np.zeros(columns.size, dtype=np.intp)
     missing = np.zeros(columns.size, dtype=np.intp)
-    width = block_width(Y.shape[0])
-    for left in range(0, columns.size, width):
-        some = slice(left, left + width)
+    for left in range(0, columns.size, _WIDTH):
+        some = slice(left, left + _WIDTH)
         block = np.asarray(Y[:, columns[some]], dtype=float)
         infinite[some] = np.isinf(block).sum(axis=0)
         missing[some] = np.isnan(block).sum(axis=0)

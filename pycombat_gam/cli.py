@@ -22,7 +22,7 @@ from pycombat_gam.atomic import sweep, write_file, write_files
 from pycombat_gam.combat import ComBat
 from pycombat_gam.container import write_stream
 from pycombat_gam.errors import OutputError, PcgError, PcgWarning, count, listing
-from pycombat_gam.io import file_sha256, read_table, suffix_of, table_writer, verbatim
+from pycombat_gam.io import PARQUET, file_sha256, read_table, suffix_of, table_writer, verbatim
 from pycombat_gam.saved import load
 from pycombat_gam.types import JsonDict
 
@@ -69,6 +69,11 @@ def _plainly() -> Iterator[None]:
             yield
     except PcgError as error:
         progress.print(f"Error: {' '.join(str(error).split())}", markup=False, style="red")
+        raise typer.Exit(2) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        progress.print(f"Error: '{error.filename}': {error.strerror or error}", markup=False, style="red")
         raise typer.Exit(2) from None
     finally:
         for item in caught:
@@ -162,7 +167,10 @@ def apply(
         with progress.status(f"reading {data}"):
             ids = [fitted.id] if isinstance(fitted.id, str) else list(fitted.id or [])
             source = read_table(data, [fitted.batch, *ids])
-        harmonized = verbatim(source, fitted.transform(source.table), fitted.get_feature_names_out().tolist())
+        harmonized = fitted.transform(source.table)
+        if suffix != PARQUET:
+            harmonized = verbatim(source, harmonized, fitted.get_feature_names_out().tolist())
+        sweep(out.parent, [out.name])
         write_file(out, table_writer(harmonized, suffix))
         progress.print(f"harmonized table: {out}", markup=False)
 
@@ -199,6 +207,9 @@ def _check_place(out: Path, names: list[str], *, force: bool) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"'{out}' is a file: --out must be a folder")
     present = [name for name in names if (out / name).exists()]
+    folders = [name for name in present if (out / name).is_dir()]
+    if folders:
+        raise OutputError(f"'{out}' has a folder named {listing(folders)}: rename it, or choose another --out")
     if present and not force:
         raise OutputError(
             f"'{out}' has {listing(present)} of an earlier run: use --force to overwrite, or another --out"
@@ -251,4 +262,14 @@ def main() -> None:
     """Run the command line, with the commands that other packages register."""
     for entry in entry_points(group="pycombat_gam.commands"):
         app.command(entry.name)(entry.load())
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        # Errors of usage; their class has another name in every release of typer.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        if message():
+            progress.print(f"Error: {' '.join(message().split())}", markup=False, style="red")
+        sys.exit(2)
+    sys.exit(code or 0)

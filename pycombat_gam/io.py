@@ -27,6 +27,10 @@ EXACT_FLOATS: dict[str, Any] = (
 """What makes `read_csv` keep every digit; from pandas 3.1 it always does."""
 
 
+_MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null"]
+"""What stands for a missing cell: pandas's list less "None", which names a group in many a table."""
+
+
 @dataclass(frozen=True, eq=False)
 class TableFile:
     """A table read from a file: the values, and the path it came from."""
@@ -79,6 +83,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
             table = pd.read_parquet(path)
         else:
             header = _header(path, _SEPARATORS[suffix])
+            _check_rows(path, _SEPARATORS[suffix], len(header))
             table = pd.read_csv(
                 path,
                 sep=_SEPARATORS[suffix],
@@ -86,9 +91,10 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
                 index_col=False,
                 **EXACT_FLOATS,
                 low_memory=False,
+                keep_default_na=False,
+                na_values=_MISSING,
                 dtype={name: str for name in text_columns if name in header},
             )
-            _check_rows(path, _SEPARATORS[suffix], len(header))
     except DataError:
         raise
     except UnicodeDecodeError as error:
@@ -141,6 +147,11 @@ def _header(path: Path, separator: str) -> list[str]:
         header = next(csv.reader(stream, delimiter=separator), [])
     if not header:
         raise DataError(f"'{path}' is empty")
+    other = next((mark for mark in ";\t," if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise DataError(
+            f"'{path}' is separated by {other!r}, but its name says {separator!r}: save or name it otherwise"
+        )
     repeated = [name for name, times in Counter(header).items() if times > 1]
     if repeated:
         raise DataError(f"'{path}' has duplicated columns: {listing(map(repr, repeated))}; rename them")

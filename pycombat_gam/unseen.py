@@ -15,7 +15,7 @@ from pycombat_gam.batch.adjust import Adjustment
 from pycombat_gam.batch.location_scale import BatchEffects
 from pycombat_gam.batch.prior import shrink
 from pycombat_gam.errors import DataError, count, listing
-from pycombat_gam.penalized.sufficient import block_width
+from pycombat_gam.penalized.sufficient import blocks
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -79,13 +79,10 @@ def _residual_moments(
     gamma, delta = np.zeros(V), np.ones(V)
     n_observed, constant = np.zeros(V, dtype=np.intp), np.zeros(V, dtype=bool)
     centred = X[rows] - by.center
-    width = block_width(rows.size)
-    for left in range(0, V, width):
-        columns = slice(left, min(left + width, V))
-        raw = np.asarray(Y[rows, columns], dtype=np.float64)
+    for columns, raw in blocks(Y, rows):
         seen = ~np.isnan(raw)
         if np.isinf(raw).any():
-            bad = [fit.features[left + k] for k in np.flatnonzero(np.isinf(raw).any(axis=0))]
+            bad = [fit.features[columns.start + k] for k in np.flatnonzero(np.isinf(raw).any(axis=0))]
             raise DataError(f"infinite values in {listing(bad)}: correct them or set them to missing")
         n = seen.sum(axis=0)
         z = (raw - by.mean[columns] - centred @ by.coefficients[:, columns]) / fit.scale.sd[columns]

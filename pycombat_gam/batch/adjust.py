@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from scipy.linalg.blas import dgemm
 
-from pycombat_gam.penalized.sufficient import block_width, gather, group_rows
+from pycombat_gam.penalized.sufficient import blocks, group_rows
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
@@ -50,32 +51,21 @@ def adjust(Y: np.ndarray, X: FloatArray, codes: IntArray, by: Adjustment, out: n
     by : the fitted adjustment.
     out : (n, V) float array; float32 is written as float32 and computed in float64.
     """
-    n, V = Y.shape
     order, bounds = group_rows(codes, by.shift.shape[0])
     # [X − x̄, 1] times [β(1 − s); m(1 − s) − σ̂γ*s]
-    augmented = np.empty((n, X.shape[1] + 1))
-    augmented[:, :-1] = X[order] - by.center
-    augmented[:, -1] = 1.0
-    groups = [
-        (b, slice(int(start), int(stop)))
-        for b, (start, stop) in enumerate(pairwise(bounds))
-        if stop > start and b != by.reference
-    ]
-    width = block_width(n)
-    work = np.empty((n, min(width, V)))
-    shift = np.empty((n, min(width, V)))
-    for left in range(0, V, width):
-        columns = slice(left, min(left + width, V))
-        block, moved = work[:, : columns.stop - left], shift[:, : columns.stop - left]
-        gather(Y, order, columns, block)
-        beta, mean = by.coefficients[:, columns], by.mean[columns]
-        for b, group in groups:
+    augmented = np.column_stack([X - by.center, np.ones(len(X))])
+    for b, (start, stop) in enumerate(pairwise(bounds)):
+        rows = order[start:stop]
+        for columns, block in blocks(Y, rows):
+            if b == by.reference:
+                out[rows, columns] = block
+                continue
             s = by.inverse_scale[b, columns]
-            map_b = np.vstack([beta * (1.0 - s), mean * (1.0 - s) - by.shift[b, columns] * s])
-            np.matmul(augmented[group], map_b, out=moved[group])
-            block[group] *= s
-            block[group] += moved[group]
-        out[order, columns] = block
+            rest = 1.0 - s
+            moved = np.vstack([by.coefficients[:, columns] * rest, by.mean[columns] * rest - by.shift[b, columns] * s])
+            block *= s
+            # block + augmented[rows] @ moved, without another array: BLAS takes row-major arrays as their transposes.
+            out[rows, columns] = dgemm(1.0, moved.T, augmented[rows].T, 1.0, block.T, overwrite_c=True).T
     if by.untouched.any():
         kept = np.flatnonzero(by.untouched)
         out[:, kept] = Y[:, kept]

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pycombat_gam.batch.location_scale import BatchEffects
-from pycombat_gam.errors import DataError
+from pycombat_gam.errors import DataError, count
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 CONVERGENCE = 1e-4
@@ -96,56 +96,58 @@ def shrink(
         if prior == "none":
             continue
         single = n_rows[b] == 1
-        usable = touched & ~effects.location_only[b] if not single else touched
-        location = touched & effects.location_only[b]
-        if mean_only and single:
-            location = np.zeros_like(touched)
-        scale_matters = not (mean_only or single)
-        _check_spread(effects.gamma[b, usable], effects.delta[b, usable] if scale_matters else None, labels[b])
-        moments = _moments(effects.gamma[b, usable], effects.delta[b, usable] if scale_matters else None)
+        informs = _index(touched if single else touched & ~effects.location_only[b])
+        scaled = not (mean_only or single)
+        g_hat, d_hat, n = effects.gamma[b], effects.delta[b], n_observed[b].astype(float)
+        moments = _moments(g_hat[informs], d_hat[informs] if scaled else None, labels[b])
         for name, value in moments.items():
             table[name][b] = value
-        g_hat, d_hat, n = effects.gamma[b], effects.delta[b], n_observed[b].astype(float)
+        location = touched & effects.location_only[b] & (not (mean_only and single))
         if location.any():
-            shots = np.ones(int(location.sum())) if mean_only else n[location]
+            shots = 1.0 if mean_only else n[location]
             gamma[b, location] = _posterior_mean(g_hat[location], moments["gamma_bar"], shots, 1.0, moments["t2"])
             delta[b, location] = 1.0
-        usable = usable & ~location
-        if not usable.any():
+        if single and not mean_only:
             continue
+        g, d, n = g_hat[informs], d_hat[informs], n[informs]
         if prior == "nonparametric":
-            gamma[b, usable], delta[b, usable] = nonparametric(g_hat[usable], d_hat[usable], n[usable])
+            gamma[b, informs], delta[b, informs] = nonparametric(g, d, n)
         elif mean_only:
-            gamma[b, usable] = _posterior_mean(g_hat[usable], moments["gamma_bar"], 1.0, 1.0, moments["t2"])
+            gamma[b, informs] = _posterior_mean(g, moments["gamma_bar"], 1.0, 1.0, moments["t2"])
         else:
-            gamma[b, usable], delta[b, usable], iterations[b] = parametric(
-                g_hat[usable], d_hat[usable], n[usable], moments
-            )
+            gamma[b, informs], delta[b, informs], iterations[b] = parametric(g, d, n, moments)
     return Shrunken(gamma, delta, Priors(**table), iterations)
 
 
-def _check_spread(gamma: FloatArray, delta: FloatArray | None, label: str) -> None:
-    """Refuse priors that two unequal features don't carry: their variance would be zero or undefined."""
+def _index(chosen: BoolArray) -> IntArray | slice:
+    """Return what selects the chosen features, a view where that is all of them."""
+    return slice(None) if chosen.all() else np.flatnonzero(chosen)
+
+
+def _moments(gamma: FloatArray, delta: FloatArray | None, label: str) -> dict[str, float]:
+    """γ̄ and τ², and the inverse-gamma a and b whose mean and variance are those of δ̂ (R: `aprior`, `bprior`).
+
+    Priors that two unequal features don't carry are refused: their variance would be zero or undefined.
+    """
     way_out = "use eb=False, or remove the batch"
     if gamma.size < 2:
         raise DataError(
-            f"batch '{label}' has {gamma.size} usable feature(s) for its empirical-Bayes priors, which need at least "
-            f"two that vary there: {way_out}"
+            f"batch '{label}' has {count(gamma.size, 'usable feature')} for its empirical-Bayes priors, which need at "
+            f"least two that vary there: {way_out}"
         )
-    for name, values in (("location", gamma), ("scale", delta)):
-        # Spread below 1e-10 of the values is rounding: identical columns differ by their last digit only.
-        if values is not None and values.std() <= 1e-10 * max(float(np.abs(values).max()), 1e-6):
+    moments = {"gamma_bar": float(gamma.mean()), "t2": float(gamma.var(ddof=1))}
+    spread = {"location": (moments["gamma_bar"], moments["t2"])}
+    if delta is not None:
+        m, s2 = float(delta.mean()), float(delta.var(ddof=1))
+        spread["scale"] = (m, s2)
+    for name, (mean, variance) in spread.items():
+        # Spread below 1e-10 is rounding: identical columns differ by their last digit only.
+        if not np.sqrt(variance) > 1e-10 * max(abs(mean), 1e-6):
             raise DataError(
                 f"batch '{label}': its estimated {name} is the same for all features, so its empirical-Bayes prior "
                 f"has no width (identical columns?): {way_out}"
             )
-
-
-def _moments(gamma: FloatArray, delta: FloatArray | None) -> dict[str, float]:
-    """γ̄ and τ², and the inverse-gamma a and b whose mean and variance are those of δ̂ (R: `aprior`, `bprior`)."""
-    moments = {"gamma_bar": float(gamma.mean()), "t2": float(gamma.var(ddof=1))}
     if delta is not None:
-        m, s2 = float(delta.mean()), float(delta.var(ddof=1))
         moments["a_prior"] = (2 * s2 + m**2) / s2
         moments["b_prior"] = (m * s2 + m**3) / s2
     return moments

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ import pandas as pd
 from pycombat_gam.cells import check_cells
 from pycombat_gam.design import Design
 from pycombat_gam.errors import DataError, DesignError, count, listing
-from pycombat_gam.penalized.solve import LeastSquares, dependent_columns, pooled_factor, solve
+from pycombat_gam.penalized.solve import dependent_columns, pooled_factor, solve
 from pycombat_gam.penalized.sufficient import (
     DesignFactor,
     Statistics,
@@ -127,7 +127,6 @@ class LinearMean:
         X = design.on(table)
         factor = factor_design(X, batch, len(labels))
         check_design(design.columns, X, factor)
-        V = Y.shape[1]
         complete = accumulate(Y, factor)
         broken = ~(np.isfinite(complete.y_mean).all(axis=0) & np.isfinite(complete.residual_ss).all(axis=0))
         groups: list[tuple[IntArray, Statistics]] = [
@@ -153,35 +152,40 @@ def _assemble(
     design: Design, X: FloatArray, factor: DesignFactor, groups: list[tuple[IntArray, Statistics]], Y: np.ndarray
 ) -> MeanFit:
     """Solve each group of features and put the columns back in order."""
-    n_batches, p = factor.x_mean.shape
-    V = Y.shape[1]
+    p, V = X.shape[1], Y.shape[1]
     # A residual carries a few roundings in double precision, and one of the type that the feature came in.
     stored = np.finfo(Y.dtype).eps if Y.dtype.kind == "f" else 0.0
     unit = max(16 * np.finfo(np.float64).eps, stored)
-    coefficients = np.empty((p, V))
-    intercepts, residual_ss, rounding = np.empty((n_batches, V)), np.empty((n_batches, V)), np.empty(V)
-    # Without missing cells one column says it all; the view costs no memory.
-    n_observed = np.broadcast_to(factor.n[:, None], (n_batches, V))
-    if len(groups) > 1:
-        n_observed = n_observed.copy()
-    constant = np.empty((n_batches, V), dtype=bool)
-    for members, statistics in groups:
-        if not members.size:
-            continue
-        solution: LeastSquares = solve(statistics)
-        coefficients[:, members] = solution.coefficients
-        intercepts[:, members] = solution.intercepts
-        residual_ss[:, members] = solution.residual_ss
-        if len(groups) > 1:
-            n_observed[:, members] = statistics.n[:, None]
-        constant[:, members] = statistics.constant
-        # Raw numbers and what the covariates add to them: both round.
-        raw = np.abs(statistics.y_mean).max(axis=0)
-        reach = np.abs(statistics.Z).max(axis=(0, 1)) / np.sqrt(statistics.n.min()) if p else 0.0
-        rounding[members] = unit * np.maximum(raw, reach)
-    center = X[0] + (X - X[0]).mean(axis=0)
-    R = pooled_factor(factor.R)[1]
-    return MeanFit(design, coefficients, intercepts, residual_ss, factor.n, n_observed, constant, rounding, center, R)
+    groups = [(members, statistics) for members, statistics in groups if members.size]
+    solutions = [solve(statistics) for _, statistics in groups]
+
+    def in_order(parts: list[Any]) -> Any:
+        """Join what was computed by group along the features."""
+        if len(parts) == 1:
+            return parts[0]
+        joined = np.empty((*parts[0].shape[:-1], V), dtype=parts[0].dtype)
+        for (members, _), part in zip(groups, parts, strict=True):
+            joined[..., members] = part
+        return joined
+
+    # Raw numbers and what the covariates add to them: both round.
+    rounding = [
+        unit * np.maximum(np.abs(s.y_mean).max(axis=0), np.abs(s.Z).max(axis=(0, 1)) / np.sqrt(s.n.min()) if p else 0.0)
+        for _, s in groups
+    ]
+    return MeanFit(
+        design=design,
+        coefficients=in_order([solution.coefficients for solution in solutions]),
+        intercepts=in_order([solution.intercepts for solution in solutions]),
+        residual_ss=in_order([solution.residual_ss for solution in solutions]),
+        n_rows=factor.n,
+        # Features with the same rows share their counts: the view costs no memory.
+        n_observed=in_order([np.broadcast_to(s.n[:, None], s.y_mean.shape) for _, s in groups]),
+        constant=in_order([s.constant for _, s in groups]),
+        rounding=in_order(rounding),
+        center=X[0] + (X - X[0]).mean(axis=0),
+        R=pooled_factor(factor.R)[1],
+    )
 
 
 def check_design(

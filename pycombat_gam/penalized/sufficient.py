@@ -5,9 +5,9 @@ For each batch b, with centred X̃_b = X_b − 1x̄_b' = Q_bR_b and Ỹ_b = Y_b 
     n_b,  x̄_b (q),  R_b (q×q),  ȳ_b (V),  Z_b = Q_b'Ỹ_b (q×V),  s_b = ‖Ỹ_b − Q_bZ_b‖² per feature (V).
 
 That is all that any fit with batch intercepts needs to know of the rows. Centring by batch *is* projecting the batch
-columns out, so the intercepts follow from the means. s_b is accumulated as a sum of squares of residuals whenever the
-difference ‖Ỹ_b‖² − ‖Z_b‖² would lose digits, and merging two sets of statistics adds squares, so nothing here ever
-subtracts two large numbers: an offset of 10⁶ or a fit with R² = 1 − 10⁻¹² keeps its digits.
+columns out, so the intercepts follow from the means. s_b is the difference ‖Y_b‖² − n_bȳ_b² − ‖Z_b‖² only where that
+costs less than three digits of sixteen; elsewhere (an offset of 10⁶, a fit with R² = 1 − 10⁻¹²) residuals are formed
+and squared. Merging two sets of statistics adds squares, so digits are never lost to subtraction.
 
 Merging (chunks of rows, remote sites, in any order): means by the usual weighted update; R and Z by one QR of the
 stacked [R₁; R₂; √(n₁n₂/n)(x̄₁ − x̄₂)'] with [Z₁; Z₂; √(n₁n₂/n)(ȳ₁ − ȳ₂)'] carried along; what falls outside the
@@ -18,6 +18,7 @@ Cost: O(nqV) multiplications, one pass over Y in blocks that fit the cache.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -25,9 +26,9 @@ import numpy as np
 
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
-_BLOCK_BYTES = 2**20
-_CANCELLATION = 1e-2
-"""Below this share of unexplained sum of squares, subtracting would cost more than two digits: sum squares instead."""
+_BLOCK_BYTES = 2**21
+_CANCELLATION = 1e-3
+"""Where less than this share of a sum of squares is left, subtracting would cost more than three digits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +138,14 @@ def factor_design(X: FloatArray, codes: IntArray, n_batches: int, rows: IntArray
     return DesignFactor(order, bounds, Q, R, x_mean)
 
 
-def block_width(n_rows: int) -> int:
-    """Return how many features to treat at once, so that a block of them stays in the cache."""
-    return int(np.clip(_BLOCK_BYTES // (8 * max(n_rows, 1)), 16, 4096))
+def blocks(Y: np.ndarray, rows: IntArray) -> Iterator[tuple[slice, FloatArray]]:
+    """Cut rows of Y into blocks of features that fit the cache: yields (columns, a float64 copy to work in)."""
+    if not rows.size:
+        return
+    width = max(16, _BLOCK_BYTES // (8 * rows.size))
+    for left in range(0, Y.shape[1], width):
+        columns = slice(left, min(left + width, Y.shape[1]))
+        yield columns, np.ascontiguousarray(Y[rows, columns], dtype=np.float64)
 
 
 def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
@@ -159,46 +165,46 @@ def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
     residual_ss = np.zeros((n_batches, V))
     first = np.zeros((n_batches, V))
     constant = np.zeros((n_batches, V), dtype=bool)
-    width = block_width(factor.order.size)
-    work = np.empty((factor.order.size, min(width, V)))
-    groups = [(b, group) for b, group in enumerate(factor.slices()) if group.stop > group.start]
-    weights = {b: np.full(group.stop - group.start, 1.0 / (group.stop - group.start)) for b, group in groups}
-    with np.errstate(all="ignore"):
-        for left in range(0, V, width):
-            columns = slice(left, min(left + width, V))
-            block = work[:, : columns.stop - left]
-            gather(Y, factor.order, columns, block)
-            for b, group in groups:
-                rows, Qb = block[group], factor.Q[group]
-                first[b, columns] = rows[0]
-                mean = weights[b] @ rows
-                rows -= mean
-                mean_left = weights[b] @ rows
-                y_mean[b, columns] = mean + mean_left
-                ss = np.einsum("ij,ij->j", rows, rows) - rows.shape[0] * mean_left**2
-                Zb = Qb.T @ rows
-                left_ss = ss - np.einsum("ij,ij->j", Zb, Zb)
-                lossy = np.flatnonzero(left_ss < _CANCELLATION * ss)
+    for b, group in enumerate(factor.slices()):
+        rows, Q = factor.order[group], factor.Q[group]
+        if not rows.size:
+            continue
+        projector = np.vstack([np.full(rows.size, 1.0 / rows.size), Q.T])
+        for columns, block in blocks(Y, rows):
+            with np.errstate(all="ignore"):
+                projected = projector @ block
+                mean, Zb = projected[0], projected[1:]
+                total = np.einsum("ij,ij->j", block, block)
+                left_ss = total - rows.size * mean**2 - np.einsum("ij,ij->j", Zb, Zb)
+                lossy = np.flatnonzero(left_ss <= _CANCELLATION * total)
                 if lossy.size:
-                    residual = rows[:, lossy] - mean_left[lossy] - Qb @ Zb[:, lossy]
-                    left_ss[lossy] = np.einsum("ij,ij->j", residual, residual)
-                Z[b, :, columns] = Zb
-                residual_ss[b, columns] = left_ss
-                # Equal raw values leave at most rounding behind; only those few are compared exactly.
-                rounding = rows.shape[0] * np.finfo(float).eps * np.abs(first[b, columns])
-                flat = np.flatnonzero(ss <= rows.shape[0] * rounding**2)
-                if flat.size:
-                    raw = Y[np.ix_(factor.order[group], left + flat)]
-                    constant[b, left + flat] = (raw == raw[0]).all(axis=0)
+                    some = _Careful.of(block[:, lossy], mean[lossy], Q)
+                    mean[lossy], Zb[:, lossy], left_ss[lossy] = some.mean, some.Z, some.residual_ss
+                    constant[b, columns.start + lossy] = some.constant
+            y_mean[b, columns], Z[b, :, columns], residual_ss[b, columns] = mean, Zb, left_ss
+            first[b, columns] = block[0]
     return Statistics(factor.n, factor.x_mean, factor.R, y_mean, Z, residual_ss, first, constant)
 
 
-def gather(Y: np.ndarray, order: IntArray, columns: slice, out: FloatArray) -> None:
-    """Copy rows `order` of a block of columns into `out` as float64."""
-    if Y.dtype == np.float64:
-        np.take(Y[:, columns], order, axis=0, out=out, mode="clip")
-    else:
-        out[...] = Y[order, columns]
+@dataclass(frozen=True, eq=False)
+class _Careful:
+    """Statistics of a few features whose sums of squares cancel: a large offset, a close fit, a constant."""
+
+    mean: FloatArray
+    Z: FloatArray
+    residual_ss: FloatArray
+    constant: BoolArray
+
+    @classmethod
+    def of(cls, block: FloatArray, mean: FloatArray, Q: FloatArray) -> _Careful:
+        """Centre twice, project, and sum the squares of what is left."""
+        constant = (block == block[0]).all(axis=0)
+        centred = block - mean
+        mean_left = centred.mean(axis=0)
+        centred -= mean_left
+        Z = Q.T @ centred
+        residual = centred - Q @ Z
+        return cls(mean + mean_left, Z, np.einsum("ij,ij->j", residual, residual), constant)
 
 
 def merge(a: Statistics, b: Statistics) -> Statistics:
