@@ -135,6 +135,7 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Container:
         if hashlib.sha256(contents[name]).hexdigest() != stated["sha256"]:
             raise ModelFileError(f"'{path}' was altered: {name} does not match its SHA-256")
     model = json.loads(contents["model.json"])
+    json.dumps(model, allow_nan=False, ensure_ascii=False).encode()  # raises for NaN and for text that is none
     if not isinstance(model, dict) or not isinstance(manifest["kind"], str):
         raise ModelFileError(f"'{path}' is refused: model.json is not an object")
     return Container(manifest["kind"], model, _read_arrays(contents["arrays.npz"], path))

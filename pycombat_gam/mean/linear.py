@@ -168,11 +168,13 @@ def _assemble(
             joined[..., members] = part
         return joined
 
+    def size(values: FloatArray) -> FloatArray:
+        """Largest absolute value of each feature, without a copy."""
+        flat = values.reshape(-1, values.shape[-1])
+        return np.maximum(flat.max(axis=0), -flat.min(axis=0)) if len(flat) else np.zeros(values.shape[-1])
+
     # Raw numbers and what the covariates add to them: both round.
-    rounding = [
-        unit * np.maximum(np.abs(s.y_mean).max(axis=0), np.abs(s.Z).max(axis=(0, 1)) / np.sqrt(s.n.min()) if p else 0.0)
-        for _, s in groups
-    ]
+    rounding = [unit * np.maximum(size(s.y_mean), size(s.Z) / np.sqrt(s.n.min())) for _, s in groups]
     return MeanFit(
         design=design,
         coefficients=in_order([solution.coefficients for solution in solutions]),

@@ -69,7 +69,7 @@ class Statistics:
     n : (B,) observed rows per batch.
     x_mean : (B, q); R : (B, q, q).
     y_mean : (B, V), zero where n is zero; Z : (B, q, V); residual_ss : (B, V).
-    first : (B, V) one observed raw value; constant : (B, V) whether all observed raw values equal it.
+    constant : (B, V) whether all observed raw values are equal; `y_mean` is then that value, to the last bit.
     """
 
     n: IntArray
@@ -78,7 +78,6 @@ class Statistics:
     y_mean: FloatArray
     Z: FloatArray
     residual_ss: FloatArray
-    first: FloatArray
     constant: BoolArray
 
     def select(self, features: IntArray) -> Statistics:
@@ -90,7 +89,6 @@ class Statistics:
             y_mean=self.y_mean[:, features],
             Z=self.Z[:, :, features],
             residual_ss=self.residual_ss[:, features],
-            first=self.first[:, features],
             constant=self.constant[:, features],
         )
 
@@ -163,7 +161,6 @@ def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
     y_mean = np.zeros((n_batches, V))
     Z = np.zeros((n_batches, q, V))
     residual_ss = np.zeros((n_batches, V))
-    first = np.zeros((n_batches, V))
     constant = np.zeros((n_batches, V), dtype=bool)
     for b, group in enumerate(factor.slices()):
         rows, Q = factor.order[group], factor.Q[group]
@@ -182,8 +179,7 @@ def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
                     mean[lossy], Zb[:, lossy], left_ss[lossy] = some.mean, some.Z, some.residual_ss
                     constant[b, columns.start + lossy] = some.constant
             y_mean[b, columns], Z[b, :, columns], residual_ss[b, columns] = mean, Zb, left_ss
-            first[b, columns] = block[0]
-    return Statistics(factor.n, factor.x_mean, factor.R, y_mean, Z, residual_ss, first, constant)
+    return Statistics(factor.n, factor.x_mean, factor.R, y_mean, Z, residual_ss, constant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +195,7 @@ class _Careful:
     def of(cls, block: FloatArray, mean: FloatArray, Q: FloatArray) -> _Careful:
         """Centre twice, project, and sum the squares of what is left."""
         constant = (block == block[0]).all(axis=0)
+        mean = np.where(constant, block[0], mean)
         centred = block - mean
         mean_left = centred.mean(axis=0)
         centred -= mean_left
@@ -232,8 +229,7 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
         y_mean=np.where(empty_a, b.y_mean, a.y_mean + share * y_step),
         Z=Z,
         residual_ss=residual_ss,
-        first=np.where(empty_a, b.first, a.first),
         constant=np.where(
-            empty_a, b.constant, np.where(empty_b, a.constant, a.constant & b.constant & (a.first == b.first))
+            empty_a, b.constant, np.where(empty_b, a.constant, a.constant & b.constant & (a.y_mean == b.y_mean))
         ),
     )
