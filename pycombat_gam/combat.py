@@ -13,6 +13,7 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.container import Container, write_container
+from pycombat_gam.design import check_supported
 from pycombat_gam.errors import (
     DataError,
     NotFittedError,
@@ -33,8 +34,8 @@ from pycombat_gam.tables import (
     check_ids,
     feature_frame,
     find_column,
-    identifier_like,
     intake,
+    intake_notes,
     put_back,
 )
 from pycombat_gam.types import BoolArray, IntArray
@@ -138,6 +139,8 @@ class ComBat:
         options, formula_columns = self._check_options()
         given = self._intake(X, covariates, formula_columns, None)
         rows = _mask(fit_mask, given.covariates)
+        if rows is not None:
+            self._check_cells(given)
         Y, table = (given.Y, given.covariates) if rows is None else (given.Y[rows], given.covariates.loc[rows])
         for name in formula_columns:
             find_column(table, name, "formula")
@@ -158,7 +161,7 @@ class ComBat:
             options=options,
         )
         self._fitted = fitted
-        notes = [*_conversion_notes(given), *self._identifier_notes(given), *fitted.notes]
+        notes = [*intake_notes(given, self.features), *fitted.notes]
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
         return given, options
@@ -180,8 +183,6 @@ class ComBat:
     def fit_transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
         given, options = self._fit(X, covariates, fit_mask)
-        if fit_mask is not None:
-            self._check_cells(given)
         return self._harmonize(self._check_fitted(), given, options)
 
     def _harmonize(self, fitted: FittedComBat, given: Intake, options: BatchOptions) -> Any:
@@ -305,13 +306,25 @@ class ComBat:
                 raise OptionError(f"{name}={getattr(self, name)!r}: allowed are True and False")
         if not isinstance(self.formula, str) or not isinstance(self.batch, str):
             raise OptionError(f"formula={self.formula!r} and batch={self.batch!r} must be text")
-        if self.features is not None and not isinstance(self.features, str | list | tuple):
-            raise OptionError("features must be None, a list of names, or a regular expression")
+        chosen = self.features
+        if chosen is not None and not isinstance(chosen, str | list | tuple):
+            raise OptionError(
+                f"features is a {type(chosen).__name__}: give None, a list of names, or a regular expression"
+            )
+        for name in chosen if isinstance(chosen, list | tuple) else ():
+            if not isinstance(name, str | int):
+                raise OptionError(f"features holds {name!r}: give the names of columns")
         if self.mean_model is not None and not all(hasattr(self.mean_model, m) for m in ("fit", "predict", "describe")):
             raise OptionError(
                 "mean_model must be an object with fit, predict and describe (such as r_bridge.MgcvMean())"
             )
-        variables = parse_formula(self.formula).variables
+        named = (self.id,) if isinstance(self.id, str) else self.id or ()
+        if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+            raise OptionError(f"id={self.id!r}: give the name of a column, a list of names, or None")
+        formula = parse_formula(self.formula)
+        if self.mean_model is None:
+            check_supported(formula, absorb_intercept=True)
+        variables = formula.variables
         if self.batch in variables:
             raise OptionError(
                 f"batch column '{self.batch}' is in the formula: ComBat adds it by itself, remove it from the formula"
@@ -346,17 +359,6 @@ class ComBat:
             raise NotFittedError("this ComBat is not fitted yet: call fit or fit_transform first")
         return fitted
 
-    def _identifier_notes(self, given: Intake) -> list[str]:
-        if self.features is not None or given.frame is not given.covariates:
-            return []
-        like = identifier_like(given)
-        if not like:
-            return []
-        return [
-            f"{listing(like)} looks like an identifier but is treated as a feature; name it with id=…, or choose "
-            f"features=…; the features are: {listing(given.features, 40)}"
-        ]
-
     def _give(self, given: Intake, out: np.ndarray) -> Any:
         pandas = getattr(self, "_output_container", "default") == "pandas"
         if given.frame is None:
@@ -385,11 +387,3 @@ def _check_mask(codes: IntArray, levels: BatchLevels) -> None:
             f"fit_mask leaves no row of batch {listing(levels.labels[b] for b in empty)}: its effects cannot be "
             "estimated; include rows of it or remove the batch"
         )
-
-
-def _conversion_notes(given: Intake) -> list[str]:
-    if given.frame is None:
-        return []
-    dtypes = given.frame.dtypes.to_numpy()[given.positions]
-    whole = [name for name, dtype in zip(given.features, dtypes, strict=True) if getattr(dtype, "kind", "f") in "iub"]
-    return [f"integer or boolean features come back as float64: {listing(whole)}"] if whole else []

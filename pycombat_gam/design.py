@@ -89,7 +89,7 @@ class Design:
         parsed = parse_formula(formula) if isinstance(formula, str) else formula
         if not isinstance(parsed, Formula):
             raise FormulaError(f"the formula is a {type(formula).__name__}; give it as text, for example '~ age + sex'")
-        _check_supported(parsed, absorb_intercept=absorb_intercept)
+        check_supported(parsed, absorb_intercept=absorb_intercept)
         parametric = Parametric.learn(parsed.parametric, table, intercept=parsed.intercept or absorb_intercept)
         return cls._assemble(parsed, parametric, absorb_intercept=absorb_intercept)
 
@@ -160,7 +160,7 @@ class Design:
             raise ModelFileError("the saved design's formula or intercept is broken; fit the model again")
         formula = parse_formula(data["formula"])
         absorb = data["absorb_intercept"]
-        _check_supported(formula, absorb_intercept=absorb)
+        check_supported(formula, absorb_intercept=absorb)
         intercept = formula.intercept or absorb
         parametric = Parametric.from_dict(data, formula.parametric, intercept=intercept)
         design = cls._assemble(formula, parametric, absorb_intercept=absorb)
@@ -190,11 +190,11 @@ class Design:
         return kind, str(columns.stop - columns.start), levels
 
 
-def _check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
+def check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
+    """Stop for what a design cannot hold: a response where the formula is one-sided, terms of a later release."""
     if formula.response is not None and absorb_intercept:
         raise FormulaError(
-            f"the formula '{formula}' has a response on its left; here it is one-sided, for "
-            "the features are the "
+            f"the formula '{formula}' has a response on its left; here it is one-sided, for the features are the "
             f"responses: write '~{str(formula).partition('~')[2]}'"
         )
     for random in formula.random:
@@ -206,7 +206,6 @@ def _check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
     pending = [*(f"({term.label})" for term in formula.random), *(smooth.label for smooth in formula.smooths)]
     if pending:
         raise NotYetError(
-            f"the formula holds {listing(pending)}: bases of smooths and random effects "
-            "come in the next release; "
+            f"the formula holds {listing(pending)}: bases of smooths and random effects come in the next release; "
             "use poly(), ns() or bs(), or remove the term"
         )

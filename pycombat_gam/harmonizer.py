@@ -132,7 +132,8 @@ def _notes(
     effects: BatchEffects,
 ) -> list[str]:
     """Say, feature by feature and site by site, what was not handled in the ordinary way."""
-    notes = []
+    powers = mean.design.formula.idle_powers
+    notes = [f"'{power}' outside I() means no power, as in R: write I({power})" for power in powers]
     names = np.array(features, dtype=object)
     # Means of equal numbers differ by rounding only.
     level = np.ptp(mean.intercepts, axis=0) <= 4 * mean.rounding

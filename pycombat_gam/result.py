@@ -186,6 +186,17 @@ def _compact(n_observed: np.ndarray) -> np.ndarray:
     return first if n_observed.strides[1] == 0 or (n_observed == first).all() else n_observed
 
 
+def _profile(profile: JsonDict, labels: tuple[str, ...]) -> JsonDict:
+    """Check the summary of the fitted table, piece by piece."""
+    numbers = [profile["rows"], profile["features"], profile["df_residual"], profile["missing_cells"]]
+    numbers += [profile["batches"][label] for label in labels]
+    for about in profile["covariates"].values():
+        numbers += about["levels"].values() if "levels" in about else [about["min"], about["mean"], about["max"]]
+    if not all(isinstance(number, int | float) for number in numbers) or not isinstance(profile["sha256"], str):
+        raise ModelFileError("the model is refused: its summary of the fitted table is broken")
+    return profile
+
+
 def _rebuild(container: Container) -> FittedComBat:
     model, arrays = container.model, container.arrays
     design = Design.from_dict(model["design"])
@@ -216,20 +227,24 @@ def _rebuild(container: Container) -> FittedComBat:
         center=take("center", (p,), "f"),
         R=take("R", (p, p), "f"),
     )
+    features = tuple(take("features", (V,), "U").tolist())
+    if len(set(features)) < V or len(set(labels)) < B:
+        raise ModelFileError("the model is refused: it names a feature or a batch twice")
+    if (mean.n_rows < 1).any() or (n_observed < 1).any() or (n_observed > mean.n_rows[:, None]).any():
+        raise ModelFileError("the model is refused: its counts of rows and cells are impossible")
+    scale = Standardization(take("grand_mean", (V,), "f"), take("var_pooled", (V,), "f"), take("degenerate", (V,), "b"))
     delta_star = take("delta_star", (B, V), "f")
-    if not (delta_star > 0).all():
-        raise ModelFileError("the model is refused: 'delta_star' has values that are not positive")
+    if not ((delta_star > 0).all() and (scale.degenerate | (scale.var_pooled > 0)).all()):
+        raise ModelFileError("the model is refused: 'delta_star' or 'var_pooled' has values that are not positive")
     reference = model["reference"]
     if reference is not None and not (isinstance(reference, int) and 0 <= reference < B):
         raise ModelFileError(f"the model is refused: there is no batch number {reference!r}")
     return FittedComBat(
-        features=tuple(take("features", (V,), "U").tolist()),
+        features=features,
         levels=BatchLevels(str(model["batch"]["column"]), labels),
         reference=reference,
         mean=mean,
-        scale=Standardization(
-            take("grand_mean", (V,), "f"), take("var_pooled", (V,), "f"), take("degenerate", (V,), "b")
-        ),
+        scale=scale,
         effects=BatchEffects(
             take("gamma_hat", (B, V), "f"), take("delta_hat", (B, V), "f"), take("location_only", (B, V), "b")
         ),
@@ -240,5 +255,5 @@ def _rebuild(container: Container) -> FittedComBat:
             take("iterations", (B,), "i"),
         ),
         notes=tuple(str(note) for note in model["notes"]),
-        profile=dict(model["profile"]),
+        profile=_profile(model["profile"], labels),
     )

@@ -33,6 +33,7 @@ class Intake:
     features : (V,) names as text.
     frame : the table that holds the features, or None if they came as an array.
     positions : (V,) their column positions in `frame`.
+    whole : the features that came as integers or booleans.
     """
 
     Y: np.ndarray
@@ -40,6 +41,7 @@ class Intake:
     features: tuple[str, ...]
     frame: pd.DataFrame | None
     positions: IntArray
+    whole: tuple[str, ...]
 
 
 def intake(
@@ -191,7 +193,8 @@ def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitt
     if not names:
         raise DataError("X has no columns: there is nothing to harmonize")
     Y = X if X.dtype in (np.float64, np.float32) else X.astype(np.float64)
-    return Intake(Y, covariates, names, None, np.arange(len(names)))
+    whole = names if X.dtype.kind in "iub" else ()
+    return Intake(Y, covariates, names, None, np.arange(len(names)), whole)
 
 
 def _from_frame(
@@ -219,7 +222,9 @@ def _from_frame(
     else:
         chosen = _choose(frame, names, position, reserved if wide else (), choice, wide=wide)
     positions = np.array([position[name] for name in chosen], dtype=np.intp)
-    return Intake(_matrix(frame, positions), covariates, tuple(chosen), frame, positions)
+    dtypes = frame.dtypes.to_numpy()[positions]
+    whole = tuple(name for name, dtype in zip(chosen, dtypes, strict=True) if getattr(dtype, "kind", "f") in "iub")
+    return Intake(_matrix(frame, positions), covariates, tuple(chosen), frame, positions, whole)
 
 
 def _choose(
@@ -303,7 +308,21 @@ def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
     return part.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def identifier_like(given: Intake) -> list[str]:
+def intake_notes(given: Intake, choice: FeatureChoice) -> list[str]:
+    """Say which features are converted, and which of those chosen by default look like identifiers."""
+    notes = []
+    if given.whole:
+        notes.append(f"integer or boolean features come back as float64: {listing(given.whole)}")
+    like = _identifier_like(given) if choice is None and given.frame is given.covariates else []
+    if like:
+        notes.append(
+            f"{listing(like)} looks like an identifier but is treated as a feature; name it with id=…, or choose "
+            f"features=…; the features are: {listing(given.features, 40)}"
+        )
+    return notes
+
+
+def _identifier_like(given: Intake) -> list[str]:
     """Return the features that look like identifiers: integer-valued and unique per row."""
     head = np.asarray(given.Y[:16], dtype=np.float64)
     with np.errstate(invalid="ignore"):

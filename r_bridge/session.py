@@ -230,9 +230,7 @@ def _to_r(ri: Any, value: Any, name: str) -> Any:
         codes = ri.IntSexpVector([ri.NA_Integer if code < 0 else int(code) + 1 for code in value.codes])
         return _with(ri, codes, levels=[str(level) for level in value.categories], **{"class": ["factor"]})
     if isinstance(value, pd.api.extensions.ExtensionArray):
-        value = (
-            value.to_numpy(float, na_value=np.nan) if value.dtype.kind in "iuf" else np.asarray(value, object)
-        )
+        value = value.to_numpy(float, na_value=np.nan) if value.dtype.kind in "iuf" else np.asarray(value, object)
     if isinstance(value, Mapping):
         return _named_list(ri, value)
     if isinstance(value, (list, tuple)):

@@ -117,6 +117,8 @@ class Formula:
         Every column used, in order of appearance.
     text : str
         R code for the formula; parses back to an equal formula.
+    idle_powers : tuple of str
+        Powers without effect, as in R: ``age^2`` outside ``I()`` means ``age``.
     """
 
     response: Node | None
@@ -126,6 +128,7 @@ class Formula:
     random: tuple[RandomTerm, ...]
     variables: tuple[str, ...] = field(compare=False, default=())
     text: str = field(compare=False, default="")
+    idle_powers: tuple[str, ...] = field(compare=False, default=())
 
     def __str__(self) -> str:
         return self.text

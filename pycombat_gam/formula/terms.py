@@ -93,7 +93,21 @@ def parse_formula(text: str) -> Formula:
         random,
         tuple(dict.fromkeys(shown)),
         deparse(tree),
+        tuple(_idle_powers(right)),
     )
+
+
+def _idle_powers(node: Node) -> Iterator[str]:
+    """Find powers of a single term, which the algebra reads as the term itself."""
+    if isinstance(node, Paren):
+        yield from _idle_powers(node.inner)
+    elif isinstance(node, Unary):
+        yield from _idle_powers(node.operand)
+    elif isinstance(node, Binary) and node.op in _ALGEBRA:
+        if node.op == "^" and isinstance(node.left, (Name, Call)):
+            yield deparse(node)
+        yield from _idle_powers(node.left)
+        yield from _idle_powers(node.right)
 
 
 def _check_height(node: Node) -> None:

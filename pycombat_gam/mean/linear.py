@@ -152,7 +152,7 @@ def _assemble(
     design: Design, X: FloatArray, factor: DesignFactor, groups: list[tuple[IntArray, Statistics]], Y: np.ndarray
 ) -> MeanFit:
     """Solve each group of features and put the columns back in order."""
-    p, V = X.shape[1], Y.shape[1]
+    V = Y.shape[1]
     # A residual carries a few roundings in double precision, and one of the type that the feature came in.
     stored = np.finfo(Y.dtype).eps if Y.dtype.kind == "f" else 0.0
     unit = max(16 * np.finfo(np.float64).eps, stored)

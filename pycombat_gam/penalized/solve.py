@@ -90,7 +90,8 @@ def solve(statistics: Statistics) -> LeastSquares:
     # Equilibrating the columns costs nothing and keeps the triangular solve from mixing units (mm³ beside years).
     scale = np.sqrt(np.einsum("ij,ij->j", R, R))
     projected = stacked_Q.T @ statistics.Z.reshape(n_batches * q, V)
-    coefficients = solve_triangular(R / scale, projected) / scale[:, None]
+    # Row-major, as a saved model reads them back: products then round the same.
+    coefficients = np.ascontiguousarray(solve_triangular(R / scale, projected)) / scale[:, None]
     residual_ss = statistics.residual_ss.copy()
     for b in range(n_batches):
         left = statistics.Z[b] - statistics.R[b] @ coefficients
