@@ -1,0 +1,30 @@
+"""Write the model and the output that `test_golden.py` reads: `python tests/golden/make.py`, once per file format.
+
+A saved model of every released format stays here and has to load and to answer as on the day it was saved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pycombat_gam as pcg
+from pycombat_gam.container import VERSION
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Fit a model that has a bit of everything, save it, and harmonize ten rows."""
+    table = pcg.datasets.load_multisite()
+    features = [name for name in table if name.endswith("_thickness")][:6]
+    model = pcg.ComBat(
+        "~ poly(age, 2) + ns(icv, df=3) + sex*dx", batch="site", features=features, id="subject", ref_batch="Ghent"
+    )
+    model.fit(table).save(HERE / f"combat-{VERSION}.pcg")
+    rows = table.iloc[::41]
+    rows.to_csv(HERE / f"combat-{VERSION}-input.csv", index=False)
+    model.transform(rows)[features].to_csv(HERE / f"combat-{VERSION}-output.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
