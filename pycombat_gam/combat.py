@@ -261,7 +261,7 @@ class ComBat:
         if transform not in (None, "default", "pandas"):
             raise OptionError(f"set_output(transform={transform!r}): allowed are 'default', 'pandas' and None")
         if transform is not None:
-            self._output_container = transform
+            self._sklearn_output_config = {"transform": transform}  # the name that scikit-learn's clone carries over
         return self
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -360,7 +360,7 @@ class ComBat:
         return fitted
 
     def _give(self, given: Intake, out: np.ndarray) -> Any:
-        pandas = getattr(self, "_output_container", "default") == "pandas"
+        pandas = getattr(self, "_sklearn_output_config", {}).get("transform") == "pandas"
         if given.frame is None:
             return feature_frame(given, out) if pandas else out
         return feature_frame(given, out) if self.output == "features" else put_back(given, out)
