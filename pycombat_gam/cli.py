@@ -28,7 +28,6 @@ from pycombat_gam.types import JsonDict
 
 app = typer.Typer(
     name="pycombat-gam",
-    help="Harmonize data measured at many sites: remove site effects, keep the biology.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,6 +56,21 @@ class Unseen(str, Enum):
     estimate = "estimate"
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pycombat-gam {version('pycombat-gam')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Harmonize data measured at many sites: remove site effects, keep the biology."""
+
+
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files of an earlier run.")]
 
 
@@ -68,7 +82,7 @@ def _plainly() -> Iterator[None]:
             warnings.simplefilter("default", PcgWarning)
             yield
     except PcgError as error:
-        progress.print(f"Error: {' '.join(str(error).split())}", markup=False, style="red")
+        progress.print(f"Error: {_in_options(' '.join(str(error).split()))}", markup=False, style="red")
         raise typer.Exit(2) from None
     except BrokenPipeError:
         raise
@@ -78,7 +92,27 @@ def _plainly() -> Iterator[None]:
     finally:
         for item in caught:
             if issubclass(item.category, PcgWarning):
-                progress.print(f"Note: {item.message}", markup=False, style="yellow")
+                progress.print(f"Note: {_in_options(str(item.message))}", markup=False, style="yellow")
+
+
+_OPTIONS = {
+    "missing='omit'": "--missing omit",
+    "on_unseen='estimate'": "--on-unseen estimate",
+    "eb=False": "--no-eb",
+    "ref_batch": "--ref",
+    "id=['subject', 'visit']": "--id subject --id visit",
+    "id=…": "--id",
+    "features=…": "--features",
+    "features=": "--features ",
+    "read_csv: decimal=','": "decimal points",
+}
+"""What messages say to Python's users, as options of the command line."""
+
+
+def _in_options(message: str) -> str:
+    for argument, option in _OPTIONS.items():
+        message = message.replace(argument, option)
+    return message
 
 
 @app.command()
@@ -148,6 +182,13 @@ def harmonize(
         files = _outputs(model, harmonized, suffix)
         run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         _write(out, files, run, force=force)
+        names = model.get_feature_names_out().tolist()
+        sites = len(model.estimates.gamma_star)
+        progress.print(
+            f"Harmonized {count(len(names), 'feature')} ({listing(names, 6)}) of {count(len(harmonized), 'row')} at "
+            f"{count(sites, 'site')}.",
+            markup=False,
+        )
         _say_where(out, files)
 
 
@@ -156,11 +197,16 @@ def apply(
     model: Annotated[Path, typer.Argument(help="Model file that harmonize wrote (.pcg).")],
     data: Annotated[Path, typer.Argument(help="New rows, in the same columns.")],
     out: Annotated[Path, typer.Option(help="File for the harmonized table.")],
+    on_unseen: Annotated[
+        Unseen | None, typer.Option(help="New sites: stop, or estimate them from these rows; else as the model says.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Harmonize new rows with a saved model."""
     with _plainly():
         fitted = load(model)
+        if on_unseen is not None:
+            fitted.set_params(on_unseen=on_unseen.value)
         suffix = suffix_of(out)
         if out.exists() and not force:
             raise OutputError(f"'{out}' exists already: use --force to overwrite it")

@@ -59,7 +59,8 @@ class ComBat:
     Parameters
     ----------
     formula : one-sided R formula of what to keep, such as ``"~ age + I(age^2) + sex*dx"``. The batch is no part of it;
-        batch columns hold the intercept, so ``-1`` and ``+0`` change nothing.
+        batch columns hold the intercept, so ``-1`` and ``+0`` change nothing. Smooths and random effects are read, but
+        not fitted yet.
     batch : column of site labels.
     features : which columns to harmonize: None (numeric columns that formula, batch and id don't name), a list of
         names, or a regular expression searched in column names.
@@ -73,6 +74,12 @@ class ComBat:
     on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given.
     missing : ``"error"``, or ``"omit"``: each feature is fitted on its observed cells and missing cells stay missing.
     output : ``"table"`` (what was given, features replaced) or ``"features"`` (features only, for a pipeline).
+
+    Attributes
+    ----------
+    estimates : everything estimated, as DataFrames: `coefficients`, `grand_mean`, `var_pooled`, and the site effects
+        before (`gamma_hat`, `delta_hat`) and after shrinkage (`gamma_star`, `delta_star`) on the scale of the pooled
+        sd, where delta is a variance; their priors `gamma_bar`, `t2`, `a_prior`, `b_prior`.
 
     Raises
     ------
@@ -159,6 +166,7 @@ class ComBat:
             reference=None if self.ref_batch is None else levels.index(self.ref_batch),
             mean_model=self.mean_model if self.mean_model is not None else LinearMean(self.formula),
             options=options,
+            n_given=len(given.covariates),
         )
         self._fitted = fitted
         notes = [*intake_notes(given, self.features), *fitted.notes]

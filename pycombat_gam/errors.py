@@ -72,6 +72,16 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def rows_named(labels: Sequence[object], limit: int = 3) -> str:
+    """Count rows and name the first of them by their index label.
+
+    >>> rows_named([4, 7, 9, 12])
+    '4 rows (index 4, 7, 9, …)'
+    """
+    more = ", …" if len(labels) > limit else ""
+    return f"{count(len(labels), 'row')} (index {', '.join(map(str, labels[:limit]))}{more})"
+
+
 def did_you_mean(given: str, allowed: Sequence[str]) -> str:
     """Return ``"; did you mean 'age'?"`` when something allowed looks like what was given, else ``""``.
 

@@ -17,7 +17,7 @@ from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.batch.location_scale import BatchEffects, estimate_effects
 from pycombat_gam.batch.prior import shrink
 from pycombat_gam.batch.standardize import Standardization, standardize
-from pycombat_gam.errors import DataError, listing
+from pycombat_gam.errors import DataError, DesignError, count, listing
 from pycombat_gam.mean.linear import MeanFit, MeanModel
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
@@ -44,6 +44,7 @@ def fit_harmonizer(
     reference: int | None,
     mean_model: MeanModel,
     options: BatchOptions,
+    n_given: int,
 ) -> FittedComBat:
     """Fit ComBat.
 
@@ -52,13 +53,21 @@ def fit_harmonizer(
     Y : (n, V) features; table : (n rows) covariates; codes : (n,) batch of each row.
     features : (V,) names; levels : the batches; reference : index of the reference batch or None.
     mean_model : fits f(X); options : the batch model.
+    n_given : rows of the table that these were chosen from.
     """
     if reference is not None and int((codes == reference).sum()) == 1:
         raise DataError(
             f"reference batch '{levels.labels[reference]}' has one subject: the pooled variance is taken from it; "
             "choose a larger one"
         )
-    mean = mean_model.fit(table, Y, codes, features=features, labels=levels.labels, omit_missing=options.omit_missing)
+    try:
+        mean = mean_model.fit(
+            table, Y, codes, features=features, labels=levels.labels, omit_missing=options.omit_missing
+        )
+    except DesignError as error:
+        if len(table) == n_given:
+            raise
+        raise DesignError(f"on the {count(len(table), 'row')} that fit_mask chose: {error}") from error
     scale = standardize(mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.rounding, reference)
     effects = estimate_effects(
         mean.intercepts,
@@ -90,7 +99,7 @@ def fit_harmonizer(
         effects=effects,
         shrunken=shrunken,
         notes=tuple(_notes(features, levels, reference, mean, scale, effects)),
-        profile=_profile(mean, features, levels, table),
+        profile=_profile(mean, features, levels, table, n_given),
     )
 
 
@@ -144,18 +153,23 @@ def _notes(
     if rest.any():
         where = "" if reference is None else f" in the reference batch '{levels.labels[reference]}'"
         notes.append(f"no residual variance{where}, passed through untouched: {listing(names[rest])}")
+    alone = [label for b, label in enumerate(levels.labels) if mean.n_rows[b] == 1]
+    if alone:
+        which = f"batch '{alone[0]}' has" if len(alone) == 1 else f"{len(alone)} batches have"
+        rest = "" if len(alone) == 1 else f" ({listing(alone)})"
+        notes.append(f"{which} one subject{rest}: location only for all features")
     for b, label in enumerate(levels.labels):
         concerned = effects.location_only[b] & ~scale.degenerate
-        if b == reference or not concerned.any():
-            continue
-        if mean.n_rows[b] == 1:
-            notes.append(f"batch '{label}' has one subject: location only for all its features")
-        else:
+        if b != reference and mean.n_rows[b] > 1 and concerned.any():
             notes.append(f"location only in batch '{label}' (one distinct value there): {listing(names[concerned])}")
+    for alike in levels.look_alikes():
+        notes.append(f"batches {listing(map(repr, alike))} are spelled alike: is it one site?")
     return notes
 
 
-def _profile(mean: MeanFit, features: Sequence[str], levels: BatchLevels, table: pd.DataFrame) -> JsonDict:
+def _profile(
+    mean: MeanFit, features: Sequence[str], levels: BatchLevels, table: pd.DataFrame, n_given: int
+) -> JsonDict:
     """Summarize the table that was fitted, and hash what the fit saw of it: its sufficient statistics."""
     digest = hashlib.sha256("\x00".join([*features, *levels.labels, *mean.design.columns]).encode())
     for array in (mean.n_rows, mean.center, mean.R, mean.intercepts, mean.coefficients, mean.residual_ss):
@@ -176,6 +190,7 @@ def _profile(mean: MeanFit, features: Sequence[str], levels: BatchLevels, table:
     return {
         "sha256": digest.hexdigest(),
         "rows": int(mean.n_rows.sum()),
+        "rows_given": n_given,
         "features": len(features),
         "df_residual": mean.df_residual,
         "batches": {label: int(rows) for label, rows in zip(levels.labels, mean.n_rows, strict=True)},

@@ -188,7 +188,13 @@ def _compact(n_observed: np.ndarray) -> np.ndarray:
 
 def _profile(profile: JsonDict, labels: tuple[str, ...]) -> JsonDict:
     """Check the summary of the fitted table, piece by piece."""
-    numbers = [profile["rows"], profile["features"], profile["df_residual"], profile["missing_cells"]]
+    numbers = [
+        profile["rows"],
+        profile["rows_given"],
+        profile["features"],
+        profile["df_residual"],
+        profile["missing_cells"],
+    ]
     numbers += [profile["batches"][label] for label in labels]
     for about in profile["covariates"].values():
         numbers += about["levels"].values() if "levels" in about else [about["min"], about["mean"], about["max"]]

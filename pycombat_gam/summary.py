@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import count
+from pycombat_gam.errors import count, listing
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import JsonDict
 
@@ -55,16 +55,20 @@ class Summary:
 
     def __str__(self) -> str:
         profile = self.profile
+        chosen = "" if profile["rows"] == profile["rows_given"] else f" of {profile['rows_given']:,} (fit_mask)"
+        unused = self.batches.isna().all() | (
+            self.batches["iterations"].eq(0).all() & (self.batches.columns == "iterations")
+        )
         lines = [
             f"Call:  {self.call}",
             f"Mean:  {self.mean_model}",
             "",
-            f"{count(profile['rows'], 'row')}, {count(profile['features'], 'feature')}, "
+            f"{count(profile['rows'], 'row')}{chosen}, {count(profile['features'], 'feature')}, "
             f"{count(len(self.batches), 'batch', 'batches')}, {profile['df_residual']:,} residual degrees of freedom"
             + (f", {count(profile['missing_cells'], 'missing cell')}" if profile["missing_cells"] else ""),
             "",
             "Batches (location in units of the pooled sd, scale as a ratio of sds):",
-            self.batches.to_string(float_format=lambda value: f"{value:.4g}", na_rep="—"),
+            self.batches.loc[:, ~unused].to_string(float_format=lambda value: f"{value:.4g}", na_rep="—"),
             "",
             "Features:",
             _quantiles(self.features),
@@ -105,7 +109,8 @@ def summarize(fit: FittedComBat, call: str, mean_model: str) -> Summary:
             name=fit.levels.column,
         ),
     )
-    handling = np.where(fit.effects.location_only.any(axis=0), "location only in some batch", "adjusted")
+    few = fit.effects.location_only.sum(axis=0)
+    handling = [f"location only in {count(k, 'batch', 'batches')}" if k else "adjusted" for k in few.tolist()]
     features = pd.DataFrame(
         {
             "grand mean": fit.scale.grand_mean,
@@ -131,5 +136,5 @@ def _quantiles(features: pd.DataFrame) -> str:
 
 def _covariate(name: str, about: JsonDict) -> str:
     if "levels" in about:
-        return f"  {name}: " + ", ".join(f"{level} {rows:,}" for level, rows in about["levels"].items())
+        return f"  {name}: " + listing((f"{level!r} {rows:,}" for level, rows in about["levels"].items()), 12)
     return f"  {name}: {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"

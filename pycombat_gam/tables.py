@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing
+from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing, rows_named
 from pycombat_gam.types import FloatArray, IntArray
 
 FeatureChoice = list[str] | tuple[str, ...] | str | None
@@ -149,7 +149,9 @@ def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
         columns = pd.concat([find_column(frame, name, "id") for name in ids], axis=1)
         missing = columns.isna().any(axis=1).to_numpy()
         if missing.any():
-            raise DataError(f"id column(s) {listing(ids)} have {count(int(missing.sum()), 'missing value')}")
+            raise DataError(
+                f"id column(s) {listing(ids)} have missing values in {rows_named(frame.index[missing].tolist())}"
+            )
         repeated = columns.duplicated(keep=False).to_numpy()
         what = f"id column(s) {listing(ids)}"
         shown = columns[repeated].drop_duplicates().itertuples(index=False, name=None)
@@ -276,30 +278,35 @@ def _choose(
 def _check_text(column: pd.Series, name: str) -> None:
     """Stop for a text column most of whose cells are numbers: it is a feature with a few bad cells."""
     present = column[column.notna()]
+    if not len(present):
+        return
     bad = pd.to_numeric(present, errors="coerce").isna()
-    if len(present) and bad.mean() < 0.5:
-        if not bad.any():
-            raise DataError(f"column '{name}' holds numbers as text: convert it, or name the features with features=…")
-        cells = listing((repr(value) for value in present[bad].unique()), 4)
+    if bad.mean() >= 0.5:
+        if pd.to_numeric(present.astype(str).str.replace(",", "."), errors="coerce").isna().mean() >= 0.5:
+            return
         raise DataError(
-            f"column '{name}' has {count(int(bad.sum()), 'cell')} that are not numbers ({cells}): correct them, set "
-            "them to missing, or name the features with features=…"
+            f"column '{name}' holds numbers with decimal commas ({present.iloc[0]!r}): make it numeric (read_csv: "
+            "decimal=','), or name the features with features=…"
         )
+    if not bad.any():
+        raise DataError(f"column '{name}' holds numbers as text: convert it, or name the features with features=…")
+    raise DataError(
+        f"column '{name}' holds text among numbers ({listing(map(repr, present[bad].unique()), 4)}) in "
+        f"{rows_named(present.index[bad].tolist())}: correct the cells, set them to missing, or name the features "
+        "with features=…"
+    )
 
 
 def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
     """Return the feature columns as one array, a view where the table stores them together."""
     dtypes = frame.dtypes.to_numpy()[positions]
     bad = [at for at, dtype in zip(positions, dtypes, strict=True) if not _is_real(dtype)]
+    for at in bad:
+        if _is_text(frame.dtypes.iloc[at]):
+            _check_text(frame.iloc[:, at], str(frame.columns[at]))
     if bad:
-        text = frame.iloc[:, bad[0]]
-        wrong = text[text.notna() & pd.to_numeric(text, errors="coerce").isna()] if _is_text(text.dtype) else text[:0]
-        named = listing(f"'{frame.columns[at]}' ({frame.dtypes.iloc[at]})" for at in bad)
-        raise DataError(
-            f"feature column(s) not numeric: {named}"
-            + (f", which holds {wrong.iloc[0]!r}" if len(wrong) else "")
-            + "; convert them or leave them out"
-        )
+        named = listing(f"'{frame.columns[at]}' ({frame.dtypes.iloc[at]}, such as {frame.iloc[0, at]!r})" for at in bad)
+        raise DataError(f"feature column(s) not numeric: {named}; convert them or leave them out")
     contiguous = np.array_equal(positions, np.arange(positions[0], positions[0] + positions.size))
     part = frame.iloc[:, positions[0] : positions[0] + positions.size] if contiguous else frame.iloc[:, positions]
     kinds = set(dtypes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing
+from pycombat_gam.errors import DataError, OptionError, did_you_mean, listing, rows_named
 from pycombat_gam.types import IntArray
 
 
@@ -71,6 +71,17 @@ class BatchLevels:
             )
         return self.labels.index(text)
 
+    def look_alikes(self) -> list[tuple[str, ...]]:
+        """Return groups of labels that differ in case, spaces or leading zeros only.
+
+        >>> BatchLevels("site", ("Oslo", "oslo ", "1", "01", "NYU")).look_alikes()
+        [('Oslo', 'oslo '), ('1', '01')]
+        """
+        groups: dict[str, list[str]] = {}
+        for label in self.labels:
+            groups.setdefault("".join(label.casefold().split()).lstrip("0"), []).append(label)
+        return [tuple(group) for group in groups.values() if len(group) > 1]
+
     def codes(self, values: pd.Series) -> tuple[IntArray, tuple[str, ...]]:
         """Code each row by its batch; unseen batches get the codes after the known ones.
 
@@ -90,10 +101,9 @@ def _texts(values: pd.Series, column: str) -> tuple[IntArray, list[str]]:
     """Factorize by canonical text: codes (n,) into the list of distinct texts."""
     missing = values.isna().to_numpy()
     if missing.any():
-        rows = listing(np.flatnonzero(missing)[:5])
         raise DataError(
-            f"batch column '{column}' has {count(int(missing.sum()), 'missing value')} (row positions {rows}): "
-            "every row needs a batch; fill them in or remove those rows"
+            f"batch column '{column}' has missing values in {rows_named(values.index[missing].tolist())}: every row "
+            "needs a batch; fill them in or remove those rows"
         )
     raw_codes, raw = pd.factorize(values)
     kinds: dict[str, object] = {}

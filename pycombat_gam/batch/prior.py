@@ -129,11 +129,10 @@ def _moments(gamma: FloatArray, delta: FloatArray | None, label: str) -> dict[st
 
     Priors that two unequal features don't carry are refused: their variance would be zero or undefined.
     """
-    way_out = "use eb=False, or remove the batch"
     if gamma.size < 2:
         raise DataError(
             f"batch '{label}' has {count(gamma.size, 'usable feature')} for its empirical-Bayes priors, which need at "
-            f"least two that vary there: {way_out}"
+            "least two that vary there: use eb=False"
         )
     moments = {"gamma_bar": float(gamma.mean()), "t2": float(gamma.var(ddof=1))}
     spread = {"location": (moments["gamma_bar"], moments["t2"])}
@@ -145,7 +144,7 @@ def _moments(gamma: FloatArray, delta: FloatArray | None, label: str) -> dict[st
         if not np.sqrt(variance) > 1e-10 * max(abs(mean), 1e-6):
             raise DataError(
                 f"batch '{label}': its estimated {name} is the same for all features, so its empirical-Bayes prior "
-                f"has no width (identical columns?): {way_out}"
+                f"has no width (identical columns?): use eb=False"
             )
     if delta is not None:
         moments["a_prior"] = (2 * s2 + m**2) / s2

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pycombat_gam.errors import DataError, DesignError, count, did_you_mean, listing
+from pycombat_gam.errors import DataError, DesignError, did_you_mean, listing, rows_named
 from pycombat_gam.formula.nodes import level_text, name_text
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -43,6 +43,8 @@ class Factor:
 
 Column: TypeAlias = FloatArray | BoolArray | Groups
 
+MAX_CODES = 12
+"""So many whole numbers as text may be codes of groups; more are taken for numbers."""
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*\Z")
 _LOGICAL = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}
 
@@ -99,11 +101,9 @@ class Columns:
             return as_groups(column)
         return as_groups(series.to_numpy())
 
-    def where(self, mask: BoolArray, limit: int = 3) -> str:
+    def where(self, mask: BoolArray) -> str:
         """Say how many rows a mask marks, and which come first (by index label)."""
-        first = self.table.index[np.flatnonzero(mask)[:limit]]
-        more = ", …" if mask.sum() > limit else ""
-        return f"{count(int(mask.sum()), 'row')} (index {', '.join(map(str, first))}{more})"
+        return rows_named(self.table.index[mask].tolist())
 
     def _checked(self, name: str) -> Column:
         series = self.series(name)
@@ -228,14 +228,27 @@ def learn_levels(groups: Groups, expression: str) -> tuple[str, ...]:
 
 
 def check_text(groups: Groups, name: str) -> None:
-    """Stop at a text column meant to hold numbers: most of its distinct values are numbers, some are not."""
-    words = [value for value in groups.values if isinstance(value, str) and number_of(value) is None]
-    numbers = len(groups.values) - len(words)
-    if words and numbers >= 3 and numbers > len(words) and all(isinstance(v, str) for v in groups.values):
+    """Stop at a text column meant to hold numbers, which would quietly become a factor of many levels.
+
+    Whole numbers as text may be codes of groups, if they are few; fractions, decimal commas and many numbers are not.
+    """
+    texts = [value for value in groups.values if isinstance(value, str)]
+    if not texts or len(texts) < len(groups.values):
+        return
+    plain = [number_of(text) is not None for text in texts]
+    comma = [not ok and number_of(text.replace(",", ".")) is not None for ok, text in zip(plain, texts, strict=True)]
+    words = [text for text, ok, with_comma in zip(texts, plain, comma, strict=True) if not (ok or with_comma)]
+    numbers = len(texts) - len(words)
+    if words:
+        if numbers >= 3 and numbers > len(words):
+            raise DataError(
+                f"column '{name}' is text, yet {numbers} of its {len(texts)} distinct values are numbers and "
+                f"{listing(map(repr, words), 3)} not; fix the cells, or write factor({name_text(name)}) for a factor"
+            )
+    elif any(comma) or len(texts) > MAX_CODES or any(not isinstance(number_of(text), int) for text in texts):
+        kind = "numbers with decimal commas" if any(comma) else "numbers as text"
         raise DataError(
-            f"column '{name}' is text, yet {numbers} of its {len(groups.values)} distinct "
-            "values are numbers and "
-            f"{listing(map(repr, words), 3)} not; fix the cells, or write "
+            f"column '{name}' holds {kind} ({listing(map(repr, texts), 3)}); make it numeric, or write "
             f"factor({name_text(name)}) if it is a factor"
         )
 

@@ -126,7 +126,7 @@ class LinearMean:
         design = Design.learn(self.formula, table, absorb_intercept=True)
         X = design.on(table)
         factor = factor_design(X, batch, len(labels))
-        check_design(design.columns, X, factor)
+        check_design(design, X, factor)
         complete = accumulate(Y, factor)
         broken = ~(np.isfinite(complete.y_mean).all(axis=0) & np.isfinite(complete.residual_ss).all(axis=0))
         groups: list[tuple[IntArray, Statistics]] = [
@@ -139,7 +139,7 @@ class LinearMean:
             for rows, members in missing_patterns(Y, columns):
                 partial = factor_design(X, batch, len(labels), rows)
                 _check_observed(partial, [features[k] for k in members], labels)
-                check_design(design.columns, X, partial, [features[k] for k in members])
+                check_design(design, X, partial, [features[k] for k in members])
                 groups.append((members, accumulate(Y[:, members], partial)))
         return _assemble(design, X, factor, groups, Y)
 
@@ -190,39 +190,50 @@ def _assemble(
     )
 
 
-def check_design(
-    columns: Sequence[str], X: FloatArray, factor: DesignFactor, features: Sequence[str] | None = None
-) -> None:
+def check_design(design: Design, X: FloatArray, factor: DesignFactor, features: Sequence[str] | None = None) -> None:
     """Stop, naming the terms, when the design with batch columns is rank deficient or leaves no residual.
 
     Parameters
     ----------
-    columns : (p,) design column labels; X : (n, p) raw design; factor : the rows to check, factored.
+    design : p columns; X : (n, p) its values; factor : the rows to check, factored.
     features : the features concerned, when those are the rows observed for them only.
     """
     where = f" on the rows observed for {listing(features, 3)}" if features else ""
     X = X[factor.order]
     n, p = X.shape
     n_batches = int((factor.n > 0).sum())
-    _, R = pooled_factor(factor.R)
-    bad = dependent_columns(R, np.abs(X).max(axis=0)) if p else {}
-    if n - p - n_batches <= 0 and not bad:
+    bad = dependent_columns(pooled_factor(factor.R)[1], np.abs(X).max(axis=0)) if p else {}
+    if bad:
+        raise DesignError(
+            f"the design cannot be estimated{where}: {'; '.join(_reasons(design, X, bad))}. Remove it from the formula"
+        )
+    if n - p - n_batches <= 0:
         raise DesignError(
             f"the design is saturated{where}: {count(n, 'row')} for {count(n_batches, 'batch', 'batches')} and "
             f"{count(p, 'covariate column')} leave no residual variance; use fewer terms or more rows"
         )
-    said = []
+
+
+def _reasons(design: Design, X: FloatArray, bad: dict[int, list[int]]) -> list[str]:
+    """Say why columns are dependent; a term all of whose columns are so for one reason is named as a whole."""
+    term_of = {j: term for term, columns in design.term_slices.items() for j in range(columns.start, columns.stop)}
+    reason = {}
     for j, others in bad.items():
         if np.ptp(X[:, j]) == 0:
-            why = "constant: it tells nothing"
+            reason[j] = "constant: it tells nothing"
         elif not others:
-            why = "confounded with batch: it is constant within every batch"
+            reason[j] = "confounded with batch: it is constant within every batch"
         else:
-            names = listing(f"'{columns[k]}'" for k in others)
-            why = f"collinear: a combination of {names} and the batches"
-        said.append(f"'{columns[j]}' is {why}")
-    if said:
-        raise DesignError(f"the design cannot be estimated{where}: {'; '.join(said)}. Remove it from the formula")
+            names = listing(f"'{term}'" for term in dict.fromkeys(term_of[k] for k in others))
+            reason[j] = f"collinear: a combination of {names} and the batches"
+    said = []
+    for term, columns in design.term_slices.items():
+        own = [reason.get(j) for j in range(columns.start, columns.stop)]
+        if own and own[0] is not None and len(set(own)) == 1:
+            said.append(f"'{term}' is {own[0]}")
+        else:
+            said += [f"'{design.columns[j]}' is {reason[j]}" for j in range(columns.start, columns.stop) if j in reason]
+    return [listing(said, 5)] if len(said) > 5 else said
 
 
 def _check_measured(missing: IntArray, columns: IntArray, n: int, features: Sequence[str]) -> None:

@@ -84,7 +84,7 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "tabs in a .csv": ("data.csv", CSV.replace(",", "\t").encode(), ("separated by '\\t'",)),
     "a word among numbers": ("data.csv", CSV.replace(LINES[4].split(",")[6], "bad").encode(), ("'area'", "'bad'")),
     "infinity among numbers": ("data.csv", CSV.replace(LINES[4].split(",")[6], "inf").encode(), ("'area'", "infinite")),
-    "empty cell": ("data.csv", CSV.replace(LINES[4].split(",")[6], "").encode(), ("'area' (1)", "missing='omit'")),
+    "empty cell": ("data.csv", CSV.replace(LINES[4].split(",")[6], "").encode(), ("'area' (1)", "--missing omit")),
     "NUL bytes": ("data.csv", b"a\x00b,c\n\x001,2\n", ("",)),
     "not a Parquet file": ("data.parquet", CSV.encode(), ("data.parquet", "not a readable table")),
     "Parquet cut off": ("data.parquet", b"PAR1" + bytes(40), ("data.parquet", "not a readable table")),
@@ -93,7 +93,7 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "no suffix": ("data", CSV.encode(), ("'data'", ".csv")),
     "compressed": ("data.csv.gz", b"\x1f\x8b", ("data.csv.gz", ".csv")),
     "duplicate ids": ("data.csv", CSV.replace("s03", "s02").encode(), ("subject", "s02", "2 rows")),
-    "batch missing": ("data.csv", CSV.replace("s03,Lyon", "s03,").encode(), ("'site'", "1 missing value")),
+    "batch missing": ("data.csv", CSV.replace("s03,Lyon", "s03,").encode(), ("'site'", "missing values in 1 row")),
     "one batch": ("data.csv", "\n".join(LINES[:9]).encode(), ("'Lyon'", "at least two")),
 }
 

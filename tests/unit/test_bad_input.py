@@ -29,8 +29,8 @@ REFUSED = [
     # The batch column
     Refused("batch column absent", same, {"batch": "scanner"}, DataError, ("'scanner'", "site")),
     Refused("batch column misspelled", same, {"batch": "sit"}, DataError, ("'sit'", "did you mean 'site'")),
-    Refused("batch missing in a row", put("site", None), {}, DataError, ("'site'", "1 missing value", "3")),
-    Refused("batch column is all missing", assign(site=None), {}, DataError, ("'site'", "21 missing values")),
+    Refused("batch missing in a row", put("site", None), {}, DataError, ("'site'", "missing values in 1 row", "3")),
+    Refused("batch column is all missing", assign(site=None), {}, DataError, ("'site'", "21 rows")),
     Refused("one batch only", lambda t: only(t, "Oslo"), {}, DataError, ("'site'", "'Oslo'", "at least two")),
     Refused("batch spelled 1 and '1'", assign(site=[1, "1", 2] * 7), {}, DataError, ("'site'", "two ways")),
     Refused("batch also in the formula", same, {"formula": "~ age + site"}, OptionError, ("'site'", "remove it")),
@@ -140,7 +140,7 @@ REFUSED = [
         put("area", "bad"),
         {"features": None, "id": "subject", "formula": "~ age + sex + dx"},
         DataError,
-        ("'area'", "'bad'", "1 cell"),
+        ("'area'", "'bad'", "1 row"),
     ),
     Refused(
         "numbers as text, features not named",
@@ -170,7 +170,7 @@ REFUSED = [
         lambda t: t.assign(area=t["area"].where(t["sex"] == "F")),
         {"missing": "omit", "formula": "~ sex"},
         DesignError,
-        ("sexM", "area"),
+        ("sex", "area"),
     ),
     # Choosing features
     Refused("features misspelled", same, {"features": ["thik"]}, OptionError, ("'thik'", "did you mean 'thick'")),
@@ -199,7 +199,7 @@ REFUSED = [
     ),
     # Rows and columns
     Refused("duplicate ids", put("subject", "s07"), {"id": "subject"}, DataError, ("'subject'", "s07", "2 rows")),
-    Refused("id missing", put("subject", None), {"id": "subject"}, DataError, ("subject", "1 missing value")),
+    Refused("id missing", put("subject", None), {"id": "subject"}, DataError, ("subject", "missing values in 1 row")),
     Refused("id column misspelled", same, {"id": "subjct"}, DataError, ("'subjct'", "did you mean 'subject'")),
     Refused(
         "duplicate pairs of ids",
