@@ -13,7 +13,6 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.container import Container, write_container
-from pycombat_gam.design import check_supported
 from pycombat_gam.errors import (
     DataError,
     NotFittedError,
@@ -23,9 +22,10 @@ from pycombat_gam.errors import (
     did_you_mean,
     listing,
 )
-from pycombat_gam.formula import parse_formula
+from pycombat_gam.formula import Formula
 from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
 from pycombat_gam.mean.linear import LinearMean, MeanModel
+from pycombat_gam.options import AFTER_FIT, check_options, names, plain_params
 from pycombat_gam.result import Estimates, FittedComBat
 from pycombat_gam.summary import Summary, summarize
 from pycombat_gam.tables import (
@@ -39,14 +39,6 @@ from pycombat_gam.tables import (
     put_back,
 )
 from pycombat_gam.types import BoolArray, IntArray
-
-_ALLOWED = {
-    "prior": ("parametric", "nonparametric"),
-    "smoothing": ("REML", "ML", "GCV"),
-    "on_unseen": ("error", "estimate"),
-    "missing": ("error", "omit"),
-    "output": ("table", "features"),
-}
 
 
 class ComBat:
@@ -143,24 +135,18 @@ class ComBat:
         return self
 
     def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> tuple[Intake, BatchOptions]:
-        options, formula_columns = self._check_options()
-        given = self._intake(X, covariates, formula_columns, None)
-        rows = _mask(fit_mask, given.covariates)
-        if rows is not None:
-            self._check_cells(given)
-        Y, table = (given.Y, given.covariates) if rows is None else (given.Y[rows], given.covariates.loc[rows])
-        for name in formula_columns:
-            find_column(table, name, "formula")
+        options, formula = check_options(self.get_params())
+        given = self._intake(X, covariates, formula, None)
         sites = find_column(given.covariates, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch)
         codes, _ = levels.codes(sites)
-        if rows is not None:
-            codes = codes[rows]
-            _check_mask(codes, levels)
+        rows = _mask(fit_mask, given.covariates, codes, levels)
+        for name in formula.variables:
+            find_column(given.covariates, name, "formula")
         fitted = fit_harmonizer(
-            Y,
-            table,
-            codes,
+            given.Y if rows is None else given.Y[rows],
+            given.covariates if rows is None else given.covariates.loc[rows],
+            codes if rows is None else codes[rows],
             features=given.features,
             levels=levels,
             reference=None if self.ref_batch is None else levels.index(self.ref_batch),
@@ -168,7 +154,12 @@ class ComBat:
             options=options,
             n_given=len(given.covariates),
         )
+        if rows is not None:
+            # The rows that don't estimate are adjusted all the same: they have to be in order too.
+            self._check_cells(given)
+            fitted.mean.design.on(given.covariates)
         self._fitted = fitted
+        self._fitted_params = plain_params(self.get_params())
         notes = [*intake_notes(given, self.features), *fitted.notes]
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
@@ -183,8 +174,8 @@ class ComBat:
         only. float32 features come back float32, integers and booleans float64; other columns are not touched.
         """
         fitted = self._check_fitted()
-        options, formula_columns = self._check_options()
-        given = self._intake(X, covariates, formula_columns, fitted.features)
+        options, formula = check_options(self.get_params())
+        given = self._intake(X, covariates, formula, fitted.features)
         self._check_cells(given)
         return self._harmonize(fitted, given, options)
 
@@ -224,13 +215,7 @@ class ComBat:
 
     def to_container(self) -> Container:
         """Return the fitted model as plain data; a `mean_model` object is not part of it, what it fitted is."""
-        fitted = self._check_fitted()
-        params = {name: value for name, value in self.get_params().items() if name != "mean_model"}
-        params["ref_batch"] = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
-        for name in ("features", "id"):
-            if isinstance(params[name], tuple):
-                params[name] = list(params[name])
-        return fitted.to_container(params)
+        return self._check_fitted().to_container(plain_params(self.get_params()))
 
     @classmethod
     def from_container(cls, container: Container) -> ComBat:
@@ -241,10 +226,14 @@ class ComBat:
         if not isinstance(params, dict) or set(params) != known:
             raise OptionError("the model is refused: its parameters are not those of ComBat")
         model = cls(**params)
-        model._check_options()
-        if model.batch != fitted.levels.column or str(parse_formula(model.formula)) != str(fitted.mean.design.formula):
+        _, formula = check_options(model.get_params())
+        if model.batch != fitted.levels.column or str(formula) != str(fitted.mean.design.formula):
             raise OptionError("the model is refused: its parameters and its design disagree")
+        reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
+        if model.ref_batch != reference:
+            raise OptionError("the model is refused: its parameters and its reference batch disagree")
         model._fitted = fitted
+        model._fitted_params = plain_params(model.get_params())
         return model
 
     # scikit-learn's conventions, without scikit-learn
@@ -302,60 +291,20 @@ class ComBat:
 
     # Checks
 
-    def _check_options(self) -> tuple[BatchOptions, tuple[str, ...]]:
-        """Validate the constructor's arguments; return the batch options and the formula's columns."""
-        for name, allowed in _ALLOWED.items():
-            value = getattr(self, name)
-            if not isinstance(value, str) or value not in allowed:
-                hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
-                raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, allowed))}{hint}")
-        for name in ("eb", "mean_only"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise OptionError(f"{name}={getattr(self, name)!r}: allowed are True and False")
-        if not isinstance(self.formula, str) or not isinstance(self.batch, str):
-            raise OptionError(f"formula={self.formula!r} and batch={self.batch!r} must be text")
-        chosen = self.features
-        if chosen is not None and not isinstance(chosen, str | list | tuple):
-            raise OptionError(
-                f"features is a {type(chosen).__name__}: give None, a list of names, or a regular expression"
-            )
-        for name in chosen if isinstance(chosen, list | tuple) else ():
-            if not isinstance(name, str | int):
-                raise OptionError(f"features holds {name!r}: give the names of columns")
-        if self.mean_model is not None and not all(hasattr(self.mean_model, m) for m in ("fit", "predict", "describe")):
-            raise OptionError(
-                "mean_model must be an object with fit, predict and describe (such as r_bridge.MgcvMean())"
-            )
-        named = (self.id,) if isinstance(self.id, str) else self.id or ()
-        if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
-            raise OptionError(f"id={self.id!r}: give the name of a column, a list of names, or None")
-        formula = parse_formula(self.formula)
-        if self.mean_model is None:
-            check_supported(formula, absorb_intercept=True)
-        variables = formula.variables
-        if self.batch in variables:
-            raise OptionError(
-                f"batch column '{self.batch}' is in the formula: ComBat adds it by itself, remove it from the formula"
-            )
-        prior = self.prior if self.eb else "none"
-        return BatchOptions(prior, bool(self.mean_only), self.missing == "omit"), variables
-
-    def _ids(self) -> tuple[str, ...]:
-        if self.id is None:
-            return ()
-        return (self.id,) if isinstance(self.id, str) else tuple(self.id)
-
     def _intake(
         self,
         X: pd.DataFrame | np.ndarray,
         covariates: object,
-        formula_columns: tuple[str, ...],
+        formula: Formula,
         fitted: tuple[str, ...] | None,
     ) -> Intake:
-        reserved = (self.batch, *self._ids(), *formula_columns)
-        given = intake(X, covariates, reserved=reserved, choice=self.features, fitted=fitted)
+        ids = names(self.id, "id")
+        reserved = (self.batch, *ids, *formula.variables)
+        by_rule = self.features is None or isinstance(self.features, str)
+        choice = self.features if by_rule else names(self.features, "features")
+        given = intake(X, covariates, reserved=reserved, choice=choice, fitted=fitted)
         find_column(given.covariates, self.batch, "batch")
-        check_ids(given.covariates, self._ids())
+        check_ids(given.covariates, ids)
         return given
 
     def _check_cells(self, given: Intake) -> None:
@@ -365,6 +314,10 @@ class ComBat:
         fitted: FittedComBat | None = getattr(self, "_fitted", None)
         if fitted is None:
             raise NotFittedError("this ComBat is not fitted yet: call fit or fit_transform first")
+        now = plain_params(self.get_params())
+        changed = [name for name in now if name not in AFTER_FIT and now[name] != self._fitted_params[name]]
+        if changed:
+            raise NotFittedError(f"{listing(changed)} changed after the fit: call fit again (or set it back)")
         return fitted
 
     def _give(self, given: Intake, out: np.ndarray) -> Any:
@@ -374,8 +327,8 @@ class ComBat:
         return feature_frame(given, out) if self.output == "features" else put_back(given, out)
 
 
-def _mask(fit_mask: object, table: pd.DataFrame) -> BoolArray | None:
-    """Return the rows that estimate."""
+def _mask(fit_mask: object, table: pd.DataFrame, codes: IntArray, levels: BatchLevels) -> BoolArray | None:
+    """Return the rows that estimate; every batch needs one."""
     if fit_mask is None:
         return None
     if isinstance(fit_mask, pd.Series) and not fit_mask.index.equals(table.index):
@@ -385,13 +338,10 @@ def _mask(fit_mask: object, table: pd.DataFrame) -> BoolArray | None:
         raise OptionError(
             f"fit_mask must be {len(table):,} booleans, one per row; given: {mask.dtype} of shape {mask.shape}"
         )
-    return mask
-
-
-def _check_mask(codes: IntArray, levels: BatchLevels) -> None:
-    empty = np.flatnonzero(np.bincount(codes, minlength=len(levels)) == 0)
+    empty = np.flatnonzero(np.bincount(codes[mask], minlength=len(levels)) == 0)
     if empty.size:
         raise DataError(
             f"fit_mask leaves no row of batch {listing(levels.labels[b] for b in empty)}: its effects cannot be "
             "estimated; include rows of it or remove the batch"
         )
+    return mask

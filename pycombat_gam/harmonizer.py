@@ -68,12 +68,15 @@ def fit_harmonizer(
         if len(table) == n_given:
             raise
         raise DesignError(f"on the {count(len(table), 'row')} that fit_mask chose: {error}") from error
-    scale = standardize(mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.rounding, reference)
+    scale = standardize(
+        mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.constant, mean.rounding, reference
+    )
     effects = estimate_effects(
         mean.intercepts,
         mean.residual_ss,
         mean.n_observed,
         mean.constant,
+        mean.rounding,
         scale,
         mean_only=options.mean_only,
         reference=reference,
@@ -161,7 +164,7 @@ def _notes(
     for b, label in enumerate(levels.labels):
         concerned = effects.location_only[b] & ~scale.degenerate
         if b != reference and mean.n_rows[b] > 1 and concerned.any():
-            notes.append(f"location only in batch '{label}' (one distinct value there): {listing(names[concerned])}")
+            notes.append(f"location only in batch '{label}' (no variance there): {listing(names[concerned])}")
     for alike in levels.look_alikes():
         notes.append(f"batches {listing(map(repr, alike))} are spelled alike: is it one site?")
     return notes

@@ -243,7 +243,7 @@ def _rebuild(container: Container) -> FittedComBat:
     if not ((delta_star > 0).all() and (scale.degenerate | (scale.var_pooled > 0)).all()):
         raise ModelFileError("the model is refused: 'delta_star' or 'var_pooled' has values that are not positive")
     reference = model["reference"]
-    if reference is not None and not (isinstance(reference, int) and 0 <= reference < B):
+    if reference is not None and not (type(reference) is int and 0 <= reference < B):
         raise ModelFileError(f"the model is refused: there is no batch number {reference!r}")
     return FittedComBat(
         features=features,

@@ -80,7 +80,8 @@ class Summary:
                 *(_covariate(name, about) for name, about in profile["covariates"].items()),
             ]
         lines += ["", "Notes:", *(f"  - {note}" for note in self.notes)] if self.notes else ["", "Notes: none"]
-        return "\n".join(lines)
+        # Labels and notes may come from a stranger's model file: nothing of them drives the terminal.
+        return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in "\n".join(lines))
 
     __repr__ = __str__
 

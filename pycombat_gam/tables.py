@@ -33,7 +33,7 @@ class Intake:
     features : (V,) names as text.
     frame : the table that holds the features, or None if they came as an array.
     positions : (V,) their column positions in `frame`.
-    whole : the features that came as integers or booleans.
+    converted : the features that come back as another type: integers, booleans, half precision.
     """
 
     Y: np.ndarray
@@ -41,7 +41,7 @@ class Intake:
     features: tuple[str, ...]
     frame: pd.DataFrame | None
     positions: IntArray
-    whole: tuple[str, ...]
+    converted: tuple[str, ...]
 
 
 def intake(
@@ -124,10 +124,11 @@ def feature_frame(given: Intake, out: np.ndarray) -> pd.DataFrame:
     labels = given.features if given.frame is None else given.frame.columns[given.positions]
     result = pd.DataFrame(out, index=given.covariates.index, columns=labels, copy=False)
     if given.frame is not None and out.dtype == np.float64:
+        # Doubles stay as they are; other kinds of floating point (float32, nullable, Arrow) come back as they were.
         dtypes = given.frame.dtypes.to_numpy()[given.positions]
-        single = [k for k, dtype in enumerate(dtypes) if dtype == np.float32]
-        if single:
-            result = result.astype(dict.fromkeys(result.columns[single], np.float32))
+        other = {k: dtype for k, dtype in enumerate(dtypes) if dtype != np.float64 and _kept(dtype)}
+        if other:
+            result = result.astype({result.columns[k]: dtype for k, dtype in other.items()})
     return result
 
 
@@ -195,8 +196,8 @@ def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitt
     if not names:
         raise DataError("X has no columns: there is nothing to harmonize")
     Y = X if X.dtype in (np.float64, np.float32) else X.astype(np.float64)
-    whole = names if X.dtype.kind in "iub" else ()
-    return Intake(Y, covariates, names, None, np.arange(len(names)), whole)
+    converted = () if _kept(X.dtype) else names
+    return Intake(Y, covariates, names, None, np.arange(len(names)), converted)
 
 
 def _from_frame(
@@ -219,14 +220,15 @@ def _from_frame(
             )
         chosen = list(fitted)
         if not wide and choice is None and len(names) > len(chosen):
-            extra = [name for name in names if name not in set(fitted)]
-            raise DataError(f"the feature table has columns that the model was not fitted to: {listing(extra)}")
+            extra = [name for name in names if name not in {*fitted, *reserved}]
+            if extra:
+                raise DataError(f"the feature table has columns that the model was not fitted to: {listing(extra)}")
     else:
-        chosen = _choose(frame, names, position, reserved if wide else (), choice, wide=wide)
+        chosen = _choose(frame, names, position, reserved, choice, wide=wide)
     positions = np.array([position[name] for name in chosen], dtype=np.intp)
     dtypes = frame.dtypes.to_numpy()[positions]
-    whole = tuple(name for name, dtype in zip(chosen, dtypes, strict=True) if getattr(dtype, "kind", "f") in "iub")
-    return Intake(_matrix(frame, positions), covariates, tuple(chosen), frame, positions, whole)
+    converted = tuple(name for name, dtype in zip(chosen, dtypes, strict=True) if not _kept(dtype))
+    return Intake(_matrix(frame, positions), covariates, tuple(chosen), frame, positions, converted)
 
 
 def _choose(
@@ -261,7 +263,7 @@ def _choose(
             raise OptionError(f"features names {listing(repeated)} twice" if repeated else "features is an empty list")
         return chosen
     if not wide:
-        return names
+        return [name for name in names if name not in kept]
     chosen = []
     for name, dtype in zip(names, frame.dtypes, strict=True):
         if name in kept:
@@ -289,7 +291,9 @@ def _check_text(column: pd.Series, name: str) -> None:
             "decimal=','), or name the features with features=…"
         )
     if not bad.any():
-        raise DataError(f"column '{name}' holds numbers as text: convert it, or name the features with features=…")
+        raise DataError(
+            f"column '{name}' holds numbers as text or objects: convert it, or name the features with features=…"
+        )
     raise DataError(
         f"column '{name}' holds text among numbers ({listing(map(repr, present[bad].unique()), 4)}) in "
         f"{rows_named(present.index[bad].tolist())}: correct the cells, set them to missing, or name the features "
@@ -318,8 +322,8 @@ def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
 def intake_notes(given: Intake, choice: FeatureChoice) -> list[str]:
     """Say which features are converted, and which of those chosen by default look like identifiers."""
     notes = []
-    if given.whole:
-        notes.append(f"integer or boolean features come back as float64: {listing(given.whole)}")
+    if given.converted:
+        notes.append(f"integer, boolean or half-precision features come back as float64: {listing(given.converted)}")
     like = _identifier_like(given) if choice is None and given.frame is given.covariates else []
     if like:
         notes.append(
@@ -340,6 +344,11 @@ def _identifier_like(given: Intake) -> list[str]:
         if np.isfinite(column).all() and (column == np.floor(column)).all() and np.unique(column).size == column.size:
             names.append(given.features[k])
     return names if given.Y.shape[0] > 2 else []
+
+
+def _kept(dtype: Any) -> bool:
+    """Tell whether a feature of this type comes back as the same type."""
+    return getattr(dtype, "kind", "") == "f" and dtype != np.float16
 
 
 def _is_real(dtype: Any) -> bool:

@@ -18,6 +18,7 @@ LAYERS = [
     {"result"},
     {"unseen", "summary"},
     {"harmonizer"},
+    {"options"},
     {"combat", "datasets"},
     {"saved", "io"},
     {"cli", "__init__"},

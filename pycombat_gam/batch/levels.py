@@ -7,6 +7,7 @@ by code point (R: by locale). The order decides the order of rows in tables, nev
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,8 @@ from pycombat_gam.types import IntArray
 def canonical(label: object) -> str:
     """Return the text that stands for a label.
 
-    >>> canonical(3), canonical(3.0), canonical("3"), canonical("NYU")
-    ('3', '3', '3', 'NYU')
+    >>> canonical(3), canonical(3.0), canonical("3"), canonical("3.0"), canonical("03"), canonical("NYU")
+    ('3', '3', '3', '3', '03', 'NYU')
     """
     if isinstance(label, bool | np.bool_):
         return str(bool(label))
@@ -28,7 +29,12 @@ def canonical(label: object) -> str:
         return str(int(label))
     if isinstance(label, float | np.floating):
         return str(int(label)) if float(label).is_integer() else repr(float(label))
-    return str(label)
+    text = str(label)
+    return text.split(".")[0] if _WHOLE.fullmatch(text) else text
+
+
+_WHOLE = re.compile(r"-?[0-9]+\.0+")
+"""What writers make of whole numbers in a column that once held a missing value."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def _texts(values: pd.Series, column: str) -> tuple[IntArray, list[str]]:
     kinds: dict[str, object] = {}
     for label in raw:
         text = canonical(label)
-        if text in kinds and isinstance(kinds[text], str) != isinstance(label, str):
+        if text in kinds and kinds[text] != label:
             raise DataError(
                 f"batch column '{column}' spells one batch two ways, {kinds[text]!r} and {label!r}: use one of them"
             )

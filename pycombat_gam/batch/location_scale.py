@@ -3,8 +3,8 @@ r"""Naive batch effects on the standardized scale.
     γ̂_bk = (α_bk − ĝ_k)/σ̂_k            δ̂_bk = rss_bk / ((n_bk − 1) σ̂²_k)
 
 which are the batch's mean and variance of the standardized data (residuals sum to zero in every batch, because the
-batch columns stand in the design). A feature all of whose observed values in a batch are equal, or that has only one
-there, tells nothing about scale: it gets a location only, δ̂ = 1.
+batch columns stand in the design). A feature all of whose observed values in a batch are equal, that has only one
+there, or whose residuals there are rounding, tells nothing about scale: it gets a location only, δ̂ = 1.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def estimate_effects(
     residual_ss: FloatArray,
     n_observed: IntArray,
     constant: BoolArray,
+    rounding: FloatArray,
     scale: Standardization,
     *,
     mean_only: bool,
@@ -42,6 +43,7 @@ def estimate_effects(
     ----------
     intercepts, residual_ss, n_observed : (B, V), from the mean model.
     constant : (B, V) all observed raw values of the feature in the batch are equal.
+    rounding : (V,) a residual sd up to this is rounding.
     scale : standardization of the features.
     mean_only : set δ̂ to 1, as R does.
     reference : index of the reference batch: its location is zero by definition, not by rounding.
@@ -49,9 +51,10 @@ def estimate_effects(
     gamma = np.where(scale.degenerate, 0.0, (intercepts - scale.grand_mean) / scale.sd)
     if reference is not None:
         gamma[reference] = 0.0
-    location_only = constant | (n_observed < 2)
+    spread = np.sqrt(residual_ss / np.maximum(n_observed - 1, 1))
+    location_only = constant | (n_observed < 2) | ~(spread > rounding)
     if mean_only:
         return BatchEffects(gamma, np.ones_like(gamma), location_only)
-    delta = residual_ss / (np.maximum(n_observed - 1, 1) * scale.sd**2)
+    delta = (spread / scale.sd) ** 2
     delta[location_only | scale.degenerate] = 1.0
     return BatchEffects(gamma, delta, location_only)

@@ -144,7 +144,7 @@ def _moments(gamma: FloatArray, delta: FloatArray | None, label: str) -> dict[st
         if not np.sqrt(variance) > 1e-10 * max(abs(mean), 1e-6):
             raise DataError(
                 f"batch '{label}': its estimated {name} is the same for all features, so its empirical-Bayes prior "
-                f"has no width (identical columns?): use eb=False"
+                f"has no width (identical columns, or too few sites?): use eb=False"
             )
     if delta is not None:
         moments["a_prior"] = (2 * s2 + m**2) / s2

@@ -35,6 +35,7 @@ def standardize(
     residual_ss: FloatArray,
     n_observed: IntArray,
     n_rows: IntArray,
+    constant: BoolArray,
     rounding: FloatArray,
     reference: int | None,
 ) -> Standardization:
@@ -44,6 +45,7 @@ def standardize(
     ----------
     intercepts, residual_ss : (B, V) from the mean model.
     n_observed : (B, V) observed cells per batch and feature; n_rows : (B,) rows per batch.
+    constant : (B, V) all observed raw values of the feature in the batch are equal.
     rounding : (V,) a residual sd up to this is rounding.
     reference : index of the reference batch, or None.
     """
@@ -55,4 +57,7 @@ def standardize(
         ss, n_cells = residual_ss[reference], n_observed[reference]
     var_pooled = ss / n_cells
     degenerate = ~(np.sqrt(var_pooled) > rounding)
+    if reference is not None:
+        # Covariates would lend it a variance that none of its values has.
+        degenerate |= constant[reference]
     return Standardization(grand_mean, np.where(degenerate, 0.0, var_pooled), degenerate)

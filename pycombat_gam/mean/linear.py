@@ -59,6 +59,10 @@ class MeanFit:
         return int(self.n_rows.sum() - self.coefficients.shape[0] - self.n_rows.size)
 
 
+SMALLEST_SD = 1e-152
+"""Below it, squares leave the range in which double precision keeps its digits."""
+
+
 class MeanModel(Protocol):
     """What ComBat asks of a mean model; names are for messages."""
 
@@ -174,7 +178,8 @@ def _assemble(
         return np.maximum(flat.max(axis=0), -flat.min(axis=0)) if len(flat) else np.zeros(values.shape[-1])
 
     # Raw numbers and what the covariates add to them: both round.
-    rounding = [unit * np.maximum(size(s.y_mean), size(s.Z) / np.sqrt(s.n.min())) for _, s in groups]
+    reach = [np.maximum(size(s.y_mean), size(s.Z) / np.sqrt(s.n.min())) for _, s in groups]
+    rounding = [np.maximum(unit * values, SMALLEST_SD) for values in reach]
     return MeanFit(
         design=design,
         coefficients=in_order([solution.coefficients for solution in solutions]),

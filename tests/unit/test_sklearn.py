@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from study import FEATURES, study
 
 import pycombat_gam as pcg
-from pycombat_gam.errors import OptionError
+from pycombat_gam.errors import OptionError, PcgError
 
 ALL_OPTIONS: dict[str, Any] = {
     "formula": "~ age",
@@ -90,11 +90,15 @@ def test_fit_returns_self_and_refitting_forgets() -> None:
     pd.testing.assert_frame_equal(model.transform(study()), combat().fit_transform(study()))
 
 
-def test_options_of_the_fit_hold_until_the_next_fit() -> None:
-    """Changing a fitting option after the fit doesn't reach the numbers of known sites."""
+def test_options_of_the_fit_ask_for_another_fit() -> None:
+    """A changed fitting option would contradict the numbers: nothing is answered until it is fitted or set back."""
     model = combat().fit(study())
     before = model.transform(study())
-    model.set_params(eb=False, mean_only=True, prior="nonparametric")
+    model.set_params(eb=False, mean_only=True)
+    for use in (lambda: model.transform(study()), model.summary, lambda: model.estimates):
+        with pytest.raises(PcgError, match="eb, mean_only changed after the fit: call fit again"):
+            use()
+    model.set_params(eb=True, mean_only=False, on_unseen="estimate", output="table")
     pd.testing.assert_frame_equal(model.transform(study()), before)
 
 

@@ -1,0 +1,91 @@
+"""The arguments of ComBat: what each may be, and their plain form in a saved model."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import canonical
+from pycombat_gam.design import check_supported
+from pycombat_gam.errors import OptionError, did_you_mean, listing
+from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.harmonizer import BatchOptions
+from pycombat_gam.types import JsonDict
+
+ALLOWED = {
+    "prior": ("parametric", "nonparametric"),
+    "smoothing": ("REML", "ML", "GCV"),
+    "on_unseen": ("error", "estimate"),
+    "missing": ("error", "omit"),
+    "output": ("table", "features"),
+}
+AFTER_FIT = ("on_unseen", "missing", "output")
+"""Arguments that may be changed after the fit; the others would contradict it."""
+
+
+def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
+    """Validate the arguments; return the choices of the batch model and the parsed formula.
+
+    Raises
+    ------
+    OptionError
+        Naming the argument, what was given and what is allowed.
+    FormulaError, NotYetError
+        For a formula that cannot be read or fitted.
+    """
+    for name, allowed in ALLOWED.items():
+        value = params[name]
+        if not isinstance(value, str) or value not in allowed:
+            hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+            raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, allowed))}{hint}")
+    for name in ("eb", "mean_only"):
+        if not isinstance(params[name], bool | np.bool_):
+            raise OptionError(f"{name}={params[name]!r}: allowed are True and False")
+    batch, text = params["batch"], params["formula"]
+    if not isinstance(text, str) or not isinstance(batch, str):
+        raise OptionError(f"formula={text!r} and batch={batch!r} must be text")
+    names(params["id"], "id")
+    if not isinstance(params["features"], str):
+        names(params["features"], "features")
+    model = params["mean_model"]
+    if model is not None and not all(hasattr(model, method) for method in ("fit", "predict", "describe")):
+        raise OptionError("mean_model must be an object with fit, predict and describe (such as r_bridge.MgcvMean())")
+    formula = parse_formula(text)
+    if model is None:
+        check_supported(formula, absorb_intercept=True)
+    if batch in formula.variables:
+        raise OptionError(f"batch column '{batch}' is in the formula: ComBat adds it by itself, remove it there")
+    prior = params["prior"] if params["eb"] else "none"
+    return BatchOptions(prior, bool(params["mean_only"]), params["missing"] == "omit"), formula
+
+
+def names(given: object, argument: str) -> list[str]:
+    """Return column names as a list of text; None is none."""
+    if given is None:
+        return []
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, list | tuple | np.ndarray | pd.Index):
+        shown = reprlib.repr(given)
+        raise OptionError(f"{argument}={shown}: give a column's name, a list of names, or None")
+    for name in given:
+        if not isinstance(name, str | int | np.integer):
+            raise OptionError(f"{argument} holds {name!r}: give the names of columns")
+    return [str(name) for name in given]
+
+
+def plain_params(params: Mapping[str, Any]) -> JsonDict:
+    """Return the arguments as plain data; a `mean_model` object is not among them, what it fitted is."""
+    plain = {name: value for name, value in params.items() if name != "mean_model"}
+    for name in ("features", "id"):
+        if plain[name] is not None and not isinstance(plain[name], str):
+            plain[name] = names(plain[name], name)
+    for name in ("eb", "mean_only"):
+        plain[name] = bool(plain[name])
+    if plain["ref_batch"] is not None:
+        plain["ref_batch"] = canonical(plain["ref_batch"])
+    return plain
