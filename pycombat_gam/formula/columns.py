@@ -44,7 +44,7 @@ class Factor:
 Column: TypeAlias = FloatArray | BoolArray | Groups
 
 MAX_CODES = 12
-"""So many whole numbers as text may be codes of groups; more are taken for numbers."""
+"""So many numbers as text may be codes of groups; more are taken for numbers."""
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*\Z")
 _LOGICAL = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}
 
@@ -230,7 +230,8 @@ def learn_levels(groups: Groups, expression: str) -> tuple[str, ...]:
 def check_text(groups: Groups, name: str) -> None:
     """Stop at a text column meant to hold numbers, which would quietly become a factor of many levels.
 
-    Whole numbers as text may be codes of groups, if they are few; fractions, decimal commas and many numbers are not.
+    A few numbers as text may be codes of groups (scan 01 and 02, 1.5 and 3 tesla); many of them, or decimal commas, are
+    not.
     """
     texts = [value for value in groups.values if isinstance(value, str)]
     if not texts or len(texts) < len(groups.values):
@@ -245,7 +246,7 @@ def check_text(groups: Groups, name: str) -> None:
                 f"column '{name}' is text, yet {numbers} of its {len(texts)} distinct values are numbers and "
                 f"{listing(map(repr, words), 3)} not; fix the cells, or write factor({name_text(name)}) for a factor"
             )
-    elif any(comma) or len(texts) > MAX_CODES or any(not isinstance(number_of(text), int) for text in texts):
+    elif any(comma) or len(texts) > MAX_CODES:
         kind = "numbers with decimal commas" if any(comma) else "numbers as text"
         raise DataError(
             f"column '{name}' holds {kind} ({listing(map(repr, texts), 3)}); make it numeric, or write "

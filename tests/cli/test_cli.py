@@ -330,3 +330,24 @@ def test_from_a_real_shell(data: Path, out: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
     )
     assert shown.returncode == 0, shown.stderr
+
+
+def test_apply_may_estimate_a_new_site_that_the_model_refuses(data: Path, out: Path, tmp_path: Path) -> None:
+    run("harmonize", data, *BASE, "--out", out)
+    study().assign(site="Riga").to_csv(tmp_path / "new.csv", index=False)
+    refused = CliRunner().invoke(app, ["apply", str(out / "model.pcg"), str(tmp_path / "new.csv"), "--out", "x.csv"])
+    assert refused.exit_code == 2
+    assert "use --on-unseen estimate" in refused.output
+    run("apply", out / "model.pcg", tmp_path / "new.csv", "--on-unseen", "estimate", "--out", tmp_path / "x.csv")
+    with pytest.warns(pcg.PcgWarning, match="'Riga' was not in the fit"):
+        expected = ours(on_unseen="estimate").fit(study()).transform(study().assign(site="Riga"))
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "x.csv"), expected, rtol=1e-12)
+
+
+def test_harmonize_says_what_it_harmonized(data: Path, out: Path) -> None:
+    result = run("harmonize", data, *BASE, "--out", out)
+    assert "Harmonized 4 features (thick, area, vol, depth) of 21 rows at 3 sites." in result.output
+
+
+def test_version() -> None:
+    assert run("--version").output.strip() == f"pycombat-gam {pcg.__version__}"
