@@ -99,11 +99,9 @@ _OPTIONS = {
     "missing='omit'": "--missing omit",
     "on_unseen='estimate'": "--on-unseen estimate",
     "eb=False": "--no-eb",
-    "ref_batch": "--ref",
     "id=['subject', 'visit']": "--id subject --id visit",
     "id=…": "--id",
     "features=…": "--features",
-    "features=": "--features ",
     "read_csv: decimal=','": "decimal points",
 }
 """What messages say to Python's users, as options of the command line."""
@@ -112,7 +110,7 @@ _OPTIONS = {
 def _in_options(message: str) -> str:
     for argument, option in _OPTIONS.items():
         message = message.replace(argument, option)
-    return message
+    return message.replace("ref_batch '", "--ref '", 1) if message.startswith("ref_batch '") else message
 
 
 @app.command()
@@ -200,13 +198,17 @@ def apply(
     on_unseen: Annotated[
         Unseen | None, typer.Option(help="New sites: stop, or estimate them from these rows; else as the model says.")
     ] = None,
+    missing: Annotated[
+        Missing | None, typer.Option(help="Missing feature cells: stop, or leave them missing; else as the model says.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Harmonize new rows with a saved model."""
     with _plainly():
         fitted = load(model)
-        if on_unseen is not None:
-            fitted.set_params(on_unseen=on_unseen.value)
+        for name, choice in (("on_unseen", on_unseen), ("missing", missing)):
+            if choice is not None:
+                fitted.set_params(**{name: choice.value})
         suffix = suffix_of(out)
         if out.exists() and not force:
             raise OutputError(f"'{out}' exists already: use --force to overwrite it")

@@ -159,7 +159,7 @@ class ComBat:
             self._check_cells(given)
             fitted.mean.design.on(given.covariates)
         self._fitted = fitted
-        self._fitted_params = plain_params(self.get_params())
+        self._fitted_params, self._fitted_mean_model = plain_params(self.get_params()), self.mean_model
         notes = [*intake_notes(given, self.features), *fitted.notes]
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
@@ -215,6 +215,7 @@ class ComBat:
 
     def to_container(self) -> Container:
         """Return the fitted model as plain data; a `mean_model` object is not part of it, what it fitted is."""
+        check_options(self.get_params())
         return self._check_fitted().to_container(plain_params(self.get_params()))
 
     @classmethod
@@ -233,7 +234,7 @@ class ComBat:
         if model.ref_batch != reference:
             raise OptionError("the model is refused: its parameters and its reference batch disagree")
         model._fitted = fitted
-        model._fitted_params = plain_params(model.get_params())
+        model._fitted_params, model._fitted_mean_model = plain_params(model.get_params()), None
         return model
 
     # scikit-learn's conventions, without scikit-learn
@@ -316,6 +317,8 @@ class ComBat:
             raise NotFittedError("this ComBat is not fitted yet: call fit or fit_transform first")
         now = plain_params(self.get_params())
         changed = [name for name in now if name not in AFTER_FIT and now[name] != self._fitted_params[name]]
+        if self.mean_model is not self._fitted_mean_model:
+            changed.append("mean_model")
         if changed:
             raise NotFittedError(f"{listing(changed)} changed after the fit: call fit again (or set it back)")
         return fitted

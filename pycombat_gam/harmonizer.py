@@ -148,7 +148,7 @@ def _notes(
     notes = [f"'{power}' outside I() means no power, as in R: write I({power})" for power in powers]
     names = np.array(features, dtype=object)
     # Means of equal numbers differ by rounding only.
-    level = np.ptp(mean.intercepts, axis=0) <= 4 * mean.rounding
+    level = np.ptp(mean.intercepts, axis=0) <= 4 * mean.rounding.max(axis=0)
     flat = scale.degenerate & mean.constant.all(axis=0) & level
     if flat.any():
         notes.append(f"constant, passed through untouched: {listing(names[flat])}")
@@ -165,8 +165,9 @@ def _notes(
         concerned = effects.location_only[b] & ~scale.degenerate
         if b != reference and mean.n_rows[b] > 1 and concerned.any():
             notes.append(f"location only in batch '{label}' (no variance there): {listing(names[concerned])}")
-    for alike in levels.look_alikes():
-        notes.append(f"batches {listing(map(repr, alike))} are spelled alike: is it one site?")
+    alike = [" and ".join(map(repr, labels)) for labels in levels.look_alikes()]
+    if alike:
+        notes.append(f"batches are spelled alike: {listing(alike, 4)}; is each pair one site?")
     return notes
 
 

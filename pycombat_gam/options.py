@@ -23,7 +23,7 @@ ALLOWED = {
     "missing": ("error", "omit"),
     "output": ("table", "features"),
 }
-AFTER_FIT = ("on_unseen", "missing", "output")
+AFTER_FIT = ("id", "on_unseen", "missing", "output")
 """Arguments that may be changed after the fit; the others would contradict it."""
 
 
@@ -70,7 +70,7 @@ def names(given: object, argument: str) -> list[str]:
     if isinstance(given, str):
         return [given]
     if not isinstance(given, list | tuple | np.ndarray | pd.Index):
-        shown = reprlib.repr(given)
+        shown = " ".join(reprlib.repr(given).split())
         raise OptionError(f"{argument}={shown}: give a column's name, a list of names, or None")
     for name in given:
         if not isinstance(name, str | int | np.integer):

@@ -229,7 +229,7 @@ def _rebuild(container: Container) -> FittedComBat:
         n_rows=take("n_rows", (B,), "i"),
         n_observed=n_observed,
         constant=take("constant", (B, V), "b"),
-        rounding=take("rounding", (V,), "f"),
+        rounding=take("rounding", (B, V), "f"),
         center=take("center", (p,), "f"),
         R=take("R", (p, p), "f"),
     )

@@ -15,7 +15,8 @@ from pycombat_gam.batch.adjust import Adjustment
 from pycombat_gam.batch.location_scale import estimate_effects
 from pycombat_gam.batch.prior import shrink
 from pycombat_gam.errors import count, listing
-from pycombat_gam.penalized.sufficient import blocks
+from pycombat_gam.mean.linear import SMALLEST_SD, rounding_unit
+from pycombat_gam.penalized.sufficient import blocks, is_constant, last_digit
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -44,13 +45,13 @@ def estimate_unseen(
     shifts, scales, notes = [by.shift], [by.inverse_scale], []
     for i, label in enumerate(unseen):
         rows = np.flatnonzero(codes == len(fit.levels) + i)
-        location, residual_ss, n_observed, constant = _residual_moments(fit, by, Y, X, rows)
+        location, residual_ss, n_observed, constant, rounding = _residual_moments(fit, by, Y, X, rows)
         effects = estimate_effects(
             fit.scale.grand_mean + location,
             residual_ss,
             n_observed,
             constant,
-            fit.mean.rounding,
+            rounding,
             fit.scale,
             mean_only=mean_only,
             reference=None,
@@ -63,7 +64,9 @@ def estimate_unseen(
         )  # fmt: skip
         shifts.append(fit.scale.sd * shrunken.gamma)
         scales.append(1.0 / np.sqrt(shrunken.delta))
-        note = f"batch '{label}' was not in the fit: estimated from its {count(rows.size, 'row')}"
+        known = fit.levels.spelled_like(label)
+        alike = f" (spelled like '{known}': is it one site?)" if known else ""
+        note = f"batch '{label}' was not in the fit{alike}: estimated from its {count(rows.size, 'row')}"
         only = effects.location_only[0] & observed
         if only.any():
             some = "all features" if rows.size == 1 else listing(np.array(fit.features, dtype=object)[only])
@@ -74,10 +77,10 @@ def estimate_unseen(
 
 def _residual_moments(
     fit: FittedComBat, by: Adjustment, Y: np.ndarray, X: FloatArray, rows: IntArray
-) -> tuple[FloatArray, FloatArray, IntArray, BoolArray]:
-    """Mean, sum of squares, count and constancy of one site's residuals from the frozen mean model, each (1, V)."""
+) -> tuple[FloatArray, FloatArray, IntArray, BoolArray, FloatArray]:
+    """Mean, sum of squares and count of one site's residuals, constancy and rounding of its values, each (1, V)."""
     V = Y.shape[1]
-    location, residual_ss = np.zeros((1, V)), np.zeros((1, V))
+    location, residual_ss, rounding = np.zeros((1, V)), np.zeros((1, V)), np.zeros((1, V))
     n_observed, constant = np.zeros((1, V), dtype=np.intp), np.zeros((1, V), dtype=bool)
     centred = X[rows] - by.center
     for columns, raw in blocks(Y, rows):
@@ -91,5 +94,7 @@ def _residual_moments(
         residual_ss[0, columns] = np.maximum((deviation**2).sum(axis=0) - n * mean_left**2, 0.0)
         n_observed[0, columns] = n
         low, high = np.where(seen, raw, np.inf).min(axis=0), np.where(seen, raw, -np.inf).max(axis=0)
-        constant[0, columns] = low == high
-    return location, residual_ss, n_observed, constant
+        constant[0, columns] = is_constant(low, high, last_digit(Y))
+        reach = np.where(n > 0, np.maximum(np.abs(low), np.abs(high)), 0.0)
+        rounding[0, columns] = np.maximum(rounding_unit(Y) * reach, SMALLEST_SD)
+    return location, residual_ss, n_observed, constant, rounding

@@ -28,6 +28,7 @@ def textbook_combat(
     n, V = Y.shape
     B, p = len(labels), X.shape[1]
     member = np.array([[b == label for label in labels] for b in batch], dtype=float)
+    X = X - X.mean(axis=0)
     design = np.column_stack([member, X])
     grand, pooled = np.zeros(V), np.zeros(V)
     beta = np.zeros((B + p, V))
@@ -48,7 +49,8 @@ def textbook_combat(
             grand[k] = beta[labels.index(ref), k]
             used = D[:, labels.index(ref)] == 1
         pooled[k] = (residual[used] ** 2).mean()
-        if np.sqrt(pooled[k]) <= 1e-13 * np.abs(y).max():
+        flat_reference = ref is not None and np.ptp(y[used]) == 0
+        if flat_reference or np.sqrt(pooled[k]) <= 1e-14 * np.abs(y).max():
             pooled[k] = 0.0
             continue
         for i in range(B):
@@ -94,7 +96,7 @@ def textbook_combat(
                 with np.errstate(invalid="ignore", divide="ignore"):
                     change = np.nanmax([np.abs(g_new - g) / g, np.abs(d_new - d) / d])
                 g, d = g_new, d_new
-                if change <= 1e-4:
+                if not change > 1e-4:
                     break
             gamma_star[i, ks], delta_star[i, ks] = g, d
     out = Y.astype(float).copy()

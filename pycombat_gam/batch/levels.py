@@ -85,8 +85,12 @@ class BatchLevels:
         """
         groups: dict[str, list[str]] = {}
         for label in self.labels:
-            groups.setdefault("".join(label.casefold().split()).lstrip("0"), []).append(label)
+            groups.setdefault(_sound(label), []).append(label)
         return [tuple(group) for group in groups.values() if len(group) > 1]
+
+    def spelled_like(self, label: str) -> str | None:
+        """Return the known label that differs from this one in case, spaces or leading zeros only."""
+        return next((known for known in self.labels if _sound(known) == _sound(label)), None)
 
     def codes(self, values: pd.Series) -> tuple[IntArray, tuple[str, ...]]:
         """Code each row by its batch; unseen batches get the codes after the known ones.
@@ -103,9 +107,14 @@ class BatchLevels:
         return (codes[texts] if codes.size else np.zeros(0, dtype=np.intp)), unseen
 
 
+def _sound(label: str) -> str:
+    return "".join(label.casefold().split()).lstrip("0")
+
+
 def _texts(values: pd.Series, column: str) -> tuple[IntArray, list[str]]:
     """Factorize by canonical text: codes (n,) into the list of distinct texts."""
-    missing = values.isna().to_numpy()
+    blank = [label for label in values.unique() if isinstance(label, str) and not label.strip()]
+    missing = (values.isna() | values.isin(blank)).to_numpy()
     if missing.any():
         raise DataError(
             f"batch column '{column}' has missing values in {rows_named(values.index[missing].tolist())}: every row "

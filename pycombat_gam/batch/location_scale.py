@@ -43,7 +43,7 @@ def estimate_effects(
     ----------
     intercepts, residual_ss, n_observed : (B, V), from the mean model.
     constant : (B, V) all observed raw values of the feature in the batch are equal.
-    rounding : (V,) a residual sd up to this is rounding.
+    rounding : (B, V) a residual sd up to this is rounding.
     scale : standardization of the features.
     mean_only : set δ̂ to 1, as R does.
     reference : index of the reference batch: its location is zero by definition, not by rounding.

@@ -46,17 +46,17 @@ def standardize(
     intercepts, residual_ss : (B, V) from the mean model.
     n_observed : (B, V) observed cells per batch and feature; n_rows : (B,) rows per batch.
     constant : (B, V) all observed raw values of the feature in the batch are equal.
-    rounding : (V,) a residual sd up to this is rounding.
+    rounding : (B, V) a residual sd up to this is rounding.
     reference : index of the reference batch, or None.
     """
     if reference is None:
         grand_mean = (n_rows / n_rows.sum()) @ intercepts
-        ss, n_cells = residual_ss.sum(axis=0), n_observed.sum(axis=0)
+        ss, n_cells, limit = residual_ss.sum(axis=0), n_observed.sum(axis=0), rounding.max(axis=0)
     else:
         grand_mean = intercepts[reference].copy()
-        ss, n_cells = residual_ss[reference], n_observed[reference]
+        ss, n_cells, limit = residual_ss[reference], n_observed[reference], rounding[reference]
     var_pooled = ss / n_cells
-    degenerate = ~(np.sqrt(var_pooled) > rounding)
+    degenerate = ~(np.sqrt(var_pooled) > limit)
     if reference is not None:
         # Covariates would lend it a variance that none of its values has.
         degenerate |= constant[reference]

@@ -45,6 +45,8 @@ Column: TypeAlias = FloatArray | BoolArray | Groups
 
 MAX_CODES = 12
 """So many numbers as text may be codes of groups; more are taken for numbers."""
+MISSING = {"na", "n/a", "nan", "none", "null", "missing", "?", "-", "."}
+"""Words that stand for a missing number; a column of numbers and these is not a factor."""
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*\Z")
 _LOGICAL = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}
 
@@ -217,10 +219,14 @@ def learn_levels(groups: Groups, expression: str) -> tuple[str, ...]:
 
     Raises
     ------
+    DataError
+        If one of them is blank.
     DesignError
         If there are fewer than two.
     """
     levels = tuple(dict.fromkeys(label_of(value) for value in groups.values))
+    if any(not level.strip() for level in levels):
+        raise DataError(f"{expression} has blank cells; fill them or leave the rows out")
     if len(levels) < 2:
         only = f"only one level ('{levels[0]}')" if levels else "no level, for the table has no rows"
         raise DesignError(f"{expression} has {only}; remove it from the formula")
@@ -230,8 +236,7 @@ def learn_levels(groups: Groups, expression: str) -> tuple[str, ...]:
 def check_text(groups: Groups, name: str) -> None:
     """Stop at a text column meant to hold numbers, which would quietly become a factor of many levels.
 
-    A few numbers as text may be codes of groups (scan 01 and 02, 1.5 and 3 tesla); many of them, or decimal commas, are
-    not.
+    A few numbers as text may be codes of groups (scan 01 and 02, 1.5 and 3 tesla, 4 and "5+"); many of them are not.
     """
     texts = [value for value in groups.values if isinstance(value, str)]
     if not texts or len(texts) < len(groups.values):
@@ -240,13 +245,15 @@ def check_text(groups: Groups, name: str) -> None:
     comma = [not ok and number_of(text.replace(",", ".")) is not None for ok, text in zip(plain, texts, strict=True)]
     words = [text for text, ok, with_comma in zip(texts, plain, comma, strict=True) if not (ok or with_comma)]
     numbers = len(texts) - len(words)
-    if words:
-        if numbers >= 3 and numbers > len(words):
-            raise DataError(
-                f"column '{name}' is text, yet {numbers} of its {len(texts)} distinct values are numbers and "
-                f"{listing(map(repr, words), 3)} not; fix the cells, or write factor({name_text(name)}) for a factor"
-            )
-    elif any(comma) or len(texts) > MAX_CODES:
+    absent = any(word.strip().casefold() in MISSING for word in words)
+    if numbers <= (2 if absent else MAX_CODES):
+        return
+    if numbers > len(words) > 0:
+        raise DataError(
+            f"column '{name}' is text, yet {numbers} of its {len(texts)} distinct values are numbers and "
+            f"{listing(map(repr, words), 3)} not; fix the cells, or write factor({name_text(name)}) for a factor"
+        )
+    if not words:
         kind = "numbers with decimal commas" if any(comma) else "numbers as text"
         raise DataError(
             f"column '{name}' holds {kind} ({listing(map(repr, texts), 3)}); make it numeric, or write "

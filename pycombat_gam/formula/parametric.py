@@ -144,7 +144,8 @@ def _learn_factor(node: Node, evaluator: Evaluator) -> FactorSpec:
         learn_levels(as_groups(value), label)
         return FactorSpec(label, 0, ("FALSE", "TRUE"))
     if isinstance(value, Groups):
-        if isinstance(node, Name):
+        # A categorical says itself that it is a factor.
+        if isinstance(node, Name) and not isinstance(evaluator.columns.series(node.name).dtype, pd.CategoricalDtype):
             check_text(value, node.name)
         return FactorSpec(label, 0, learn_levels(value, label))
     array = np.asarray(value, dtype=np.float64)

@@ -22,6 +22,7 @@ from pycombat_gam.penalized.sufficient import (
     Statistics,
     accumulate,
     factor_design,
+    last_digit,
 )
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -37,7 +38,7 @@ class MeanFit:
     residual_ss : (B, V) residual sum of squares within each batch.
     n_rows : (B,) rows used; n_observed : (B, V) cells used.
     constant : (B, V) all observed raw values are equal.
-    rounding : (V,) a residual sd up to this is rounding of the raw numbers, not variance.
+    rounding : (B, V) a residual sd up to this is rounding of the batch's raw numbers, not variance.
     center : (p,) column means of the design over the rows used.
     R : (p, p) factor of the within-batch cross product of the design, complete rows.
     """
@@ -61,6 +62,11 @@ class MeanFit:
 
 SMALLEST_SD = 1e-152
 """Below it, squares leave the range in which double precision keeps its digits."""
+
+
+def rounding_unit(Y: np.ndarray) -> float:
+    """Relative size of a residual's rounding: some operations in double precision, and one of the type of Y."""
+    return max(16 * float(np.finfo(np.float64).eps), last_digit(Y))
 
 
 class MeanModel(Protocol):
@@ -157,9 +163,6 @@ def _assemble(
 ) -> MeanFit:
     """Solve each group of features and put the columns back in order."""
     V = Y.shape[1]
-    # A residual carries a few roundings in double precision, and one of the type that the feature came in.
-    stored = np.finfo(Y.dtype).eps if Y.dtype.kind == "f" else 0.0
-    unit = max(16 * np.finfo(np.float64).eps, stored)
     groups = [(members, statistics) for members, statistics in groups if members.size]
     solutions = [solve(statistics) for _, statistics in groups]
 
@@ -172,14 +175,16 @@ def _assemble(
             joined[..., members] = part
         return joined
 
-    def size(values: FloatArray) -> FloatArray:
-        """Largest absolute value of each feature, without a copy."""
-        flat = values.reshape(-1, values.shape[-1])
-        return np.maximum(flat.max(axis=0), -flat.min(axis=0)) if len(flat) else np.zeros(values.shape[-1])
+    unit = rounding_unit(Y)
 
-    # Raw numbers and what the covariates add to them: both round.
-    reach = [np.maximum(size(s.y_mean), size(s.Z) / np.sqrt(s.n.min())) for _, s in groups]
-    rounding = [np.maximum(unit * values, SMALLEST_SD) for values in reach]
+    def rounding(statistics: Statistics) -> FloatArray:
+        """Scale `unit` by the raw numbers of a batch and by what the covariates add to them: both round."""
+        reach = np.zeros_like(statistics.y_mean)
+        for row in np.moveaxis(statistics.Z, 1, 0):
+            np.maximum(reach, np.abs(row), out=reach)
+        reach /= np.sqrt(np.maximum(statistics.n, 1))[:, None]
+        return np.maximum(unit * np.maximum(np.abs(statistics.y_mean), reach, out=reach), SMALLEST_SD)
+
     return MeanFit(
         design=design,
         coefficients=in_order([solution.coefficients for solution in solutions]),
@@ -189,7 +194,7 @@ def _assemble(
         # Features with the same rows share their counts: the view costs no memory.
         n_observed=in_order([np.broadcast_to(s.n[:, None], s.y_mean.shape) for _, s in groups]),
         constant=in_order([s.constant for _, s in groups]),
-        rounding=in_order(rounding),
+        rounding=in_order([rounding(s) for _, s in groups]),
         center=X[0] + (X - X[0]).mean(axis=0),
         R=pooled_factor(factor.R)[1],
     )

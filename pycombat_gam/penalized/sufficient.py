@@ -69,7 +69,7 @@ class Statistics:
     n : (B,) observed rows per batch.
     x_mean : (B, q); R : (B, q, q).
     y_mean : (B, V), zero where n is zero; Z : (B, q, V); residual_ss : (B, V).
-    constant : (B, V) whether all observed raw values are equal; `y_mean` is then that value, to the last bit.
+    constant : (B, V) whether all observed raw values are equal, or neighbours in the last digit of their type.
     """
 
     n: IntArray
@@ -136,6 +136,17 @@ def factor_design(X: FloatArray, codes: IntArray, n_batches: int, rows: IntArray
     return DesignFactor(order, bounds, Q, R, x_mean)
 
 
+def last_digit(Y: np.ndarray) -> float:
+    """Relative distance of neighbouring numbers in the type of Y."""
+    return float(np.finfo(Y.dtype if Y.dtype.kind == "f" else np.float64).eps)
+
+
+def is_constant(low: FloatArray, high: FloatArray, digit: float) -> BoolArray:
+    """Tell whether smallest and largest value are equal, or neighbours in their last digit (0.3 and 0.1 + 0.2)."""
+    with np.errstate(invalid="ignore"):
+        return high - low <= digit * np.abs(low)
+
+
 def blocks(Y: np.ndarray, rows: IntArray) -> Iterator[tuple[slice, FloatArray]]:
     """Cut rows of Y into blocks of features that fit the cache: yields (columns, a float64 copy to work in)."""
     if not rows.size:
@@ -158,6 +169,7 @@ def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
     """
     n_batches, q = factor.x_mean.shape
     V = Y.shape[1]
+    digit = last_digit(Y)
     y_mean = np.zeros((n_batches, V))
     Z = np.zeros((n_batches, q, V))
     residual_ss = np.zeros((n_batches, V))
@@ -175,7 +187,7 @@ def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
                 left_ss = total - rows.size * mean**2 - np.einsum("ij,ij->j", Zb, Zb)
                 lossy = np.flatnonzero(left_ss <= _CANCELLATION * total)
                 if lossy.size:
-                    some = _Careful.of(block[:, lossy], mean[lossy], Q)
+                    some = _Careful.of(block[:, lossy], mean[lossy], Q, digit)
                     mean[lossy], Zb[:, lossy], left_ss[lossy] = some.mean, some.Z, some.residual_ss
                     constant[b, columns.start + lossy] = some.constant
             y_mean[b, columns], Z[b, :, columns], residual_ss[b, columns] = mean, Zb, left_ss
@@ -192,9 +204,9 @@ class _Careful:
     constant: BoolArray
 
     @classmethod
-    def of(cls, block: FloatArray, mean: FloatArray, Q: FloatArray) -> _Careful:
+    def of(cls, block: FloatArray, mean: FloatArray, Q: FloatArray, digit: float) -> _Careful:
         """Centre twice, project, and sum the squares of what is left."""
-        constant = (block == block[0]).all(axis=0)
+        constant = is_constant(block.min(axis=0), block.max(axis=0), digit)
         mean = np.where(constant, block[0], mean)
         centred = block - mean
         mean_left = centred.mean(axis=0)
@@ -207,6 +219,7 @@ class _Careful:
 def merge(a: Statistics, b: Statistics) -> Statistics:
     """Return the statistics of the rows of `a` and `b` together (same batches, features and design columns)."""
     n = a.n + b.n
+    same = is_constant(np.minimum(a.y_mean, b.y_mean), np.maximum(a.y_mean, b.y_mean), np.finfo(np.float64).eps)
     share = np.divide(b.n, n, out=np.zeros(n.shape), where=n > 0)[:, None]
     x_step, y_step = b.x_mean - a.x_mean, b.y_mean - a.y_mean
     weight = np.sqrt(a.n * share[:, 0])[:, None]
@@ -229,7 +242,5 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
         y_mean=np.where(empty_a, b.y_mean, a.y_mean + share * y_step),
         Z=Z,
         residual_ss=residual_ss,
-        constant=np.where(
-            empty_a, b.constant, np.where(empty_b, a.constant, a.constant & b.constant & (a.y_mean == b.y_mean))
-        ),
+        constant=np.where(empty_a, b.constant, np.where(empty_b, a.constant, a.constant & b.constant & same)),
     )

@@ -9,6 +9,7 @@ from study import FEATURES, study
 
 import pycombat_gam as pcg
 from pycombat_gam.errors import DataError, DesignError
+from pycombat_gam.mean.linear import LinearMean
 
 
 def fit(table: pd.DataFrame, formula: str = "~ age", **options: object) -> pcg.ComBat:
@@ -18,7 +19,7 @@ def fit(table: pd.DataFrame, formula: str = "~ age", **options: object) -> pcg.C
 def test_sites_spelled_alike_are_pointed_out() -> None:
     table = study()
     table.loc[:2, "site"] = "lyon "
-    with pytest.warns(pcg.PcgWarning, match=r"batches 'Lyon', 'lyon ' are spelled alike: is it one site\?"):
+    with pytest.warns(pcg.PcgWarning, match=r"batches are spelled alike: 'Lyon' and 'lyon '; is each pair one site\?"):
         model = fit(table)
     assert "spelled alike" in str(model.summary())
 
@@ -30,7 +31,7 @@ def test_many_sites_of_one_subject_are_counted_not_listed_one_by_one() -> None:
     assert len(str(caught[0].message)) < 300
 
 
-@pytest.mark.parametrize("codes", [["01", "02"], ["1.5", "3.0"], ["2019", "2020"]])
+@pytest.mark.parametrize("codes", [["01", "02"], ["1.5", "3.0"], ["1,5", "3,0"], ["2019", "2020"]])
 def test_a_few_numbers_as_text_are_codes(codes: list[str]) -> None:
     table = study()
     table["scan"] = np.resize(codes, len(table))
@@ -77,3 +78,37 @@ def test_the_summary_says_how_many_rows_the_mask_chose() -> None:
 def test_a_hostile_note_does_not_drive_the_terminal() -> None:
     table = study().assign(site=lambda t: t["site"].replace("Oslo", "Os\x1b[2Jlo"))
     assert "\x1b" not in str(fit(table).summary())
+
+
+def test_a_categorical_of_numbers_is_a_factor_however_many() -> None:
+    table = pd.concat([study(k) for k in range(6)], ignore_index=True)
+    table["scan"] = pd.Categorical(np.resize([str(k) for k in range(14)], len(table)))
+    assert len(fit(table, "~ scan").estimates.coefficients) == 13
+    fit(table.assign(group=np.resize(["1", "2", "3", "3b", "unknown"], len(table))), "~ group")
+
+
+@pytest.mark.parametrize("column", ["site", "sex"])
+def test_blank_cells_are_missing(column: str) -> None:
+    table = study()
+    table.loc[4, column] = " "
+    with pytest.raises(DataError, match=f"{column}.* (missing values in 1 row|blank cells)"):
+        fit(table, "~ sex")
+
+
+def test_a_new_site_spelled_like_a_known_one_is_pointed_out() -> None:
+    model = fit(study(), on_unseen="estimate")
+    with pytest.warns(pcg.PcgWarning, match="spelled like 'Oslo': is it one site"):
+        model.transform(study().query("site == 'Oslo'").assign(site="oslo"))
+
+
+def test_what_cannot_be_loaded_is_not_saved() -> None:
+    model = fit(study())
+    model.set_params(missing="bogus")
+    with pytest.raises(pcg.PcgError, match="missing='bogus': allowed are"):
+        model.to_container()
+
+
+def test_another_mean_model_asks_for_another_fit() -> None:
+    model = fit(study()).set_params(mean_model=LinearMean("~ sex"))
+    with pytest.raises(pcg.PcgError, match="mean_model changed after the fit"):
+        model.summary()

@@ -122,3 +122,29 @@ def test_nullable_floats_come_back_as_they_were(dtype: str) -> None:
     _, out = fit(given, missing="omit")
     assert (out[FEATURES].dtypes == dtype).all()
     assert out["f1"].isna().tolist() == [i == 3 for i in range(60)]
+
+
+@pytest.mark.parametrize("ref_batch", [None, "s1", "s0"])
+def test_neighbours_in_the_last_digit_are_one_value_with_covariates_too(ref_batch: str | None) -> None:
+    """Covariates lend equal values residuals: the raw values decide, to the last digit."""
+    t = table()
+    rows = t.index[t["site"] == "s1"]
+    exact, wobbling = t.copy(), t.copy()
+    exact.loc[rows, "f2"] = 0.3
+    wobbling.loc[rows, "f2"] = np.where(np.arange(20) % 2, 0.1 + 0.2, 0.3)
+    with pytest.warns(pcg.PcgWarning, match="f2"):
+        _, expected = fit(exact, ref_batch=ref_batch)
+    with pytest.warns(pcg.PcgWarning, match="f2"):
+        _, out = fit(wobbling, ref_batch=ref_batch)
+    np.testing.assert_allclose(out[FEATURES], expected[FEATURES], atol=1e-12)
+
+
+def test_a_site_in_other_units_keeps_its_variance_in_single_precision() -> None:
+    """mm³ beside litres: what is rounding is judged by the site's own numbers."""
+    t = table()
+    t[FEATURES] = 1.5 + 0.15 * t[FEATURES]
+    t.loc[t["site"] != "s1", FEATURES] *= 1e6
+    _, double = fit(t, "~ 1", eb=False)
+    model, single = fit(t.astype(dict.fromkeys(FEATURES, np.float32)), "~ 1", eb=False)
+    np.testing.assert_allclose(single[FEATURES], double[FEATURES], rtol=1e-4)
+    assert (model.estimates.delta_star.loc["s1"] != 1.0).all()
