@@ -274,7 +274,7 @@ def _whole(name: str, value: object, least: int) -> None:
 
 def _number(name: str, value: object, below: float = math.inf) -> None:
     usable = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not usable or not 0 <= float(value) < below:  # type: ignore[arg-type]
+    if not usable or not 0 <= float(value) < below:  # type: ignore[arg-type]  # `usable` has seen to it
         limit = f" and below {below:g}" if math.isfinite(below) else ""
         raise OptionError(f"{name}={value!r} is not allowed: give a finite number of at least 0{limit}")
 

@@ -83,7 +83,7 @@ def intake(
             f"X is {_kind(X)} and covariates is {_kind(covariates)}: give one wide DataFrame, or features (n×V array "
             "or DataFrame) beside a covariate DataFrame"
         )
-    if covariates is not None and np.ndim(covariates) != 1:  # type: ignore[arg-type]
+    if covariates is not None and np.ndim(covariates) != 1:  # type: ignore[arg-type]  # anything goes
         raise DataError(f"covariates is {_kind(covariates)}: it must be a DataFrame with the formula's columns")
     _check_columns(X, "the table")
     return _from_frame(X, X, reserved, choice, fitted, wide=True)

@@ -107,7 +107,9 @@ def test_bad_tables(name: str, command: Callable[..., Outcome]) -> None:
 
 
 def test_a_parquet_file_with_columns_twice(command: Callable[..., Outcome]) -> None:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pa.Table.from_pandas(study())
     pq.write_table(table.append_column("age", table["age"]), "data.parquet")
     one_line(command("harmonize", "data.parquet", *GOOD, "--out", "out"), "age")
