@@ -271,13 +271,13 @@ def _choose(
         if _is_real(dtype):
             chosen.append(name)
         elif _is_text(dtype):
-            _check_text(frame.iloc[:, position[name]], name)
+            _check_text(frame.iloc[:, position[name]], name, ", or name the features with features=…")
     if not chosen:
         raise DataError("the table has no numeric column beside batch, id and formula columns: nothing to harmonize")
     return chosen
 
 
-def _check_text(column: pd.Series, name: str) -> None:
+def _check_text(column: pd.Series, name: str, advice: str = "") -> None:
     """Stop for a text column most of whose cells are numbers: it is a feature with a few bad cells."""
     present = column[column.notna()]
     if not len(present):
@@ -288,16 +288,13 @@ def _check_text(column: pd.Series, name: str) -> None:
             return
         raise DataError(
             f"column '{name}' holds numbers with decimal commas ({present.iloc[0]!r}): make it numeric (read_csv: "
-            "decimal=','), or name the features with features=…"
+            f"decimal=','){advice}"
         )
     if not bad.any():
-        raise DataError(
-            f"column '{name}' holds numbers as text or objects: convert it, or name the features with features=…"
-        )
+        raise DataError(f"column '{name}' holds numbers as text or objects: convert it{advice}")
     raise DataError(
         f"column '{name}' holds text among numbers ({listing(map(repr, present[bad].unique()), 4)}) in "
-        f"{rows_named(present.index[bad].tolist())}: correct the cells, set them to missing, or name the features "
-        "with features=…"
+        f"{rows_named(present.index[bad].tolist())}: correct the cells or set them to missing{advice}"
     )
 
 

@@ -37,7 +37,7 @@ class MeanFit:
     coefficients : (p, V); intercepts : (B, V) at raw covariates of zero, as R reports them.
     residual_ss : (B, V) residual sum of squares within each batch.
     n_rows : (B,) rows used; n_observed : (B, V) cells used.
-    constant : (B, V) all observed raw values are equal.
+    constant : (B, V) all observed raw values are equal, to the last digit.
     rounding : (B, V) a residual sd up to this is rounding of the batch's raw numbers, not variance.
     center : (p,) column means of the design over the rows used.
     R : (p, p) factor of the within-batch cross product of the design, complete rows.
@@ -62,6 +62,8 @@ class MeanFit:
 
 SMALLEST_SD = 1e-152
 """Below it, squares leave the range in which double precision keeps its digits."""
+LARGEST = 1e150
+"""Covariates beyond it, or below its reciprocal, leave that range too."""
 
 
 def rounding_unit(Y: np.ndarray) -> float:
@@ -145,12 +147,13 @@ class LinearMean:
         if broken.any():
             columns = np.flatnonzero(broken)
             missing = check_cells(Y, columns, features, omit_missing=omit_missing)
-            _check_measured(missing, columns, Y.shape[0], features)
+            _check_measured(missing == Y.shape[0], columns, features)
             for rows, members in missing_patterns(Y, columns):
                 partial = factor_design(X, batch, len(labels), rows)
                 _check_observed(partial, [features[k] for k in members], labels)
                 check_design(design, X, partial, [features[k] for k in members])
                 groups.append((members, accumulate(Y[:, members], partial)))
+                _check_squares(groups[-1][1], [features[k] for k in members])
         return _assemble(design, X, factor, groups, Y)
 
     def predict(self, fit: MeanFit, table: pd.DataFrame) -> FloatArray:
@@ -212,7 +215,11 @@ def check_design(design: Design, X: FloatArray, factor: DesignFactor, features: 
     X = X[factor.order]
     n, p = X.shape
     n_batches = int((factor.n > 0).sum())
-    bad = dependent_columns(pooled_factor(factor.R)[1], np.abs(X).max(axis=0)) if p else {}
+    size = np.abs(X).max(axis=0)
+    extreme = [design.columns[j] for j in range(p) if not 1 / LARGEST < size[j] < LARGEST and np.ptp(X[:, j]) > 0]
+    if extreme:
+        raise DesignError(f"values too large or too small to square in {listing(map(repr, extreme))}: rescale them")
+    bad = dependent_columns(pooled_factor(factor.R)[1], size) if p else {}
     if bad:
         raise DesignError(
             f"the design cannot be estimated{where}: {'; '.join(_reasons(design, X, bad))}. Remove it from the formula"
@@ -246,17 +253,20 @@ def _reasons(design: Design, X: FloatArray, bad: dict[int, list[int]]) -> list[s
     return [listing(said, 5)] if len(said) > 5 else said
 
 
-def _check_measured(missing: IntArray, columns: IntArray, n: int, features: Sequence[str]) -> None:
-    """Stop for features without any value, and for complete ones whose squares overflow."""
-    empty = missing == n
+def _check_measured(empty: BoolArray, columns: IntArray, features: Sequence[str]) -> None:
+    """Stop for features without any value."""
     if empty.any():
         raise DataError(
             f"no observed value at all in {listing(features[k] for k in columns[empty])}: remove such columns"
         )
-    if (missing == 0).any():
-        raise DataError(
-            f"values too large to square in {listing(features[k] for k in columns[missing == 0])}: rescale them"
-        )
+
+
+def _check_squares(statistics: Statistics, features: Sequence[str]) -> None:
+    """Stop for features whose squares overflow: nothing missing or infinite is left in them by now."""
+    finite = np.isfinite(statistics.y_mean).all(axis=0) & np.isfinite(statistics.residual_ss).all(axis=0)
+    if not finite.all():
+        named = listing(features[k] for k in np.flatnonzero(~finite))
+        raise DataError(f"values too large to square in {named}: rescale them")
 
 
 def missing_patterns(Y: np.ndarray, columns: IntArray) -> Iterator[tuple[IntArray, IntArray]]:

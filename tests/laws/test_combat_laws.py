@@ -223,7 +223,7 @@ def test_known_truth_is_recovered() -> None:
     found = (found - weight @ found) / sd
     true = study.location.loc[found.index, features]
     true = (true - weight @ true) / sd
-    # The smallest site has some 400 subjects: standard error 0.05 sd for a location, 0.035 for a scale; 4 of them.
+    # The smallest site has 307 subjects: standard errors 0.057 sd (location) and 0.04 (log scale); 4 of them.
     assert np.abs(found - true).max().max() < 0.2
     ratio = np.log(np.sqrt(estimates.delta_star) / study.scale.loc[found.index, features])
     assert np.abs(ratio - ratio.mean()).max().max() < 0.15
@@ -232,4 +232,5 @@ def test_known_truth_is_recovered() -> None:
     error = (out[features] - study.truth[features] - (out[features] - study.truth[features]).mean()) / factor
     before = (study.table[features] - study.truth[features]) / factor
     rms = (error.pow(2).mean() / before.pow(2).mean()).pow(0.5)
-    assert rms.max() < 0.4
+    # What is left is those errors (0.1 sd) against site effects of at least 0.4 sd.
+    assert rms.max() < 0.25

@@ -148,3 +148,20 @@ def test_a_site_in_other_units_keeps_its_variance_in_single_precision() -> None:
     model, single = fit(t.astype(dict.fromkeys(FEATURES, np.float32)), "~ 1", eb=False)
     np.testing.assert_allclose(single[FEATURES], double[FEATURES], rtol=1e-4)
     assert (model.estimates.delta_star.loc["s1"] != 1.0).all()
+
+
+def test_numbers_too_large_to_square_are_refused_also_beside_missing_cells() -> None:
+    t = table()
+    t.loc[5, "f2"] = 1e200
+    with pytest.raises(pcg.PcgError, match="too large to square in f2: rescale"):
+        fit(t)
+    t.loc[3, "f2"] = np.nan
+    with pytest.raises(pcg.PcgError, match="too large to square in f2: rescale"):
+        fit(t, missing="omit")
+
+
+@pytest.mark.parametrize("factor", [1e160, 1e-200])
+def test_a_covariate_out_of_range_is_not_called_confounded(factor: float) -> None:
+    t = table()
+    with pytest.raises(pcg.PcgError, match="too large or too small to square in 'age': rescale"):
+        fit(t.assign(age=t["age"] * factor))
