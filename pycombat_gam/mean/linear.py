@@ -265,7 +265,7 @@ def _check_squares(statistics: Statistics, features: Sequence[str]) -> None:
     """Stop for features whose squares overflow: nothing missing or infinite is left in them by now."""
     finite = np.isfinite(statistics.y_mean).all(axis=0) & np.isfinite(statistics.residual_ss).all(axis=0)
     if not finite.all():
-        named = listing(features[k] for k in np.flatnonzero(~finite))
+        named = listing(features[k] for k in np.flatnonzero(~finite).tolist())
         raise DataError(f"values too large to square in {named}: rescale them")
 
 
