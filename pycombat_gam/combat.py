@@ -24,7 +24,8 @@ from pycombat_gam.errors import (
 )
 from pycombat_gam.formula import Formula
 from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
-from pycombat_gam.mean.linear import LinearMean, MeanModel
+from pycombat_gam.mean.additive import AdditiveMean
+from pycombat_gam.mean.fit import MeanModel
 from pycombat_gam.options import AFTER_FIT, check_options, names, plain_params
 from pycombat_gam.result import Estimates, FittedComBat
 from pycombat_gam.summary import Summary, summarize
@@ -150,7 +151,7 @@ class ComBat:
             features=given.features,
             levels=levels,
             reference=None if self.ref_batch is None else levels.index(self.ref_batch),
-            mean_model=self.mean_model if self.mean_model is not None else LinearMean(self.formula),
+            mean_model=self.mean_model if self.mean_model is not None else AdditiveMean(self.formula, self.smoothing),
             options=options,
             n_given=len(given.covariates),
         )
@@ -206,7 +207,7 @@ class ComBat:
     def summary(self) -> Summary:
         """Summarize the fit; prints like R, `.to_dict()` for data."""
         fitted = self._check_fitted()
-        model = self.mean_model if self.mean_model is not None else LinearMean(self.formula)
+        model = self.mean_model if self.mean_model is not None else AdditiveMean(self.formula, self.smoothing)
         return summarize(fitted, repr(self), model.describe())
 
     def save(self, path: str | Path) -> None:

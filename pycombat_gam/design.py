@@ -7,14 +7,18 @@ treatment contrasts, unlike R's polynomial ones; write ``C(x, contr.poly)`` for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import block_diag
 
-from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError, listing
+from pycombat_gam.errors import FormulaError, ModelFileError, count, listing
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.parametric import Parametric
+from pycombat_gam.smooth.part import SmoothPart, null_space, smooth_terms
 from pycombat_gam.types import FloatArray, JsonDict
 
 INTERCEPT = "(Intercept)"
@@ -35,7 +39,9 @@ class Design:
     absorb_intercept : bool
         Whether the intercept is left to the batch columns.
     parametric : Parametric
-        What the terms learned.
+        What the parametric terms learned.
+    smooth : SmoothPart
+        What smooths and random effects learned; their columns follow the parametric ones.
 
     Examples
     --------
@@ -53,9 +59,18 @@ class Design:
     term_slices: dict[str, slice]
     absorb_intercept: bool
     parametric: Parametric
+    smooth: SmoothPart
 
     @classmethod
-    def learn(cls, formula: str | Formula, table: pd.DataFrame, *, absorb_intercept: bool) -> Design:
+    def learn(
+        cls,
+        formula: str | Formula,
+        table: pd.DataFrame,
+        *,
+        absorb_intercept: bool,
+        knots: Mapping[str, FloatArray] | None = None,
+        select: bool = False,
+    ) -> Design:
         """Learn a design from a table.
 
         Parameters
@@ -66,6 +81,10 @@ class Design:
             Holds the columns that the formula uses; others are not touched.
         absorb_intercept : bool
             True for ComBat, where the batch columns hold the intercept.
+        knots : mapping of str to ndarray, optional
+            Knots by variable, for the smooths that take them.
+        select : bool
+            Give every smooth a penalty on its null space, so that it can shrink to zero (mgcv's `select`).
 
         Returns
         -------
@@ -78,23 +97,27 @@ class Design:
         DataError
             If a column is absent, or holds missing, infinite or unusable cells.
         DesignError
-            If a factor has one level, or a transform asks for more than the column holds.
+            If a factor has one level, or a transform or smooth asks for more than the column holds.
         NotYetError
-            For smooths and random effects.
+            For correlated random effects and bases that are not here.
 
         Notes
         -----
-        Follows R's `model.frame` and `model.matrix`.
+        Follows R's `model.frame` and `model.matrix`, and mgcv's `gam.setup`.
         """
         parsed = parse_formula(formula) if isinstance(formula, str) else formula
         if not isinstance(parsed, Formula):
             raise FormulaError(f"the formula is a {type(formula).__name__}; give it as text, for example '~ age + sex'")
         check_supported(parsed, absorb_intercept=absorb_intercept)
-        parametric = Parametric.learn(parsed.parametric, table, intercept=parsed.intercept or absorb_intercept)
-        return cls._assemble(parsed, parametric, absorb_intercept=absorb_intercept)
+        intercept = parsed.intercept or absorb_intercept
+        parametric = Parametric.learn(parsed.parametric, table, intercept=intercept)
+        smooth = SmoothPart.learn(parsed, table, intercept=intercept, knots=knots or {}, select=select)
+        return cls._assemble(parsed, parametric, smooth, absorb_intercept=absorb_intercept)
 
     @classmethod
-    def _assemble(cls, formula: Formula, parametric: Parametric, *, absorb_intercept: bool) -> Design:
+    def _assemble(
+        cls, formula: Formula, parametric: Parametric, smooth: SmoothPart, *, absorb_intercept: bool
+    ) -> Design:
         columns: list[str] = []
         slices: dict[str, slice] = {}
         if formula.intercept and not absorb_intercept:
@@ -103,7 +126,15 @@ class Design:
         for term, labels in zip(formula.parametric, parametric.labels(), strict=True):
             slices[term.label] = slice(len(columns), len(columns) + len(labels))
             columns += labels
-        return cls(formula, tuple(columns), slices, absorb_intercept, parametric)
+        for one in smooth.smooths:
+            slices[one.label] = slice(len(columns), len(columns) + one.df)
+            columns += [f"{one.label}.{i + 1}" for i in range(one.df)]
+        return cls(formula, tuple(columns), slices, absorb_intercept, parametric, smooth)
+
+    @property
+    def smooth_slices(self) -> list[slice]:
+        """The columns of each smooth."""
+        return [self.term_slices[one.label] for one in self.smooth.smooths]
 
     def on(self, table: pd.DataFrame) -> FloatArray:
         """Build the design's columns on a table: the one it was learned from, or any other.
@@ -128,10 +159,27 @@ class Design:
         -----
         Follows R's `model.matrix` on terms with `predvars` (`makepredictcall`).
         """
-        matrix = self.parametric.on(table)
-        if INTERCEPT in self.term_slices:
-            matrix = np.hstack([np.ones((len(table), 1)), matrix])
-        return np.ascontiguousarray(matrix)
+        intercept = [np.ones((len(table), 1))] if INTERCEPT in self.term_slices else []
+        return np.ascontiguousarray(np.hstack([*intercept, self.parametric.on(table), *self.smooth.on(table)]))
+
+    def unpenalised(self) -> Unpenalised:
+        """Return the part of the columns' span that no penalty touches: it has to be of full rank."""
+        names: list[str] = []
+        slices: dict[str, slice] = {}
+        maps: list[FloatArray] = []
+        of_smooth = {one.label: one for one in self.smooth.smooths}
+        for label, columns in self.term_slices.items():
+            one = of_smooth.get(label)
+            held = np.eye(columns.stop - columns.start) if one is None else null_space(one)
+            slices[label] = slice(len(names), len(names) + held.shape[1])
+            names += (
+                self.columns[columns]
+                if one is None
+                else [f"{label} (unpenalised {i + 1})" for i in range(held.shape[1])]
+            )
+            maps.append(held)
+        basis = np.asarray(block_diag(*maps)) if maps else np.zeros((0, 0))
+        return Unpenalised(tuple(names), slices, basis.reshape(len(self.columns), len(names)))
 
     def to_dict(self) -> JsonDict:
         """Return the design as plain data, for JSON."""
@@ -140,6 +188,7 @@ class Design:
             "absorb_intercept": self.absorb_intercept,
             "columns": list(self.columns),
             **self.parametric.to_dict(),
+            "smooth": self.smooth.to_dict(),
         }
 
     @classmethod
@@ -153,7 +202,7 @@ class Design:
         ModelFileError
             If anything else is missing, of the wrong kind, or at odds with the formula.
         """
-        keys = {"formula", "absorb_intercept", "columns", "factors", "states"}
+        keys = {"formula", "absorb_intercept", "columns", "factors", "states", "smooth"}
         if not isinstance(data, dict) or set(data) != keys:
             raise ModelFileError(f"the saved design must hold exactly {listing(sorted(keys))}; fit the model again")
         if not isinstance(data["absorb_intercept"], bool) or not isinstance(data["formula"], str):
@@ -163,7 +212,8 @@ class Design:
         check_supported(formula, absorb_intercept=absorb)
         intercept = formula.intercept or absorb
         parametric = Parametric.from_dict(data, formula.parametric, intercept=intercept)
-        design = cls._assemble(formula, parametric, absorb_intercept=absorb)
+        smooth = SmoothPart.from_dict(data["smooth"], formula)
+        design = cls._assemble(formula, parametric, smooth, absorb_intercept=absorb)
         if data["columns"] != list(design.columns):
             raise ModelFileError("the saved design's columns are not those of its formula; fit the model again")
         return design
@@ -182,12 +232,30 @@ class Design:
         return "\n".join([f"Design {self.formula}: {p} column{'' if p == 1 else 's'}{absorbed}", *lines])
 
     def _describe(self, label: str) -> tuple[str, str, str]:
-        position = [term.label for term in self.formula.parametric].index(label)
+        columns = self.term_slices[label]
+        if label not in (parametric := [term.label for term in self.formula.parametric]):
+            one = next(one for one in self.smooth.smooths if one.label == label)
+            kind = "random effect" if one.random else "smooth"
+            return kind, str(columns.stop - columns.start), count(len(one.penalties), "penalty", "penalties")
+        position = parametric.index(label)
         specs = [self.parametric.specs[i] for i in self.parametric.codings[position].factors]
         kind = " x ".join("factor" if spec.categorical else "numeric" for spec in specs)
         levels = " x ".join(listing(spec.levels, 6) for spec in specs if spec.categorical)
-        columns = self.term_slices[label]
         return kind, str(columns.stop - columns.start), levels
+
+
+class Unpenalised(NamedTuple):
+    """The unpenalised part of a design: p₀ combinations of its p columns.
+
+    Attributes
+    ----------
+    columns : their labels; term_slices : which of them each term has.
+    basis : (p, p₀) the combinations.
+    """
+
+    columns: tuple[str, ...]
+    term_slices: dict[str, slice]
+    basis: FloatArray
 
 
 def check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
@@ -197,15 +265,5 @@ def check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
             f"the formula '{formula}' has a response on its left; here it is one-sided, for the features are the "
             f"responses: write '~{str(formula).partition('~')[2]}'"
         )
-    for random in formula.random:
-        if random.correlated:
-            raise NotYetError(
-                f"({random.label}) asks for correlated random effects, which this version cannot fit; write "
-                f"({random.label.replace('|', '||')}) for uncorrelated ones"
-            )
-    pending = [*(f"({term.label})" for term in formula.random), *(smooth.label for smooth in formula.smooths)]
-    if pending:
-        raise NotYetError(
-            f"the formula holds {listing(pending)}: bases of smooths and random effects come in the next release; "
-            "use poly(), ns() or bs(), or remove the term"
-        )
+    for _ in smooth_terms(formula):
+        pass

@@ -18,7 +18,7 @@ from pycombat_gam.batch.location_scale import BatchEffects, estimate_effects
 from pycombat_gam.batch.prior import shrink
 from pycombat_gam.batch.standardize import Standardization, standardize
 from pycombat_gam.errors import DataError, DesignError, count, listing
-from pycombat_gam.mean.linear import MeanFit, MeanModel
+from pycombat_gam.mean.fit import MeanFit, MeanModel
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
@@ -127,9 +127,10 @@ def apply_harmonizer(
     """
     X = fit.mean.design.on(table)
     by = fit.adjustment()
-    notes: list[str] = []
+    notes = [*fit.mean.design.smooth.outside(table), *fit.mean.design.smooth.unknown(table)]
     if unseen:
-        by, notes = estimate_unseen(fit, by, Y, X, codes, unseen, options.prior, options.mean_only)
+        by, more = estimate_unseen(fit, by, Y, X, codes, unseen, options.prior, options.mean_only)
+        notes += more
     out = np.empty(Y.shape, dtype=Y.dtype)
     adjust(Y, X, codes, by, out)
     return out, notes

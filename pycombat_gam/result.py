@@ -16,7 +16,8 @@ from pycombat_gam.batch.standardize import Standardization
 from pycombat_gam.container import Container
 from pycombat_gam.design import Design
 from pycombat_gam.errors import ModelFileError, PcgError
-from pycombat_gam.mean.linear import MeanFit
+from pycombat_gam.mean.fit import MeanFit, Smoothing
+from pycombat_gam.smooth.part import SmoothingParameters
 from pycombat_gam.types import JsonDict
 
 KIND = "combat"
@@ -105,8 +106,10 @@ class FittedComBat:
         def one_row(name: str, values: np.ndarray) -> pd.DataFrame:
             return pd.DataFrame(values[None], index=[name], columns=features)
 
-        def no_row(name: str) -> pd.DataFrame:
-            return pd.DataFrame(index=pd.Index([], name=name), columns=features, dtype=float)
+        def by_term(values: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
+            return pd.DataFrame(values, index=pd.Index(names, name="smooth", dtype=object), columns=features)
+
+        smoothing = self.mean.smoothing
 
         return Estimates(
             coefficients=pd.DataFrame(
@@ -119,9 +122,9 @@ class FittedComBat:
             gamma_star=by_batch(self.shrunken.gamma),
             delta_star=by_batch(self.shrunken.delta),
             **{name: pd.DataFrame({name: values}, index=batches) for name, values in vars(priors).items()},
-            smoothing_parameters=no_row("smooth"),
-            edf=no_row("smooth"),
-            score=no_row("score"),
+            smoothing_parameters=by_term(smoothing.parameters, smoothing.names),
+            edf=by_term(smoothing.edf, smoothing.smooths),
+            score=by_term(smoothing.score, (smoothing.criterion,) * len(smoothing.score)),
         )
 
     def to_container(self, params: JsonDict) -> Container:
@@ -138,6 +141,9 @@ class FittedComBat:
             "rounding": mean.rounding,
             "center": mean.center,
             "R": mean.R,
+            "smoothing_parameters": mean.smoothing.parameters,
+            "edf": mean.smoothing.edf,
+            "score": mean.smoothing.score,
             "grand_mean": self.scale.grand_mean,
             "var_pooled": self.scale.var_pooled,
             "degenerate": self.scale.degenerate,
@@ -152,6 +158,7 @@ class FittedComBat:
         model: JsonDict = {
             "params": params,
             "design": mean.design.to_dict(),
+            "criterion": mean.smoothing.criterion,
             "batch": {"column": self.levels.column, "labels": list(self.levels.labels)},
             "reference": self.reference,
             "notes": list(self.notes),
@@ -203,6 +210,26 @@ def _profile(profile: JsonDict, labels: tuple[str, ...]) -> JsonDict:
     return profile
 
 
+def _smoothing(design: Design, criterion: object, take: Any, V: int) -> Smoothing:
+    """Check what is kept of the smoothing."""
+    smooths = design.smooth.smooths
+    names = SmoothingParameters.of(smooths, design.smooth_slices).names
+    if criterion not in (("REML", "ML", "GCV") if smooths else ("",)):
+        raise ModelFileError(f"the model is refused: there is no smoothing criterion {criterion!r}")
+    # A parameter that ran to infinity may be saved as such.
+    parameters = take("smoothing_parameters", (len(names), V), "f", finite=False)
+    if not (parameters >= 0).all():
+        raise ModelFileError("the model is refused: it has a negative smoothing parameter")
+    return Smoothing(
+        parameters=parameters,
+        names=names,
+        edf=take("edf", (len(smooths), V), "f"),
+        smooths=tuple(one.label for one in smooths),
+        score=take("score", (1 if smooths else 0, V), "f", finite=False),
+        criterion=str(criterion),
+    )
+
+
 def _rebuild(container: Container) -> FittedComBat:
     model, arrays = container.model, container.arrays
     design = Design.from_dict(model["design"])
@@ -232,6 +259,7 @@ def _rebuild(container: Container) -> FittedComBat:
         rounding=take("rounding", (B, V), "f"),
         center=take("center", (p,), "f"),
         R=take("R", (p, p), "f"),
+        smoothing=_smoothing(design, model["criterion"], take, V),
     )
     features = tuple(take("features", (V,), "U").tolist())
     if len(set(features)) < V or len(set(labels)) < B:

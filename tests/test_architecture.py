@@ -13,9 +13,10 @@ PACKAGE = ROOT / "pycombat_gam"
 LAYERS = [
     {"errors", "types"},
     {"atomic", "formula", "penalized"},
+    {"smooth"},
     {"cells", "container", "design", "tables"},
     {"mean", "batch"},
-    {"result"},
+    {"additive", "result"},
     {"unseen", "summary"},
     {"harmonizer"},
     {"options"},
@@ -24,7 +25,7 @@ LAYERS = [
     {"cli", "__init__"},
     {"__main__"},
 ]
-"""Bottom first. Inside a folder (formula, penalized, mean, batch) files may import each other, acyclically."""
+"""Bottom first. Inside a folder (formula, penalized, smooth, mean, batch, additive) files may import each other, acyclically."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 

@@ -267,13 +267,15 @@ def code_levels(
     expression: str,
     columns: Columns,
     origin: str = "known from the fit",
+    *,
+    lenient: bool = False,
 ) -> Factor:
     """Code groups by known levels: the same label, or the same number or logical in another spelling.
 
     Raises
     ------
     DataError
-        If a value is not among the levels.
+        If a value is not among the levels; where `lenient`, its code is −1 instead.
     """
     exact = {label: code for code, label in enumerate(levels)}
     numeric: dict[float | int, int] = {}
@@ -285,7 +287,7 @@ def code_levels(
             logical.setdefault(_LOGICAL[label], code)
     of_value = np.array([_find(value, exact, numeric, logical) for value in groups.values], dtype=np.intp)
     codes = of_value[groups.codes] if len(of_value) else np.zeros(0, dtype=np.intp)
-    if (codes < 0).any():
+    if not lenient and (codes < 0).any():
         new = [label_of(v) for v, code in zip(groups.values, of_value, strict=True) if code < 0]
         noun = "a level" if len(new) == 1 else "levels"
         raise DataError(

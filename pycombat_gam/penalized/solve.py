@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from pycombat_gam.penalized.problem import Method, Penalties, Problem
+from pycombat_gam.penalized.smoothing import fit_smoothing
 from pycombat_gam.penalized.sufficient import Statistics
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import BoolArray, FloatArray
 
 RANK_TOLERANCE = 1e-11
 """A column counts as dependent when the part of it that the columns before it leave is below this share of it.
@@ -92,10 +94,57 @@ def solve(statistics: Statistics) -> LeastSquares:
     projected = stacked_Q.T @ statistics.Z.reshape(n_batches * q, V)
     # Row-major, as a saved model reads them back: products then round the same.
     coefficients = np.ascontiguousarray(solve_triangular(R / scale, projected)) / scale[:, None]
+    intercepts, residual_ss = _by_batch(statistics, coefficients)
+    return LeastSquares(coefficients, intercepts, residual_ss, R)
+
+
+def _by_batch(statistics: Statistics, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Intercepts and residual sums of squares of each batch (B, V) at given coefficients."""
     residual_ss = statistics.residual_ss.copy()
-    for b in range(n_batches):
+    for b in range(statistics.n.size):
         left = statistics.Z[b] - statistics.R[b] @ coefficients
         residual_ss[b] += np.einsum("ij,ij->j", left, left)
     intercepts = statistics.y_mean - statistics.x_mean @ coefficients
     intercepts[statistics.n == 0] = 0.0
-    return LeastSquares(coefficients, intercepts, residual_ss, R)
+    return intercepts, residual_ss
+
+
+@dataclass(frozen=True, eq=False)
+class PenalisedLeastSquares(LeastSquares):
+    """Solution with smoothing parameters chosen for each feature.
+
+    Attributes
+    ----------
+    sp : (m, V) λ of every penalty; edf : (q, V) of every coefficient; score : (V,).
+    converged : (V,) whether the search for λ ended at a stationary point.
+    """
+
+    sp: FloatArray
+    edf: FloatArray
+    score: FloatArray
+    converged: BoolArray
+
+
+def solve_penalised(statistics: Statistics, penalties: Penalties, method: Method) -> PenalisedLeastSquares:
+    """Choose smoothing parameters and fit every feature; the batch intercepts are not penalised."""
+    n_batches, q, V = statistics.Z.shape
+    Q, R = pooled_factor(statistics.R)
+    stacked = statistics.Z.reshape(n_batches * q, V)
+    f = Q.T @ stacked
+    outside = stacked - Q @ f
+    used = statistics.n > 0
+    fit = fit_smoothing(
+        Problem(
+            R=R,
+            f=f,
+            residual_ss=statistics.residual_ss.sum(axis=0) + np.einsum("ij,ij->j", outside, outside),
+            n=int(statistics.n.sum()),
+            projected=int(used.sum()),
+            log_det_projected=float(np.log(statistics.n[used]).sum()),
+        ),
+        penalties,
+        method=method,
+    )
+    coefficients = np.ascontiguousarray(fit.coefficients)
+    intercepts, residual_ss = _by_batch(statistics, coefficients)
+    return PenalisedLeastSquares(coefficients, intercepts, residual_ss, R, fit.sp, fit.edf, fit.score, fit.converged)

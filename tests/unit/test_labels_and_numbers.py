@@ -9,7 +9,7 @@ from study import FEATURES, study
 
 import pycombat_gam as pcg
 from pycombat_gam.errors import DataError, DesignError
-from pycombat_gam.mean.linear import LinearMean
+from pycombat_gam.mean.additive import AdditiveMean
 
 
 def fit(table: pd.DataFrame, formula: str = "~ age", **options: object) -> pcg.ComBat:
@@ -109,6 +109,6 @@ def test_what_cannot_be_loaded_is_not_saved() -> None:
 
 
 def test_another_mean_model_asks_for_another_fit() -> None:
-    model = fit(study()).set_params(mean_model=LinearMean("~ sex"))
+    model = fit(study()).set_params(mean_model=AdditiveMean("~ sex"))
     with pytest.raises(pcg.PcgError, match="mean_model changed after the fit"):
         model.summary()

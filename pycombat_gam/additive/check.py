@@ -1,0 +1,95 @@
+"""Checks of a fitted model's smooths: is the basis large enough, and can terms stand for one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import solve_triangular
+from scipy.spatial import cKDTree
+
+from pycombat_gam.types import FloatArray
+
+REPEATS = 400
+SUBSAMPLE = 5000
+NEIGHBOURS = 3
+
+
+def k_index(residuals: FloatArray, at: FloatArray, generator: np.random.Generator) -> tuple[float, float]:
+    """Residual variance of neighbours over residual variance, and how often chance makes it smaller.
+
+    Below 1 with a small p-value, neighbouring residuals are alike: the basis may be too small (R's `k.check`).
+
+    Parameters
+    ----------
+    residuals : (n,); at : (n, d) where the smooth sees the rows, scaled so that distances mean something.
+    """
+    n = residuals.size
+    if n > SUBSAMPLE:
+        chosen = generator.choice(n, SUBSAMPLE, replace=False)
+        residuals, at = residuals[chosen], at[chosen]
+        n = SUBSAMPLE
+    if at.shape[1] == 1:
+        order = np.argsort(at[:, 0], kind="stable")
+        pairs = np.column_stack([order[:-1], order[1:]])
+    else:
+        found = cKDTree(at).query(at, k=NEIGHBOURS + 1)[1]
+        own = np.arange(n)
+        # A point with a twin may not be its own nearest neighbour.
+        rows = [[j for j in row if j != i][:NEIGHBOURS] for i, row in zip(own.tolist(), found.tolist(), strict=True)]
+        pairs = np.column_stack([np.repeat(own, NEIGHBOURS), np.concatenate(rows)])
+
+    def variance(values: FloatArray) -> float:
+        return float(((values[pairs[:, 0]] - values[pairs[:, 1]]) ** 2).mean()) / 2.0
+
+    observed = variance(residuals)
+    shuffled = [variance(generator.permutation(residuals)) for _ in range(REPEATS)]
+    return observed / float((residuals**2).mean()), float((np.array(shuffled) < observed).mean())
+
+
+def concurvity(X: FloatArray, blocks: Sequence[tuple[str, slice]], beta: FloatArray) -> pd.DataFrame:
+    """How much of each term the rest of the model could say, 0 to 1: worst case, as estimated, and by its columns.
+
+    Parameters
+    ----------
+    X : (n, p) or any factor of it; blocks : terms and their columns; beta : (p,).
+
+    Notes
+    -----
+    R's `concurvity(full=TRUE)`; see `pairwise_concurvity` for the terms two by two.
+    """
+    table = {}
+    for label, own in blocks:
+        rest = np.ones(X.shape[1], dtype=bool)
+        rest[own] = False
+        table[label] = _measures(X[:, rest], X[:, own], beta[own])
+    return pd.DataFrame(table, index=list(MEASURES))
+
+
+MEASURES = ("worst", "observed", "estimate")
+
+
+def pairwise_concurvity(
+    X: FloatArray, blocks: Sequence[tuple[str, slice]], beta: FloatArray
+) -> dict[str, pd.DataFrame]:
+    """How much of the column term the row term alone could say: a table for each measure."""
+    labels = [label for label, _ in blocks]
+    tables = {name: pd.DataFrame(np.eye(len(labels)) * 0 + 1.0, index=labels, columns=labels) for name in MEASURES}
+    for by, other in blocks:
+        for label, own in blocks:
+            if label != by:
+                for name, value in zip(MEASURES, _measures(X[:, other], X[:, own], beta[own]), strict=True):
+                    tables[name].loc[by, label] = value
+    return tables
+
+
+def _measures(rest: FloatArray, own: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
+    """Split a term's columns into what the rest spans and what it does not."""
+    r = rest.shape[1]
+    R = np.linalg.qr(np.hstack([rest, own]))[1][:, r:]
+    whole = np.linalg.qr(R)[1]
+    shared = R[:r]
+    worst = float(np.linalg.svd(solve_triangular(whole.T, shared.T, lower=True), compute_uv=False)[0] ** 2)
+    observed = float(((shared @ beta) ** 2).sum() / ((whole @ beta) ** 2).sum())
+    return min(worst, 1.0), observed, float((shared**2).sum() / (R**2).sum())

@@ -1,0 +1,160 @@
+"""`gam`: the additive model of one response or of many, fitted as `mgcv::gam` does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.additive.model import GamFit, GamFits, Shared
+from pycombat_gam.additive.responses import Given, RowNumbers, patterns_of, sort_out
+from pycombat_gam.design import Design
+from pycombat_gam.errors import OptionError, PcgWarning, count, did_you_mean, listing
+from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.mean.check import check_rank
+from pycombat_gam.penalized.problem import Method, Problem
+from pycombat_gam.penalized.smoothing import fit_smoothing
+from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.types import BoolArray
+
+METHODS: dict[str, Method] = {"REML": "REML", "ML": "ML", "GCV": "GCV", "GCV.Cp": "GCV"}
+
+
+def gam(
+    formula: str,
+    data: pd.DataFrame,
+    *,
+    responses: Sequence[str] | str | None = None,
+    method: str = "REML",
+    select: bool = False,
+    weights: RowNumbers = None,
+    offset: RowNumbers = None,
+    gamma: float = 1.0,
+    sp: Sequence[float] | float | None = None,
+    knots: Mapping[str, Sequence[float]] | None = None,
+) -> GamFit | GamFits:
+    """Fit a Gaussian additive model: the columns and penalties of mgcv, its criterion, its optimum.
+
+    Parameters
+    ----------
+    formula : str
+        ``"thickness ~ s(age, k=10) + sex + te(age, icv) + (1|site)"``; ``cbind(a, b) ~ …`` for several responses, or
+        one-sided with `responses`.
+    data : DataFrame, shape (n, any)
+        Rows with a missing value in a column that is used are left out, and counted in a warning.
+    responses : list of str or str, optional
+        For a one-sided formula: column names, or a regular expression searched in column names.
+    method : {"REML", "ML", "GCV"}
+        What chooses the smoothing parameters; ``"GCV.Cp"`` is the same as ``"GCV"``.
+    select : bool
+        Penalise the null space of every smooth too, so that a term can shrink to nothing.
+    weights : array of shape (n,) or str, optional
+        Prior weights (the variance is scale/weight), or the column that holds them; a row of weight 0 is left out.
+    offset : array of shape (n,) or str, optional
+        Added to the linear predictor of the fit; predictions leave it out, as mgcv's do.
+    gamma : float
+        Above 1 for smoother fits: multiplies the effective degrees of freedom in GCV, divides the sample size in REML.
+    sp : sequence of float, optional
+        One smoothing parameter each, on mgcv's scale; negative ones are estimated.
+    knots : mapping of str to sequence of float, optional
+        Knots by variable.
+
+    Returns
+    -------
+    GamFit
+        For one response on the formula's left; `GamFits` for several, or with `responses`.
+
+    Raises
+    ------
+    PcgError
+        A subclass that says what was given, what is allowed and how to fix it.
+
+    Notes
+    -----
+    Wood (2011), JRSS-B 73:3–36; R's `mgcv::gam` with ``family=gaussian()``.
+
+    Examples
+    --------
+    >>> import pycombat_gam as pcg
+    >>> table = pcg.datasets.load_multisite()
+    >>> fit = pcg.gam("lh_bankssts_thickness ~ s(age) + sex", table)
+    >>> bool(3 < fit.edf.sum() < 12)
+    True
+    """
+    if not isinstance(method, str) or method not in METHODS:
+        raise OptionError(
+            f"method={method!r}: allowed are {listing(map(repr, METHODS))}{did_you_mean(str(method), list(METHODS))}"
+        )
+    if not isinstance(gamma, int | float) or isinstance(gamma, bool) or not 0 < gamma < np.inf:
+        raise OptionError(f"gamma={gamma!r}: give a positive number")
+    if not isinstance(select, bool):
+        raise OptionError(f"select={select!r}: allowed are True and False")
+    parsed = parse_formula(formula)
+    given = sort_out(parsed, data, responses, weights, offset)
+    fits: dict[str, GamFit] = {}
+    groups = patterns_of(given)
+    for rows, members in groups:
+        shared = _share(parsed, data.loc[rows], given, rows, METHODS[method], float(gamma), select, sp, knots or {})
+        fits |= _fit(shared, given, rows, members)
+    _say_what_was_left_out(given, groups)
+    if len(given.names) == 1 and not given.several:
+        return fits[given.names[0]]
+    return GamFits({name: fits[name] for name in given.names})
+
+
+def _share(
+    formula: Formula,
+    table: pd.DataFrame,
+    given: Given,
+    rows: BoolArray,
+    method: Method,
+    gamma: float,
+    select: bool,
+    sp: Sequence[float] | float | None,
+    knots: Mapping[str, Sequence[float]],
+) -> Shared:
+    """Build what all responses observed on the same rows have in common."""
+    at = {name: np.asarray(values, dtype=np.float64) for name, values in knots.items()}
+    design = Design.learn(formula, table, absorb_intercept=False, knots=at, select=select)
+    X = design.on(table)
+    w = given.weights[rows]
+    root = np.sqrt(w)[:, None]
+    Q, R = np.linalg.qr(X * root)
+    check_rank(design, X, R, n_batches=0)
+    fixed = None if sp is None else np.atleast_1d(np.asarray(sp, dtype=np.float64)).tolist()
+    parameters = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices, fixed)
+    return Shared(design, table, X, Q, R, w, given.offset[rows], parameters, method, gamma, len(rows))
+
+
+def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) -> dict[str, GamFit]:
+    """Fit the responses `members` at once."""
+    Y = given.Y[rows][:, list(members)]
+    root = np.sqrt(shared.weights)[:, None]
+    target = (Y - shared.offset[:, None]) * root
+    f = shared.Q.T @ target
+    left = target - shared.Q @ f
+    # What the first projection leaves by rounding goes with a second one (Kahan, Parlett).
+    more = shared.Q.T @ left
+    f, left = f + more, left - shared.Q @ more
+    problem = Problem(
+        R=shared.R,
+        f=f,
+        residual_ss=np.einsum("ij,ij->j", left, left),
+        n=len(Y),
+        log_weights=float(np.log(shared.weights).sum()),
+    )
+    solved = fit_smoothing(problem, shared.parameters.penalties, method=shared.method, gamma=shared.gamma)
+    return {given.names[k]: GamFit(shared, given.names[k], Y[:, i], solved, i) for i, k in enumerate(members)}
+
+
+def _say_what_was_left_out(given: Given, groups: list[tuple[BoolArray, list[int]]]) -> None:
+    n = given.usable.size
+    observed = given.weights > 0
+    lost = [(n - int((rows | ~observed).sum()), members) for rows, members in groups]
+    worst = max(rows for rows, _ in lost)
+    if worst:
+        fewest = min(rows for rows, _ in lost)
+        some = f"{fewest:,} to {worst:,} rows" if fewest < worst else count(worst, "row")
+        warnings.warn(f"{some} of {n:,} left out for missing values", PcgWarning, stacklevel=3)

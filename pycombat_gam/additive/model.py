@@ -1,0 +1,478 @@
+"""Fitted additive models: `GamFit` for one response, `GamFits` for many that share a formula."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.additive import check
+from pycombat_gam.additive.covariance import Covariance, covariance
+from pycombat_gam.additive.predict import predict
+from pycombat_gam.additive.summary import GamSummary, summarize
+from pycombat_gam.design import Design
+from pycombat_gam.errors import OptionError, PcgWarning, count, did_you_mean, listing
+from pycombat_gam.formula.columns import Factor
+from pycombat_gam.penalized.problem import Method, SmoothingFit
+from pycombat_gam.smooth.assemble import Smooth
+from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.types import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What responses observed on the same n rows have in common.
+
+    Attributes
+    ----------
+    design : p columns; table : the n rows; X : (n, p).
+    Q, R : (n, p), (p, p) factors of √w X.
+    weights, offset : (n,).
+    parameters : the smoothing parameters; method, gamma : the criterion.
+    n_given : rows of the table that these were chosen from.
+    """
+
+    design: Design
+    table: pd.DataFrame
+    X: FloatArray
+    Q: FloatArray
+    R: FloatArray
+    weights: FloatArray
+    offset: FloatArray
+    parameters: SmoothingParameters
+    method: Method
+    gamma: float
+    n_given: int
+
+
+class GamFit:
+    """A fitted additive model of one response: n rows, p coefficients, m smoothing parameters, J smooths.
+
+    What the attributes hold, and what R calls it:
+
+    Attributes
+    ----------
+    response : the response, as written.
+    coef : Series (p,), R's `coef(fit)`.
+    sp : Series (m,), smoothing parameters, R's `fit$sp` (`full.sp` where some are fixed or shared).
+    score : the minimised criterion, constants included, R's `gcv.ubre`.
+    scale : estimated residual variance, R's `sig2`.
+    edf, edf1 : Series (p,), effective degrees of freedom of each coefficient; their sum is the model's.
+    edf2 : Series (p,), corrected for the uncertainty of the smoothing parameters; None for GCV.
+    vcov : DataFrame (p, p), Bayesian covariance of the coefficients, R's `Vp`.
+    vcov_frequentist : R's `Ve`. vcov_corrected : R's `Vc`; None for GCV.
+    loglik, aic, bic, deviance, null_deviance, deviance_explained, r_squared : as R's `logLik`, `AIC`, `BIC`, `summary`.
+    fitted, residuals : Series (n,), indexed as the rows used.
+    df_residual : n − edf.
+    """
+
+    def __init__(self, shared: Shared, response: str, y: FloatArray, solved: SmoothingFit, which: int) -> None:
+        self._shared = shared
+        self._y = y
+        self._beta = solved.coefficients[:, which].copy()
+        self._lambda = solved.sp[:, which].copy()
+        self.response = response
+        self.score = float(solved.score[which])
+        self.scale = float(solved.scale[which])
+        self.converged = bool(solved.converged[which])
+
+    # What was fitted
+
+    @property
+    def design(self) -> Design:
+        """The columns, and what their terms learned."""
+        return self._shared.design
+
+    @property
+    def formula(self) -> str:
+        """The formula with this response."""
+        text = str(self.design.formula)
+        return f"{self.response} ~{text.partition('~')[2]}"
+
+    @property
+    def method(self) -> str:
+        """What chose the smoothing parameters."""
+        return self._shared.method
+
+    @property
+    def n(self) -> int:
+        """Rows used."""
+        return self._y.size
+
+    @cached_property
+    def coef(self) -> pd.Series:
+        """Coefficients (p,)."""
+        return self._series(self._beta)
+
+    @cached_property
+    def sp(self) -> pd.Series:
+        """Smoothing parameters (m,), on mgcv's scale."""
+        parameters = self._shared.parameters
+        values = parameters.values(self._lambda[:, None])[:, 0]
+        return pd.Series(values, index=list(parameters.names), dtype=np.float64)
+
+    @cached_property
+    def fitted(self) -> pd.Series:
+        """Fitted values (n,), the offset included."""
+        shared = self._shared
+        return pd.Series(shared.X @ self._beta + shared.offset, index=shared.table.index, name=self.response)
+
+    @cached_property
+    def residuals(self) -> pd.Series:
+        """Response residuals (n,), unweighted."""
+        return pd.Series(self._y - self.fitted.to_numpy(), index=self.fitted.index, name=self.response)
+
+    # Uncertainty
+
+    @cached_property
+    def _penalty(self) -> list[FloatArray]:
+        """λ_jS_j, each (p, p)."""
+        p = self._beta.size
+        matrices = [(block.columns, S) for block in self._shared.parameters.penalties.blocks for S in block.matrices]
+        found = []
+        for (columns, S), weight in zip(matrices, self._lambda, strict=True):
+            full = np.zeros((p, p))
+            full[columns, columns] = weight * S
+            found.append(full)
+        return found
+
+    @cached_property
+    def _covariance(self) -> Covariance:
+        shared = self._shared
+        weighted = self.residuals.to_numpy() * np.sqrt(shared.weights)
+        return covariance(
+            shared.R,
+            self._penalty,
+            self.scale,
+            method=shared.method if self._lambda.size else "GCV",
+            coefficients=self._beta,
+            rss=float(weighted @ weighted),
+            n=self.n,
+            L=shared.parameters.penalties.L,
+            gamma=shared.gamma,
+        )
+
+    @property
+    def vcov(self) -> pd.DataFrame:
+        """Bayesian covariance of the coefficients (p, p)."""
+        return self._square(self._covariance.Vp)
+
+    @property
+    def vcov_frequentist(self) -> pd.DataFrame:
+        """Sampling covariance of the coefficients (p, p)."""
+        return self._square(self._covariance.Ve)
+
+    @property
+    def vcov_corrected(self) -> pd.DataFrame | None:
+        """Bayesian covariance with the uncertainty of the smoothing parameters (p, p)."""
+        Vc = self._covariance.Vc
+        return None if Vc is None else self._square(Vc)
+
+    @property
+    def edf(self) -> pd.Series:
+        """Effective degrees of freedom of each coefficient (p,)."""
+        return self._series(self._covariance.edf)
+
+    @property
+    def edf1(self) -> pd.Series:
+        """Effective degrees of freedom, as the tests of smooths take them (p,)."""
+        return self._series(self._covariance.edf1)
+
+    @property
+    def edf2(self) -> pd.Series | None:
+        """Effective degrees of freedom with the uncertainty of the smoothing parameters (p,)."""
+        edf2 = self._covariance.edf2
+        return None if edf2 is None else self._series(edf2)
+
+    def _series(self, values: FloatArray) -> pd.Series:
+        return pd.Series(values, index=list(self.design.columns), dtype=np.float64)
+
+    def _square(self, values: FloatArray) -> pd.DataFrame:
+        names = list(self.design.columns)
+        return pd.DataFrame(values, index=names, columns=names)
+
+    # Predictions
+
+    def predict(
+        self,
+        newdata: pd.DataFrame | None = None,
+        type: str = "response",
+        se: bool = False,
+        *,
+        exclude: Sequence[str] | str | None = None,
+        unconditional: bool = False,
+    ) -> Any:
+        """Predict for new rows.
+
+        Parameters
+        ----------
+        newdata : DataFrame, shape (n, any)
+            Default: the rows of the fit. Outside their range as mgcv.
+        type : {"response", "link", "terms", "lpmatrix"}
+            The expected response (the link is the identity), the contribution of each term, or the model matrix.
+        se : bool
+            Give `Prediction(fit, se)`, with standard errors from `vcov`.
+        exclude : list of str or str, optional
+            Terms to take as zero, by their labels.
+        unconditional : bool
+            Standard errors from `vcov_corrected` instead.
+
+        Returns
+        -------
+        Series (n,); DataFrame (n, terms), its constant in ``attrs["constant"]``; or DataFrame (n, p)
+
+        Raises
+        ------
+        DataError
+            If a column is absent, or holds missing cells or a level that the fit did not know. A level unknown to a
+            random effect has effect zero there, with a warning.
+
+        Notes
+        -----
+        Follows R's `predict.gam`. The offset of the fit is not part of a prediction.
+        """
+        shared = self._shared
+        if newdata is None:
+            X, index = shared.X, shared.table.index
+        else:
+            X, index = shared.design.on(newdata), newdata.index
+            unknown = shared.design.smooth.unknown(newdata)
+            if unknown:
+                warnings.warn("; ".join(unknown), PcgWarning, stacklevel=2)
+        vcov = None
+        if se:
+            vcov = self._covariance.Vc if unconditional else self._covariance.Vp
+            if vcov is None:
+                raise OptionError("unconditional=True needs a fit by REML or ML: GCV has no corrected covariance")
+        return predict(self.design, X, index, self._beta, vcov, type=type, exclude=exclude, name=self.response)
+
+    # Criteria
+
+    @cached_property
+    def deviance(self) -> float:
+        """Weighted residual sum of squares."""
+        return float(self._shared.weights @ self.residuals.to_numpy() ** 2)
+
+    @property
+    def null_deviance(self) -> float:
+        """Weighted sum of squares around the weighted mean, the offset taken off.
+
+        As mgcv, around zero where a model without intercept is fitted by GCV (but not by REML or ML).
+        """
+        w, y = self._shared.weights, self._y - self._shared.offset
+        around_zero = self.method == "GCV" and not self.design.formula.intercept
+        return float(w @ (y - (0.0 if around_zero else float(w @ y / w.sum()))) ** 2)
+
+    @property
+    def deviance_explained(self) -> float:
+        """1 − deviance/null deviance."""
+        return 1.0 - self.deviance / self.null_deviance
+
+    @property
+    def df_residual(self) -> float:
+        """Rows less effective degrees of freedom."""
+        return self.n - float(self.edf.sum())
+
+    @property
+    def r_squared(self) -> float:
+        """Adjusted R², as R's `summary.gam`."""
+        root = np.sqrt(self._shared.weights)
+        mean = float(self._shared.weights @ self._y / self._shared.weights.sum())
+        left = float(np.var(root * self.residuals.to_numpy(), ddof=1))
+        return 1.0 - left * (self.n - 1) / (float(np.var(root * (self._y - mean), ddof=1)) * self.df_residual)
+
+    @property
+    def loglik(self) -> float:
+        """Log-likelihood at the maximum-likelihood scale."""
+        n = self.n
+        return -0.5 * (n * (np.log(2 * np.pi * self.deviance / n) + 1.0) - float(np.log(self._shared.weights).sum()))
+
+    @property
+    def loglik_df(self) -> float:
+        """Degrees of freedom that AIC and BIC count: edf2 where there is one, and one for the scale."""
+        edf = self.edf if self.edf2 is None else self.edf2
+        return min(float(edf.sum()), float(self._beta.size)) + 1.0
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, with the correction of Wood, Pya & Säfken (2016) for REML and ML."""
+        return -2.0 * self.loglik + 2.0 * self.loglik_df
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion."""
+        return -2.0 * self.loglik + float(np.log(self.n)) * self.loglik_df
+
+    # Reports
+
+    def summary(self) -> GamSummary:
+        """R's two tables, and what stands under them; prints as R does."""
+        return summarize(self)
+
+    def plot(
+        self,
+        terms: list[str] | str | None = None,
+        *,
+        residuals: bool = False,
+        level: float = 0.95,
+        points: int = 200,
+        axes: Any = None,
+    ) -> Any:
+        """Draw the smooths with their pointwise intervals: curves, surfaces of two variables, random effects.
+
+        Parameters
+        ----------
+        terms : labels of the smooths to draw; all by default.
+        residuals : add partial residuals.
+        level : coverage of the band.
+        points : of the grid.
+        axes : matplotlib axes to draw into, one for each smooth; new ones by default.
+
+        Returns
+        -------
+        ndarray of Axes
+        """
+        from pycombat_gam.additive.plot import plot_smooths
+
+        return plot_smooths(self, terms, residuals=residuals, level=level, points=points, axes=axes)
+
+    def k_check(self, seed: int = 0) -> pd.DataFrame:
+        """Check whether the basis dimensions are large enough: k', edf, k-index and its permutation p-value.
+
+        Notes
+        -----
+        R's `k.check`; smooths of factors have no index. Surfaces are looked at in coordinates scaled by range (te, ti
+        and t2: by the size of the effect along each).
+        """
+        generator = np.random.default_rng(seed)
+        values = self.design.smooth.values(self._shared.table)
+        # As mgcv, deviance residuals: weighted.
+        residuals = self.residuals.to_numpy() * np.sqrt(self._shared.weights)
+        rows: dict[str, list[float]] = {}
+        for smooth, columns in zip(self.design.smooth.smooths, self.design.smooth_slices, strict=True):
+            at = [values[label] for label in smooth.variables]
+            k_index, p_value = float("nan"), float("nan")
+            if not any(isinstance(value, Factor) for value in at):
+                scaled = scaled_positions(smooth, values, self._beta[columns])
+                k_index, p_value = check.k_index(residuals, scaled, generator)
+            rows[smooth.label] = [columns.stop - columns.start, float(self.edf.iloc[columns].sum()), k_index, p_value]
+        return pd.DataFrame(rows, index=["k'", "edf", "k-index", "p-value"], dtype=float).T
+
+    def concurvity(self, full: bool = True) -> pd.DataFrame | dict[str, pd.DataFrame]:
+        """How much of each smooth the rest of the model could say; two by two with ``full=False`` (R's `concurvity`)."""
+        smooths = self.design.smooth.smooths
+        if not smooths:
+            raise OptionError(f"the model {self.formula} has no smooth")
+        slices = self.design.smooth_slices
+        blocks = [(smooth.label, columns) for smooth, columns in zip(smooths, slices, strict=True)]
+        first = min(columns.start for columns in slices)
+        if first > 0:
+            blocks.insert(0, ("para", slice(0, first)))
+        X = np.linalg.qr(self._shared.X)[1]
+        return check.concurvity(X, blocks, self._beta) if full else check.pairwise_concurvity(X, blocks, self._beta)
+
+    def __getitem__(self, name: str) -> GamFit:
+        if name != self.response:
+            raise KeyError(f"the response is {self.response!r}, not {name!r}")
+        return self
+
+    def __repr__(self) -> str:
+        smooths = self.design.smooth.smooths
+        edf = [float(self.edf.iloc[s].sum()) for s in self.design.smooth_slices]
+        shown = ", ".join(f"{one.label} {value:.3g}" for one, value in zip(smooths, edf, strict=True))
+        return f"GamFit {self.formula}\n{self.method} score {self.score:.6g}, scale {self.scale:.5g}, n = {self.n}" + (
+            f"\nedf: {shown}, total {float(self.edf.sum()):.4g}" if smooths else ""
+        )
+
+
+class GamFits(Mapping[str, GamFit]):
+    """Fitted additive models of V responses that share a formula; ``fits["name"]`` is one of them.
+
+    Attributes
+    ----------
+    coef, edf : DataFrames, coefficients × responses. sp : smoothing parameters × responses.
+    score, scale : Series by response.
+    """
+
+    def __init__(self, fits: Mapping[str, GamFit]) -> None:
+        self._fits = dict(fits)
+
+    def __getitem__(self, name: str) -> GamFit:
+        if name not in self._fits:
+            raise KeyError(f"there is no response {name!r}{did_you_mean(str(name), list(self._fits))}")
+        return self._fits[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fits)
+
+    def __len__(self) -> int:
+        return len(self._fits)
+
+    @property
+    def coef(self) -> pd.DataFrame:
+        """Coefficients × responses."""
+        return pd.DataFrame({name: fit.coef for name, fit in self._fits.items()})
+
+    @property
+    def edf(self) -> pd.DataFrame:
+        """Effective degrees of freedom, coefficients × responses."""
+        return pd.DataFrame({name: fit.edf for name, fit in self._fits.items()})
+
+    @property
+    def sp(self) -> pd.DataFrame:
+        """Smoothing parameters × responses."""
+        return pd.DataFrame({name: fit.sp for name, fit in self._fits.items()})
+
+    @property
+    def score(self) -> pd.Series:
+        """Score of each response."""
+        return pd.Series({name: fit.score for name, fit in self._fits.items()}, dtype=float)
+
+    @property
+    def scale(self) -> pd.Series:
+        """Residual variance of each response."""
+        return pd.Series({name: fit.scale for name, fit in self._fits.items()}, dtype=float)
+
+    def predict(self, newdata: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Expected responses, rows × responses; see `GamFit.predict` for more of each."""
+        return pd.DataFrame({name: fit.predict(newdata) for name, fit in self._fits.items()})
+
+    def summary(self) -> pd.DataFrame:
+        """One row per response: rows, edf of each smooth, R-sq.(adj), deviance explained, score, scale."""
+        rows = {}
+        for name, fit in self._fits.items():
+            smooths = zip(fit.design.smooth.smooths, fit.design.smooth_slices, strict=True)
+            rows[name] = {
+                "n": fit.n,
+                **{f"edf {one.label}": float(fit.edf.iloc[columns].sum()) for one, columns in smooths},
+                "R-sq.(adj)": fit.r_squared,
+                "deviance explained": fit.deviance_explained,
+                "score": fit.score,
+                "scale": fit.scale,
+            }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def __repr__(self) -> str:
+        return f"GamFits of {count(len(self), 'response')}: {listing(self._fits)}"
+
+
+def scaled_positions(smooth: Smooth, values: Mapping[str, FloatArray | Factor], beta: FloatArray) -> FloatArray:
+    """Where a smooth sees the rows (n, d); for tensor products, in units of the effect along each variable."""
+    at = np.column_stack([np.asarray(values[label], dtype=np.float64) for label in smooth.variables])
+    if smooth.term.kind == "s" or at.shape[1] == 1:
+        return at
+    plain = replace(smooth, by=None, by_level=None)
+    here = {label: at[:, i] for i, label in enumerate(smooth.variables)}
+    effect = plain.on(here) @ beta
+    for i, label in enumerate(smooth.variables):
+        step = float(np.ptp(at[:, i])) / 1000
+        moved = plain.on({**here, label: at[:, i] + step}) @ beta
+        slope = float(np.abs(moved - effect).mean()) / step
+        shifted = at[:, i] - at[:, i].min()
+        at[:, i] = slope * shifted / shifted.max()
+    return at

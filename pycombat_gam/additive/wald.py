@@ -1,0 +1,151 @@
+"""Tests of terms: Wald tests of parametric ones, Wood's (2013a) test of smooths, and his (2013b) of random effects.
+
+Wood (2013a), "On p-values for smooth components of an extended generalized additive model", Biometrika 100:221–228;
+Wood (2013b), "A simple test for random effects in regression models", Biometrika 100:1005–1010.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import f as f_distribution
+
+from pycombat_gam.additive.chisquare_mixture import ratio_tail
+from pycombat_gam.additive.factor import penalty_root
+from pycombat_gam.types import FloatArray
+
+EPS = float(np.finfo(float).eps)
+VISIBLE = 1e-8
+"""Below it a p-value from the mixture is quadrature error, and the F distribution of the same rank says how small."""
+
+
+@dataclass(frozen=True)
+class WaldTest:
+    """A test: its statistic, the reference degrees of freedom, and the p-value."""
+
+    statistic: float
+    df: float
+    p_value: float
+
+    @property
+    def F(self) -> float:
+        """The statistic per degree of freedom."""
+        return self.statistic / self.df if self.df > 0 else float("nan")
+
+
+def parametric_test(beta: FloatArray, V: FloatArray, df_residual: float) -> WaldTest:
+    """All coefficients of a parametric term at once: β'V⁻¹β/d against F(d, n − edf) (R's `anova.gam`).
+
+    Parameters
+    ----------
+    beta : (d,); V : (d, d) their covariance.
+    """
+    statistic = float(beta @ np.linalg.lstsq(V, beta, rcond=None)[0])
+    return WaldTest(statistic, beta.size, float(f_distribution.sf(statistic / beta.size, beta.size, df_residual)))
+
+
+def smooth_test(beta: FloatArray, V: FloatArray, R: FloatArray, rank: float, df_residual: float) -> WaldTest:
+    """Wood's (2013a) test of a smooth: β'R'(RVR')⁻ᵣRβ with a pseudo-inverse of fractional rank r = edf1.
+
+    The inverse takes the ⌊r⌋ − 1 largest eigenvalues of RVR' whole, and the next two through a 2×2 matrix whose trace is
+    r − ⌊r⌋ + 1 (§2.2 of the paper). The sign of that block's off-diagonal is arbitrary: the p-value averages both.
+
+    Parameters
+    ----------
+    beta : (d,); V : (d, d); R : (any, d) a factor of the term's columns; rank : edf1 of the term, at most d.
+    """
+    triangle = np.linalg.qr(R)[1]
+    values, vectors = np.linalg.eigh(_even(triangle @ V @ triangle.T))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    sign = np.sign(vectors[0])
+    vectors = vectors * np.where(sign == 0, 1.0, sign)
+    along = vectors.T @ (triangle @ beta)
+    k = int(np.floor(rank))
+    part = rank - k
+    reach = int((values > values[0] * EPS**0.9).sum())
+    last = k + 1 if part > 0 else k
+    if reach < last:
+        k = last = reach
+        part, rank = 0.0, float(reach)
+    if k == 0:
+        statistic = float(along[0] ** 2 / values[0])
+        return WaldTest(statistic, rank, _f_tail(statistic, 1.0, df_residual))
+    if part == 0:
+        statistic = float((along[:k] ** 2 / values[:k]).sum())
+        return WaldTest(statistic, float(k), _f_tail(statistic, float(k), df_residual))
+    head = float((along[: k - 1] ** 2 / values[: k - 1]).sum())
+    two = along[k - 1 : k + 1] / np.sqrt(values[k - 1 : k + 1])
+    off = np.sqrt(max(0.5 * part * (1.0 - part), 0.0))
+    both = [head + float(two @ np.array([[1.0, sign * off], [sign * off, part]]) @ two) for sign in (1.0, -1.0)]
+    weights = np.ones(k + 1)
+    weights[k - 1] = (part + 1.0 + np.sqrt((part + 1.0) * (1.0 - part))) / 2.0
+    weights[k] = part + 1.0 - weights[k - 1]
+    p_value = sum(ratio_tail(statistic, weights, df_residual) for statistic in both) / 2.0
+    if p_value < VISIBLE:
+        p_value = min(VISIBLE, _f_tail(both[0], rank, df_residual))
+    return WaldTest(both[0], rank, p_value)
+
+
+def random_effect_test(
+    R: FloatArray,
+    penalties: Sequence[tuple[slice, FloatArray]],
+    term: slice,
+    others: Sequence[slice],
+    *,
+    beta: FloatArray,
+    Vp: FloatArray,
+    Ve: FloatArray,
+    scale: float,
+    df_residual: float,
+) -> WaldTest:
+    """Wood's (2013b) test that a penalised term without a null space has variance zero.
+
+    Parameters
+    ----------
+    R : (any, p) with R'R = X'WX; penalties : λ_jS_j of each block and its place; term : the coefficients tested.
+    others : coefficients of the other random effects, taken as random in the distribution of the statistic.
+    beta : (p,); Vp, Ve : (p, p) Bayesian and frequentist covariance; scale : φ; df_residual : n − edf.
+    """
+    p = beta.size
+    random = np.zeros(p, dtype=bool)
+    for place in others:
+        random[place] = True
+    total = np.zeros((p, p))
+    for place, S in penalties:
+        total[place, place] += S
+    L = np.eye(R.shape[0])
+    if random.any():
+        values, vectors = np.linalg.eigh(_even(total[np.ix_(random, random)]))
+        used = values > values[-1] * EPS**0.8
+        spread = R[:, random] @ (vectors[:, used] / np.sqrt(values[used]))
+        L = np.linalg.cholesky(np.eye(R.shape[0]) + spread @ spread.T).T
+        moved = L @ R @ Vp
+        Ve = moved.T @ moved / scale
+    kept = ~random
+    inside = np.zeros(p, dtype=bool)
+    inside[term] = True
+    rest = kept & ~inside
+    stacked = np.vstack([(L @ R)[:, kept], penalty_root(total[np.ix_(kept, kept)])])
+    order = np.argsort(inside[kept], kind="stable")
+    d = int(inside.sum())
+    triangle = np.linalg.qr(stacked[:, order])[1][int(rest.sum()) :, int(rest.sum()) :]
+    statistic = float(((triangle @ beta[term]) ** 2).sum()) / scale
+    weights = np.linalg.eigvalsh(_even(triangle @ Ve[term, term] @ triangle.T / scale))
+    weights = np.maximum(weights, 0.0)
+    rank = int((weights > weights.max(initial=0.0) * EPS**0.8).sum()) if d else 0
+    p_value = ratio_tail(statistic, weights, df_residual)
+    if p_value < VISIBLE and weights.sum() > 0:
+        # Satterthwaite's one-moment match of the tail, where the quadrature sees nothing.
+        df = float(weights.sum() ** 2 / (weights**2).sum())
+        p_value = min(VISIBLE, _f_tail(statistic * df / float(weights.sum()), df, df_residual))
+    return WaldTest(statistic, rank, p_value)
+
+
+def _f_tail(statistic: float, df: float, df_residual: float) -> float:
+    return float(f_distribution.sf(statistic / df, df, df_residual))
+
+
+def _even(S: np.ndarray) -> FloatArray:
+    return np.asarray((S + S.T) / 2)

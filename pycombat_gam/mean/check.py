@@ -1,0 +1,109 @@
+"""Checks of a mean model before it is fitted: the design's rank, the rows left, the cells observed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pycombat_gam.design import Design, Unpenalised
+from pycombat_gam.errors import DataError, DesignError, count, listing
+from pycombat_gam.penalized.solve import dependent_columns, pooled_factor
+from pycombat_gam.penalized.sufficient import DesignFactor, Statistics
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+LARGEST = 1e150
+"""Covariates beyond it, or below its reciprocal, leave the range in which squares keep their digits."""
+
+
+def check_design(design: Design, X: FloatArray, factor: DesignFactor, features: Sequence[str] | None = None) -> None:
+    """Stop, naming the terms, when the design with batch columns is rank deficient or leaves no residual.
+
+    Parameters
+    ----------
+    design : p columns; X : (n, p) its values; factor : the rows to check, factored.
+    features : the features concerned, when those are the rows observed for them only.
+    """
+    where = f" on the rows observed for {listing(features, 3)}" if features else ""
+    n_batches = int((factor.n > 0).sum())
+    check_rank(design, X[factor.order], pooled_factor(factor.R)[1], n_batches=n_batches, features=features)
+
+
+def check_rank(
+    design: Design, X: FloatArray, R: FloatArray, *, n_batches: int, features: Sequence[str] | None = None
+) -> None:
+    """Stop where what no penalty touches is rank deficient, or no residual is left.
+
+    Parameters
+    ----------
+    design : p columns; X : (n, p) its values; R : (p, p) R'R is their cross product, within `n_batches` batches.
+    features : the features concerned, when those are the rows observed for them only.
+    """
+    where = f" on the rows observed for {listing(features, 3)}" if features else ""
+    free = design.unpenalised()
+    if design.smooth.smooths:
+        X, R = X @ free.basis, R @ free.basis
+    n, p = X.shape
+    size = np.abs(X).max(axis=0)
+    extreme = [free.columns[j] for j in range(p) if not 1 / LARGEST < size[j] < LARGEST and np.ptp(X[:, j]) > 0]
+    if extreme:
+        raise DesignError(f"values too large or too small to square in {listing(map(repr, extreme))}: rescale them")
+    bad = dependent_columns(R, size) if p else {}
+    if bad:
+        reasons = "; ".join(_reasons(free, X, bad, batches=n_batches > 0))
+        raise DesignError(f"the design cannot be estimated{where}: {reasons}. Remove it from the formula")
+    # As mgcv: curves may not have more coefficients than there are rows, however they are penalised.
+    p = max(p, len(design.columns) - sum(one.df for one in design.smooth.smooths if one.random))
+    if n - p - n_batches <= 0:
+        held = f"{count(n_batches, 'batch', 'batches')} and " if n_batches else ""
+        raise DesignError(
+            f"the design is saturated{where}: {count(n, 'row')} for {held}"
+            f"{count(p, 'covariate column')} leave no residual variance; use fewer terms or more rows"
+        )
+
+
+def _reasons(design: Unpenalised, X: FloatArray, bad: dict[int, list[int]], *, batches: bool) -> list[str]:
+    """Say why columns are dependent; a term all of whose columns are so for one reason is named as a whole."""
+    term_of = {j: term for term, columns in design.term_slices.items() for j in range(columns.start, columns.stop)}
+    reason = {}
+    for j, others in bad.items():
+        if np.ptp(X[:, j]) == 0:
+            reason[j] = "constant: it tells nothing"
+        elif not others:
+            reason[j] = "confounded with batch: it is constant within every batch"
+        else:
+            names = listing(f"'{term}'" for term in dict.fromkeys(term_of[k] for k in others))
+            reason[j] = f"collinear: a combination of {names}{' and the batches' if batches else ''}"
+    said = []
+    for term, columns in design.term_slices.items():
+        own = [reason.get(j) for j in range(columns.start, columns.stop)]
+        if own and own[0] is not None and len(set(own)) == 1:
+            said.append(f"'{term}' is {own[0]}")
+        else:
+            said += [f"'{design.columns[j]}' is {reason[j]}" for j in range(columns.start, columns.stop) if j in reason]
+    return [listing(said, 5)] if len(said) > 5 else said
+
+
+def check_measured(empty: BoolArray, columns: IntArray, features: Sequence[str]) -> None:
+    """Stop for features without any value."""
+    if empty.any():
+        raise DataError(
+            f"no observed value at all in {listing(features[k] for k in columns[empty])}: remove such columns"
+        )
+
+
+def check_squares(statistics: Statistics, features: Sequence[str]) -> None:
+    """Stop for features whose squares overflow: nothing missing or infinite is left in them by now."""
+    finite = np.isfinite(statistics.y_mean).all(axis=0) & np.isfinite(statistics.residual_ss).all(axis=0)
+    if not finite.all():
+        named = listing(features[k] for k in np.flatnonzero(~finite).tolist())
+        raise DataError(f"values too large to square in {named}: rescale them")
+
+
+def check_observed(factor: DesignFactor, features: Sequence[str], labels: Sequence[str]) -> None:
+    empty = [label for label, n in zip(labels, factor.n, strict=True) if n == 0]
+    if empty:
+        raise DataError(
+            f"no observed value of {listing(features)} in batch {listing(empty)}: its effect there cannot be "
+            "estimated; remove the feature or the batch"
+        )

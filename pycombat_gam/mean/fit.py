@@ -1,0 +1,98 @@
+"""What a mean model is: an object that fits all features and gives plain arrays over a `Design`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.design import Design
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothing:
+    """How smooth the fit is: m smoothing parameters and J smooths of V features; none of either in a linear model.
+
+    Attributes
+    ----------
+    parameters : (m, V) smoothing parameters, on mgcv's scale; names : (m,) as R names them.
+    edf : (J, V) effective degrees of freedom; smooths : (J,) labels.
+    score : (1, V) the minimised criterion with mgcv's constants, or (0, V).
+    criterion : its name, ``"REML"``, ``"ML"`` or ``"GCV"``; empty for a linear model.
+    """
+
+    parameters: FloatArray
+    names: tuple[str, ...]
+    edf: FloatArray
+    smooths: tuple[str, ...]
+    score: FloatArray
+    criterion: str
+
+    @classmethod
+    def none(cls, V: int) -> Smoothing:
+        """Return what a linear model has."""
+        return cls(np.zeros((0, V)), (), np.zeros((0, V)), (), np.zeros((0, V)), "")
+
+
+@dataclass(frozen=True, eq=False)
+class MeanFit:
+    """A fitted mean model: p design columns, B batches, V features.
+
+    Attributes
+    ----------
+    design : the learned design, without batch columns and intercept.
+    coefficients : (p, V); intercepts : (B, V) at raw covariates of zero, as R reports them.
+    residual_ss : (B, V) residual sum of squares within each batch.
+    n_rows : (B,) rows used; n_observed : (B, V) cells used.
+    constant : (B, V) all observed raw values are equal, to the last digit.
+    rounding : (B, V) a residual sd up to this is rounding of the batch's raw numbers, not variance.
+    center : (p,) column means of the design over the rows used.
+    R : (p, p) factor of the within-batch cross product of the design, complete rows.
+    smoothing : smoothing parameters, effective degrees of freedom and scores.
+    """
+
+    design: Design
+    coefficients: FloatArray
+    intercepts: FloatArray
+    residual_ss: FloatArray
+    n_rows: IntArray
+    n_observed: IntArray
+    constant: BoolArray
+    rounding: FloatArray
+    center: FloatArray
+    R: FloatArray
+    smoothing: Smoothing
+
+    @property
+    def df_residual(self) -> float:
+        """Residual degrees of freedom of a feature without missing cells: n − p − B, or the median with smooths."""
+        slices = self.design.smooth_slices
+        parametric = self.coefficients.shape[0] - sum(columns.stop - columns.start for columns in slices)
+        left = int(self.n_rows.sum() - parametric - self.n_rows.size)
+        return left - float(np.median(self.smoothing.edf.sum(axis=0))) if slices else left
+
+
+class MeanModel(Protocol):
+    """What ComBat asks of a mean model; names are for messages."""
+
+    def fit(
+        self,
+        table: pd.DataFrame,
+        Y: np.ndarray,
+        batch: IntArray,
+        *,
+        features: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+        omit_missing: bool = False,
+    ) -> MeanFit:
+        """Fit all features; see `AdditiveMean.fit`."""
+
+    def predict(self, fit: MeanFit, table: pd.DataFrame) -> FloatArray:
+        """Evaluate the covariate part on new rows, (n, V)."""
+
+    def describe(self) -> str:
+        """Say in one line what is fitted."""

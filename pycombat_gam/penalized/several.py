@@ -1,0 +1,262 @@
+r"""Several smoothing parameters: Newton on their logs for many responses at once, from the best points of a shared grid.
+
+At a grid point H is the same for all responses, so a point costs one Cholesky factor and one matrix product: the
+criterion is surveyed for everyone before anyone moves, which is what finds the lower of two minima. Then Newton's
+method with the eigenvalues of the Hessian made positive, steps bounded and halved until the score falls (Wood 2011,
+§6.2), on the responses still moving. A λ that runs to infinity is moved to its bound at once when the slope says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+from pycombat_gam.penalized.criterion import Criterion, Evaluation
+from pycombat_gam.penalized.logdet import log_determinant
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+GRID = {1: 31, 2: 10, 3: 6, 4: 4}
+"""Points per parameter; more parameters than these get three points each on a Latin square of `SCATTERED` points."""
+SCATTERED = 243
+BEYOND = 21.0
+"""How far beyond the scale of the data log λ may go: what is left there is below 1e-9 of a degree of freedom."""
+MAX_STEP = 5.0
+ITERATIONS = 100
+HALVINGS = 25
+DECREASE = 1e-13
+"""The search ends where Newton predicts to gain less than this share of 1 + |score|; the last step is still taken."""
+BLOCK_BYTES = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Where the logs of the r free parameters are looked for: grid from `low` to `high`, moves up to the bounds."""
+
+    low: FloatArray
+    high: FloatArray
+
+    @property
+    def bottom(self) -> FloatArray:
+        """Lower bounds (r,)."""
+        return self.low - BEYOND
+
+    @property
+    def top(self) -> FloatArray:
+        """Upper bounds (r,)."""
+        return self.high + BEYOND
+
+
+class Search:
+    """The search for one problem: log λ = L ρ + offset.
+
+    Parameters
+    ----------
+    criterion : what is minimised; L : (m, r); offset : (m,).
+    """
+
+    def __init__(self, criterion: Criterion, L: FloatArray, offset: FloatArray) -> None:
+        self.criterion = criterion
+        self.L = L
+        self.offset = offset
+        self.box = self._box()
+
+    def _box(self) -> Box:
+        """Bound each parameter by the size of the data in the directions that it penalises."""
+        data = np.diag(self.criterion.gram)
+        m, r = self.L.shape
+        low, high = np.empty(m), np.empty(m)
+        for j in range(m):
+            a = self.criterion.diagonal[j]
+            seen = (a > a.max() * 1e-6) & (data > data.max(initial=0.0) * 1e-14)
+            ratio = np.log(data[seen] / a[seen]) if seen.any() else np.zeros(1)
+            low[j], high[j] = ratio.min(), ratio.max()
+        ends = [(low - self.offset, high - self.offset)]
+        bounds = np.array([[ends[0][side][self.L[:, k] != 0] for side in (0, 1)] for k in range(r)], dtype=object)
+        return Box(
+            np.array([min(bounds[k][0]) for k in range(r)], dtype=float) - 4.0,
+            np.array([max(bounds[k][1]) for k in range(r)], dtype=float) + 4.0,
+        )
+
+    def full(self, rho: FloatArray) -> FloatArray:
+        """Log λ of all penalties (v, m) from the free ones (v, r)."""
+        return np.asarray(rho @ self.L.T + self.offset)
+
+    def grid(self) -> tuple[FloatArray, tuple[int, ...] | None]:
+        """Grid points (g, r), and the shape of the grid where it is a full one."""
+        r = self.L.shape[1]
+        if r in GRID:
+            axes = [np.linspace(a, b, GRID[r]) for a, b in zip(self.box.low, self.box.high, strict=True)]
+            return np.array(list(product(*axes))), (GRID[r],) * r
+        # Rows of a linear code over three letters: every pair of parameters meets every pair of values.
+        digits = np.array(list(product(range(3), repeat=5)))[:SCATTERED]
+        weights = np.array([[(k + 1) ** e % 3 for e in range(5)] for k in range(r)]) + np.eye(r, 5, dtype=int)
+        shares = (digits @ weights.T % 3) / 2.0 * 0.7 + 0.15
+        return self.box.low + shares * (self.box.high - self.box.low), None
+
+    def survey(self, points: FloatArray, members: slice) -> FloatArray:
+        """Scores (g, v) at grid points."""
+        c = self.criterion
+        lam = np.exp(self.full(points))
+        sums = c.penalty_sum(lam)
+        dets = log_determinant(c.problem, self.full(points)).value
+        Kz, z2 = c.Kz[:, members], np.einsum("iv,iv->v", c.problem.z[:, members], c.problem.z[:, members])
+        rss0 = c.problem.rss0[members]
+        scores = np.empty((len(points), Kz.shape[1]))
+        for g, S in enumerate(sums):
+            H = c.gram + S
+            size = np.sqrt(np.diag(H))
+            lower = cholesky(H / np.outer(size, size), lower=True)
+            half = solve_triangular(lower, Kz / size[:, None], lower=True)
+            if c.method == "GCV":
+                b = solve_triangular(lower, half, lower=True, trans="T") / size[:, None]
+                left = c.problem.z[:, members] - c.problem.K @ b
+                seen = solve_triangular(lower, (c.problem.K / size).T, lower=True)
+                edf = c.problem.M + float((seen**2).sum())
+                scores[g] = c.gcv(rss0 + np.einsum("iv,iv->v", left, left), np.array(edf))
+                continue
+            # For a start the difference does; it may not fall below what is left anyway.
+            D = np.maximum(z2 - np.einsum("iv,iv->v", half, half), 0.0) + rss0
+            if c.method == "ML":
+                H = c.full_gram + S
+                size = np.sqrt(np.diag(H))
+                lower = cholesky(H / np.outer(size, size), lower=True)
+            log_det = 2.0 * float(np.log(np.diag(lower) * size).sum())
+            scores[g] = c.likelihood(D, np.array(log_det - dets[g]))
+        return scores
+
+    def best(self) -> tuple[FloatArray, BoolArray, BoolArray]:
+        """Best ρ (V, r) of every response, whether its search converged (V,), and which ρ are infinite (V, r)."""
+        V, r = self.criterion.problem.z.shape[1], self.L.shape[1]
+        q = self.criterion.gram.shape[0]
+        chunk = max(16, BLOCK_BYTES // (8 * max(q * q, 1) * 4))
+        rho, converged = np.empty((V, r)), np.empty(V, dtype=bool)
+        points, shape = self.grid()
+        for start in range(0, V, 4096):
+            members = np.arange(start, min(start + 4096, V))
+            scores = self.survey(points, slice(start, members[-1] + 1))
+            first, second = _two_best(scores, shape)
+            for left in range(0, members.size, chunk):
+                some = slice(left, left + chunk)
+                rho[members[some]], score, converged[members[some]] = self._newton(points[first[some]], members[some])
+                again = np.flatnonzero(second[some] >= 0)
+                if again.size:
+                    which = members[some][again]
+                    other, other_score, fine = self._newton(points[second[some][again]], which)
+                    better = other_score < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
+                    rho[which[better]], converged[which[better]] = other[better], fine[better]
+        return rho, converged, rho >= self.box.top - 1.0
+
+    def _newton(self, start: FloatArray, members: IntArray) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Minimise from `start` (v, r); return ρ, score and convergence."""
+        rho = start.copy()
+        score, gradient, hessian = self._reduced(rho, members)
+        active = np.arange(members.size)
+        converged = np.zeros(members.size, dtype=bool)
+        for _ in range(ITERATIONS):
+            step, gain = self._step(rho[active], gradient[active], hessian[active])
+            done = gain <= DECREASE * (1.0 + np.abs(score[active]))
+            last = np.flatnonzero(done)
+            rho[active[last]] = np.clip(rho[active[last]] + step[last], self.box.bottom, self.box.top)
+            converged[active[last]] = True
+            active, step = active[~done], step[~done]
+            if not active.size:
+                break
+            moved = self._move(rho, score, gradient, hessian, active, step, members)
+            converged[active[~moved]] = True  # no step lowers the score: rounding is all that is left
+            active = active[moved]
+            if not active.size:
+                break
+        return rho, score, converged
+
+    def _reduced(self, rho: FloatArray, members: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Score (v,), gradient (v, r) and Hessian (v, r, r) in the free parameters."""
+        at: Evaluation = self.criterion.evaluate(self.full(rho), members)
+        return at.score, at.gradient @ self.L, np.asarray(self.L.T @ at.hessian @ self.L)
+
+    def _step(self, rho: FloatArray, gradient: FloatArray, hessian: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Newton steps (v, r) with positive curvature, and the gain they predict (v,)."""
+        r = rho.shape[1]
+        stuck = ((rho >= self.box.top) & (gradient < 0)) | ((rho <= self.box.bottom) & (gradient > 0))
+        g = np.where(stuck, 0.0, gradient)
+        h = np.where(stuck[:, :, None] | stuck[:, None, :], 0.0, hessian)
+        h[:, np.arange(r), np.arange(r)] += stuck
+        values, vectors = np.linalg.eigh(h)
+        size = np.abs(values)
+        size = np.maximum(size, size.max(axis=1, keepdims=True) * 1e-10 + 1e-14)
+        along = np.einsum("vij,vi->vj", vectors, g)
+        gain = 0.5 * (along**2 / size).sum(axis=1)
+        step = -np.einsum("vij,vj->vi", vectors, along / size)
+        longest = np.abs(step).max(axis=1, keepdims=True)
+        return step * np.minimum(1.0, MAX_STEP / np.maximum(longest, 1e-300)), gain
+
+    def _move(
+        self,
+        rho: FloatArray,
+        score: FloatArray,
+        gradient: FloatArray,
+        hessian: FloatArray,
+        active: IntArray,
+        step: FloatArray,
+        members: IntArray,
+    ) -> BoolArray:
+        """Take a step that lowers the score, halving as often as it takes; tell which of `active` moved."""
+        moved = np.zeros(active.size, dtype=bool)
+        # Where the score falls ever slower towards a large λ, its end is the bound.
+        far = (gradient[active] < 0) & (gradient[active] > -0.02) & (rho[active] > self.box.high - 6.0)
+        far &= (step > 0) & (rho[active] < self.box.top)
+        jump = np.flatnonzero(far.any(axis=1))
+        if jump.size:
+            trial = np.where(far, self.box.top, np.clip(rho[active] + step, self.box.bottom, self.box.top))[jump]
+            moved[jump] = self._accept(trial, active[jump], rho, score, gradient, hessian, members)
+        share = 1.0
+        for _ in range(HALVINGS):
+            left = np.flatnonzero(~moved)
+            if not left.size:
+                break
+            trial = np.clip(rho[active[left]] + share * step[left], self.box.bottom, self.box.top)
+            moved[left] = self._accept(trial, active[left], rho, score, gradient, hessian, members)
+            share /= 2.0
+        return moved
+
+    def _accept(
+        self,
+        trial: FloatArray,
+        which: IntArray,
+        rho: FloatArray,
+        score: FloatArray,
+        gradient: FloatArray,
+        hessian: FloatArray,
+        members: IntArray,
+    ) -> BoolArray:
+        """Replace the state of those whose score falls."""
+        at = self._reduced(trial, members[which])
+        falls = at[0] < score[which]
+        chosen = which[falls]
+        rho[chosen], score[chosen] = trial[falls], at[0][falls]
+        gradient[chosen], hessian[chosen] = at[1][falls], at[2][falls]
+        return np.asarray(falls)
+
+
+def _two_best(scores: FloatArray, shape: tuple[int, ...] | None) -> tuple[IntArray, IntArray]:
+    """Best grid point of every response, and the best of its other local minima (−1: there is none)."""
+    first = np.argmin(scores, axis=0)
+    if shape is None:
+        return first, np.full(first.size, -1, dtype=np.intp)
+    cube = scores.reshape(*shape, -1)
+    valley = np.ones(cube.shape, dtype=bool)
+    for axis in range(len(shape)):
+        after = np.take(cube, range(1, shape[axis]), axis=axis)
+        before = np.take(cube, range(shape[axis] - 1), axis=axis)
+        head = [slice(None)] * cube.ndim
+        tail = list(head)
+        head[axis], tail[axis] = slice(0, -1), slice(1, None)
+        valley[tuple(head)] &= before <= after
+        valley[tuple(tail)] &= after <= before
+    others = np.where(valley.reshape(scores.shape), scores, np.inf)
+    columns = np.arange(first.size)
+    others[first, columns] = np.inf
+    second = np.argmin(others, axis=0)
+    return first, np.where(np.isfinite(others[second, columns]), second, -1)

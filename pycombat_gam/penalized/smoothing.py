@@ -1,0 +1,118 @@
+"""`fit_smoothing`: the best smoothing parameters of every response, and the fit at them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pycombat_gam.penalized.criterion import Criterion
+from pycombat_gam.penalized.problem import Method, Penalties, Problem, SmoothingFit
+from pycombat_gam.penalized.several import BLOCK_BYTES, Search
+from pycombat_gam.penalized.single import best_single
+from pycombat_gam.penalized.whiten import whiten
+from pycombat_gam.types import BoolArray, FloatArray
+
+
+def fit_smoothing(
+    problem: Problem, penalties: Penalties, *, method: Method = "REML", gamma: float = 1.0
+) -> SmoothingFit:
+    """Choose the smoothing parameters of every response and fit it.
+
+    Parameters
+    ----------
+    problem : p columns, V responses; its unpenalised directions must be of full rank.
+    penalties : m penalties driven by r parameters.
+    method : the criterion, with mgcv's constants.
+    gamma : above 1 for smoother fits.
+
+    Returns
+    -------
+    SmoothingFit
+
+    Notes
+    -----
+    Wood (2011), JRSS-B 73:3–36; the algebra is in `whiten`, `criterion`, `single` and `several`.
+    """
+    criterion = Criterion(whiten(problem, penalties), method, gamma)
+    V = problem.f.shape[1]
+    m, r = penalties.L.shape
+    converged, infinite = np.ones(V, dtype=bool), np.zeros((V, r), dtype=bool)
+    if r == 0:
+        rho = np.zeros((V, 0))
+    elif m == 1:
+        log_lambda, converged, at_end = best_single(criterion)
+        rho, infinite = (log_lambda - penalties.offset[0])[:, None] / penalties.L[0, 0], at_end[:, None]
+    else:
+        rho, converged, infinite = Search(criterion, penalties.L, penalties.offset).best()
+    full = rho @ penalties.L.T + penalties.offset
+    return _finish(criterion, problem, rho, full, converged, infinite @ (penalties.L.T != 0))
+
+
+def score_at(
+    problem: Problem, penalties: Penalties, rho: FloatArray, *, method: Method = "REML", gamma: float = 1.0
+) -> FloatArray:
+    """Score (V,) at given free parameters rho (r, V)."""
+    criterion = Criterion(whiten(problem, penalties), method, gamma)
+    return criterion.printed(criterion.score(rho.T @ penalties.L.T + penalties.offset, slice(None)))
+
+
+def _finish(
+    criterion: Criterion,
+    problem: Problem,
+    rho: FloatArray,
+    full: FloatArray,
+    converged: BoolArray,
+    at_infinity: BoolArray,
+) -> SmoothingFit:
+    """Coefficients, degrees of freedom and scores at log λ = full (V, m)."""
+    w = criterion.problem
+    V, (p, q) = full.shape[0], w.B.shape
+    coefficients, edf = w.beta0.copy(), np.ones((p, V))
+    score, rss, total = np.empty(V), np.empty(V), np.full(V, float(w.M))
+    chunk = max(16, BLOCK_BYTES // (8 * max(q * q, 1)))
+    # diag of F = I − B H⁻¹ΣλA C, the (p, q²) coefficients of the entries of H⁻¹Σλ
+    outer = np.einsum("ia,bi->iab", w.B, w.C).reshape(p, q * q)
+    one = full.shape[1] == 1
+    U, d, Vt = np.linalg.svd(w.K) if one else (w.K, np.zeros(0), w.K)
+    for start in range(0, V, chunk):
+        members = slice(start, min(start + chunk, V))
+        rows = full[members]
+        if one:
+            with np.errstate(divide="ignore"):
+                t = 1.0 / (1.0 + np.exp(2.0 * np.log(d)[:, None] - rows[:, 0]))
+            z = U.T @ w.z[:, members]
+            b = Vt.T @ (np.divide(1.0 - t, d[:, None], out=np.zeros_like(t), where=d[:, None] > 0) * z)
+            rss[members] = w.rss0[members] + np.einsum("iv,iv->v", z * t, z * t)
+            edf[:, members] -= ((w.B @ Vt.T) * (Vt @ w.C).T) @ t
+            gone = t.sum(axis=0)
+            D = rss[members] + np.einsum("iv,iv,iv->v", z, z, t * (1.0 - t))
+            if criterion.method == "GCV":
+                score[members] = criterion.gcv(rss[members], w.M + q - gone)
+            else:
+                ratio = t
+                if criterion.method == "ML":
+                    s = np.linalg.svd(w.full, compute_uv=False) ** 2
+                    with np.errstate(divide="ignore"):
+                        ratio = 1.0 / (1.0 + np.exp(np.log(s)[:, None] - rows[:, 0]))
+                score[members] = criterion.likelihood(D, -np.log(ratio).sum(axis=0))
+            total[members] += q - gone
+        else:
+            lam = np.exp(rows)
+            fit = criterion.solve(lam, members)
+            b = fit.v
+            shrink = np.matmul(fit.inverse, criterion.penalty_sum(lam))
+            edf[:, members] -= outer @ shrink.reshape(len(rows), q * q).T
+            rss[members] = fit.rss
+            score[members] = criterion.score(rows, members)
+            total[members] += q - np.einsum("vii->v", shrink)
+        coefficients[:, members] += w.B @ b
+    return SmoothingFit(
+        rho=rho.T,
+        sp=np.exp(full.T),
+        coefficients=coefficients,
+        edf=edf,
+        score=criterion.printed(score),
+        rss=rss,
+        scale=rss / (w.n - total),
+        converged=converged,
+        at_infinity=at_infinity.T,
+    )

@@ -1,0 +1,351 @@
+"""From a term of a formula to its smooths: basis, scale of the penalties, constraint, by-variable.
+
+Follows mgcv's `smoothCon`: each penalty is divided by ‖S‖₁/‖X‖²_∞ so that smoothing parameters are of comparable size,
+then the sum-to-zero constraint is absorbed, and the columns are multiplied by the by-variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.formula.columns import Factor
+from pycombat_gam.formula.formula import SmoothTerm
+from pycombat_gam.formula.nodes import deparse
+from pycombat_gam.formula.state import floats
+from pycombat_gam.smooth.bases import basis_from_dict, margin_from_dict
+from pycombat_gam.smooth.basis import Basis, Values, symmetric
+from pycombat_gam.smooth.constraint import sum_to_zero
+from pycombat_gam.smooth.knots import read_matrix
+from pycombat_gam.smooth.options import TermOptions, build_basis, read_options
+from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
+from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
+from pycombat_gam.types import FloatArray, JsonDict
+
+
+@dataclass(frozen=True, eq=False)
+class Smooth:
+    """One smooth of a design: df columns and their penalties.
+
+    Attributes
+    ----------
+    label : mgcv's label; term : what was asked for.
+    basis : K columns before any constraint.
+    by, by_level : the by-variable, and the level of a factor one.
+    Z : (K, df before `keep`) constraint map; None where there is none.
+    keep : columns that side conditions left; None for all.
+    penalties : (df, df) each, scaled as mgcv's; ranks : of each; null_dim : dimension that none touches.
+    fixed : no penalty at all (fx=TRUE); side_constrain : whether nested terms may take columns from it.
+    random : a random effect, whose test is that of a variance.
+    id : smooths of one id share smoothing parameters; sp : those given with the term, negative: estimate.
+    """
+
+    label: str
+    term: SmoothTerm
+    basis: Basis
+    by: str | None
+    by_level: str | None
+    Z: FloatArray | None
+    keep: tuple[int, ...] | None
+    penalties: tuple[FloatArray, ...]
+    penalty_scale: tuple[float, ...]
+    ranks: tuple[int, ...]
+    null_dim: int
+    fixed: bool
+    side_constrain: bool
+    random: bool
+    id: str | None
+    sp: tuple[float, ...] | None
+
+    @property
+    def df(self) -> int:
+        """Number of columns."""
+        if self.keep is not None:
+            return len(self.keep)
+        if self.Z is not None:
+            return self.Z.shape[1]
+        return self._raw_size
+
+    @property
+    def _raw_size(self) -> int:
+        basis = self.basis
+        if basis.penalties:
+            return basis.penalties[0].shape[0]
+        assert isinstance(basis, TensorBasis)
+        return int(np.prod([margin.map.shape[1] for margin in basis.margins]))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """What it is a smooth of."""
+        return self.basis.variables
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, df) on the rows of `values`."""
+        X = self.basis.on(values)
+        if self.Z is not None:
+            X = X @ self.Z
+        if self.keep is not None:
+            X = X[:, list(self.keep)]
+        if self.by is None:
+            return X
+        by = values[self.by]
+        if isinstance(by, Factor) != (self.by_level is not None):
+            raise FormulaError(f"{self.by} was {'a factor' if self.by_level is not None else 'a number'} in the fit")
+        weight = by.codes == by.levels.index(str(self.by_level)) if isinstance(by, Factor) else by
+        return np.asarray(X * np.asarray(weight, dtype=np.float64)[:, None])
+
+    def dropping(self, columns: Collection[int]) -> Smooth:
+        """Take columns away, from the penalties too; a penalty of which nothing is left goes with them."""
+        left = [i for i in range(self.df) if i not in set(columns)]
+        kept = tuple(range(self.df)) if self.keep is None else self.keep
+        penalties = [S[np.ix_(left, left)] for S in self.penalties]
+        ranks = [int(np.linalg.matrix_rank(S, tol=_rank_tolerance(S))) if S.any() else 0 for S in penalties]
+        here = [j for j, rank in enumerate(ranks) if rank]
+        total = sum((penalties[j] / np.linalg.norm(penalties[j]) for j in here), np.zeros((len(left), len(left))))
+        return replace(
+            self,
+            keep=tuple(kept[i] for i in left),
+            penalties=tuple(penalties[j] for j in here),
+            penalty_scale=tuple(self.penalty_scale[j] for j in here),
+            ranks=tuple(ranks[j] for j in here),
+            null_dim=len(left) - int(np.linalg.matrix_rank(total, tol=_rank_tolerance(total))) if left else 0,
+            sp=None if self.sp is None else tuple(self.sp[j] for j in here),
+        )
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            "label": self.label,
+            "basis": self.basis.to_dict(),
+            "by": self.by,
+            "by_level": self.by_level,
+            "Z": None if self.Z is None else self.Z.tolist(),
+            "keep": None if self.keep is None else list(self.keep),
+            "penalties": [S.tolist() for S in self.penalties],
+            "penalty_scale": list(self.penalty_scale),
+            "ranks": list(self.ranks),
+            "null_dim": self.null_dim,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object, term: SmoothTerm) -> Self:
+        """Rebuild from plain data beside the term it came from."""
+        if not isinstance(data, dict) or set(data) != _SAVED:
+            raise ModelFileError(f"the saved smooth {term.label} is broken; fit the model again")
+        broken = ModelFileError(f"the saved smooth {term.label} is broken; fit the model again")
+        basis = _read_basis(data["basis"])
+        options = read_options(term)
+        by = None if term.by is None else deparse(term.by)
+        level = data["by_level"]
+        if data["by"] != by or not (level is None or (isinstance(level, str) and by is not None)):
+            raise broken
+        if set(basis.variables) != {deparse(node) for node in term.args}:
+            raise broken
+        smooth = cls(
+            label=str(data["label"]),
+            term=term,
+            basis=basis,
+            by=by,
+            by_level=level,
+            Z=None if data["Z"] is None else read_matrix(data, "Z"),
+            keep=None,
+            penalties=tuple(read_matrix({"S": S}, "S") for S in data["penalties"]),
+            penalty_scale=tuple(floats(data["penalty_scale"])),
+            ranks=tuple(data["ranks"]),
+            null_dim=data["null_dim"],
+            fixed=options.fixed,
+            side_constrain=_side_constrained(basis),
+            random=_is_random(basis),
+            id=options.id,
+            sp=options.sp,
+        )
+        if smooth.Z is not None and (smooth.Z.shape[0] != smooth._raw_size or smooth.Z.shape[1] >= smooth.Z.shape[0]):
+            raise broken
+        if data["keep"] is not None:
+            keep = data["keep"]
+            if not isinstance(keep, list) or not all(type(i) is int and 0 <= i < smooth.df for i in keep):
+                raise broken
+            smooth = replace(smooth, keep=tuple(keep))
+        shapes = all(S.shape == (smooth.df, smooth.df) and (S == S.T).all() for S in smooth.penalties)
+        counts = len(smooth.penalties) == len(smooth.penalty_scale) == len(smooth.ranks)
+        whole = all(type(i) is int and 0 <= i <= smooth.df for i in (*smooth.ranks, smooth.null_dim))
+        if not (shapes and counts and whole) or (smooth.sp is not None and len(smooth.sp) != len(smooth.penalties)):
+            raise broken
+        return smooth
+
+
+_SAVED = {"label", "basis", "by", "by_level", "Z", "keep", "penalties", "penalty_scale", "ranks", "null_dim"}
+
+
+def _read_basis(data: object) -> Basis:
+    if isinstance(data, dict) and data.get("basis") == "te":
+        return TensorBasis.from_dict(data, margin_from_dict)
+    if isinstance(data, dict) and data.get("basis") == "t2":
+        return SplitTensorBasis.from_dict(data, margin_from_dict)
+    if not isinstance(data, dict):
+        raise ModelFileError("a saved basis is of no known kind; fit the model again")
+    return basis_from_dict(data)
+
+
+def _is_random(basis: Basis) -> bool:
+    return isinstance(basis, RandomBasis | FactorSmoothBasis)
+
+
+def _side_constrained(basis: Basis) -> bool:
+    return not _is_random(basis)
+
+
+def learn_smooth(
+    term: SmoothTerm,
+    values: Values,
+    *,
+    ordered: Collection[str] = (),
+    knots: Mapping[str, FloatArray] | None = None,
+    absorb: bool = True,
+    rescale: bool = True,
+    stacked: Values | None = None,
+) -> list[Smooth]:
+    """Learn the smooths of one term: one, or one for each level of a factor by-variable.
+
+    Parameters
+    ----------
+    term : SmoothTerm
+    values : its variables on the n rows of the fit.
+    ordered : by-variables that are ordered factors: their first level has no curve of its own.
+    knots : by variable; a term's own ``knots=`` come first.
+    absorb, rescale : take up the constraint, scale the penalties (R's `absorb.cons`, `scale.penalty`).
+    stacked : what the basis is learned from instead, where terms of one id share it.
+
+    Raises
+    ------
+    FormulaError, DesignError, NotYetError
+    """
+    options = read_options(term)
+    basis = build_basis(term, options, values if stacked is None else stacked, knots or {})
+    X = basis.on(values)
+    penalties, scales = list(basis.penalties), [1.0] * len(basis.penalties)
+    if rescale:
+        reach = float(np.abs(X).sum(axis=1).max()) ** 2
+        for j, S in enumerate(penalties):
+            size = float(np.abs(S).sum(axis=0).max()) / reach
+            if size > 0:
+                penalties[j], scales[j] = S / size, size
+    by = None if term.by is None else deparse(term.by)
+    by_value = None if by is None else values[by]
+    varying = isinstance(by_value, np.ndarray) and not _is_constant(by_value)
+    Z = _constraint(basis, options, X) if absorb and not varying else None
+    null_dim = basis.null_dim
+    if Z is not None:
+        into = Z
+        if isinstance(basis, SplitTensorBasis) and options.pc is None:
+            into = _fitted_coordinates(basis, X, Z)
+        penalties = [symmetric(into.T @ S @ into) for S in penalties]
+        null_dim = max(0, null_dim - 1)
+    df = X.shape[1] if Z is None else Z.shape[1]
+    if options.fixed:
+        penalties, scales, null_dim = [], [], df
+    one = Smooth(
+        label=term.label,
+        term=term,
+        basis=basis,
+        by=by,
+        by_level=None,
+        Z=Z,
+        keep=None,
+        penalties=tuple(penalties),
+        penalty_scale=tuple(scales),
+        ranks=tuple(min(rank, df) for rank in basis.ranks) if penalties else (),
+        null_dim=null_dim,
+        fixed=options.fixed,
+        side_constrain=_side_constrained(basis),
+        random=_is_random(basis),
+        id=options.id,
+        sp=options.sp,
+    )
+    if options.sp is not None and len(options.sp) != len(penalties):
+        raise FormulaError(
+            f"{options.where}: sp holds {len(options.sp)} numbers, but the smooth has {len(penalties)} penalties"
+        )
+    if not isinstance(by_value, Factor):
+        return [one]
+    first = 1 if by in ordered else 0
+    return [replace(one, label=f"{term.label}{level}", by_level=level) for level in by_value.levels[first:]]
+
+
+def _is_constant(by: FloatArray) -> bool:
+    return float(by.std()) <= abs(float(by.mean())) * np.finfo(float).eps ** 0.75
+
+
+def _constraint(basis: Basis, options: TermOptions, X: FloatArray) -> FloatArray | None:
+    """Constraint map (K, K − 1), or None where the smooth needs none."""
+    if _is_random(basis):
+        return None
+    if options.pc is not None:
+        return sum_to_zero(basis.on({k: np.array([v]) for k, v in options.pc.items()})[0])
+    if isinstance(basis, TensorBasis) and options.interaction:
+        return None
+    if isinstance(basis, SplitTensorBasis) and basis.null_dim == 0:
+        return None
+    if getattr(basis, "dropped_null", False):
+        return None
+    c = X.mean(axis=0)
+    return sum_to_zero(c) if np.abs(c).max() > 1e-12 * np.abs(X).max() else None
+
+
+def _fitted_coordinates(basis: SplitTensorBasis, X: FloatArray, Z: FloatArray) -> FloatArray:
+    """Map from coefficients under the full constraint to those that mgcv fits `t2` with, (K, K − 1).
+
+    mgcv constrains the free products alone while fitting, so that the penalties stay ridges, and all of them
+    afterwards. Both describe the same curves beside an intercept, so the ridge is carried over instead:
+    X Z = X Z₀ A − 1a' with Z₀ the constraint of the fit, and the penalty of the second is A'S₀A.
+    """
+    free = basis.null_dim
+    K = X.shape[1]
+    Z0 = np.zeros((K, K - 1))
+    Z0[: K - free, : K - free] = np.eye(K - free)
+    if free > 1:
+        Z0[K - free :, K - free :] = sum_to_zero(X[:, K - free :].sum(axis=0))
+    level = np.linalg.lstsq(X, np.ones(len(X)), rcond=None)[0]
+    solved = np.linalg.solve(np.column_stack([Z0, level]), Z)
+    return np.asarray(Z0 @ solved[:-1])
+
+
+def add_null_penalty(smooth: Smooth) -> Smooth:
+    """Add the penalty on the null space that lets a smooth shrink to nothing (mgcv's ``select=TRUE``)."""
+    if not smooth.penalties or smooth.null_dim == 0:
+        return smooth
+    total = smooth.penalties[0] / np.linalg.norm(smooth.penalties[0])
+    for S in smooth.penalties[1:]:
+        total = total + S / np.linalg.norm(S)
+    free = np.linalg.eigh(symmetric(total))[1][:, : smooth.null_dim]
+    sp = smooth.sp
+    return replace(
+        smooth,
+        penalties=(*smooth.penalties, symmetric(free @ free.T)),
+        penalty_scale=(*smooth.penalty_scale, 1.0),
+        ranks=(*smooth.ranks, smooth.null_dim),
+        null_dim=0,
+        sp=None if sp is None else (*sp, -1.0),
+    )
+
+
+def check_id(smooths: Collection[Smooth]) -> None:
+    """Stop where smooths of one id have different numbers of penalties."""
+    found: dict[str, Smooth] = {}
+    for smooth in smooths:
+        if smooth.id is None:
+            continue
+        first = found.setdefault(smooth.id, smooth)
+        if len(first.penalties) != len(smooth.penalties):
+            raise DesignError(
+                f"{first.label} and {smooth.label} share id={smooth.id}, but have {len(first.penalties)} and "
+                f"{len(smooth.penalties)} penalties: give them one basis"
+            )
+
+
+def _rank_tolerance(S: FloatArray) -> float:
+    return float(np.abs(S).max(initial=0.0)) * S.shape[0] * np.finfo(float).eps ** 0.8

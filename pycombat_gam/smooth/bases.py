@@ -1,0 +1,59 @@
+"""The bases by their names in mgcv, and those of mgcv that are not here."""
+
+from __future__ import annotations
+
+from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError, did_you_mean, listing
+from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
+from pycombat_gam.smooth.cubic import CubicBasis, CyclicBasis, ShrunkenCubicBasis
+from pycombat_gam.smooth.pspline import BSplineBasis, CyclicPSplineBasis, PSplineBasis
+from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
+from pycombat_gam.smooth.thinplate import ShrunkenThinPlateBasis, ThinPlateBasis
+from pycombat_gam.types import JsonDict
+
+MARGINS = {
+    basis.name: basis
+    for basis in (
+        ThinPlateBasis,
+        ShrunkenThinPlateBasis,
+        CubicBasis,
+        ShrunkenCubicBasis,
+        CyclicBasis,
+        PSplineBasis,
+        CyclicPSplineBasis,
+        BSplineBasis,
+        RandomBasis,
+    )
+}
+"""What may be a margin of a tensor product, or the curve of a factor-smooth interaction."""
+NAMES = (*MARGINS, FactorSmoothBasis.name)
+ELSEWHERE = ("ad", "ds", "gp", "mrf", "so", "sos", "sw", "sf", "sz", "ms", "fz")
+"""mgcv's other bases."""
+
+
+def check_name(name: object, where: str, allowed: tuple[str, ...]) -> str:
+    """Stop for a basis that is not here."""
+    if name in ELSEWHERE:
+        raise NotYetError(f"{where}: mgcv's basis '{name}' is not here yet; there are {listing(allowed, 12)}")
+    if not isinstance(name, str) or name not in allowed:
+        hint = did_you_mean(name, allowed) if isinstance(name, str) else ""
+        raise FormulaError(f"{where}: there is no basis {name!r} here{hint}; there are {listing(allowed, 12)}")
+    return name
+
+
+def learn_margin(name: str, variables: tuple[str, ...], values: Values, options: BasisOptions) -> Basis:
+    """Learn a basis that may be a margin."""
+    return MARGINS[check_name(name, options.where, tuple(MARGINS))].learn(variables, values, options)
+
+
+def margin_from_dict(data: object) -> Basis:
+    """Rebuild a basis that may be a margin."""
+    if not isinstance(data, dict) or data.get("basis") not in MARGINS:
+        raise ModelFileError("a saved basis is of no known kind; fit the model again")
+    return MARGINS[data["basis"]].from_dict(data)
+
+
+def basis_from_dict(data: JsonDict) -> Basis:
+    """Rebuild any basis but a tensor product."""
+    if isinstance(data, dict) and data.get("basis") == FactorSmoothBasis.name:
+        return FactorSmoothBasis.from_dict(data, margin_from_dict)
+    return margin_from_dict(data)

@@ -1,0 +1,111 @@
+"""Where knots stand, and the checks that every basis of one variable shares."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.formula.columns import Factor
+from pycombat_gam.formula.state import MAX_NUMBERS, floats
+from pycombat_gam.smooth.basis import BasisOptions, Values
+from pycombat_gam.types import FloatArray, JsonDict
+
+
+def numbers_of(values: Values, label: str, where: str) -> FloatArray:
+    """Return a variable that must be numeric."""
+    value = values[label]
+    if isinstance(value, Factor):
+        raise FormulaError(
+            f"{where}: {label} is a factor, of which there is no smooth; write s({label}, bs='re') for a random "
+            f"effect, or by={label} for a curve per level"
+        )
+    return value
+
+
+def single(variables: tuple[str, ...], options: BasisOptions, name: str) -> str:
+    """Return the one variable of a basis that takes one."""
+    if len(variables) != 1:
+        raise FormulaError(
+            f"{options.where}: basis '{name}' takes one variable, not {len(variables)}; use bs='tp' or te()"
+        )
+    return variables[0]
+
+
+def dimension(options: BasisOptions, default: int, least: int) -> int:
+    """Basis dimension k, at least what the basis needs."""
+    k = default if options.k is None else options.k
+    if k < least:
+        raise FormulaError(f"{options.where}: k={k} is too small; this basis needs at least {least}")
+    return k
+
+
+def check_unique(x: FloatArray, k: int, label: str, where: str) -> FloatArray:
+    """Return the distinct values; there must be as many as coefficients."""
+    unique = np.unique(x)
+    if unique.size < k:
+        raise DesignError(
+            f"{where} asks for k={k}, but {label} has {unique.size} distinct values; use k={unique.size} or fewer"
+        )
+    return unique
+
+
+def quantile_knots(unique: FloatArray, k: int) -> FloatArray:
+    """K knots evenly spread over the distinct values by rank (mgcv's `place.knots`)."""
+    return np.asarray(np.interp(np.linspace(0, unique.size - 1, k), np.arange(unique.size), unique))
+
+
+def given_knots(options: BasisOptions, label: str, allowed: tuple[int, ...]) -> FloatArray | None:
+    """Knots that the user gave for a variable, sorted; their number must be one of `allowed`."""
+    if label not in options.knots:
+        return None
+    knots = np.sort(np.asarray(options.knots[label], dtype=np.float64))
+    if knots.size not in allowed:
+        needed = " or ".join(map(str, allowed))
+        raise FormulaError(f"{options.where}: {knots.size} knots given for {label}; give {needed}")
+    if not np.isfinite(knots).all() or (np.diff(knots) <= 0).any():
+        raise FormulaError(f"{options.where}: the knots of {label} must be different finite numbers")
+    return knots
+
+
+def orders(options: BasisOptions, default: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Whole numbers of the basis' order argument m; a single one stands for the default's length."""
+    if options.m is None:
+        return default
+    if not all(float(value).is_integer() and 0 <= value <= 10 for value in options.m) or len(options.m) > most:
+        raise FormulaError(f"{options.where}: m={list(options.m)} must be at most {most} whole numbers from 0 to 10")
+    return tuple(int(value) for value in options.m)
+
+
+def read_vector(data: JsonDict, key: str, least: int = 1) -> FloatArray:
+    """Read a saved list of finite numbers."""
+    values = np.array(floats(data.get(key)), dtype=np.float64)
+    if values.size < least:
+        raise ModelFileError(f"the saved basis has too few {key}; fit the model again")
+    return values
+
+
+def read_matrix(data: JsonDict, key: str) -> FloatArray:
+    """Read a saved list of rows of finite numbers, all of one length."""
+    rows = data.get(key)
+    if not isinstance(rows, list) or not rows or len(rows) > MAX_NUMBERS:
+        raise ModelFileError(f"the saved basis has no {key}; fit the model again")
+    read = [floats(row) for row in rows]
+    if len({len(row) for row in read}) != 1:
+        raise ModelFileError(f"the saved {key} has rows of different lengths; fit the model again")
+    return np.array(read, dtype=np.float64)
+
+
+def read_names(data: JsonDict, key: str = "variables") -> tuple[str, ...]:
+    """Read a saved list of names."""
+    names = data.get(key)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ModelFileError(f"the saved basis has no {key}; fit the model again")
+    return tuple(names)
+
+
+def read_whole(data: JsonDict, key: str, low: int, high: int) -> int:
+    """Read a saved whole number."""
+    value = data.get(key)
+    if type(value) is not int or not low <= value <= high:
+        raise ModelFileError(f"the saved {key} of a basis is broken; fit the model again")
+    return value

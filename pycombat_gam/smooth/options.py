@@ -1,0 +1,244 @@
+"""What a smooth was asked for, read from its call, and the basis that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pycombat_gam.errors import FormulaError, listing
+from pycombat_gam.formula.formula import SmoothTerm
+from pycombat_gam.formula.nodes import deparse
+from pycombat_gam.smooth.bases import NAMES, check_name, learn_margin
+from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
+from pycombat_gam.smooth.random import FactorSmoothBasis
+from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
+from pycombat_gam.types import FloatArray
+
+MARGIN_K = 5
+"""Default dimension of a margin of one variable."""
+
+
+@dataclass(frozen=True)
+class TermOptions:
+    """Options of one term that every kind of smooth has.
+
+    Attributes
+    ----------
+    where : the call, for messages; fixed : fx=TRUE; id, sp : of the smoothing parameters.
+    pc : the point at which the smooth is zero, by variable; None for a sum of zero.
+    interaction : it is a ti(), whose main effects are left out.
+    """
+
+    where: str
+    fixed: bool
+    id: str | None
+    sp: tuple[float, ...] | None
+    pc: dict[str, float] | None
+    interaction: bool
+
+
+def read_options(term: SmoothTerm) -> TermOptions:
+    """Read what does not depend on the data."""
+    where = deparse(term.call)
+    variables = [deparse(node) for node in term.args]
+    fx = _list(term.option("fx", False))
+    if not all(isinstance(flag, bool) for flag in fx):
+        raise FormulaError(f"{where}: fx must be TRUE or FALSE")
+    label = term.option("id")
+    sp = None if term.option("sp") is None else tuple(_numbers(term.option("sp"), "sp", where))
+    pc = term.option("pc")
+    point = None
+    if pc is not None:
+        at = _numbers(pc if not isinstance(pc, dict) else list(pc.values()), "pc", where)
+        if len(at) != len(variables):
+            raise FormulaError(f"{where}: pc holds {len(at)} numbers; give one for each of {listing(variables)}")
+        named = pc if isinstance(pc, dict) and set(pc) == set(variables) else None
+        point = {v: float(named[v]) if named else x for v, x in zip(variables, at, strict=True)}
+    return TermOptions(
+        where,
+        all(fx),
+        None if label is None else str(label),
+        sp,
+        point,
+        term.kind == "ti",
+    )
+
+
+def build_basis(term: SmoothTerm, options: TermOptions, values: Values, knots: Mapping[str, FloatArray]) -> Basis:
+    """Learn the basis of a term."""
+    variables = tuple(deparse(node) for node in term.args)
+    if len(set(variables)) < len(variables):
+        raise FormulaError(f"{options.where} names a variable twice")
+    at = {**knots, **_own_knots(term, variables, options.where)}
+    if term.kind == "s":
+        return _simple(term, options, variables, values, at)
+    return _product(term, options, variables, values, at)
+
+
+def _simple(
+    term: SmoothTerm, options: TermOptions, variables: tuple[str, ...], values: Values, knots: Mapping[str, FloatArray]
+) -> Basis:
+    name = check_name(term.option("bs", "tp"), options.where, NAMES)
+    k = _whole_or_none(term.option("k"), "k", options.where)
+    m = term.option("m")
+    xt = term.option("xt")
+    asked = BasisOptions(
+        k,
+        None if m is None else tuple(_numbers(m, "m", options.where)),
+        knots,
+        options.where,
+        _extra(xt, options.where),
+    )
+    if name == FactorSmoothBasis.name:
+        return FactorSmoothBasis.learn(variables, values, asked, learn_margin)
+    return learn_margin(name, variables, values, asked)
+
+
+def _product(
+    term: SmoothTerm, options: TermOptions, variables: tuple[str, ...], values: Values, knots: Mapping[str, FloatArray]
+) -> Basis:
+    where = options.where
+    d = [1] * len(variables)
+    if term.option("d") is not None:
+        d = [int(x) for x in _numbers(term.option("d"), "d", where)]
+        if sum(d) != len(variables) or min(d) < 1:
+            raise FormulaError(f"{where}: d={d} must add up to the {len(variables)} variables")
+    ends = np.cumsum([0, *d])
+    groups = [variables[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    names = [check_name(x, where, NAMES[:-1]) for x in _recycled(term.option("bs", "cr"), len(d), "bs", where)]
+    names = [
+        "tp" if name == "cr" and term.option("bs") is None and size > 1 else name
+        for name, size in zip(names, d, strict=True)
+    ]
+    given_k = term.option("k")
+    ks = (
+        [MARGIN_K**size for size in d]
+        if given_k is None
+        else [_whole(x, "k", where) for x in _recycled(given_k, len(d), "k", where)]
+    )
+    ms = _orders(term.option("m"), len(d), where)
+    xt = _extra(term.option("xt"), where)
+    bases = [
+        learn_margin(name, group, values, BasisOptions(k, m, knots, where, xt))
+        for name, group, k, m in zip(names, groups, ks, ms, strict=True)
+    ]
+    asked = BasisOptions(None, None, knots, where)
+    if term.kind == "t2":
+        return SplitTensorBasis.learn(
+            bases,
+            values,
+            asked,
+            full=_flag(term.option("full", False), "full", where),
+            orders=_ord(term, len(d), where),
+        )
+    constrained = (False,) * len(d)
+    if term.kind == "ti":
+        flags = _recycled(term.option("mc", True), len(d), "mc", where)
+        if not all(flag in (True, False) for flag in flags):
+            raise FormulaError(f"{where}: mc must be TRUE or FALSE for each margin")
+        constrained = tuple(bool(flag) for flag in flags)
+    fx = _recycled(term.option("fx", False), len(d), "fx", where)
+    return TensorBasis.learn(
+        bases,
+        values,
+        asked,
+        function_values=_flag(term.option("np", True), "np", where),
+        constrained=constrained,
+        fixed=tuple(bool(flag) for flag in fx),
+    )
+
+
+def _own_knots(term: SmoothTerm, variables: tuple[str, ...], where: str) -> dict[str, FloatArray]:
+    """Knots given with the term: numbers for one variable, a list by name for several."""
+    given = term.option("knots")
+    if given is None:
+        return {}
+    if isinstance(given, dict):
+        if not set(given) <= set(variables):
+            raise FormulaError(f"{where}: knots are given for {listing(given)}; the smooth is of {listing(variables)}")
+        return {name: np.array(_numbers(at, "knots", where)) for name, at in given.items()}
+    if len(variables) != 1:
+        raise FormulaError(f"{where}: give knots by name, as in knots=list({variables[0]}=c(…), …)")
+    return {variables[0]: np.array(_numbers(given, "knots", where))}
+
+
+def _orders(m: Any, margins: int, where: str) -> list[tuple[float, ...] | None]:
+    """Each margin's order argument: one for all, one number each, or a list of vectors."""
+    if m is None:
+        return [None] * margins
+    if isinstance(m, list) and any(isinstance(item, list) for item in m):
+        if len(m) != margins:
+            raise FormulaError(f"{where}: m lists {len(m)} orders; give one for each of the {margins} margins")
+        return [tuple(_numbers(item, "m", where)) for item in m]
+    numbers = _numbers(m, "m", where)
+    if len(numbers) == 1:
+        return [(numbers[0],)] * margins
+    if len(numbers) != margins:
+        raise FormulaError(f"{where}: m holds {len(numbers)} numbers; give one for each of the {margins} margins")
+    return [(number,) for number in numbers]
+
+
+def _ord(term: SmoothTerm, margins: int, where: str) -> tuple[int, ...] | None:
+    given = term.option("ord")
+    if given is None:
+        return None
+    orders = [int(x) for x in _numbers(given, "ord", where)]
+    if not set(orders) <= set(range(margins + 1)):
+        raise FormulaError(f"{where}: ord must hold numbers from 0 to {margins}")
+    if set(orders) <= {0}:
+        raise FormulaError(f"{where}: ord=0 leaves nothing to penalise; use parametric terms")
+    return tuple(orders)
+
+
+def _extra(xt: Any, where: str) -> dict[str, Any]:
+    if xt is None:
+        return {}
+    if isinstance(xt, str):
+        return {"bs": xt}
+    known = {"bs", "max.knots", "seed"}
+    if not isinstance(xt, dict) or not set(xt) <= known:
+        raise FormulaError(f'{where}: xt may hold {listing(sorted(known))}, as in xt=list(bs="cr")')
+    return dict(xt)
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _recycled(value: Any, count: int, name: str, where: str) -> list[Any]:
+    items = _list(value)
+    if len(items) == 1:
+        return items * count
+    if len(items) != count:
+        raise FormulaError(
+            f"{where}: {name} holds {len(items)} values; give one, or one for each of the {count} margins"
+        )
+    return items
+
+
+def _numbers(value: Any, name: str, where: str) -> list[float]:
+    items = _list(value)
+    if not items or not all(isinstance(x, int | float) and not isinstance(x, bool) and np.isfinite(x) for x in items):
+        raise FormulaError(f"{where}: {name} must be numbers")
+    return [float(x) for x in items]
+
+
+def _whole(value: Any, name: str, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+        raise FormulaError(f"{where}: {name} must be a whole number, as in {name}=5")
+    return int(value)
+
+
+def _whole_or_none(value: Any, name: str, where: str) -> int | None:
+    if value is None or value == -1:
+        return None
+    return _whole(value, name, where)
+
+
+def _flag(value: Any, name: str, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise FormulaError(f"{where}: {name} must be TRUE or FALSE")
+    return value

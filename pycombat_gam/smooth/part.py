@@ -1,0 +1,374 @@
+"""The smooth part of a design: all smooths and random effects of a formula, learned together.
+
+Random effects are smooths: ``(1|g)`` is ``s(factor(g), bs="re")``, ``(0+x|g)`` adds x to it, and ``(1+x||g)`` is both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.errors import (
+    FormulaError,
+    ModelFileError,
+    NotYetError,
+    OptionError,
+    count,
+    listing,
+)
+from pycombat_gam.formula import Formula
+from pycombat_gam.formula.columns import Factor
+from pycombat_gam.formula.formula import RandomTerm, SmoothTerm, Term
+from pycombat_gam.formula.nodes import Call, Name, Node, String, deparse
+from pycombat_gam.formula.state import floats
+from pycombat_gam.formula.variables import Variables
+from pycombat_gam.penalized.problem import Penalties, PenaltyBlock
+from pycombat_gam.penalized.whiten import NULL
+from pycombat_gam.smooth.assemble import Smooth, add_null_penalty, check_id, learn_smooth
+from pycombat_gam.smooth.side import side_conditions
+from pycombat_gam.types import FloatArray, JsonDict
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothPart:
+    """Smooths with what they learned.
+
+    Attributes
+    ----------
+    variables : Variables
+        The expressions that smooths are of, and by-variables.
+    lenient : tuple of str
+        Factors used by random effects only: a level unknown to the fit has effect zero.
+    smooths : tuple of Smooth
+        In mgcv's order, one for each level of a factor by-variable; random effects of bars come last.
+    ranges : dict of str to (float, float)
+        Smallest and largest value of each numeric variable in the fit.
+    """
+
+    variables: Variables
+    lenient: tuple[str, ...]
+    smooths: tuple[Smooth, ...]
+    ranges: dict[str, tuple[float, float]]
+
+    @classmethod
+    def learn(
+        cls,
+        formula: Formula,
+        table: pd.DataFrame,
+        *,
+        intercept: bool,
+        knots: Mapping[str, FloatArray],
+        select: bool,
+    ) -> SmoothPart:
+        """Learn from a table of n rows; `intercept`: the model has one, or columns that hold it."""
+        terms = list(smooth_terms(formula))
+        nodes = [node for term, _ in terms for node in _nodes(term)]
+        variables = Variables.learn(nodes, table)
+        for spec in variables.specs:
+            if not spec.categorical and spec.columns != 1:
+                raise FormulaError(f"a smooth of {spec.label} is not possible: it has {spec.columns} columns; name one")
+        values = _values(variables, variables.on(table))
+        unknown = set(knots) - set(values)
+        if unknown:
+            raise OptionError(
+                f"knots are given for {listing(map(repr, sorted(unknown)))}; the smooths are of {listing(values)}"
+            )
+        ordered = [deparse(node) for node in nodes if _is_ordered(node, table)]
+        smooths: list[Smooth] = []
+        for term, label in terms:
+            learned = learn_smooth(term, values, ordered=ordered, knots=knots, stacked=_stacked(term, terms, values))
+            smooths += learned if label is None else [replace(learned[0], label=label)]
+        smooths = [replace(s, label=label) for s, label in zip(smooths, _distinct_labels(smooths), strict=True)]
+        if select:
+            smooths = [add_null_penalty(smooth) for smooth in smooths]
+        check_id(smooths)
+        smooths = side_conditions(smooths, [smooth.on(values) for smooth in smooths], intercept=intercept)
+        ranges = {
+            label: (float(value.min()), float(value.max()))
+            for label, value in values.items()
+            if not isinstance(value, Factor)
+        }
+        return cls(variables, _lenient(terms), tuple(smooths), ranges)
+
+    def values(self, table: pd.DataFrame) -> dict[str, FloatArray | Factor]:
+        """Evaluate the variables on a table of n rows."""
+        return _values(self.variables, self.variables.on(table, lenient=self.lenient))
+
+    def on(self, table: pd.DataFrame) -> list[FloatArray]:
+        """Columns on a table of n rows, one array (n, df) for each smooth."""
+        if not self.smooths:
+            return []
+        values = self.values(table)
+        return [smooth.on(values) for smooth in self.smooths]
+
+    def outside(self, table: pd.DataFrame) -> list[str]:
+        """Say how many rows lie outside the range of the fit, by variable."""
+        said = []
+        for label, value in self.values(table).items() if self.ranges else ():
+            if isinstance(value, Factor):
+                continue
+            low, high = self.ranges[label]
+            rows = int(((value < low) | (value > high)).sum())
+            if rows:
+                said.append(
+                    f"{label} is outside the range of the fit ({low:.6g} to {high:.6g}) in {count(rows, 'row')}: "
+                    "extrapolated"
+                )
+        return said
+
+    def unknown(self, table: pd.DataFrame) -> list[str]:
+        """Say which random effects are zero in which rows, for their level was not in the fit."""
+        said = []
+        for label, value in self.values(table).items() if self.lenient else ():
+            rows = int((value.codes < 0).sum()) if isinstance(value, Factor) else 0
+            if rows:
+                said.append(
+                    f"{label} has levels not known from the fit in {count(rows, 'row')}: "
+                    "the random effect is taken as zero there"
+                )
+        return said
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            **self.variables.to_dict(),
+            "smooths": [smooth.to_dict() for smooth in self.smooths],
+            "ranges": {label: list(ends) for label, ends in self.ranges.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: JsonDict, formula: Formula) -> SmoothPart:
+        """Rebuild from plain data, every piece of it checked.
+
+        Raises
+        ------
+        ModelFileError
+            If anything is missing, superfluous, of the wrong kind or at odds with the formula.
+        """
+        if not isinstance(data, dict) or set(data) != {"factors", "states", "smooths", "ranges"}:
+            raise ModelFileError("the saved design's smooths are broken; fit the model again")
+        terms = list(smooth_terms(formula))
+        variables = Variables.from_dict(
+            {"factors": data["factors"], "states": data["states"]}, [n for term, _ in terms for n in _nodes(term)]
+        )
+        numeric = [spec.label for spec in variables.specs if not spec.categorical]
+        ranges, saved = data["ranges"], data["smooths"]
+        if not isinstance(ranges, dict) or list(ranges) != numeric or not isinstance(saved, list):
+            raise ModelFileError("the saved ranges are not those of the formula's smooths; fit the model again")
+        ends = {label: floats(pair) for label, pair in ranges.items()}
+        if any(len(pair) != 2 or pair[0] > pair[1] for pair in ends.values()):
+            raise ModelFileError("a saved range of a smooth's variable is broken; fit the model again")
+        smooths = list(_rebuilt(terms, saved, {spec.label: spec.levels for spec in variables.specs}))
+        return cls(variables, _lenient(terms), tuple(smooths), {k: (pair[0], pair[1]) for k, pair in ends.items()})
+
+
+def smooth_terms(formula: Formula) -> Iterator[tuple[SmoothTerm, str | None]]:
+    """Yield the smooths of a formula, then its random effects as smooths, each with the label it gets (None: mgcv's).
+
+    Raises
+    ------
+    NotYetError
+        For correlated random effects.
+    """
+    for smooth in formula.smooths:
+        yield smooth, None
+    for random in formula.random:
+        if random.correlated:
+            raise NotYetError(
+                f"({random.label}) asks for correlated random effects, which this version cannot fit; write "
+                f"({random.label.replace('|', '||')}) for uncorrelated ones"
+            )
+        yield from _bars(random)
+
+
+def _bars(random: RandomTerm) -> Iterator[tuple[SmoothTerm, str]]:
+    """Split ``(1 + x || g)`` into its uncorrelated parts."""
+    grouping = tuple(Call("factor", (node,)) if isinstance(node, Name) else node for node in random.group.factors)
+    parts: list[Term | None] = [None] if random.intercept else []
+    for part in [*parts, *random.slopes]:
+        slope = () if part is None else part.factors
+        left = "1" if part is None else f"0 + {part.label}"
+        yield (
+            SmoothTerm("s", (*grouping, *slope), None, (("bs", String("re")),)),
+            f"({left} | {random.group.label})",
+        )
+
+
+def _nodes(term: SmoothTerm) -> list[Node]:
+    return [*term.args, *([term.by] if term.by is not None else [])]
+
+
+def _stacked(
+    term: SmoothTerm, terms: Sequence[tuple[SmoothTerm, str | None]], values: Mapping[str, FloatArray | Factor]
+) -> dict[str, FloatArray | Factor] | None:
+    """Values of all terms that share an id, one below the other: they share the basis that these give."""
+    label = term.option("id")
+    family = [other for other, _ in terms if label is not None and other.option("id") == label]
+    if len({tuple(map(deparse, other.args)) for other in family}) < 2:
+        return None
+    columns: dict[str, FloatArray | Factor] = {}
+    for place, node in enumerate(term.args):
+        parts = [values[deparse(other.args[place])] for other in family if len(other.args) == len(term.args)]
+        if len(parts) < len(family) or not all(isinstance(part, np.ndarray) for part in parts):
+            raise FormulaError(f"smooths of id={label} must be of as many numbers each; {term.label} is not")
+        columns[deparse(node)] = np.concatenate([np.asarray(part) for part in parts])
+    return columns
+
+
+def _is_ordered(node: Node, table: pd.DataFrame) -> bool:
+    if isinstance(node, Name):
+        dtype = table[node.name].dtype
+        return isinstance(dtype, pd.CategoricalDtype) and bool(dtype.ordered)
+    return isinstance(node, Call) and node.name == "ordered"
+
+
+def _values(variables: Variables, values: Sequence[FloatArray | Factor]) -> dict[str, FloatArray | Factor]:
+    return {
+        spec.label: value if isinstance(value, Factor) else np.asarray(value, dtype=np.float64).reshape(-1)
+        for spec, value in zip(variables.specs, values, strict=True)
+    }
+
+
+def _lenient(terms: Sequence[tuple[SmoothTerm, str | None]]) -> tuple[str, ...]:
+    """Labels that stand in random effects and nowhere else."""
+    random: dict[str, None] = {}
+    other: set[str] = set()
+    for term, _ in terms:
+        labels = {deparse(node): None for node in term.args}
+        if term.option("bs") in ("re", "fs"):
+            random |= labels
+        else:
+            other |= set(labels)
+        if term.by is not None:
+            other.add(deparse(term.by))
+    return tuple(label for label in random if label not in other)
+
+
+def _distinct_labels(smooths: Sequence[Smooth]) -> list[str]:
+    """Number labels that come again, as of ``s(x) + s(x, bs='re')``."""
+    seen: dict[str, int] = {}
+    labels = []
+    for smooth in smooths:
+        seen[smooth.label] = seen.get(smooth.label, 0) + 1
+        labels.append(smooth.label if seen[smooth.label] == 1 else f"{smooth.label}[{seen[smooth.label]}]")
+    return labels
+
+
+def _rebuilt(
+    terms: Sequence[tuple[SmoothTerm, str | None]], saved: Sequence[object], levels: Mapping[str, tuple[str, ...]]
+) -> Iterator[Smooth]:
+    """Rebuild saved smooths beside the terms they came from."""
+    position = 0
+    for term, label in terms:
+        by = () if term.by is None else levels[deparse(term.by)]
+        found = 0
+        while position < len(saved) and found < max(1, len(by)):
+            try:
+                smooth = Smooth.from_dict(saved[position], term)
+            except ModelFileError:
+                if found and by:  # an ordered factor's first level has no curve of its own
+                    break
+                raise
+            yield smooth if label is None else replace(smooth, label=label)
+            position, found = position + 1, found + 1
+        if found < max(1, len(by) - 1):
+            raise ModelFileError(f"the saved design lacks the smooth {term.label}; fit the model again")
+    if position != len(saved):
+        raise ModelFileError("the saved design holds smooths that its formula does not; fit the model again")
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothingParameters:
+    """Which smoothing parameters a model has, and which of the engine's penalties each one drives.
+
+    Attributes
+    ----------
+    names : one for each parameter, as R names `sp`: the smooth's label, numbered where it has several.
+    penalties : what the engine takes; penalties whose parameter is fixed at zero are left out.
+    row : for each parameter, the engine's penalty that carries its value; None for a parameter fixed at zero.
+    """
+
+    names: tuple[str, ...]
+    penalties: Penalties
+    row: tuple[int | None, ...]
+
+    @classmethod
+    def of(
+        cls, smooths: Sequence[Smooth], slices: Sequence[slice], sp: Sequence[float] | None = None
+    ) -> SmoothingParameters:
+        """Collect the penalties of smooths that stand at `slices`; `sp` fixes parameters, negative: estimate.
+
+        Raises
+        ------
+        OptionError
+            If `sp` has another length than the model has smoothing parameters, or holds NaN.
+        """
+        names: list[str] = []
+        fixed: list[float] = []
+        first: dict[str, int] = {}
+        links: list[list[int]] = []
+        for smooth in smooths:
+            m = len(smooth.penalties)
+            if smooth.id is not None and smooth.id in first:
+                start = first[smooth.id]
+            else:
+                start = len(names)
+                names += [smooth.label if m == 1 else f"{smooth.label}{j + 1}" for j in range(m)]
+                fixed += list(smooth.sp) if smooth.sp is not None else [-1.0] * m
+                if smooth.id is not None and m:
+                    first[smooth.id] = start
+            links.append(list(range(start, start + m)))
+        if sp is not None:
+            given = np.atleast_1d(np.asarray(sp, dtype=np.float64))
+            if given.shape != (len(names),) or np.isnan(given).any():
+                raise OptionError(
+                    f"sp holds {given.size} numbers; this model has {count(len(names), 'smoothing parameter')}"
+                    f" ({listing(names, 12)}): give one for each, negative to estimate it"
+                )
+            fixed = given.tolist()
+        return cls._linked(tuple(names), fixed, smooths, slices, links)
+
+    @classmethod
+    def _linked(
+        cls,
+        names: tuple[str, ...],
+        fixed: Sequence[float],
+        smooths: Sequence[Smooth],
+        slices: Sequence[slice],
+        links: Sequence[Sequence[int]],
+    ) -> SmoothingParameters:
+        free = [j for j, value in enumerate(fixed) if value < 0]
+        blocks, parameter = [], []
+        for smooth, columns, link in zip(smooths, slices, links, strict=True):
+            used = [(S, j) for S, j in zip(smooth.penalties, link, strict=True) if fixed[j] != 0]
+            if used:
+                blocks.append(PenaltyBlock(columns, tuple(S for S, _ in used)))
+                parameter += [j for _, j in used]
+        L = np.zeros((len(parameter), len(free)))
+        offset = np.zeros(len(parameter))
+        for i, j in enumerate(parameter):
+            if fixed[j] < 0:
+                L[i, free.index(j)] = 1.0
+            else:
+                offset[i] = np.log(fixed[j])
+        row = tuple(parameter.index(j) if j in parameter else None for j in range(len(names)))
+        return cls(names, Penalties(tuple(blocks), L, offset), row)
+
+    def values(self, sp: FloatArray) -> FloatArray:
+        """Pick the parameters (one row each) from the engine's (m, V)."""
+        rows = [np.zeros(sp.shape[1]) if i is None else sp[i] for i in self.row]
+        return np.array(rows).reshape(len(self.names), sp.shape[1])
+
+
+def null_space(smooth: Smooth) -> FloatArray:
+    """Basis of the coefficients that no penalty touches, (df, M_j); all of them for a smooth without penalties."""
+    if not smooth.penalties:
+        return np.eye(smooth.df)
+    total = np.zeros((smooth.df, smooth.df))
+    for S in smooth.penalties:
+        total += S / np.linalg.norm(S)
+    values, vectors = np.linalg.eigh(total)
+    return np.asarray(vectors[:, values <= values[-1] * NULL], dtype=np.float64)

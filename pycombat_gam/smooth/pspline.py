@@ -1,0 +1,332 @@
+"""B-spline bases on evenly spaced knots: difference penalties (ps, cp) and derivative penalties (bs).
+
+Eilers & Marx (1996), Statistical Science 11:89–121; Wood (2017), §5.3.3 and "P-splines with derivative based penalties",
+Statistics and Computing 27:985–989. scipy evaluates the B-splines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy.interpolate import BSpline
+
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
+from pycombat_gam.smooth.knots import (
+    dimension,
+    given_knots,
+    numbers_of,
+    orders,
+    read_names,
+    read_vector,
+    read_whole,
+    single,
+)
+from pycombat_gam.types import FloatArray, JsonDict
+
+MARGIN = 0.001
+"""The knots of ps and bs reach this share of the range beyond the data (mgcv's value)."""
+
+
+def _b_splines(x: FloatArray, knots: FloatArray, degree: int, derivative: int = 0) -> FloatArray:
+    """B-splines (n, knots − degree − 1) at x, each polynomial piece continued outside the last knots."""
+    K = knots.size - degree - 1
+    return np.asarray(BSpline(knots, np.eye(K), degree)(x, nu=derivative), dtype=np.float64)
+
+
+def _even_knots(low: float, high: float, inner: int, degree: int) -> FloatArray:
+    """`inner` knots from low to high, and `degree` more on each side at the same distance."""
+    step = (high - low) / (inner - 1)
+    return np.linspace(low - step * degree, high + step * degree, inner + 2 * degree)
+
+
+def _ends(x: FloatArray, label: str, where: str) -> tuple[float, float]:
+    low, high = float(x.min()), float(x.max())
+    if not high > low:
+        raise DesignError(f"{where}: {label} has one distinct value; there is no curve to draw")
+    return low, high
+
+
+def _full_knots(x: FloatArray, options: BasisOptions, label: str, inner: int, degree: int) -> FloatArray:
+    """Knots of an open basis: from the data's range, from two given ends, or all of them given."""
+    total = inner + 2 * degree
+    knots = given_knots(options, label, (2, total))
+    low, high = _ends(x, label, options.where)
+    if knots is None:
+        margin = MARGIN * (high - low)
+        return _even_knots(low - margin, high + margin, inner, degree)
+    if knots.size == 2:
+        low_end, high_end = float(knots[0]), float(knots[1])
+        margin = MARGIN * (high_end - low_end)
+        knots = _even_knots(low_end - margin, high_end + margin, inner, degree)
+    inside = float(knots[degree]), float(knots[-degree - 1])
+    if low < inside[0] or high > inside[1]:
+        raise FormulaError(
+            f"{options.where}: {label} runs from {low:.6g} to {high:.6g}, outside the inner knots from "
+            f"{inside[0]:.6g} to {inside[1]:.6g}; give knots that cover it"
+        )
+    return knots
+
+
+@dataclass(frozen=True, eq=False)
+class PSplineBasis:
+    """P-spline `ps`: B-splines with a penalty on differences of neighbouring coefficients.
+
+    Attributes
+    ----------
+    variables : the one variable; knots : (K + degree + 1,); degree : of the pieces; order : of the differences.
+    """
+
+    name: ClassVar[str] = "ps"
+    reparametrise: ClassVar[bool] = True
+
+    variables: tuple[str, ...]
+    knots: FloatArray
+    degree: int
+    order: int
+
+    @classmethod
+    def learn(cls, variables: tuple[str, ...], values: Values, options: BasisOptions) -> Self:
+        """Place the knots (mgcv's `smooth.construct.ps.smooth.spec`; m = (degree − 1, order))."""
+        label = single(variables, options, cls.name)
+        x = numbers_of(values, label, options.where)
+        m = orders(options, (2, 2), 2)
+        m = (m[0], m[0]) if len(m) == 1 else m
+        degree = m[0] + 1
+        k = dimension(options, max(10, m[0] + 2), max(degree + 1, m[1] + 1))
+        return cls(variables, _full_knots(x, options, label, k - degree + 1, degree), degree, m[1])
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return self.knots.size - self.degree - 1
+
+    @property
+    def penalties(self) -> tuple[FloatArray, ...]:
+        """Squares of the differences."""
+        D = np.diff(np.eye(self.size), n=self.order, axis=0)
+        return (symmetric(D.T @ D),)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """K − order."""
+        return (self.size - self.order,)
+
+    @property
+    def null_dim(self) -> int:
+        """Polynomials of degree below the order."""
+        return self.order
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, K); a straight line outside the inner knots."""
+        x = numbers_of(values, self.variables[0], self.name)
+        return _with_tangents(x, self.knots, self.degree)
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            "basis": self.name,
+            "variables": list(self.variables),
+            "knots": self.knots.tolist(),
+            "degree": self.degree,
+            "order": self.order,
+        }
+
+    @classmethod
+    def from_dict(cls, data: JsonDict) -> Self:
+        """Rebuild from plain data."""
+        degree, order = read_whole(data, "degree", 1, 11), read_whole(data, "order", 0, 10)
+        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree)
+        if knots.size - degree - 1 <= order:
+            raise ModelFileError(f"a saved '{cls.name}' basis has too few knots; fit the model again")
+        return cls(read_names(data), knots, degree, order)
+
+
+def _saved_knots(data: JsonDict, keys: set[str], degree: int) -> FloatArray:
+    knots = read_vector(data, "knots", degree + 2)
+    if len(read_names(data)) != 1 or (np.diff(knots) <= 0).any() or set(data) != keys:
+        raise ModelFileError("a saved B-spline basis is broken; fit the model again")
+    return knots
+
+
+def _with_tangents(x: FloatArray, knots: FloatArray, degree: int) -> FloatArray:
+    """B-splines inside the inner knots, their tangents outside."""
+    low, high = knots[degree], knots[-degree - 1]
+    inside = np.clip(x, low, high)
+    X = _b_splines(inside, knots, degree)
+    out = np.flatnonzero(x != inside)
+    if out.size:
+        slope = _b_splines(inside[out], knots, degree, 1)
+        if degree == 1:
+            # As in mgcv, whose derivative is the one from the right: broken lines end level.
+            slope[x[out] > high] = 0.0
+        X[out] += (x[out] - inside[out])[:, None] * slope
+    return X
+
+
+@dataclass(frozen=True, eq=False)
+class CyclicPSplineBasis(PSplineBasis):
+    """Cyclic P-spline `cp`: `knots` are K + 1, the last standing for the first."""
+
+    name: ClassVar[str] = "cp"
+
+    @classmethod
+    def learn(cls, variables: tuple[str, ...], values: Values, options: BasisOptions) -> Self:
+        """Place the knots (mgcv's `smooth.construct.cp.smooth.spec`): two given ones are the ends of the cycle."""
+        label = single(variables, options, cls.name)
+        x = numbers_of(values, label, options.where)
+        m = orders(options, (2, 2), 2)
+        m = (m[0], m[0]) if len(m) == 1 else m
+        degree = m[0] + 1
+        k = dimension(options, max(10, m[0] + 2), max(degree + 1, m[1] + 1))
+        knots = given_knots(options, label, (2, k + 1))
+        low, high = _ends(x, label, options.where)
+        if knots is None or knots.size == 2:
+            ends = (low, high) if knots is None else (float(knots[0]), float(knots[1]))
+            knots = np.linspace(*ends, k + 1)
+        if low < knots[0] or high > knots[-1]:
+            raise FormulaError(
+                f"{options.where}: {label} runs from {low:.6g} to {high:.6g}, outside the cycle from "
+                f"{knots[0]:.6g} to {knots[-1]:.6g}; give knots that cover it"
+            )
+        return cls(variables, knots, degree, m[1])
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return self.knots.size - 1
+
+    @property
+    def penalties(self) -> tuple[FloatArray, ...]:
+        """Squares of the differences round the cycle."""
+        D = np.eye(self.size)
+        for _ in range(self.order):
+            D = np.roll(D, -1, axis=0) - D
+        return (symmetric(D.T @ D),)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """K − 1, whatever the order; K for a ridge."""
+        return (self.size - self.null_dim,)
+
+    @property
+    def null_dim(self) -> int:
+        """Constants."""
+        return 1 if self.order else 0
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, K); x outside the cycle is brought into it."""
+        x = numbers_of(values, self.variables[0], self.name)
+        knots, degree, K = self.knots, self.degree, self.size
+        start, period = knots[0], knots[-1] - knots[0]
+        outside = (x < start) | (x > knots[-1])
+        x = np.where(outside, start + np.mod(x - start, period), x)
+        around = np.concatenate([knots[-degree - 1 : -1] - period, knots])
+        open_basis = np.zeros((x.size, K + degree))
+        extended = np.concatenate([around, knots[1 : degree + 1] + period])
+        open_basis[:] = _b_splines(x, extended, degree)
+        X = open_basis[:, :K].copy()
+        X[:, :degree] += open_basis[:, K:]
+        return X
+
+    @classmethod
+    def from_dict(cls, data: JsonDict) -> Self:
+        """Rebuild from plain data."""
+        degree, order = read_whole(data, "degree", 1, 11), read_whole(data, "order", 0, 10)
+        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree)
+        if knots.size - 1 <= max(order, degree):
+            raise ModelFileError("a saved 'cp' basis has too few knots; fit the model again")
+        return cls(read_names(data), knots, degree, order)
+
+
+@dataclass(frozen=True, eq=False)
+class BSplineBasis:
+    """B-spline `bs` with penalties on integrated squared derivatives, one for each of `orders`.
+
+    Attributes
+    ----------
+    variables : the one variable; knots : (K + degree + 1,); degree : of the pieces; derivatives : orders penalised.
+    """
+
+    name: ClassVar[str] = "bs"
+    reparametrise: ClassVar[bool] = True
+
+    variables: tuple[str, ...]
+    knots: FloatArray
+    degree: int
+    derivatives: tuple[int, ...]
+
+    @classmethod
+    def learn(cls, variables: tuple[str, ...], values: Values, options: BasisOptions) -> Self:
+        """Place the knots (mgcv's `smooth.construct.bs.smooth.spec`; m = (degree, derivative orders …))."""
+        label = single(variables, options, cls.name)
+        x = numbers_of(values, label, options.where)
+        m = orders(options, (3, 2), 5)
+        m = (m[0], max(0, m[0] - 1)) if len(m) == 1 else m
+        degree, derivatives = m[0], m[1:]
+        if degree < 1 or max(derivatives) > degree or len(set(derivatives)) < len(derivatives):
+            raise FormulaError(
+                f"{options.where}: m={list(m)} must be the degree, then different derivative orders up to it"
+            )
+        k = dimension(options, max(10, degree), degree + 1)
+        return cls(variables, _full_knots(x, options, label, k - degree + 1, degree), degree, derivatives)
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return self.knots.size - self.degree - 1
+
+    @property
+    def penalties(self) -> tuple[FloatArray, ...]:
+        """Integrals over the inner knots, exact: Gauss–Legendre of as many points as the pieces' degree asks."""
+        inner = self.knots[self.degree : self.knots.size - self.degree]
+        nodes, weights = np.polynomial.legendre.leggauss(self.degree + 1)
+        at = np.concatenate([(a + b) / 2 + (b - a) / 2 * nodes for a, b in pairwise(inner)])
+        w = np.concatenate([(b - a) / 2 * weights for a, b in pairwise(inner)])
+        found = []
+        for order in self.derivatives:
+            D = _b_splines(at, self.knots, self.degree, order)
+            found.append(symmetric((D * w[:, None]).T @ D))
+        return tuple(found)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """K − order of each."""
+        return tuple(self.size - order for order in self.derivatives)
+
+    @property
+    def null_dim(self) -> int:
+        """Polynomials below the lowest order."""
+        return min(self.derivatives)
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, K); a straight line outside the inner knots."""
+        x = numbers_of(values, self.variables[0], self.name)
+        return _with_tangents(x, self.knots, self.degree)
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            "basis": self.name,
+            "variables": list(self.variables),
+            "knots": self.knots.tolist(),
+            "degree": self.degree,
+            "derivatives": list(self.derivatives),
+        }
+
+    @classmethod
+    def from_dict(cls, data: JsonDict) -> Self:
+        """Rebuild from plain data."""
+        degree = read_whole(data, "degree", 1, 10)
+        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "derivatives"}, degree)
+        orders_ = data["derivatives"]
+        if (
+            not isinstance(orders_, list)
+            or not orders_
+            or not all(type(i) is int and 0 <= i <= degree for i in orders_)
+        ):
+            raise ModelFileError("the saved derivatives of a 'bs' basis are broken; fit the model again")
+        return cls(read_names(data), knots, degree, tuple(orders_))

@@ -1,0 +1,200 @@
+"""Random effects (re) and curves that vary by group (fs): as many coefficients as groups, shrunk to zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from pycombat_gam.errors import FormulaError, ModelFileError
+from pycombat_gam.formula.columns import Factor
+from pycombat_gam.formula.state import texts
+from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
+from pycombat_gam.smooth.knots import read_matrix, read_names, read_whole
+from pycombat_gam.smooth.reparametrise import demmler_reinsch
+from pycombat_gam.types import FloatArray, JsonDict
+
+
+def indicators(factor: Factor) -> FloatArray:
+    """One column per level (n, levels); a row of zeros for a level that the fit did not know."""
+    X = np.zeros((factor.codes.size, len(factor.levels)))
+    known = np.flatnonzero(factor.codes >= 0)
+    X[known, factor.codes[known]] = 1.0
+    return X
+
+
+@dataclass(frozen=True, eq=False)
+class RandomBasis:
+    """Random effect `re`: the product of its variables' columns, all coefficients of one variance.
+
+    Attributes
+    ----------
+    variables : numbers and factors; levels : of each, empty for numbers.
+    """
+
+    name: ClassVar[str] = "re"
+    reparametrise: ClassVar[bool] = True
+
+    variables: tuple[str, ...]
+    levels: tuple[int, ...]
+
+    @classmethod
+    def learn(cls, variables: tuple[str, ...], values: Values, options: BasisOptions) -> Self:
+        """Count the levels (mgcv's `smooth.construct.re.smooth.spec`)."""
+        counts = []
+        for label in variables:
+            value = values[label]
+            counts.append(len(value.levels) if isinstance(value, Factor) else 0)
+        return cls(variables, tuple(counts))
+
+    @property
+    def size(self) -> int:
+        """Number of coefficients."""
+        return int(np.prod([max(count, 1) for count in self.levels]))
+
+    @property
+    def penalties(self) -> tuple[FloatArray, ...]:
+        """The identity."""
+        return (np.eye(self.size),)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """All of them."""
+        return (self.size,)
+
+    @property
+    def null_dim(self) -> int:
+        """Nothing is free."""
+        return 0
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, K); the first factor's levels vary fastest, as in R's `model.matrix`."""
+        X: FloatArray | None = None
+        for label, count in zip(self.variables, self.levels, strict=True):
+            value = values[label]
+            if isinstance(value, Factor) != bool(count):
+                raise FormulaError(f"{label} was {'a factor' if count else 'a number'} in the fit")
+            own = indicators(value) if isinstance(value, Factor) else value[:, None]
+            X = own if X is None else (own[:, :, None] * X[:, None, :]).reshape(len(own), -1)
+        assert X is not None
+        return np.array(X, dtype=np.float64)
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {"basis": self.name, "variables": list(self.variables), "levels": list(self.levels)}
+
+    @classmethod
+    def from_dict(cls, data: JsonDict) -> Self:
+        """Rebuild from plain data."""
+        variables, levels = read_names(data), data.get("levels")
+        fine = isinstance(levels, list) and len(levels) == len(variables)
+        if not fine or not all(type(count) is int and 0 <= count <= 10**6 for count in levels or ()):
+            raise ModelFileError("a saved random effect is broken; fit the model again")
+        return cls(variables, tuple(levels or ()))
+
+
+@dataclass(frozen=True, eq=False)
+class FactorSmoothBasis:
+    """Factor-smooth interaction `fs`: a curve per level, alike in smoothness, each straight part shrunk too.
+
+    Attributes
+    ----------
+    variables : as written; factor : which of them is the factor; levels : its levels.
+    curve : basis of the numbers; P : (k, k) its coordinates, `rank` penalised columns and then free ones.
+    """
+
+    name: ClassVar[str] = "fs"
+
+    variables: tuple[str, ...]
+    factor: str
+    levels: tuple[str, ...]
+    curve: Basis
+    P: FloatArray
+    rank: int
+
+    @classmethod
+    def learn(
+        cls,
+        variables: tuple[str, ...],
+        values: Values,
+        options: BasisOptions,
+        learn_curve: Callable[[str, tuple[str, ...], Values, BasisOptions], Basis],
+    ) -> Self:
+        """Learn the curve and its coordinates (mgcv's `smooth.construct.fs.smooth.spec`)."""
+        factors = [label for label in variables if isinstance(values[label], Factor)]
+        numbers = tuple(label for label in variables if label not in factors)
+        if len(factors) != 1 or not numbers:
+            raise FormulaError(
+                f"{options.where}: bs='fs' takes numbers and one factor; given are {len(numbers)} numbers and "
+                f"{len(factors)} factors (a column of codes is one as factor(…))"
+            )
+        curve = learn_curve(str(options.xt.get("bs", "tp")), numbers, values, options)
+        if len(curve.penalties) != 1:
+            raise FormulaError(f"{options.where}: bs='fs' needs a curve of one penalty; choose another xt=list(bs=…)")
+        grouping = values[factors[0]]
+        assert isinstance(grouping, Factor)
+        rank = curve.ranks[0]
+        P = demmler_reinsch(curve.on(values), curve.penalties[0], rank)
+        return cls(variables, factors[0], grouping.levels, curve, P, rank)
+
+    @property
+    def penalties(self) -> tuple[FloatArray, ...]:
+        """One for the wiggly columns of all levels, one for each free column of all levels."""
+        k = self.P.shape[1]
+        groups = [np.arange(k) < self.rank, *(np.arange(k) == i for i in range(self.rank, k))]
+        # The penalised columns were scaled as a group: their common penalty is the inverse square of that scale.
+        return tuple(
+            np.diag(np.tile(group.astype(np.float64) * (self._wiggly if i == 0 else 1.0), len(self.levels)))
+            for i, group in enumerate(groups)
+        )
+
+    @property
+    def _wiggly(self) -> float:
+        S = self.P.T @ self.curve.penalties[0] @ self.P
+        return float(np.diag(S)[: self.rank].mean())
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Of each penalty."""
+        n = len(self.levels)
+        return (self.rank * n, *(n for _ in range(self.P.shape[1] - self.rank)))
+
+    @property
+    def null_dim(self) -> int:
+        """Nothing is free."""
+        return 0
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, k · levels), level by level."""
+        grouping = values[self.factor]
+        if not isinstance(grouping, Factor):
+            raise FormulaError(f"{self.factor} was a factor in the fit")
+        X = self.curve.on(values) @ self.P
+        return np.asarray((indicators(grouping)[:, :, None] * X[:, None, :]).reshape(len(X), -1))
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            "basis": self.name,
+            "variables": list(self.variables),
+            "factor": self.factor,
+            "levels": list(self.levels),
+            "curve": self.curve.to_dict(),
+            "P": self.P.tolist(),
+            "rank": self.rank,
+        }
+
+    @classmethod
+    def from_dict(cls, data: JsonDict, read_curve: Callable[[object], Basis]) -> Self:
+        """Rebuild from plain data."""
+        if set(data) != {"basis", "variables", "factor", "levels", "curve", "P", "rank"}:
+            raise ModelFileError("a saved 'fs' basis is broken; fit the model again")
+        variables, levels, curve = read_names(data), tuple(texts(data["levels"])), read_curve(data["curve"])
+        P = read_matrix(data, "P")
+        k = curve.penalties[0].shape[0]
+        rank = read_whole(data, "rank", 1, k)
+        if P.shape != (k, k) or data["factor"] not in variables or rank != curve.ranks[0] or not levels:
+            raise ModelFileError("a saved 'fs' basis is broken; fit the model again")
+        return cls(variables, data["factor"], levels, curve, P, rank)

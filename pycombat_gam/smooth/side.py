@@ -1,0 +1,63 @@
+"""Side conditions: where a smooth's space holds another's, as te(x, z) does s(x), the shared columns are dropped.
+
+Follows mgcv's `gam.side`: a term gives way to terms of a subset of its variables; which columns go is read from a QR
+with column pivoting of what is left of them after the others (Wood 2017, §5.6.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.linalg import qr
+
+from pycombat_gam.smooth.assemble import Smooth
+from pycombat_gam.types import FloatArray, IntArray
+
+TOLERANCE = float(np.finfo(float).eps) ** 0.5
+"""Columns smaller than this share of the others' largest are dependent (mgcv's value)."""
+
+
+def side_conditions(smooths: Sequence[Smooth], X: Sequence[FloatArray], *, intercept: bool) -> list[Smooth]:
+    """Drop the columns of each smooth that the smooths nested in it have already.
+
+    Parameters
+    ----------
+    smooths : in the order of the model; X : their columns, (n, df) each.
+    intercept : whether the model has an intercept, or columns that add up to one.
+    """
+    names = [_names(smooth) for smooth in smooths]
+    done, columns = list(smooths), list(X)
+    order = sorted(range(len(smooths)), key=lambda i: (len(names[i]), i))
+    for place, i in enumerate(order):
+        if not smooths[i].side_constrain:
+            continue
+        nested = [j for j in order[:place] if smooths[j].side_constrain and names[j] <= names[i]]
+        if not nested:
+            continue
+        n = len(columns[i])
+        before = np.hstack([np.ones((n, int(intercept))), *(columns[j] for j in nested)])
+        gone = _dependent(before, columns[i])
+        if gone.size:
+            done[i] = done[i].dropping(gone.tolist())
+            columns[i] = np.delete(columns[i], gone, axis=1)
+    return done
+
+
+def _names(smooth: Smooth) -> frozenset[str]:
+    """Its variables; by a variable they count as others."""
+    return frozenset(
+        label if smooth.by is None else f"{label}:{smooth.by}:{smooth.by_level}" for label in smooth.variables
+    )
+
+
+def _dependent(before: FloatArray, X: FloatArray) -> IntArray:
+    """Columns of X that are combinations of `before` and of X's other columns."""
+    Q, R, _ = qr(before, mode="full", pivoting=True) if before.shape[1] else (np.eye(len(X)), np.ones((1, 1)), None)
+    left = (Q.T @ X)[before.shape[1] :]
+    R2, pivot = qr(left, mode="r", pivoting=True)
+    r = min(R2.shape)
+    start = r
+    while start > 0 and np.abs(R2[start - 1 : r, start - 1 : r]).mean() < abs(R[0, 0]) * TOLERANCE:
+        start -= 1
+    return np.asarray(pivot[start:r], dtype=np.intp)

@@ -1,0 +1,336 @@
+r"""Tensor products of bases: te, ti (Wood 2006, Biometrics 62:1025–1036) and t2 (Wood, Scheipl & Faraway 2013).
+
+Columns are all products of the margins' columns, the last margin's fastest. te and ti penalise along each margin:
+S_j = I ⊗ … ⊗ S ⊗ … ⊗ I with S scaled to a largest eigenvalue of one and, unless ``np=FALSE``, in coordinates that are
+function values, so that the penalty keeps its meaning in the product. t2 splits every margin into penalised and free
+columns and gives each kind of product a ridge of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Self
+
+import numpy as np
+
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.formula.columns import Factor
+from pycombat_gam.smooth.basis import Basis, BasisOptions, Values, symmetric
+from pycombat_gam.smooth.constraint import sum_to_zero
+from pycombat_gam.smooth.knots import read_matrix
+from pycombat_gam.smooth.reparametrise import by_penalty
+from pycombat_gam.types import FloatArray, JsonDict
+
+SINGULAR = float(np.finfo(float).eps) ** 0.66
+"""Function values at evenly spaced points don't determine a margin's coefficients below this condition (mgcv's)."""
+
+
+def row_products(left: FloatArray, right: FloatArray) -> FloatArray:
+    """All products of columns of each row, (n, p·q), the right ones fastest."""
+    return np.asarray((left[:, :, None] * right[:, None, :]).reshape(len(left), -1))
+
+
+@dataclass(frozen=True, eq=False)
+class Margin:
+    """One margin: its basis, and the map (K, k) from its raw columns to those multiplied."""
+
+    basis: Basis
+    map: FloatArray
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, k)."""
+        return self.basis.on(values) @ self.map
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `margin_of`."""
+        return {"basis": self.basis.to_dict(), "map": self.map.tolist()}
+
+
+def margin_of(data: object, read: Callable[[object], Basis]) -> Margin:
+    """Rebuild a margin from plain data."""
+    if not isinstance(data, dict) or set(data) != {"basis", "map"}:
+        raise ModelFileError("a saved margin is broken; fit the model again")
+    basis, into = read(data["basis"]), read_matrix(data, "map")
+    if into.shape[0] != basis.penalties[0].shape[0] or into.shape[1] > into.shape[0]:
+        raise ModelFileError("a saved margin and its map disagree; fit the model again")
+    return Margin(basis, into)
+
+
+def _variables(margins: tuple[Margin, ...]) -> tuple[str, ...]:
+    return tuple(label for margin in margins for label in margin.basis.variables)
+
+
+def _read_margins(data: JsonDict, keys: set[str], read: Callable[[object], Basis]) -> tuple[Margin, ...]:
+    saved = data.get("margins")
+    if set(data) != keys or not isinstance(saved, list) or not 1 <= len(saved) <= 10:
+        raise ModelFileError("a saved tensor product is broken; fit the model again")
+    margins = tuple(margin_of(one, read) for one in saved)
+    for margin in margins:
+        if len(margin.basis.penalties) != 1:
+            raise ModelFileError("a saved margin has several penalties; fit the model again")
+    return margins
+
+
+def check_margins(margins: list[Basis], options: BasisOptions) -> None:
+    """Stop for margins that have no place in a product."""
+    seen: set[str] = set()
+    for basis in margins:
+        if len(basis.penalties) != 1:
+            raise FormulaError(f"{options.where}: a margin may have one penalty only")
+        if seen & set(basis.variables):
+            raise FormulaError(f"{options.where} names a variable twice")
+        seen |= set(basis.variables)
+
+
+@dataclass(frozen=True, eq=False)
+class TensorBasis:
+    """`te` and `ti`.
+
+    Attributes
+    ----------
+    margins : the margins, with their maps; free_dims : dimension of each margin's null space.
+    matrices : (k_j, k_j) each margin's penalty, scaled; used : margins whose penalty is used (not fx).
+    """
+
+    margins: tuple[Margin, ...]
+    matrices: tuple[FloatArray, ...]
+    margin_ranks: tuple[int, ...]
+    used: tuple[bool, ...]
+
+    @classmethod
+    def learn(
+        cls,
+        bases: list[Basis],
+        values: Values,
+        options: BasisOptions,
+        *,
+        function_values: bool,
+        constrained: tuple[bool, ...],
+        fixed: tuple[bool, ...],
+    ) -> Self:
+        """Put margins together (mgcv's `smooth.construct.tensor.smooth.spec`)."""
+        check_margins(bases, options)
+        margins, matrices, ranks = [], [], []
+        for basis, constraint in zip(bases, constrained, strict=True):
+            K = basis.penalties[0].shape[0]
+            into = np.eye(K)
+            rank = basis.ranks[0]
+            X = basis.on(values)
+            if constraint:
+                into = sum_to_zero(X.mean(axis=0))
+                rank = min(rank, K - 1)
+            if function_values and _reparametrised(basis):
+                into = into @ _function_values(basis, into, values, options)
+            S = symmetric(into.T @ basis.penalties[0] @ into)
+            margins.append(Margin(basis, into))
+            matrices.append(S / np.linalg.eigvalsh(S)[-1])
+            ranks.append(rank)
+        return cls(tuple(margins), tuple(matrices), tuple(ranks), tuple(not fx for fx in fixed))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Of all margins."""
+        return _variables(self.margins)
+
+    @property
+    def penalties(self) -> tuple[FloatArray, ...]:
+        """One along each margin."""
+        found = []
+        for j, used in enumerate(self.used):
+            S = np.ones((1, 1))
+            for i, margin in enumerate(self.margins):
+                S = np.kron(S, self.matrices[i] if i == j else np.eye(margin.map.shape[1]))
+            if used:
+                found.append(S)
+        return tuple(found)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Of each penalty."""
+        sizes = [margin.map.shape[1] for margin in self.margins]
+        total = int(np.prod(sizes))
+        return tuple(
+            total // size * rank for size, rank, used in zip(sizes, self.margin_ranks, self.used, strict=True) if used
+        )
+
+    @property
+    def null_dim(self) -> int:
+        """Products of the margins' null spaces."""
+        sizes = [margin.map.shape[1] for margin in self.margins]
+        free = [
+            size - rank if used else size for size, rank, used in zip(sizes, self.margin_ranks, self.used, strict=True)
+        ]
+        return int(np.prod(free))
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, product of the k_j)."""
+        X = self.margins[0].on(values)
+        for margin in self.margins[1:]:
+            X = row_products(X, margin.on(values))
+        return X
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            "basis": "te",
+            "margins": [margin.to_dict() for margin in self.margins],
+            "ranks": list(self.margin_ranks),
+            "used": list(self.used),
+        }
+
+    @classmethod
+    def from_dict(cls, data: JsonDict, read: Callable[[object], Basis]) -> Self:
+        """Rebuild from plain data."""
+        margins = _read_margins(data, {"basis", "margins", "ranks", "used"}, read)
+        ranks, used = data["ranks"], data["used"]
+        fine = isinstance(ranks, list) and isinstance(used, list) and len(ranks) == len(used) == len(margins)
+        if not fine or not all(type(flag) is bool for flag in used):
+            raise ModelFileError("a saved tensor product is broken; fit the model again")
+        matrices = []
+        for margin, rank in zip(margins, ranks, strict=True):
+            if type(rank) is not int or not 0 < rank <= margin.map.shape[1]:
+                raise ModelFileError("a saved tensor product is broken; fit the model again")
+            S = symmetric(margin.map.T @ margin.basis.penalties[0] @ margin.map)
+            matrices.append(S / np.linalg.eigvalsh(S)[-1])
+        return cls(margins, tuple(matrices), tuple(ranks), tuple(used))
+
+
+def _reparametrised(basis: Basis) -> bool:
+    return len(basis.variables) == 1 and bool(getattr(basis, "reparametrise", False))
+
+
+def _function_values(basis: Basis, into: FloatArray, values: Values, options: BasisOptions) -> FloatArray:
+    """Map (k, k) from function values at evenly spaced points to coefficients."""
+    label = basis.variables[0]
+    x = values[label]
+    if isinstance(x, Factor):
+        return np.eye(into.shape[1])
+    at = basis.on({label: np.linspace(x.min(), x.max(), into.shape[1])}) @ into
+    U, d, Vt = np.linalg.svd(at)
+    if d[-1] < d[0] * SINGULAR:
+        raise DesignError(
+            f"{options.where}: the margin of {label} is not determined by its values at evenly spaced points; "
+            "use np=FALSE, or a smaller k"
+        )
+    return np.asarray((Vt.T / d) @ U.T)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTensorBasis:
+    """`t2`: each margin split into penalised and free columns.
+
+    Attributes
+    ----------
+    margins : the margins, their maps split at `margin_ranks`.
+    full : whether free columns enter one by one, each with a penalty of its own in the products.
+    orders : how many penalised margins a product may have; None for any.
+    """
+
+    margins: tuple[Margin, ...]
+    margin_ranks: tuple[int, ...]
+    full: bool
+    orders: tuple[int, ...] | None
+
+    @classmethod
+    def learn(
+        cls, bases: list[Basis], values: Values, options: BasisOptions, *, full: bool, orders: tuple[int, ...] | None
+    ) -> Self:
+        """Put margins together (mgcv's `smooth.construct.t2.smooth.spec`)."""
+        check_margins(bases, options)
+        margins = [Margin(b, by_penalty(b.on(values), b.penalties[0], b.ranks[0])) for b in bases]
+        return cls(tuple(margins), tuple(b.ranks[0] for b in bases), full, orders)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Of all margins."""
+        return _variables(self.margins)
+
+    def _groups(self) -> tuple[list[list[tuple[int, ...]]], bool]:
+        """Products in mgcv's order, each group as column numbers of the margins, and whether the last is free."""
+        kinds: list[tuple[list[tuple[int, ...]], bool, int]] = []
+        free_last = True
+        for j, (margin, rank) in enumerate(zip(self.margins, self.margin_ranks, strict=True)):
+            wiggly = [(i,) for i in range(rank)]
+            free = [(i,) for i in range(rank, margin.map.shape[1])]
+            free_last = free_last and bool(free)
+            if j == 0:
+                kinds = [(wiggly, True, 1)] + ([(free, False, 0)] if free else [])
+                continue
+            grown: list[tuple[list[tuple[int, ...]], bool, int]] = []
+            for columns, penalised, order in kinds:
+                if self.full and not penalised:
+                    grown += [([c + w for w in wiggly], True, order + 1) for c in columns]
+                else:
+                    grown.append(([c + w for c, w in product(columns, wiggly)], True, order + 1))
+            for columns, penalised, order in kinds if free else ():
+                if self.full and penalised:
+                    grown += [([c + f for c in columns], True, order) for f in free]
+                else:
+                    grown.append(([c + f for c, f in product(columns, free)], penalised, order))
+            kinds = grown
+        if self.orders is not None:
+            kinds = [kind for kind in kinds if kind[2] in self.orders]
+            free_last = free_last and 0 in self.orders
+        return [columns for columns, _, _ in kinds], free_last
+
+    @property
+    def penalties(self) -> tuple[FloatArray, ...]:
+        """A ridge on each group but the free one."""
+        groups, free_last = self._groups()
+        sizes = [len(group) for group in groups]
+        starts = np.cumsum([0, *sizes])
+        found = []
+        for j in range(len(groups) - free_last):
+            diagonal = np.zeros(starts[-1])
+            diagonal[starts[j] : starts[j + 1]] = 1.0
+            found.append(np.diag(diagonal))
+        return tuple(found)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Sizes of the penalised groups."""
+        groups, free_last = self._groups()
+        return tuple(len(group) for group in groups[: len(groups) - free_last])
+
+    @property
+    def null_dim(self) -> int:
+        """Size of the free group."""
+        groups, free_last = self._groups()
+        return len(groups[-1]) if free_last else 0
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, K), group by group."""
+        parts = [margin.on(values) for margin in self.margins]
+        columns = np.array([at for group in self._groups()[0] for at in group])
+        X = np.ones((len(parts[0]), len(columns)))
+        for j, part in enumerate(parts):
+            X *= part[:, columns[:, j]]
+        return X
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            "basis": "t2",
+            "margins": [margin.to_dict() for margin in self.margins],
+            "full": self.full,
+            "orders": None if self.orders is None else list(self.orders),
+        }
+
+    @classmethod
+    def from_dict(cls, data: JsonDict, read: Callable[[object], Basis]) -> Self:
+        """Rebuild from plain data."""
+        margins = _read_margins(data, {"basis", "margins", "full", "orders"}, read)
+        full, orders = data["full"], data["orders"]
+        fine = orders is None or (
+            isinstance(orders, list) and orders and all(type(o) is int and o >= 0 for o in orders)
+        )
+        square = all(margin.map.shape[0] == margin.map.shape[1] for margin in margins)
+        if type(full) is not bool or not fine or not square:
+            raise ModelFileError("a saved tensor product is broken; fit the model again")
+        ranks = tuple(margin.basis.ranks[0] for margin in margins)
+        made = cls(margins, ranks, full, None if orders is None else tuple(orders))
+        if not made._groups()[0]:
+            raise ModelFileError("a saved tensor product has no columns; fit the model again")
+        return made

@@ -1,0 +1,272 @@
+r"""Thin plate regression splines, in any number of variables (tp, ts): Wood (2003), JRSS-B 65:95–114.
+
+With E_ij = η(‖x_i − x_j‖) over the distinct points (Duchon 1977; Wood 2017, §5.5), T the polynomials of degree below
+m, and E ≈ U_kD_kU_k' its k eigenvalues of largest size, the basis is [ηU_kZ, T] with Z the null space of T'U_k, and the
+penalty Z'D_kZ: of all bases of that size, the one that changes the fit and the penalty least. The polynomials are free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import comb, factorial, gamma, pi
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy.linalg import eigh
+
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
+from pycombat_gam.smooth.knots import dimension, numbers_of, read_matrix, read_names, read_vector, read_whole
+from pycombat_gam.smooth.rsample import r_sample
+from pycombat_gam.types import FloatArray, JsonDict
+
+MAX_POINTS = 2000
+"""More distinct points than these are represented by a random sample of so many (mgcv's `max.knots`)."""
+SHRINK = 0.1
+"""`ts` gives the null space this share of the smallest positive eigenvalue (mgcv's value)."""
+BLOCK_BYTES = 2**24
+
+
+def radial(distance2: FloatArray, m: int, d: int) -> FloatArray:
+    """η of squared distances: r^(2m−d), with log r where d is even (Wood 2017, p. 216)."""
+    if d % 2:
+        constant = gamma(d / 2 - m) / (2 ** (2 * m) * pi ** (d / 2) * factorial(m - 1))
+        return np.asarray(constant * distance2 ** ((2 * m - d) / 2))
+    sign = -1 if (m + 1 + d // 2) % 2 else 1
+    constant = sign / (2 ** (2 * m - 1) * pi ** (d / 2) * factorial(m - 1) * factorial(m - d // 2))
+    power = distance2 ** (m - d // 2)
+    return np.asarray(constant * power * 0.5 * np.log(np.where(distance2 > 0, distance2, 1.0)))
+
+
+def powers(m: int, d: int) -> list[tuple[int, ...]]:
+    """Exponents of the polynomials of degree below m in d variables, the constant first."""
+    found = [tuple(reversed(e)) for e in product(range(m), repeat=d) if sum(e) < m]
+    return sorted(found, key=lambda e: (sum(e), tuple(-i for i in e)))
+
+
+@dataclass(frozen=True, eq=False)
+class ThinPlateBasis:
+    """Thin plate regression spline `tp`.
+
+    Attributes
+    ----------
+    variables : d of them; shift : (d,) their means, taken off; points : (N, d) where the radial functions stand.
+    order : m; weights : (N, K − M) radial coefficients of the wiggly columns.
+    size, center : (K,) scale of each column, and what is taken off it where m=c(m, 0) drops the polynomials.
+    S : (K, K) penalty; free : M, or 0 without the polynomials.
+    """
+
+    name: ClassVar[str] = "tp"
+    reparametrise: ClassVar[bool] = True
+
+    variables: tuple[str, ...]
+    shift: FloatArray
+    points: FloatArray
+    order: int
+    weights: FloatArray
+    size: FloatArray
+    center: FloatArray
+    S: FloatArray
+    free: int
+
+    @classmethod
+    def learn(cls, variables: tuple[str, ...], values: Values, options: BasisOptions) -> Self:
+        """Truncate the spline of the distinct points (mgcv's `smooth.construct.tp.smooth.spec`)."""
+        d = len(variables)
+        x = np.column_stack([numbers_of(values, label, options.where) for label in variables])
+        m, keep_null = _order(options, d)
+        M = comb(m + d - 1, d)
+        default = M + (8, 27, 100)[min(d, 3) - 1]
+        k = dimension(options, default, M + 1)
+        shift = x.mean(axis=0)
+        points = _points(x, shift, variables, options, k)
+        E = radial(_distances2(points, points), m, d)
+        D, U = _largest(E, k)
+        exponents = powers(m, d)
+        T = _polynomials(points, exponents)
+        Z = _null_space(T.T @ U)
+        wiggly = U @ Z
+        S = np.zeros((k, k))
+        S[: k - M, : k - M] = Z.T @ (D[:, None] * Z)
+        K, free = (k, M) if keep_null else (k - M, 0)
+        unit = cls(variables, shift, points, m, wiggly, np.ones(K), np.zeros(K), S[:K, :K], free)
+        # Columns of mean square one, as mgcv scales them: it enters the scale of the penalty.
+        X = unit.on(values)
+        size = np.sqrt((X**2).mean(axis=0))
+        center = np.zeros(K) if keep_null else X.mean(axis=0) / size
+        S = symmetric(unit.S / np.outer(size, size))
+        return cls(variables, shift, points, m, wiggly, size, center, cls._shrunk(S, M), free)
+
+    @staticmethod
+    def _shrunk(S: FloatArray, M: int) -> FloatArray:
+        return S
+
+    @property
+    def dropped_null(self) -> bool:
+        """Whether the polynomials are left out, and the columns centred instead of constrained."""
+        return bool(self.center.any())
+
+    @property
+    def penalties(self) -> tuple[FloatArray, ...]:
+        """The integral of squared derivatives of order m."""
+        return (self.S,)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """K − M."""
+        return (self.size.size - self.free,)
+
+    @property
+    def null_dim(self) -> int:
+        """Polynomials of degree below m."""
+        return self.free
+
+    def on(self, values: Values) -> FloatArray:
+        """Columns (n, K); smooth outside the data too."""
+        x = np.column_stack([numbers_of(values, label, self.name) for label in self.variables]) - self.shift
+        n, d = x.shape
+        wiggly = np.empty((n, self.weights.shape[1]))
+        step = max(1, BLOCK_BYTES // (8 * len(self.points)))
+        for start in range(0, n, step):
+            block = slice(start, start + step)
+            wiggly[block] = radial(_distances2(x[block], self.points), self.order, d) @ self.weights
+        X = np.hstack([wiggly, _polynomials(x, powers(self.order, d))]) if self.free else wiggly
+        return np.asarray(X / self.size - self.center)
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            "basis": self.name,
+            "variables": list(self.variables),
+            "shift": self.shift.tolist(),
+            "points": self.points.tolist(),
+            "order": self.order,
+            "weights": self.weights.tolist(),
+            "size": self.size.tolist(),
+            "center": self.center.tolist(),
+            "S": self.S.tolist(),
+            "free": self.free,
+        }
+
+    @classmethod
+    def from_dict(cls, data: JsonDict) -> Self:
+        """Rebuild from plain data."""
+        broken = ModelFileError(f"a saved '{cls.name}' basis is broken; fit the model again")
+        if set(data) != {"basis", "variables", "shift", "points", "order", "weights", "size", "center", "S", "free"}:
+            raise broken
+        variables, shift = read_names(data), read_vector(data, "shift")
+        points, weights, S = (read_matrix(data, key) for key in ("points", "weights", "S"))
+        size, center, d = read_vector(data, "size"), read_vector(data, "center"), len(variables)
+        order = read_whole(data, "order", 1, 20)
+        M = comb(order + d - 1, d)
+        free = read_whole(data, "free", 0, M)
+        K = size.size
+        shapes = shift.shape == (d,) and points.shape == (len(weights), d) and weights.shape[1] == K - free
+        if (
+            not shapes
+            or free not in (0, M)
+            or S.shape != (K, K)
+            or center.size != K
+            or (size <= 0).any()
+            or 2 * order <= d
+        ):
+            raise broken
+        return cls(variables, shift, points, order, weights, size, center, S, free)
+
+
+@dataclass(frozen=True, eq=False)
+class ShrunkenThinPlateBasis(ThinPlateBasis):
+    """`ts`: the polynomials are penalised too, a little."""
+
+    name: ClassVar[str] = "ts"
+
+    @staticmethod
+    def _shrunk(S: FloatArray, M: int) -> FloatArray:
+        values, vectors = np.linalg.eigh(S)
+        values[:M] = values[M] * SHRINK
+        return symmetric((vectors * values) @ vectors.T)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """All of K."""
+        return (self.size.size,)
+
+    @property
+    def null_dim(self) -> int:
+        """Nothing is free."""
+        return 0
+
+
+def _order(options: BasisOptions, d: int) -> tuple[int, bool]:
+    """Order m of the derivatives penalised, and whether the polynomials stay."""
+    given = options.m or (0,)
+    if len(given) > 2 or not all(float(v).is_integer() for v in given) or (len(given) == 2 and given[1] != 0):
+        raise FormulaError(f"{options.where}: m must be one whole number, or c(m, 0) to drop the polynomials")
+    m = int(given[0])
+    if (m <= 0 and len(given) == 1) or 2 * m <= d:
+        m = (d + 1) // 2
+        while 2 * m < d + 2:
+            m += 1
+    if m > 20:
+        raise FormulaError(f"{options.where}: m={m} is more than 20")
+    return m, len(given) == 1
+
+
+def _points(x: FloatArray, shift: FloatArray, variables: tuple[str, ...], options: BasisOptions, k: int) -> FloatArray:
+    """Where the radial functions stand: the distinct points, a sample of them, or the knots given."""
+    names = " and ".join(variables)
+    if all(label in options.knots for label in variables):
+        given = [np.asarray(options.knots[label], dtype=np.float64) for label in variables]
+        if len({knots.size for knots in given}) != 1:
+            raise FormulaError(f"{options.where}: give as many knots for each of {names}")
+        points = np.column_stack(given) - shift
+        if len(np.unique(points, axis=0)) < max(k, len(points)):
+            raise FormulaError(f"{options.where}: k={k} needs at least {k} different knots; {len(points)} given")
+        return points
+    points = np.unique(x - shift, axis=0)
+    if len(points) < k:
+        raise DesignError(
+            f"{options.where} asks for k={k}, but {names} {'has' if len(variables) == 1 else 'have'} {len(points)} "
+            f"distinct values; use k={len(points)} or fewer"
+        )
+    most, seed = options.xt.get("max.knots", MAX_POINTS), options.xt.get("seed", 1)
+    if type(most) is not int or type(seed) is not int or most < k:
+        raise FormulaError(f"{options.where}: xt's max.knots (at least k={k}) and seed must be whole numbers")
+    return points[r_sample(len(points), most, seed)] if len(points) > most else points
+
+
+def _distances2(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Squared distances (n, N), without the cancellation of the expanded square."""
+    total = np.zeros((len(x), len(y)))
+    for a, b in zip(x.T, y.T, strict=True):
+        total += (a[:, None] - b) ** 2
+    return total
+
+
+def _polynomials(x: FloatArray, exponents: list[tuple[int, ...]]) -> FloatArray:
+    return np.column_stack([np.prod(x ** np.array(e), axis=1) for e in exponents])
+
+
+def _largest(E: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
+    """The k eigenvalues of largest size, in falling order, and eigenvectors whose largest entry is positive."""
+    values, vectors = eigh(E)
+    order = np.sort(np.argsort(-np.abs(values), kind="stable")[:k])[::-1]
+    values, vectors = values[order], vectors[:, order]
+    at = np.argmax(np.abs(vectors) > np.abs(vectors).max(axis=0) * (1 - 1e-6), axis=0)
+    return values, vectors * np.sign(vectors[at, np.arange(k)])
+
+
+def _null_space(A: FloatArray) -> FloatArray:
+    """Orthonormal null space (k, k − M) of A (M, k), by reflections that empty its rows from the left (mgcv's)."""
+    M, k = A.shape
+    A = A.copy()
+    Q = np.eye(k)
+    for i in range(M):
+        width = k - i
+        u = A[i, :width].copy()
+        u[-1] += np.copysign(np.linalg.norm(u), u[-1])
+        u *= np.sqrt(2.0) / np.linalg.norm(u)
+        A[:, :width] -= np.outer(A[:, :width] @ u, u)
+        Q[:, :width] -= np.outer(Q[:, :width] @ u, u)
+    return Q[:, : k - M]
