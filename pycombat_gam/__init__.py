@@ -2,7 +2,8 @@
 
 from pycombat_gam import datasets
 from pycombat_gam.additive.gam import gam
-from pycombat_gam.additive.model import GamFit, GamFits
+from pycombat_gam.additive.many import GamFits
+from pycombat_gam.additive.model import GamFit
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.saved import load

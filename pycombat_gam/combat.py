@@ -27,6 +27,7 @@ from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmoniz
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanModel
 from pycombat_gam.options import AFTER_FIT, check_options, names, plain_params
+from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.result import Estimates, FittedComBat
 from pycombat_gam.summary import Summary, summarize
 from pycombat_gam.tables import (
@@ -151,7 +152,7 @@ class ComBat:
             features=given.features,
             levels=levels,
             reference=None if self.ref_batch is None else levels.index(self.ref_batch),
-            mean_model=self.mean_model if self.mean_model is not None else AdditiveMean(self.formula, self.smoothing),
+            mean_model=self._mean_model(),
             options=options,
             n_given=len(given.covariates),
         )
@@ -207,7 +208,7 @@ class ComBat:
     def summary(self) -> Summary:
         """Summarize the fit; prints like R, `.to_dict()` for data."""
         fitted = self._check_fitted()
-        model = self.mean_model if self.mean_model is not None else AdditiveMean(self.formula, self.smoothing)
+        model = self._mean_model()
         return summarize(fitted, repr(self), model.describe())
 
     def save(self, path: str | Path) -> None:
@@ -292,6 +293,11 @@ class ComBat:
         return f"ComBat({', '.join(shown)})"
 
     # Checks
+
+    def _mean_model(self) -> MeanModel:
+        if self.mean_model is not None:
+            return self.mean_model
+        return AdditiveMean(self.formula, METHODS[self.smoothing])
 
     def _intake(
         self,

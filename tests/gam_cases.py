@@ -59,6 +59,8 @@ class GamCase:
         for column, levels in (self.case.about.get("factor_levels") or {}).items():
             given = table["site"] if column == "batch" else table[column]
             table[column] = pd.Categorical(given.astype(str), categories=[str(level) for level in levels])
+        if "batch" in self.call:
+            table["batch"] = table["site"]
         inside = self.call[len("gam(") : -1]
         formula, _, rest = inside.partition(", data=dat")
         options: dict[str, Any] = {"method": "GCV.Cp"}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 
+from pycombat_gam.formula.columns import Factor
+from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.types import FloatArray
 
 REPEATS = 400
@@ -37,7 +40,7 @@ def k_index(residuals: FloatArray, at: FloatArray, generator: np.random.Generato
         found = cKDTree(at).query(at, k=NEIGHBOURS + 1)[1]
         own = np.arange(n)
         # A point with a twin may not be its own nearest neighbour.
-        rows = [[j for j in row if j != i][:NEIGHBOURS] for i, row in zip(own.tolist(), found.tolist(), strict=True)]
+        rows = [[j for j in row if j != i][:NEIGHBOURS] for i, row in enumerate(np.asarray(found).tolist())]
         pairs = np.column_stack([np.repeat(own, NEIGHBOURS), np.concatenate(rows)])
 
     def variance(values: FloatArray) -> float:
@@ -93,3 +96,20 @@ def _measures(rest: FloatArray, own: FloatArray, beta: FloatArray) -> tuple[floa
     worst = float(np.linalg.svd(solve_triangular(whole.T, shared.T, lower=True), compute_uv=False)[0] ** 2)
     observed = float(((shared @ beta) ** 2).sum() / ((whole @ beta) ** 2).sum())
     return min(worst, 1.0), observed, float((shared**2).sum() / (R**2).sum())
+
+
+def scaled_positions(smooth: Smooth, values: Mapping[str, FloatArray | Factor], beta: FloatArray) -> FloatArray:
+    """Where a smooth sees the rows (n, d); for tensor products, in units of the effect along each variable."""
+    at = np.column_stack([np.asarray(values[label], dtype=np.float64) for label in smooth.variables])
+    if smooth.term.kind == "s" or at.shape[1] == 1:
+        return at
+    plain = replace(smooth, by=None, by_level=None)
+    here = {label: at[:, i] for i, label in enumerate(smooth.variables)}
+    effect = plain.on(here) @ beta
+    for i, label in enumerate(smooth.variables):
+        step = float(np.ptp(at[:, i])) / 1000
+        moved = plain.on({**here, label: at[:, i] + step}) @ beta
+        slope = float(np.abs(moved - effect).mean()) / step
+        shifted = at[:, i] - at[:, i].min()
+        at[:, i] = slope * shifted / shifted.max()
+    return at

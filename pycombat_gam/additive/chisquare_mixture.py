@@ -1,11 +1,13 @@
 r"""Tail probabilities of Σ_j w_jχ²_{d_j}, by inversion of the characteristic function.
 
-Imhof (1961), Biometrika 48:419–426 (as Davies 1980, AS 155, which mgcv's `psum.chisq` runs, but by adaptive quadrature):
+Imhof (1961), Biometrika 48:419–426, by adaptive quadrature; mgcv's `psum.chisq` runs Davies (1980), AS 155:
 
     P(Q > q) = ½ + 1/π ∫₀^∞ sin θ(u)/(u ρ(u)) du,   θ = ½Σd_j atan(w_ju) − ½qu,   ρ = Π(1 + w_j²u²)^{d_j/4}.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from scipy.integrate import quad
@@ -43,8 +45,7 @@ def upper_tail(q: float, weights: FloatArray, df: FloatArray | None = None) -> f
     # The integrand turns over about every 2π/|q| at first: pieces of that length keep the quadrature honest.
     pieces = np.unique(np.concatenate([[0.0], np.geomspace(min(1e-3, end / 10), end, 60)]))
     total = sum(
-        quad(integrand, a, b, epsabs=ABSOLUTE / 100, epsrel=1e-10, limit=200)[0]
-        for a, b in zip(pieces[:-1], pieces[1:], strict=True)
+        quad(integrand, a, b, epsabs=ABSOLUTE / 100, epsrel=1e-10, limit=200)[0] for a, b in pairwise(pieces.tolist())
     )
     return float(min(max(0.5 + total / np.pi, 0.0), 1.0))
 

@@ -8,18 +8,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.additive.model import GamFit, GamFits, Shared
+from pycombat_gam.additive.many import GamFits
+from pycombat_gam.additive.model import GamFit, Shared
 from pycombat_gam.additive.responses import Given, RowNumbers, patterns_of, sort_out
 from pycombat_gam.design import Design
 from pycombat_gam.errors import OptionError, PcgWarning, count, did_you_mean, listing
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.mean.check import check_rank
-from pycombat_gam.penalized.problem import Method, Problem
+from pycombat_gam.penalized.problem import METHODS, Method, Problem
 from pycombat_gam.penalized.smoothing import fit_smoothing
 from pycombat_gam.smooth.part import SmoothingParameters
 from pycombat_gam.types import BoolArray
 
-METHODS: dict[str, Method] = {"REML": "REML", "ML": "ML", "GCV": "GCV", "GCV.Cp": "GCV"}
+NAMES: dict[str, Method] = {**METHODS, "GCV.Cp": "GCV"}
+"""The criteria, one under R's name too."""
 
 
 def gam(
@@ -83,9 +85,9 @@ def gam(
     >>> bool(3 < fit.edf.sum() < 12)
     True
     """
-    if not isinstance(method, str) or method not in METHODS:
+    if not isinstance(method, str) or method not in NAMES:
         raise OptionError(
-            f"method={method!r}: allowed are {listing(map(repr, METHODS))}{did_you_mean(str(method), list(METHODS))}"
+            f"method={method!r}: allowed are {listing(map(repr, NAMES))}{did_you_mean(str(method), list(NAMES))}"
         )
     if not isinstance(gamma, int | float) or isinstance(gamma, bool) or not 0 < gamma < np.inf:
         raise OptionError(f"gamma={gamma!r}: give a positive number")
@@ -96,7 +98,7 @@ def gam(
     fits: dict[str, GamFit] = {}
     groups = patterns_of(given)
     for rows, members in groups:
-        shared = _share(parsed, data.loc[rows], given, rows, METHODS[method], float(gamma), select, sp, knots or {})
+        shared = _share(parsed, data.loc[rows], given, rows, NAMES[method], float(gamma), select, sp, knots or {})
         fits |= _fit(shared, given, rows, members)
     _say_what_was_left_out(given, groups)
     if len(given.names) == 1 and not given.several:

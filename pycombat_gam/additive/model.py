@@ -1,10 +1,10 @@
-"""Fitted additive models: `GamFit` for one response, `GamFits` for many that share a formula."""
+"""`GamFit`: the fitted additive model of one response."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,9 @@ from pycombat_gam.additive.covariance import Covariance, covariance
 from pycombat_gam.additive.predict import predict
 from pycombat_gam.additive.summary import GamSummary, summarize
 from pycombat_gam.design import Design
-from pycombat_gam.errors import OptionError, PcgWarning, count, did_you_mean, listing
+from pycombat_gam.errors import OptionError, PcgWarning
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.penalized.problem import Method, SmoothingFit
-from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.part import SmoothingParameters
 from pycombat_gam.types import FloatArray
 
@@ -289,8 +288,8 @@ class GamFit:
     @property
     def loglik(self) -> float:
         """Log-likelihood at the maximum-likelihood scale."""
-        n = self.n
-        return -0.5 * (n * (np.log(2 * np.pi * self.deviance / n) + 1.0) - float(np.log(self._shared.weights).sum()))
+        per_row = float(np.log(2 * np.pi * self.deviance / self.n)) + 1.0
+        return -0.5 * (self.n * per_row - float(np.log(self._shared.weights).sum()))
 
     @property
     def loglik_df(self) -> float:
@@ -358,13 +357,13 @@ class GamFit:
             at = [values[label] for label in smooth.variables]
             k_index, p_value = float("nan"), float("nan")
             if not any(isinstance(value, Factor) for value in at):
-                scaled = scaled_positions(smooth, values, self._beta[columns])
+                scaled = check.scaled_positions(smooth, values, self._beta[columns])
                 k_index, p_value = check.k_index(residuals, scaled, generator)
             rows[smooth.label] = [columns.stop - columns.start, float(self.edf.iloc[columns].sum()), k_index, p_value]
         return pd.DataFrame(rows, index=["k'", "edf", "k-index", "p-value"], dtype=float).T
 
     def concurvity(self, full: bool = True) -> pd.DataFrame | dict[str, pd.DataFrame]:
-        """How much of each smooth the rest of the model could say; two by two with ``full=False`` (R's `concurvity`)."""
+        """How much of each smooth the rest of the model could say; ``full=False``: two by two (R's `concurvity`)."""
         smooths = self.design.smooth.smooths
         if not smooths:
             raise OptionError(f"the model {self.formula} has no smooth")
@@ -388,91 +387,3 @@ class GamFit:
         return f"GamFit {self.formula}\n{self.method} score {self.score:.6g}, scale {self.scale:.5g}, n = {self.n}" + (
             f"\nedf: {shown}, total {float(self.edf.sum()):.4g}" if smooths else ""
         )
-
-
-class GamFits(Mapping[str, GamFit]):
-    """Fitted additive models of V responses that share a formula; ``fits["name"]`` is one of them.
-
-    Attributes
-    ----------
-    coef, edf : DataFrames, coefficients × responses. sp : smoothing parameters × responses.
-    score, scale : Series by response.
-    """
-
-    def __init__(self, fits: Mapping[str, GamFit]) -> None:
-        self._fits = dict(fits)
-
-    def __getitem__(self, name: str) -> GamFit:
-        if name not in self._fits:
-            raise KeyError(f"there is no response {name!r}{did_you_mean(str(name), list(self._fits))}")
-        return self._fits[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fits)
-
-    def __len__(self) -> int:
-        return len(self._fits)
-
-    @property
-    def coef(self) -> pd.DataFrame:
-        """Coefficients × responses."""
-        return pd.DataFrame({name: fit.coef for name, fit in self._fits.items()})
-
-    @property
-    def edf(self) -> pd.DataFrame:
-        """Effective degrees of freedom, coefficients × responses."""
-        return pd.DataFrame({name: fit.edf for name, fit in self._fits.items()})
-
-    @property
-    def sp(self) -> pd.DataFrame:
-        """Smoothing parameters × responses."""
-        return pd.DataFrame({name: fit.sp for name, fit in self._fits.items()})
-
-    @property
-    def score(self) -> pd.Series:
-        """Score of each response."""
-        return pd.Series({name: fit.score for name, fit in self._fits.items()}, dtype=float)
-
-    @property
-    def scale(self) -> pd.Series:
-        """Residual variance of each response."""
-        return pd.Series({name: fit.scale for name, fit in self._fits.items()}, dtype=float)
-
-    def predict(self, newdata: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Expected responses, rows × responses; see `GamFit.predict` for more of each."""
-        return pd.DataFrame({name: fit.predict(newdata) for name, fit in self._fits.items()})
-
-    def summary(self) -> pd.DataFrame:
-        """One row per response: rows, edf of each smooth, R-sq.(adj), deviance explained, score, scale."""
-        rows = {}
-        for name, fit in self._fits.items():
-            smooths = zip(fit.design.smooth.smooths, fit.design.smooth_slices, strict=True)
-            rows[name] = {
-                "n": fit.n,
-                **{f"edf {one.label}": float(fit.edf.iloc[columns].sum()) for one, columns in smooths},
-                "R-sq.(adj)": fit.r_squared,
-                "deviance explained": fit.deviance_explained,
-                "score": fit.score,
-                "scale": fit.scale,
-            }
-        return pd.DataFrame.from_dict(rows, orient="index")
-
-    def __repr__(self) -> str:
-        return f"GamFits of {count(len(self), 'response')}: {listing(self._fits)}"
-
-
-def scaled_positions(smooth: Smooth, values: Mapping[str, FloatArray | Factor], beta: FloatArray) -> FloatArray:
-    """Where a smooth sees the rows (n, d); for tensor products, in units of the effect along each variable."""
-    at = np.column_stack([np.asarray(values[label], dtype=np.float64) for label in smooth.variables])
-    if smooth.term.kind == "s" or at.shape[1] == 1:
-        return at
-    plain = replace(smooth, by=None, by_level=None)
-    here = {label: at[:, i] for i, label in enumerate(smooth.variables)}
-    effect = plain.on(here) @ beta
-    for i, label in enumerate(smooth.variables):
-        step = float(np.ptp(at[:, i])) / 1000
-        moved = plain.on({**here, label: at[:, i] + step}) @ beta
-        slope = float(np.abs(moved - effect).mean()) / step
-        shifted = at[:, i] - at[:, i].min()
-        at[:, i] = slope * shifted / shifted.max()
-    return at

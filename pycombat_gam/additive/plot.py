@@ -55,7 +55,7 @@ def _choose(fit: GamFit, terms: list[str] | str | None) -> list[Smooth]:
     for label in wanted:
         if label not in smooths:
             raise OptionError(
-                f"there is no smooth {label!r}; there are {listing(smooths)}{did_you_mean(label, smooths)}"
+                f"there is no smooth {label!r}; there are {listing(smooths)}{did_you_mean(label, list(smooths))}"
             )
     return [smooths[label] for label in wanted]
 

@@ -53,7 +53,7 @@ def predict(
     if unknown:
         raise OptionError(
             f"exclude names {listing(map(repr, unknown))}; the terms are {listing(map(repr, design.term_slices), 30)}"
-            f"{did_you_mean(str(unknown[0]), design.term_slices)}"
+            f"{did_you_mean(str(unknown[0]), list(design.term_slices))}"
         )
     if left_out:
         X = X.copy()
@@ -90,4 +90,4 @@ def _terms(
 
 def _standard_errors(X: FloatArray, vcov: FloatArray) -> FloatArray:
     """Root of diag(X V Xᵀ) without forming it."""
-    return np.sqrt(np.maximum(np.einsum("ij,ij->i", X @ vcov, X), 0.0))
+    return np.asarray(np.sqrt(np.maximum(np.einsum("ij,ij->i", X @ vcov, X), 0.0)))

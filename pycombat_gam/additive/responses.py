@@ -16,6 +16,7 @@ from pycombat_gam.formula.columns import Columns
 from pycombat_gam.formula.evaluate import Evaluator
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.formula.nodes import Call, Name, Node, deparse
+from pycombat_gam.penalized.sufficient import is_constant, last_digit
 from pycombat_gam.types import BoolArray, FloatArray
 
 RowNumbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series | str | None
@@ -100,7 +101,8 @@ def _responses(formula: Formula, table: pd.DataFrame, responses: Sequence[str] |
         raise OptionError("responses: give different column names, or a regular expression")
     for name in names:
         if name not in table.columns:
-            raise OptionError(f"responses: '{name}' is not a column of the table{did_you_mean(name, table.columns)}")
+            hint = did_you_mean(name, [str(column) for column in table.columns])
+            raise OptionError(f"responses: '{name}' is not a column of the table{hint}")
     return [Name(name) for name in names]
 
 
@@ -167,4 +169,9 @@ def patterns_of(given: Given) -> list[tuple[BoolArray, list[int]]]:
     for rows, members in groups.values():
         if not rows.any():
             raise DataError(f"no row is complete for {listing(given.names[k] for k in members)}")
+        Y = given.Y[rows][:, members]
+        flat = is_constant(Y.min(axis=0), Y.max(axis=0), 16 * last_digit(Y))
+        if flat.any():
+            constant = listing(np.array([given.names[k] for k in members], dtype=object)[flat])
+            raise DataError(f"constant, there is nothing to fit: {constant}; leave such responses out")
     return list(groups.values())

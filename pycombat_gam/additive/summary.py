@@ -25,7 +25,7 @@ class GamSummary:
     ----------
     formula : with the response.
     parametric : DataFrame, a row per parametric coefficient: Estimate, Std. Error, t value, Pr(>|t|).
-    terms : DataFrame, a row per parametric term, all its coefficients tested at once: df, F, p-value (R's `pTerms.table`).
+    terms : DataFrame, a row per parametric term, its coefficients tested at once: df, F, p-value (R's `pTerms.table`).
     smooth : DataFrame, a row per smooth: edf, Ref.df, F, p-value.
     r_squared : adjusted; deviance_explained : a share of one.
     score : of the criterion `method`; scale : residual variance; n : rows.

@@ -49,7 +49,7 @@ def parametric_test(beta: FloatArray, V: FloatArray, df_residual: float) -> Wald
 def smooth_test(beta: FloatArray, V: FloatArray, R: FloatArray, rank: float, df_residual: float) -> WaldTest:
     """Wood's (2013a) test of a smooth: β'R'(RVR')⁻ᵣRβ with a pseudo-inverse of fractional rank r = edf1.
 
-    The inverse takes the ⌊r⌋ − 1 largest eigenvalues of RVR' whole, and the next two through a 2×2 matrix whose trace is
+    The inverse takes the ⌊r⌋ − 1 largest eigenvalues of RVR' whole, the next two through a 2×2 matrix whose trace is
     r − ⌊r⌋ + 1 (§2.2 of the paper). The sign of that block's off-diagonal is arbitrary: the p-value averages both.
 
     Parameters

@@ -154,7 +154,8 @@ def _assemble(
         reach /= np.sqrt(np.maximum(statistics.n, 1))[:, None]
         return np.maximum(unit * np.maximum(np.abs(statistics.y_mean), reach, out=reach), SMALLEST_SD)
 
-    edf = in_order([solution.edf for solution in solutions]) if smooth else np.zeros((0, V))
+    penalised = [solution.smoothing for solution in solutions if solution.smoothing is not None]
+    edf = in_order([fit.edf for fit in penalised]) if smooth else np.zeros((0, V))
     return MeanFit(
         design=design,
         coefficients=in_order([solution.coefficients for solution in solutions]),
@@ -168,11 +169,11 @@ def _assemble(
         center=X[0] + (X - X[0]).mean(axis=0),
         R=pooled_factor(factor.R)[1],
         smoothing=Smoothing(
-            parameters.values(in_order([solution.sp for solution in solutions])),
+            parameters.values(in_order([fit.sp for fit in penalised])),
             parameters.names,
             np.array([edf[columns].sum(axis=0) for columns in slices]).reshape(len(slices), V),
             tuple(one.label for one in design.smooth.smooths),
-            in_order([solution.score[None] for solution in solutions]),
+            in_order([fit.score[None] for fit in penalised]),
             criterion,
         )
         if smooth

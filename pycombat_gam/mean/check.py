@@ -24,7 +24,6 @@ def check_design(design: Design, X: FloatArray, factor: DesignFactor, features: 
     design : p columns; X : (n, p) its values; factor : the rows to check, factored.
     features : the features concerned, when those are the rows observed for them only.
     """
-    where = f" on the rows observed for {listing(features, 3)}" if features else ""
     n_batches = int((factor.n > 0).sum())
     check_rank(design, X[factor.order], pooled_factor(factor.R)[1], n_batches=n_batches, features=features)
 
@@ -101,6 +100,7 @@ def check_squares(statistics: Statistics, features: Sequence[str]) -> None:
 
 
 def check_observed(factor: DesignFactor, features: Sequence[str], labels: Sequence[str]) -> None:
+    """Stop where a batch has no observed value of the features."""
     empty = [label for label, n in zip(labels, factor.n, strict=True) if n == 0]
     if empty:
         raise DataError(

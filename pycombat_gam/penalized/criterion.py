@@ -1,4 +1,4 @@
-r"""REML, ML and GCV as functions of the log smoothing parameters, with gradient and Hessian, for many responses at once.
+r"""REML, ML and GCV in the log smoothing parameters, with gradient and Hessian, for many responses at once.
 
 With H = K'K + Σλ_jA_j, v = H⁻¹K'z, D = ‖z − Kv‖² + Σλ_jv'A_jv + rss₀ (sums of squares all, never a difference)
 and ν = n/γ − M (Wood 2011, eqs 4–6; M = 0 and no |X_u'X_u| for ML):
@@ -71,7 +71,7 @@ class Criterion:
     def penalty_sum(self, lam: FloatArray) -> FloatArray:
         """Σ_jλ_jA_j of parameters lam (v, m): (v, r, r)."""
         if self.dense is not None:
-            return np.tensordot(lam, self.dense, axes=1)
+            return np.asarray(np.tensordot(lam, self.dense, axes=1))
         r = self.gram.shape[0]
         total = np.zeros((lam.shape[0], r, r))
         total[:, np.arange(r), np.arange(r)] = lam @ self.diagonal
@@ -89,7 +89,7 @@ class Criterion:
         """v'A_jv, (v, m)."""
         if self.dense is None:
             return (b**2).T @ self.diagonal.T
-        return np.einsum("iv,jik,kv->vj", b, self.dense, b, optimize=True)
+        return np.asarray(np.einsum("iv,jik,kv->vj", b, self.dense, b, optimize=True))
 
     def score(self, rho: FloatArray, members: np.ndarray | slice) -> FloatArray:
         """The criterion of the responses `members` at log λ = rho (v, m)."""
@@ -148,7 +148,7 @@ class Criterion:
         """λ_jA_jb, (m, r, v)."""
         if self.dense is None:
             return self.diagonal[:, :, None] * b[None] * lam.T[:, None, :]
-        return np.einsum("jik,kv->jiv", self.dense, b) * lam.T[:, None, :]
+        return np.asarray(np.einsum("jik,kv->jiv", self.dense, b) * lam.T[:, None, :])
 
     def _traces(self, lam: FloatArray, inverse: FloatArray) -> tuple[FloatArray, FloatArray]:
         """λ_jtr(H⁻¹A_j) (v, m) and λ_jλ_ktr(H⁻¹A_jH⁻¹A_k) (v, m, m)."""

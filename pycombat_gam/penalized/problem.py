@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from pycombat_gam.types import BoolArray, FloatArray
 
 Method: TypeAlias = Literal["REML", "ML", "GCV"]
+METHODS: dict[str, Method] = {"REML": "REML", "ML": "ML", "GCV": "GCV"}
 
 
 @dataclass(frozen=True, eq=False)

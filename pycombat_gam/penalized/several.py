@@ -1,4 +1,4 @@
-r"""Several smoothing parameters: Newton on their logs for many responses at once, from the best points of a shared grid.
+r"""Several smoothing parameters: Newton on their logs, for many responses at once, from the best points of a grid.
 
 At a grid point H is the same for all responses, so a point costs one Cholesky factor and one matrix product: the
 criterion is surveyed for everyone before anyone moves, which is what finds the lower of two minima. Then Newton's

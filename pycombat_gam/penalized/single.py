@@ -35,8 +35,10 @@ class _Scalars:
         problem = criterion.problem
         U, d, _ = np.linalg.svd(problem.K)
         self.criterion = criterion
-        self.s = d**2
-        self.det = np.linalg.svd(problem.full, compute_uv=False) ** 2 if criterion.method == "ML" else self.s
+        self.s: FloatArray = np.asarray(d**2, dtype=np.float64)
+        self.det: FloatArray = self.s
+        if criterion.method == "ML":
+            self.det = np.asarray(np.linalg.svd(problem.full, compute_uv=False) ** 2, dtype=np.float64)
         # A whitened single penalty is the identity times one number.
         self.z2 = (U.T @ problem.z) ** 2
         self.r = d.size

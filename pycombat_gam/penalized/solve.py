@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from pycombat_gam.penalized.problem import Method, Penalties, Problem
+from pycombat_gam.penalized.problem import Method, Penalties, Problem, SmoothingFit
 from pycombat_gam.penalized.smoothing import fit_smoothing
 from pycombat_gam.penalized.sufficient import Statistics
-from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.types import FloatArray
 
 RANK_TOLERANCE = 1e-11
 """A column counts as dependent when the part of it that the columns before it leave is below this share of it.
@@ -34,12 +34,14 @@ class LeastSquares:
     ----------
     coefficients : (q, V); intercepts : (B, V), zero where a batch has no rows; residual_ss : (B, V).
     R : (q, q) upper triangular, R'R = the within-batch cross product of the design.
+    smoothing : what was penalised, and how much; None for plain least squares.
     """
 
     coefficients: FloatArray
     intercepts: FloatArray
     residual_ss: FloatArray
     R: FloatArray
+    smoothing: SmoothingFit | None = None
 
 
 def pooled_factor(R: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -109,23 +111,7 @@ def _by_batch(statistics: Statistics, coefficients: FloatArray) -> tuple[FloatAr
     return intercepts, residual_ss
 
 
-@dataclass(frozen=True, eq=False)
-class PenalisedLeastSquares(LeastSquares):
-    """Solution with smoothing parameters chosen for each feature.
-
-    Attributes
-    ----------
-    sp : (m, V) λ of every penalty; edf : (q, V) of every coefficient; score : (V,).
-    converged : (V,) whether the search for λ ended at a stationary point.
-    """
-
-    sp: FloatArray
-    edf: FloatArray
-    score: FloatArray
-    converged: BoolArray
-
-
-def solve_penalised(statistics: Statistics, penalties: Penalties, method: Method) -> PenalisedLeastSquares:
+def solve_penalised(statistics: Statistics, penalties: Penalties, method: Method) -> LeastSquares:
     """Choose smoothing parameters and fit every feature; the batch intercepts are not penalised."""
     n_batches, q, V = statistics.Z.shape
     Q, R = pooled_factor(statistics.R)
@@ -141,10 +127,11 @@ def solve_penalised(statistics: Statistics, penalties: Penalties, method: Method
             n=int(statistics.n.sum()),
             projected=int(used.sum()),
             log_det_projected=float(np.log(statistics.n[used]).sum()),
+            R_full=np.vstack([R, np.sqrt(statistics.n)[:, None] * statistics.x_mean]),
         ),
         penalties,
         method=method,
     )
     coefficients = np.ascontiguousarray(fit.coefficients)
     intercepts, residual_ss = _by_batch(statistics, coefficients)
-    return PenalisedLeastSquares(coefficients, intercepts, residual_ss, R, fit.sp, fit.edf, fit.score, fit.converged)
+    return LeastSquares(coefficients, intercepts, residual_ss, R, fit)

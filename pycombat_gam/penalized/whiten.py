@@ -149,7 +149,7 @@ def whiten(problem: Problem, penalties: Penalties) -> Whitened:
 
 
 def _split(block: PenaltyBlock) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None]:
-    """Null space (df, M_j), whitening root (df, r_j) of the rest, and the whitened penalties, diagonal if they can be."""
+    """Null space (df, M_j), whitening root (df, r_j) of the rest, and the whitened penalties."""
     values, vectors = np.linalg.eigh(_normalised(block.matrices))
     keep = values > values[-1] * NULL
     null, span = vectors[:, ~keep], vectors[:, keep]

@@ -67,14 +67,14 @@ class Smooth:
         if self.keep is not None:
             return len(self.keep)
         if self.Z is not None:
-            return self.Z.shape[1]
+            return int(self.Z.shape[1])
         return self._raw_size
 
     @property
     def _raw_size(self) -> int:
         basis = self.basis
         if basis.penalties:
-            return basis.penalties[0].shape[0]
+            return int(basis.penalties[0].shape[0])
         assert isinstance(basis, TensorBasis)
         return int(np.prod([margin.map.shape[1] for margin in basis.margins]))
 
@@ -277,7 +277,7 @@ def learn_smooth(
 
 
 def _is_constant(by: FloatArray) -> bool:
-    return float(by.std()) <= abs(float(by.mean())) * np.finfo(float).eps ** 0.75
+    return bool(float(by.std()) <= abs(float(by.mean())) * np.finfo(float).eps ** 0.75)
 
 
 def _constraint(basis: Basis, options: TermOptions, X: FloatArray) -> FloatArray | None:
@@ -348,4 +348,4 @@ def check_id(smooths: Collection[Smooth]) -> None:
 
 
 def _rank_tolerance(S: FloatArray) -> float:
-    return float(np.abs(S).max(initial=0.0)) * S.shape[0] * np.finfo(float).eps ** 0.8
+    return float(np.abs(S).max(initial=0.0) * S.shape[0] * np.finfo(float).eps ** 0.8)

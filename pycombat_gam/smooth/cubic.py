@@ -53,7 +53,7 @@ def _second_derivatives(h: FloatArray, *, cyclic: bool) -> tuple[FloatArray, Flo
                 B[i, i + 1] = B[i + 1, i] = h[i + 1] / 6
             D[i, i : i + 3] = 1 / h[i], -1 / h[i] - 1 / h[i + 1], 1 / h[i + 1]
     F = np.linalg.solve(B, D)
-    return F, symmetric(D.T @ F)
+    return np.asarray(F, dtype=np.float64), symmetric(D.T @ F)
 
 
 def _pieces(x: FloatArray, knots: FloatArray) -> tuple[np.ndarray, FloatArray, FloatArray, FloatArray]:
@@ -135,7 +135,7 @@ class CubicBasis:
             slope[np.arange(out.size), j[out]] -= 1 / h[out]
             slope[np.arange(out.size), j[out] + 1] += 1 / h[out]
             X[out] += (x[out] - inside[out])[:, None] * slope
-        return X
+        return np.asarray(X)
 
     def to_dict(self) -> JsonDict:
         """Plain data for `from_dict`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,13 @@ def read_options(term: SmoothTerm) -> TermOptions:
     label = term.option("id")
     sp = None if term.option("sp") is None else tuple(_numbers(term.option("sp"), "sp", where))
     pc = term.option("pc")
-    point = None
+    point: dict[str, float] | None = None
     if pc is not None:
         at = _numbers(pc if not isinstance(pc, dict) else list(pc.values()), "pc", where)
         if len(at) != len(variables):
             raise FormulaError(f"{where}: pc holds {len(at)} numbers; give one for each of {listing(variables)}")
-        named = pc if isinstance(pc, dict) and set(pc) == set(variables) else None
-        point = {v: float(named[v]) if named else x for v, x in zip(variables, at, strict=True)}
+        names = list(pc) if isinstance(pc, dict) and set(pc) == set(variables) else variables
+        point = dict(zip(names, at, strict=True))
     return TermOptions(
         where,
         all(fx),
@@ -107,7 +108,7 @@ def _product(
         if sum(d) != len(variables) or min(d) < 1:
             raise FormulaError(f"{where}: d={d} must add up to the {len(variables)} variables")
     ends = np.cumsum([0, *d])
-    groups = [variables[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    groups = [variables[a:b] for a, b in pairwise(ends.tolist())]
     names = [check_name(x, where, NAMES[:-1]) for x in _recycled(term.option("bs", "cr"), len(d), "bs", where)]
     names = [
         "tp" if name == "cr" and term.option("bs") is None and size > 1 else name

@@ -1,7 +1,7 @@
 """B-spline bases on evenly spaced knots: difference penalties (ps, cp) and derivative penalties (bs).
 
-Eilers & Marx (1996), Statistical Science 11:89–121; Wood (2017), §5.3.3 and "P-splines with derivative based penalties",
-Statistics and Computing 27:985–989. scipy evaluates the B-splines.
+Eilers & Marx (1996), Statistical Science 11:89–121; Wood (2017), §5.3.3, and Wood (2017), "P-splines with derivative
+based penalties", Statistics and Computing 27:985–989. scipy evaluates the B-splines.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def demmler_reinsch(X: FloatArray, S: FloatArray, rank: int) -> FloatArray:
 
 
 def by_penalty(X: FloatArray, S: FloatArray, rank: int) -> FloatArray:
-    """The same from the penalty's own eigenvectors; free columns along their principal axes, the most constant first."""
+    """The same from the penalty's own eigenvectors; free columns along their principal axes, the flattest first."""
     values, vectors = split_eigenvectors(S, rank)
     K = values.size
     size = np.ones(K)

@@ -139,9 +139,9 @@ class TensorBasis:
         """One along each margin."""
         found = []
         for j, used in enumerate(self.used):
-            S = np.ones((1, 1))
+            S: FloatArray = np.ones((1, 1))
             for i, margin in enumerate(self.margins):
-                S = np.kron(S, self.matrices[i] if i == j else np.eye(margin.map.shape[1]))
+                S = np.asarray(np.kron(S, self.matrices[i] if i == j else np.eye(margin.map.shape[1])))
             if used:
                 found.append(S)
         return tuple(found)
@@ -252,8 +252,8 @@ class SplitTensorBasis:
         kinds: list[tuple[list[tuple[int, ...]], bool, int]] = []
         free_last = True
         for j, (margin, rank) in enumerate(zip(self.margins, self.margin_ranks, strict=True)):
-            wiggly = [(i,) for i in range(rank)]
-            free = [(i,) for i in range(rank, margin.map.shape[1])]
+            wiggly: list[tuple[int, ...]] = [(i,) for i in range(rank)]
+            free: list[tuple[int, ...]] = [(i,) for i in range(rank, margin.map.shape[1])]
             free_last = free_last and bool(free)
             if j == 0:
                 kinds = [(wiggly, True, 1)] + ([(free, False, 0)] if free else [])

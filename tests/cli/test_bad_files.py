@@ -127,7 +127,7 @@ ARGUMENTS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["harmonize", "data.csv", *GOOD[:-1], "~ __import__('os').system('touch hacked')", "--out", "out"],
         ("__import__",),
     ),
-    "formula with a smooth": (["harmonize", "data.csv", *GOOD[:-1], "~ s(age)", "--out", "out"], ("s(age)",)),
+    "basis not here": (["harmonize", "data.csv", *GOOD[:-1], "~ s(age, bs='gp')", "--out", "out"], ("'gp'",)),
     "reference unknown": (["harmonize", "data.csv", *GOOD, "--ref", "lyon", "--out", "out"], ("mean 'Lyon'",)),
     "regex broken": (
         ["harmonize", "data.csv", *GOOD, "--features", "(", "--out", "out"],
