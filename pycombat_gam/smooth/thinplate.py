@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from math import comb, factorial, gamma, pi
+from math import comb
 from typing import ClassVar, Self
 
 import numpy as np
 from scipy.linalg import eigh
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
 from pycombat_gam.smooth.knots import dimension, numbers_of, read_matrix, read_names, read_vector, read_whole
+from pycombat_gam.smooth.radial import RadialSums, distances2, radial
 from pycombat_gam.smooth.rsample import r_sample
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -25,18 +27,6 @@ MAX_POINTS = 2000
 """More distinct points than these are represented by a random sample of so many (mgcv's `max.knots`)."""
 SHRINK = 0.1
 """`ts` gives the null space this share of the smallest positive eigenvalue (mgcv's value)."""
-BLOCK_BYTES = 2**24
-
-
-def radial(distance2: FloatArray, m: int, d: int) -> FloatArray:
-    """η of squared distances: r^(2m−d), with log r where d is even (Wood 2017, p. 216)."""
-    if d % 2:
-        constant = gamma(d / 2 - m) / (2 ** (2 * m) * pi ** (d / 2) * factorial(m - 1))
-        return np.asarray(constant * distance2 ** ((2 * m - d) / 2))
-    sign = -1 if (m + 1 + d // 2) % 2 else 1
-    constant = sign / (2 ** (2 * m - 1) * pi ** (d / 2) * factorial(m - 1) * factorial(m - d // 2))
-    power = distance2 ** (m - d // 2)
-    return np.asarray(constant * power * 0.5 * np.log(np.where(distance2 > 0, distance2, 1.0)))
 
 
 def powers(m: int, d: int) -> list[tuple[int, ...]]:
@@ -81,8 +71,7 @@ class ThinPlateBasis:
         k = dimension(options, default, M + 1)
         shift = x.mean(axis=0)
         points = _points(x, shift, variables, options, k)
-        E = radial(_distances2(points, points), m, d)
-        D, U = _largest(E, k)
+        D, U = _largest(points, m, k)
         exponents = powers(m, d)
         T = _polynomials(points, exponents)
         Z = _null_space(T.T @ U)
@@ -125,13 +114,8 @@ class ThinPlateBasis:
     def on(self, values: Values) -> FloatArray:
         """Columns (n, K); smooth outside the data too."""
         x = np.column_stack([numbers_of(values, label, self.name) for label in self.variables]) - self.shift
-        n, d = x.shape
-        wiggly = np.empty((n, self.weights.shape[1]))
-        step = max(1, BLOCK_BYTES // (8 * len(self.points)))
-        for start in range(0, n, step):
-            block = slice(start, start + step)
-            wiggly[block] = radial(_distances2(x[block], self.points), self.order, d) @ self.weights
-        X = np.hstack([wiggly, _polynomials(x, powers(self.order, d))]) if self.free else wiggly
+        wiggly = RadialSums(self.points, self.order).at(x, self.weights)
+        X = np.hstack([wiggly, _polynomials(x, powers(self.order, x.shape[1]))]) if self.free else wiggly
         return np.asarray(X / self.size - self.center)
 
     def to_dict(self) -> JsonDict:
@@ -236,22 +220,32 @@ def _points(x: FloatArray, shift: FloatArray, variables: tuple[str, ...], option
     return points[r_sample(len(points), most, seed)] if len(points) > most else points
 
 
-def _distances2(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Squared distances (n, N), without the cancellation of the expanded square."""
-    total = np.zeros((len(x), len(y)))
-    for a, b in zip(x.T, y.T, strict=True):
-        total += (a[:, None] - b) ** 2
-    return total
-
-
 def _polynomials(x: FloatArray, exponents: list[tuple[int, ...]]) -> FloatArray:
     return np.column_stack([np.prod(x ** np.array(e), axis=1) for e in exponents])
 
 
-def _largest(E: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
-    """The k eigenvalues of largest size, in falling order, and eigenvectors whose largest entry is positive."""
-    values, vectors = eigh(E)
-    order = np.sort(np.argsort(-np.abs(values), kind="stable")[:k])[::-1]
+def _largest(points: FloatArray, m: int, k: int) -> tuple[FloatArray, FloatArray]:
+    """The k eigenvalues of E of largest size, in falling order, and eigenvectors whose largest entry is positive.
+
+    Lanczos' method where few are wanted of many: E itself is only multiplied by vectors, in O(N) on a line. It starts
+    from a fixed vector, so the answer is always the same.
+    """
+    N, d = points.shape
+    if max(200, 5 * k) >= N:
+        values, vectors = eigh(radial(distances2(points, points), m, d))
+    else:
+        matrix = None if d == 1 else radial(distances2(points, points), m, d)
+        sums = RadialSums(points, m)
+
+        def times(v: FloatArray) -> FloatArray:
+            return sums.at(points, v.reshape(N, 1))[:, 0] if matrix is None else np.asarray(matrix @ v.ravel())
+
+        start = np.cos(np.arange(N, dtype=np.float64) ** 2)
+        values, vectors = eigsh(
+            LinearOperator((N, N), matvec=times, dtype=np.float64), k=k, which="LM", v0=start, ncv=min(N, 3 * k + 20)
+        )
+    order = np.argsort(-np.abs(values), kind="stable")[:k]
+    order = order[np.argsort(-values[order], kind="stable")]
     values, vectors = values[order], vectors[:, order]
     at = np.argmax(np.abs(vectors) > np.abs(vectors).max(axis=0) * (1 - 1e-6), axis=0)
     return values, vectors * np.sign(vectors[at, np.arange(k)])
