@@ -21,6 +21,7 @@ class Summary:
     call : the model as it was asked for.
     batches : DataFrame, a row per batch: rows, range and spread of location γ*, range of scale √δ*, priors, iterations.
     features : DataFrame, a row per feature: grand mean, pooled sd, largest |γ*|, range of √δ*, how it was handled.
+    smooths : DataFrame, a row per smooth: range and median over features of its effective degrees of freedom.
     notes : what was out of the ordinary.
     profile : hash and summary of the fitted table.
     """
@@ -29,6 +30,7 @@ class Summary:
     mean_model: str
     batches: pd.DataFrame
     features: pd.DataFrame
+    smooths: pd.DataFrame
     notes: tuple[str, ...]
     profile: JsonDict
 
@@ -49,6 +51,7 @@ class Summary:
             "mean_model": self.mean_model,
             "batches": plain(self.batches),
             "features": plain(self.features),
+            "smooths": plain(self.smooths),
             "notes": list(self.notes),
             "table": self.profile,
         }
@@ -64,7 +67,7 @@ class Summary:
             f"Mean:  {self.mean_model}",
             "",
             f"{count(profile['rows'], 'row')}{chosen}, {count(profile['features'], 'feature')}, "
-            f"{count(len(self.batches), 'batch', 'batches')}, {profile['df_residual']:,} residual degrees of freedom"
+            f"{count(len(self.batches), 'batch', 'batches')}, {profile['df_residual']:,.6g} residual degrees of freedom"
             + (f", {count(profile['missing_cells'], 'missing cell')}" if profile["missing_cells"] else ""),
             "",
             "Batches (location in units of the pooled sd, scale as a ratio of sds):",
@@ -73,6 +76,8 @@ class Summary:
             "Features:",
             _quantiles(self.features),
         ]
+        if len(self.smooths):
+            lines += ["", "Smooths (effective degrees of freedom):", self.smooths.to_string(float_format="{:.3g}".format)]
         if profile["covariates"]:
             lines += [
                 "",
@@ -123,7 +128,12 @@ def summarize(fit: FittedComBat, call: str, mean_model: str) -> Summary:
         },
         index=pd.Index(fit.features, name="feature"),
     )
-    return Summary(call, mean_model, batches, features, fit.notes, fit.profile)
+    edf = fit.mean.smoothing.edf[:, touched]
+    smooths = pd.DataFrame(
+        {"min": edf.min(axis=1), "median": np.median(edf, axis=1), "max": edf.max(axis=1)},
+        index=pd.Index(fit.mean.smoothing.smooths, name="smooth", dtype=object),
+    )
+    return Summary(call, mean_model, batches, features, smooths, fit.notes, fit.profile)
 
 
 def _quantiles(features: pd.DataFrame) -> str:
