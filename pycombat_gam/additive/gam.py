@@ -81,7 +81,7 @@ def gam(
     --------
     >>> import pycombat_gam as pcg
     >>> table = pcg.datasets.load_multisite()
-    >>> fit = pcg.gam("lh_bankssts_thickness ~ s(age) + sex", table)
+    >>> fit = pcg.gam("lh_precuneus_thickness ~ s(age) + sex", table)
     >>> bool(3 < fit.edf.sum() < 12)
     True
     """
