@@ -136,7 +136,7 @@ def _smooths(fit: GamFit) -> pd.DataFrame:
     shared = fit._shared
     blocks = [(block.columns, block.matrices) for block in shared.parameters.penalties.blocks]
     weighted = iter(fit._lambda)
-    penalties = [(columns, sum(next(weighted) * S for S in matrices)) for columns, matrices in blocks]
+    penalties = [(columns, next(weighted) * S) for columns, matrices in blocks for S in matrices]
     tests = {}
     for smooth, s in zip(smooths, slices, strict=True):
         if smooth.penalties and smooth.null_dim == 0:

@@ -123,7 +123,9 @@ def random_effect_test(
     inside = np.zeros(p, dtype=bool)
     inside[term] = True
     rest = kept & ~inside
-    stacked = np.vstack([(L @ R)[:, kept], penalty_root(total[np.ix_(kept, kept)])])
+    # A root of each penalty by itself: in the root of their sum a huge λ would drown a small one.
+    roots = [penalty_root(S) @ np.eye(p)[place] for place, S in penalties if not random[place].any()]
+    stacked = np.vstack([(L @ R)[:, kept], *(root[:, kept] for root in roots)])
     order = np.argsort(inside[kept], kind="stable")
     d = int(inside.sum())
     triangle = np.linalg.qr(stacked[:, order])[1][int(rest.sum()) :, int(rest.sum()) :]
