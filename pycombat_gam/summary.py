@@ -77,7 +77,11 @@ class Summary:
             _quantiles(self.features),
         ]
         if len(self.smooths):
-            lines += ["", "Smooths (effective degrees of freedom):", self.smooths.to_string(float_format="{:.3g}".format)]
+            lines += [
+                "",
+                "Smooths (effective degrees of freedom):",
+                self.smooths.to_string(float_format="{:.3g}".format),
+            ]
         if profile["covariates"]:
             lines += [
                 "",

@@ -25,7 +25,7 @@ LAYERS = [
     {"cli", "__init__"},
     {"__main__"},
 ]
-"""Bottom first. Inside a folder (formula, penalized, smooth, mean, batch, additive) files may import each other, acyclically."""
+"""Bottom first. Inside a folder (formula, penalized, smooth, …) files may import each other, acyclically."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 

@@ -225,8 +225,9 @@ def learn_smooth(
     FormulaError, DesignError, NotYetError
     """
     options = read_options(term)
-    basis = build_basis(term, options, values if stacked is None else stacked, knots or {})
-    X = basis.on(values)
+    learned_from = values if stacked is None else stacked
+    basis = build_basis(term, options, learned_from, knots or {})
+    X = basis.on(learned_from)
     penalties, scales = list(basis.penalties), [1.0] * len(basis.penalties)
     if rescale:
         reach = float(np.abs(X).sum(axis=1).max()) ** 2

@@ -10,6 +10,9 @@ from pycombat_gam.formula.state import MAX_NUMBERS, floats
 from pycombat_gam.smooth.basis import BasisOptions, Values
 from pycombat_gam.types import FloatArray, JsonDict
 
+LARGEST = 1e30
+"""Saved numbers of a basis are smaller."""
+
 
 def numbers_of(values: Values, label: str, where: str) -> FloatArray:
     """Return a variable that must be numeric."""
@@ -81,7 +84,7 @@ def read_vector(data: JsonDict, key: str, least: int = 1) -> FloatArray:
     values = np.array(floats(data.get(key)), dtype=np.float64)
     if values.size < least:
         raise ModelFileError(f"the saved basis has too few {key}; fit the model again")
-    return values
+    return _moderate(values, key)
 
 
 def read_matrix(data: JsonDict, key: str) -> FloatArray:
@@ -92,7 +95,14 @@ def read_matrix(data: JsonDict, key: str) -> FloatArray:
     read = [floats(row) for row in rows]
     if len({len(row) for row in read}) != 1:
         raise ModelFileError(f"the saved {key} has rows of different lengths; fit the model again")
-    return np.array(read, dtype=np.float64)
+    return _moderate(np.array(read, dtype=np.float64), key)
+
+
+def _moderate(values: FloatArray, key: str) -> FloatArray:
+    """Stop at numbers whose powers and products overflow: no fit has them."""
+    if (np.abs(values) > LARGEST).any():
+        raise ModelFileError(f"the saved {key} of a basis hold numbers beyond {LARGEST:g}; fit the model again")
+    return values
 
 
 def read_names(data: JsonDict, key: str = "variables") -> tuple[str, ...]:

@@ -85,7 +85,7 @@ class SmoothPart:
         if select:
             smooths = [add_null_penalty(smooth) for smooth in smooths]
         check_id(smooths)
-        smooths = side_conditions(smooths, [smooth.on(values) for smooth in smooths], intercept=intercept)
+        smooths = side_conditions(smooths, values, intercept=intercept)
         ranges = {
             label: (float(value.min()), float(value.max()))
             for label, value in values.items()
@@ -161,7 +161,20 @@ class SmoothPart:
         ends = {label: floats(pair) for label, pair in ranges.items()}
         if any(len(pair) != 2 or pair[0] > pair[1] for pair in ends.values()):
             raise ModelFileError("a saved range of a smooth's variable is broken; fit the model again")
-        smooths = list(_rebuilt(terms, saved, {spec.label: spec.levels for spec in variables.specs}))
+        probe: dict[str, FloatArray | Factor] = {
+            spec.label: Factor(np.zeros(1, dtype=np.intp), spec.levels)
+            if spec.categorical
+            else np.array(ends[spec.label][:1])
+            for spec in variables.specs
+        }
+        try:
+            smooths = list(_rebuilt(terms, saved, {spec.label: spec.levels for spec in variables.specs}))
+            with np.errstate(all="ignore"):
+                whole = all(one.on(probe).shape == (1, one.df) for one in smooths)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, ArithmeticError) as error:
+            raise ModelFileError(f"the saved smooths are broken ({error}); fit the model again") from None
+        if not whole:
+            raise ModelFileError("a saved smooth and its columns disagree; fit the model again")
         return cls(variables, _lenient(terms), tuple(smooths), {k: (pair[0], pair[1]) for k, pair in ends.items()})
 
 

@@ -71,6 +71,16 @@ class RadialSums:
             sums[block] = radial(distances2(x[block], self.points), self.m, self.d) @ weights
         return sums
 
+    def between_points(self, weights: FloatArray) -> FloatArray:
+        """Sums (N,) at the points themselves with weights (N,), on a line: one product with the matrix of η."""
+        q = 2 * self.m - 1
+        running = np.cumsum(self.powers * weights[self.order], axis=1)
+        signed = (2 * running - running[:, -1:]) * self.powers[::-1]
+        signs = np.array([comb(q, j) * (-1) ** j for j in range(q + 1)], dtype=np.longdouble)
+        sums = np.empty(weights.size)
+        sums[self.order] = constant(self.m, 1) * self.unit**q * (signs @ signed)
+        return sums
+
     def _powers(self, x: FloatArray) -> NDArray[np.longdouble]:
         """Powers 0 … q of x (n,), one below the other (q + 1, n)."""
         powers = np.ones((2 * self.m, x.size), dtype=np.longdouble)

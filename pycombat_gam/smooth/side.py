@@ -12,22 +12,23 @@ import numpy as np
 from scipy.linalg import qr
 
 from pycombat_gam.smooth.assemble import Smooth
+from pycombat_gam.smooth.basis import Values
 from pycombat_gam.types import FloatArray, IntArray
 
 TOLERANCE = float(np.finfo(float).eps) ** 0.5
 """Columns smaller than this share of the others' largest are dependent (mgcv's value)."""
 
 
-def side_conditions(smooths: Sequence[Smooth], X: Sequence[FloatArray], *, intercept: bool) -> list[Smooth]:
+def side_conditions(smooths: Sequence[Smooth], values: Values, *, intercept: bool) -> list[Smooth]:
     """Drop the columns of each smooth that the smooths nested in it have already.
 
     Parameters
     ----------
-    smooths : in the order of the model; X : their columns, (n, df) each.
+    smooths : in the order of the model; values : their variables on the n rows of the fit.
     intercept : whether the model has an intercept, or columns that add up to one.
     """
     names = [_names(smooth) for smooth in smooths]
-    done, columns = list(smooths), list(X)
+    done = list(smooths)
     order = sorted(range(len(smooths)), key=lambda i: (len(names[i]), i))
     for place, i in enumerate(order):
         if not smooths[i].side_constrain:
@@ -35,12 +36,11 @@ def side_conditions(smooths: Sequence[Smooth], X: Sequence[FloatArray], *, inter
         nested = [j for j in order[:place] if smooths[j].side_constrain and names[j] <= names[i]]
         if not nested:
             continue
-        n = len(columns[i])
-        before = np.hstack([np.ones((n, int(intercept))), *(columns[j] for j in nested)])
-        gone = _dependent(before, columns[i])
+        X = done[i].on(values)
+        before = np.hstack([np.ones((len(X), int(intercept))), *(done[j].on(values) for j in nested)])
+        gone = _dependent(before, X)
         if gone.size:
             done[i] = done[i].dropping(gone.tolist())
-            columns[i] = np.delete(columns[i], gone, axis=1)
     return done
 
 

@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import FormulaError, ModelFileError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values, symmetric
 from pycombat_gam.smooth.constraint import sum_to_zero
@@ -24,7 +24,7 @@ from pycombat_gam.smooth.reparametrise import by_penalty
 from pycombat_gam.types import FloatArray, JsonDict
 
 SINGULAR = float(np.finfo(float).eps) ** 0.66
-"""Function values at evenly spaced points don't determine a margin's coefficients below this condition (mgcv's)."""
+"""Below this condition function values at evenly spaced points don't determine a margin's coefficients (mgcv's)."""
 
 
 def row_products(left: FloatArray, right: FloatArray) -> FloatArray:
@@ -122,7 +122,7 @@ class TensorBasis:
                 into = sum_to_zero(X.mean(axis=0))
                 rank = min(rank, K - 1)
             if function_values and _reparametrised(basis):
-                into = into @ _function_values(basis, into, values, options)
+                into = into @ _function_values(basis, into, values)
             S = symmetric(into.T @ basis.penalties[0] @ into)
             margins.append(Margin(basis, into))
             matrices.append(S / np.linalg.eigvalsh(S)[-1])
@@ -201,7 +201,7 @@ def _reparametrised(basis: Basis) -> bool:
     return len(basis.variables) == 1 and bool(getattr(basis, "reparametrise", False))
 
 
-def _function_values(basis: Basis, into: FloatArray, values: Values, options: BasisOptions) -> FloatArray:
+def _function_values(basis: Basis, into: FloatArray, values: Values) -> FloatArray:
     """Map (k, k) from function values at evenly spaced points to coefficients."""
     label = basis.variables[0]
     x = values[label]
@@ -210,10 +210,8 @@ def _function_values(basis: Basis, into: FloatArray, values: Values, options: Ba
     at = basis.on({label: np.linspace(x.min(), x.max(), into.shape[1])}) @ into
     U, d, Vt = np.linalg.svd(at)
     if d[-1] < d[0] * SINGULAR:
-        raise DesignError(
-            f"{options.where}: the margin of {label} is not determined by its values at evenly spaced points; "
-            "use np=FALSE, or a smaller k"
-        )
+        # As for a cycle, both of whose ends are one point: the margin stays in its own coordinates, as in mgcv.
+        return np.eye(into.shape[1])
     return np.asarray((Vt.T / d) @ U.T)
 
 

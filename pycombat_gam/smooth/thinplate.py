@@ -238,11 +238,11 @@ def _largest(points: FloatArray, m: int, k: int) -> tuple[FloatArray, FloatArray
         sums = RadialSums(points, m)
 
         def times(v: FloatArray) -> FloatArray:
-            return sums.at(points, v.reshape(N, 1))[:, 0] if matrix is None else np.asarray(matrix @ v.ravel())
+            return sums.between_points(v.ravel()) if matrix is None else np.asarray(matrix @ v.ravel())
 
         start = np.cos(np.arange(N, dtype=np.float64) ** 2)
         values, vectors = eigsh(
-            LinearOperator((N, N), matvec=times, dtype=np.float64), k=k, which="LM", v0=start, ncv=min(N, 3 * k + 20)
+            LinearOperator((N, N), matvec=times, dtype=np.float64), k=k, which="LM", v0=start, ncv=min(N, 2 * k + 10)
         )
     order = np.argsort(-np.abs(values), kind="stable")[:k]
     order = order[np.argsort(-values[order], kind="stable")]
