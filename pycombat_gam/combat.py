@@ -46,15 +46,16 @@ from pycombat_gam.types import BoolArray, IntArray
 class ComBat:
     r"""Harmonize features measured at several sites: remove location and scale of each site, keep the covariates' part.
 
-    Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear in the formula's terms and (g, d) shrunk by
-    empirical Bayes (Johnson, Li & Rabinovic 2007; Fortin et al. 2017, 2018). Conventions are those of neuroCombat
-    1.0.14 in R: grand mean weighted by batch size, pooled variance with 1/n, batch variance with 1/(n_b − 1).
+    Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear, or additive with smooths (ComBat-GAM; Pomponio
+    et al. 2020), and (g, d) shrunk by empirical Bayes (Johnson, Li & Rabinovic 2007; Fortin et al. 2017, 2018).
+    Conventions are those of neuroCombat 1.0.14 in R: grand mean weighted by batch size, pooled variance with 1/n, batch
+    variance with 1/(n_b − 1).
 
     Parameters
     ----------
     formula : one-sided R formula of what to keep, such as ``"~ age + I(age^2) + sex*dx"``. The batch is no part of it;
-        batch columns hold the intercept, so ``-1`` and ``+0`` change nothing. Smooths and random effects are read, but
-        not fitted yet.
+        batch columns hold the intercept, so ``-1`` and ``+0`` change nothing. Smooths ``s te ti t2`` and random effects
+        ``(1|subject)`` are mgcv's, and kept like other covariates.
     batch : column of site labels.
     features : which columns to harmonize: None (numeric columns that formula, batch and id don't name), a list of
         names, or a regular expression searched in column names.
@@ -63,7 +64,8 @@ class ComBat:
     eb : shrink site effects over features (True) or use each feature's own estimates (False).
     prior : ``"parametric"`` or ``"nonparametric"``.
     mean_only : adjust location only.
-    smoothing : criterion for smooth terms, ``"REML"``, ``"ML"`` or ``"GCV"``; a parametric formula has none to choose.
+    smoothing : what sets the smoothing parameters of each feature, ``"REML"``, ``"ML"`` or ``"GCV"``; a parametric
+        formula has none.
     mean_model : None (chosen by the formula), or an object with ``fit``, ``predict`` and ``describe``.
     on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given.
     missing : ``"error"``, or ``"omit"``: each feature is fitted on its observed cells and missing cells stay missing.
@@ -73,7 +75,8 @@ class ComBat:
     ----------
     estimates : everything estimated, as DataFrames: `coefficients`, `grand_mean`, `var_pooled`, and the site effects
         before (`gamma_hat`, `delta_hat`) and after shrinkage (`gamma_star`, `delta_star`) on the scale of the pooled
-        sd, where delta is a variance; their priors `gamma_bar`, `t2`, `a_prior`, `b_prior`.
+        sd, where delta is a variance; their priors `gamma_bar`, `t2`, `a_prior`, `b_prior`; and of smooths
+        `smoothing_parameters`, `edf` and `score`.
 
     Raises
     ------

@@ -259,7 +259,7 @@ class Unpenalised(NamedTuple):
 
 
 def check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
-    """Stop for what a design cannot hold: a response where the formula is one-sided, terms of a later release."""
+    """Stop for what a design cannot hold: a response where the formula is one-sided, correlated random effects."""
     if formula.response is not None and absorb_intercept:
         raise FormulaError(
             f"the formula '{formula}' has a response on its left; here it is one-sided, for the features are the "

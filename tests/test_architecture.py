@@ -58,6 +58,12 @@ def test_every_file_has_its_layer() -> None:
     assert rooms == set(LEVEL)
 
 
+def test_every_folder_is_a_package() -> None:
+    """Without `__init__.py` a folder is importable here, but not part of what is installed."""
+    folders = {path.parent for path in files()}
+    assert all((folder / "__init__.py").exists() for folder in folders)
+
+
 def test_a_file_imports_only_from_lower_layers() -> None:
     wrong = []
     for path in files():

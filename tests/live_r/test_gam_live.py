@@ -13,6 +13,7 @@ import pycombat_gam as pcg
 from pycombat_gam.smooth.rsample import r_sample
 from r_bridge.session import call
 
+pytestmark = pytest.mark.live_r
 Y = "lh_precuneus_thickness"
 FORMULAS = {
     "one": (f"{Y} ~ s(age) + sex", {}),

@@ -13,7 +13,7 @@ from reference import ROOT, needs_reference
 
 from r_bridge.session import call
 
-pytestmark = needs_reference
+pytestmark = [needs_reference, pytest.mark.live_r]
 APART = (*CS_BY_ROUNDING, *RANK_DEFECT, "abide_T1_combatgam_design")
 CASES = [c for c in gam_cases() if c.case.ok and not c.unsupported and not has_arrived(c) and c.name not in APART]
 
