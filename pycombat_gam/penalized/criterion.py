@@ -203,6 +203,14 @@ def _inverse(H: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Inverse and log-determinant of positive definite matrices (v, r, r), each scaled to a unit diagonal first."""
     size = np.sqrt(np.einsum("vii->vi", H))
     scaled = H / (size[:, :, None] * size[:, None, :])
-    lower = np.linalg.cholesky(scaled)
-    log_det = 2.0 * (np.log(np.einsum("vii->vi", lower)).sum(axis=1) + np.log(size).sum(axis=1))
-    return np.linalg.inv(scaled) / (size[:, :, None] * size[:, None, :]), log_det
+    try:
+        lower = np.linalg.cholesky(scaled)
+        log_det = 2.0 * np.log(np.einsum("vii->vi", lower)).sum(axis=1)
+        inverse = np.linalg.inv(scaled)
+    except np.linalg.LinAlgError:
+        # Only penalties that are not diagonal, with λ's 10¹⁵ apart: rounding made an eigenvalue negative.
+        values, vectors = np.linalg.eigh(scaled)
+        values = np.maximum(values, values[:, -1:] * np.finfo(float).eps)
+        log_det = np.log(values).sum(axis=1)
+        inverse = np.matmul(vectors / values[:, None, :], vectors.transpose(0, 2, 1))
+    return inverse / (size[:, :, None] * size[:, None, :]), log_det + 2.0 * np.log(size).sum(axis=1)

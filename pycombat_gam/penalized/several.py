@@ -23,6 +23,8 @@ GRID = {1: 31, 2: 10, 3: 6, 4: 4}
 SCATTERED = 243
 BEYOND = 21.0
 """How far beyond the scale of the data log λ may go: what is left there is below 1e-9 of a degree of freedom."""
+BEYOND_DENSE = 14.0
+"""The same where a block of penalties is not diagonal: H then loses digits to a large λ; 1e-6 of a degree is left."""
 MAX_STEP = 5.0
 ITERATIONS = 100
 HALVINGS = 25
@@ -33,20 +35,21 @@ BLOCK_BYTES = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """Where the logs of the r free parameters are looked for: grid from `low` to `high`, moves up to the bounds."""
+    """Where the logs of the r free parameters are looked for: on a grid from `low` to `high`, and `beyond` that."""
 
     low: FloatArray
     high: FloatArray
+    beyond: float
 
     @property
     def bottom(self) -> FloatArray:
         """Lower bounds (r,)."""
-        return self.low - BEYOND
+        return self.low - self.beyond
 
     @property
     def top(self) -> FloatArray:
         """Upper bounds (r,)."""
-        return self.high + BEYOND
+        return self.high + self.beyond
 
 
 class Search:
@@ -78,6 +81,7 @@ class Search:
         return Box(
             np.array([min(bounds[k][0]) for k in range(r)], dtype=float) - 4.0,
             np.array([max(bounds[k][1]) for k in range(r)], dtype=float) + 4.0,
+            BEYOND if self.criterion.dense is None else BEYOND_DENSE,
         )
 
     def full(self, rho: FloatArray) -> FloatArray:
