@@ -127,7 +127,7 @@ def _share(
     check_rank(design, X, R, n_batches=0)
     fixed = None if sp is None else np.atleast_1d(np.asarray(sp, dtype=np.float64)).tolist()
     parameters = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices, fixed)
-    return Shared(design, table, X, Q, R, w, given.offset[rows], parameters, method, gamma, len(rows))
+    return Shared(design, table, X, Q, R, w, given.offset[rows], parameters, method, gamma)
 
 
 def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) -> dict[str, GamFit]:

@@ -33,7 +33,6 @@ class Shared:
     Q, R : (n, p), (p, p) factors of √w X.
     weights, offset : (n,).
     parameters : the smoothing parameters; method, gamma : the criterion.
-    n_given : rows of the table that these were chosen from.
     """
 
     design: Design
@@ -46,7 +45,6 @@ class Shared:
     parameters: SmoothingParameters
     method: Method
     gamma: float
-    n_given: int
 
 
 class GamFit:

@@ -69,7 +69,7 @@ class CubicBasis:
 
     Attributes
     ----------
-    variables : the one variable; knots : (K,); S : (K, K) its penalty; shrunk : whether it is `cs`.
+    variables : the one variable; knots : (K,); S : (K, K) its penalty.
     """
 
     name: ClassVar[str] = "cr"
@@ -79,7 +79,6 @@ class CubicBasis:
     variables: tuple[str, ...]
     knots: FloatArray
     S: FloatArray
-    shrunk: bool = False
 
     @classmethod
     def learn(cls, variables: tuple[str, ...], values: Values, options: BasisOptions) -> Self:
@@ -139,15 +138,12 @@ class CubicBasis:
 
     def to_dict(self) -> JsonDict:
         """Plain data for `from_dict`."""
-        return {"basis": self.name, "variables": list(self.variables), "knots": self.knots.tolist()}
+        return _plain(self)
 
     @classmethod
     def from_dict(cls, data: JsonDict) -> Self:
         """Rebuild from plain data."""
-        variables, knots = read_names(data), read_vector(data, "knots", 3)
-        if len(variables) != 1 or (np.diff(knots) <= 0).any() or set(data) != {"basis", "variables", "knots"}:
-            raise ModelFileError(f"a saved '{cls.name}' basis is broken; fit the model again")
-        return cls._with(variables, knots)
+        return cls._with(*_read(data, cls.name, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +163,7 @@ class ShrunkenCubicBasis(CubicBasis):
         values, vectors = split_eigenvectors(S, knots.size - 2)
         level, slope = vectors[:, -2], vectors[:, -1]
         S = S + SHRINK * values[-3] * (np.outer(slope, slope) + SHRINK * np.outer(level, level))
-        return cls(variables, knots, symmetric(S), True)
+        return cls(variables, knots, symmetric(S))
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -255,12 +251,20 @@ class CyclicBasis:
 
     def to_dict(self) -> JsonDict:
         """Plain data for `from_dict`."""
-        return {"basis": self.name, "variables": list(self.variables), "knots": self.knots.tolist()}
+        return _plain(self)
 
     @classmethod
     def from_dict(cls, data: JsonDict) -> Self:
         """Rebuild from plain data."""
-        variables, knots = read_names(data), read_vector(data, "knots", 4)
-        if len(variables) != 1 or (np.diff(knots) <= 0).any() or set(data) != {"basis", "variables", "knots"}:
-            raise ModelFileError("a saved 'cc' basis is broken; fit the model again")
-        return cls._with(variables, knots)
+        return cls._with(*_read(data, cls.name, 4))
+
+
+def _plain(basis: CubicBasis | CyclicBasis) -> JsonDict:
+    return {"basis": basis.name, "variables": list(basis.variables), "knots": basis.knots.tolist()}
+
+
+def _read(data: JsonDict, name: str, least: int) -> tuple[tuple[str, ...], FloatArray]:
+    variables, knots = read_names(data), read_vector(data, "knots", least)
+    if len(variables) != 1 or (np.diff(knots) <= 0).any() or set(data) != {"basis", "variables", "knots"}:
+        raise ModelFileError(f"a saved '{name}' basis is broken; fit the model again")
+    return variables, knots
