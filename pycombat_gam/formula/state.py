@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from itertools import pairwise
 
 from pycombat_gam.errors import FormulaError, ModelFileError
@@ -42,7 +42,7 @@ def numbers(value: object, name: str, expression: str) -> list[float]:
 
 def finite(value: object) -> float:
     """Require a stored value to be one finite number."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         return float(value)
     raise ModelFileError(f"{str(value)[:40]!r} is not a finite number")
 

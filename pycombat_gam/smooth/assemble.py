@@ -23,7 +23,7 @@ from pycombat_gam.smooth.constraint import sum_to_zero
 from pycombat_gam.smooth.knots import read_matrix
 from pycombat_gam.smooth.options import TermOptions, build_basis, read_options
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
-from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
+from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis, never_constrained
 from pycombat_gam.types import FloatArray, JsonDict
 
 
@@ -238,13 +238,10 @@ def learn_smooth(
     by = None if term.by is None else deparse(term.by)
     by_value = None if by is None else values[by]
     varying = isinstance(by_value, np.ndarray) and not _is_constant(by_value)
-    Z = _constraint(basis, options, X) if absorb and not varying else None
+    Z = _constraint(basis, options, X, varying=varying) if absorb else None
     null_dim = basis.null_dim
     if Z is not None:
-        into = Z
-        if isinstance(basis, SplitTensorBasis) and options.pc is None:
-            into = _fitted_coordinates(basis, X, Z)
-        penalties = [symmetric(into.T @ S @ into) for S in penalties]
+        penalties = [symmetric(Z.T @ S @ Z) for S in penalties]
         null_dim = max(0, null_dim - 1)
     df = X.shape[1] if Z is None else Z.shape[1]
     if options.fixed:
@@ -281,28 +278,26 @@ def _is_constant(by: FloatArray) -> bool:
     return bool(float(by.std()) <= abs(float(by.mean())) * np.finfo(float).eps ** 0.75)
 
 
-def _constraint(basis: Basis, options: TermOptions, X: FloatArray) -> FloatArray | None:
-    """Constraint map (K, K − 1), or None where the smooth needs none."""
+def _constraint(basis: Basis, options: TermOptions, X: FloatArray, *, varying: bool) -> FloatArray | None:
+    """Constraint map (K, K − 1), or None where the smooth needs none; `varying`: times numbers, thus no constant."""
     if _is_random(basis):
         return None
     if options.pc is not None:
         return sum_to_zero(basis.on({k: np.array([v]) for k, v in options.pc.items()})[0])
-    if isinstance(basis, TensorBasis) and options.interaction:
+    if varying or never_constrained(basis) or (isinstance(basis, TensorBasis) and options.interaction):
         return None
-    if isinstance(basis, SplitTensorBasis) and basis.null_dim == 0:
-        return None
-    if getattr(basis, "dropped_null", False):
-        return None
+    if isinstance(basis, SplitTensorBasis):
+        return _centred(basis, X) if basis.null_dim else None
     c = X.mean(axis=0)
     return sum_to_zero(c) if np.abs(c).max() > 1e-12 * np.abs(X).max() else None
 
 
-def _fitted_coordinates(basis: SplitTensorBasis, X: FloatArray, Z: FloatArray) -> FloatArray:
-    """Map from coefficients under the full constraint to those that mgcv fits `t2` with, (K, K − 1).
+def _centred(basis: SplitTensorBasis, X: FloatArray) -> FloatArray:
+    """Sum-to-zero map (K, K − 1) of a t2 in the coordinates in which mgcv fits it.
 
-    mgcv constrains the free products alone while fitting, so that the penalties stay ridges, and all of them
-    afterwards. Both describe the same curves beside an intercept, so the ridge is carried over instead:
-    X Z = X Z₀ A − 1a' with Z₀ the constraint of the fit, and the penalty of the second is A'S₀A.
+    mgcv constrains the free products alone while fitting, by Z₀, so that the penalties stay ridges, and centres all
+    columns afterwards. Centred at once, X Z = X Z₀ − 1a', they describe the same curves beside an intercept, by the
+    same coefficients: X `level` = 1 takes the mean a of X Z₀ off.
     """
     free = basis.null_dim
     K = X.shape[1]
@@ -310,9 +305,9 @@ def _fitted_coordinates(basis: SplitTensorBasis, X: FloatArray, Z: FloatArray) -
     Z0[: K - free, : K - free] = np.eye(K - free)
     if free > 1:
         Z0[K - free :, K - free :] = sum_to_zero(X[:, K - free :].sum(axis=0))
-    level = np.linalg.lstsq(X, np.ones(len(X)), rcond=None)[0]
-    solved = np.linalg.solve(np.column_stack([Z0, level]), Z)
-    return np.asarray(Z0 @ solved[:-1])
+    level = np.linalg.lstsq(X[:, K - free :], np.ones(len(X)), rcond=None)[0]
+    Z0[K - free :] -= np.outer(level, (X @ Z0).mean(axis=0))
+    return Z0
 
 
 def add_null_penalty(smooth: Smooth) -> Smooth:

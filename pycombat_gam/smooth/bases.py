@@ -47,9 +47,10 @@ def learn_margin(name: str, variables: tuple[str, ...], values: Values, options:
 
 def margin_from_dict(data: object) -> Basis:
     """Rebuild a basis that may be a margin."""
-    if not isinstance(data, dict) or data.get("basis") not in MARGINS:
+    name = data.get("basis") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(name, str) or name not in MARGINS:
         raise ModelFileError("a saved basis is of no known kind; fit the model again")
-    return MARGINS[data["basis"]].from_dict(data)
+    return MARGINS[name].from_dict(data)
 
 
 def basis_from_dict(data: JsonDict) -> Basis:

@@ -8,7 +8,7 @@ straight line, `cc` starts again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from pycombat_gam.smooth.knots import (
 )
 from pycombat_gam.smooth.reparametrise import split_eigenvectors
 from pycombat_gam.types import FloatArray, JsonDict
+
+if TYPE_CHECKING:  # Python 3.10 has no typing.Self
+    from typing_extensions import Self
 
 SHRINK = 0.1
 """Each null-space eigenvalue of `cs` is this share of the one above it (mgcv's value)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,10 @@ from pycombat_gam.types import FloatArray
 
 MARGIN_K = 5
 """Default dimension of a margin of one variable."""
+WITHOUT_ORDER = ("cr", "cs", "cc", "re")
+"""Bases that take no `m`."""
+OF_ONE_VARIABLE = ("cr", "cs", "ps", "cp")
+"""Bases for which mgcv puts a thin plate spline in a margin of several variables."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,31 @@ def read_options(term: SmoothTerm) -> TermOptions:
     )
 
 
+def linked(terms: Iterable[SmoothTerm]) -> Iterator[SmoothTerm]:
+    """Give terms of one `id` the options of the first of them, as mgcv does; variables and `by` stay their own.
+
+    So does `pc`, which mgcv drops; it only moves a constant between smooth and intercept.
+
+    Raises
+    ------
+    FormulaError
+        If terms of one id are of another kind or of another number of variables.
+    """
+    first: dict[str, SmoothTerm] = {}
+    for term in terms:
+        label = term.option("id")
+        base = term if label is None else first.setdefault(str(label), term)
+        if base is term:
+            yield term
+            continue
+        if (term.kind, len(term.args)) != (base.kind, len(base.args)):
+            raise FormulaError(
+                f"smooths of id={label} must be of one kind and of as many variables each: {base.label}, {term.label}"
+            )
+        own = tuple(option for option in term.options if option[0] == "pc")
+        yield replace(term, options=(*(option for option in base.options if option[0] != "pc"), *own))
+
+
 def build_basis(term: SmoothTerm, options: TermOptions, values: Values, knots: Mapping[str, FloatArray]) -> Basis:
     """Learn the basis of a term."""
     variables = tuple(deparse(node) for node in term.args)
@@ -110,10 +139,7 @@ def _product(
     ends = np.cumsum([0, *d])
     groups = [variables[a:b] for a, b in pairwise(ends.tolist())]
     names = [check_name(x, where, NAMES[:-1]) for x in _recycled(term.option("bs", "cr"), len(d), "bs", where)]
-    names = [
-        "tp" if name == "cr" and term.option("bs") is None and size > 1 else name
-        for name, size in zip(names, d, strict=True)
-    ]
+    names = ["tp" if name in OF_ONE_VARIABLE and size > 1 else name for name, size in zip(names, d, strict=True)]
     given_k = term.option("k")
     ks = (
         [MARGIN_K**size for size in d]
@@ -121,6 +147,9 @@ def _product(
         else [_whole(x, "k", where) for x in _recycled(given_k, len(d), "k", where)]
     )
     ms = _orders(term.option("m"), len(d), where)
+    if not set(names) <= set(WITHOUT_ORDER):
+        # Of several margins some have an order; mgcv passes over the others.
+        ms = [None if name in WITHOUT_ORDER else m for name, m in zip(names, ms, strict=True)]
     xt = _extra(term.option("xt"), where)
     bases = [
         learn_margin(name, group, values, BasisOptions(k, m, knots, where, xt))
@@ -167,19 +196,14 @@ def _own_knots(term: SmoothTerm, variables: tuple[str, ...], where: str) -> dict
 
 
 def _orders(m: Any, margins: int, where: str) -> list[tuple[float, ...] | None]:
-    """Each margin's order argument: one for all, one number each, or a list of vectors."""
-    if m is None:
-        return [None] * margins
-    if isinstance(m, list) and any(isinstance(item, list) for item in m):
-        if len(m) != margins:
-            raise FormulaError(f"{where}: m lists {len(m)} orders; give one for each of the {margins} margins")
-        return [tuple(_numbers(item, "m", where)) for item in m]
-    numbers = _numbers(m, "m", where)
-    if len(numbers) == 1:
-        return [(numbers[0],)] * margins
-    if len(numbers) != margins:
-        raise FormulaError(f"{where}: m holds {len(numbers)} numbers; give one for each of the {margins} margins")
-    return [(number,) for number in numbers]
+    """Each margin's order argument: one for all, one number each, or a list of vectors; NA for the default."""
+    items = _list(m)
+    if len(items) == 1 and not isinstance(items[0], list):
+        items = items * margins
+    if len(items) != margins:
+        noun = "lists {} orders" if any(isinstance(item, list) for item in items) else "holds {} numbers"
+        raise FormulaError(f"{where}: m {noun.format(len(items))}; give one for each of the {margins} margins")
+    return [None if item is None else tuple(_numbers(item, "m", where)) for item in items]
 
 
 def _ord(term: SmoothTerm, margins: int, where: str) -> tuple[int, ...] | None:

@@ -28,6 +28,7 @@ from pycombat_gam.formula.variables import Variables
 from pycombat_gam.penalized.problem import Penalties, PenaltyBlock
 from pycombat_gam.penalized.whiten import NULL
 from pycombat_gam.smooth.assemble import Smooth, add_null_penalty, check_id, learn_smooth
+from pycombat_gam.smooth.options import linked
 from pycombat_gam.smooth.side import side_conditions
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -186,7 +187,7 @@ def smooth_terms(formula: Formula) -> Iterator[tuple[SmoothTerm, str | None]]:
     NotYetError
         For correlated random effects.
     """
-    for smooth in formula.smooths:
+    for smooth in linked(formula.smooths):
         yield smooth, None
     for random in formula.random:
         if random.correlated:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.interpolate import BSpline
@@ -26,6 +26,9 @@ from pycombat_gam.smooth.knots import (
     single,
 )
 from pycombat_gam.types import FloatArray, JsonDict
+
+if TYPE_CHECKING:  # Python 3.10 has no typing.Self
+    from typing_extensions import Self
 
 MARGIN = 0.001
 """The knots of ps and bs reach this share of the range beyond the data (mgcv's value)."""
@@ -69,6 +72,24 @@ def _full_knots(x: FloatArray, options: BasisOptions, label: str, inner: int, de
             f"{inside[0]:.6g} to {inside[1]:.6g}; give knots that cover it"
         )
     return knots
+
+
+def _nested_knots(x: FloatArray, options: BasisOptions, label: str, inner: int, degree: int) -> FloatArray:
+    """Knots from four given ones: where the penalty acts from the first to the last, evenly spread between the others.
+
+    So the data may fill a part of the range over which a curve is to be drawn (mgcv's rule for `bs`).
+    """
+    knots = given_knots(options, label, (4,))
+    assert knots is not None
+    low, high = _ends(x, label, options.where)
+    start, first, last, end = knots.tolist()
+    if low < start or high > end:
+        raise FormulaError(
+            f"{options.where}: {label} runs from {low:.6g} to {high:.6g}, outside the knots from {start:.6g} to "
+            f"{end:.6g}; give knots that cover it"
+        )
+    margin = np.arange(1, degree + 1) * (end - start) / (inner - 1)
+    return np.concatenate([start - margin[::-1], [start], np.linspace(first, last, inner - 2), [end], end + margin])
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +202,7 @@ class CyclicPSplineBasis(PSplineBasis):
         m = orders(options, (2, 2), 2)
         m = (m[0], m[0]) if len(m) == 1 else m
         degree = m[0] + 1
-        k = dimension(options, max(10, m[0] + 2), max(degree + 1, m[1] + 1))
+        k = dimension(options, max(10, m[0] + 2), max(degree, m[1] + 1))
         knots = given_knots(options, label, (2, k + 1))
         low, high = _ends(x, label, options.where)
         if knots is None or knots.size == 2:
@@ -237,7 +258,7 @@ class CyclicPSplineBasis(PSplineBasis):
         """Rebuild from plain data."""
         degree, order = read_whole(data, "degree", 1, 11), read_whole(data, "order", 0, 10)
         knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree)
-        if knots.size - 1 <= max(order, degree):
+        if knots.size - 1 < max(order + 1, degree):
             raise ModelFileError("a saved 'cp' basis has too few knots; fit the model again")
         return cls(read_names(data), knots, degree, order)
 
@@ -272,6 +293,9 @@ class BSplineBasis:
                 f"{options.where}: m={list(m)} must be the degree, then different derivative orders up to it"
             )
         k = dimension(options, max(10, degree), degree + 1)
+        given = options.knots.get(label)
+        if given is not None and given.size == 4 < k + degree + 1:
+            return cls(variables, _nested_knots(x, options, label, k - degree + 1, degree), degree, derivatives)
         return cls(variables, _full_knots(x, options, label, k - degree + 1, degree), degree, derivatives)
 
     @property

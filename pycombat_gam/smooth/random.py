@@ -35,7 +35,7 @@ class RandomBasis:
     """
 
     name: ClassVar[str] = "re"
-    reparametrise: ClassVar[bool] = True
+    reparametrise: ClassVar[bool] = False
 
     variables: tuple[str, ...]
     levels: tuple[int, ...]

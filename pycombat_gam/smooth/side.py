@@ -1,7 +1,7 @@
-"""Side conditions: where a smooth's space holds another's, as te(x, z) does s(x), the shared columns are dropped.
+"""Side conditions: where a smooth's space meets another's, as te(x, z) does s(x), the shared columns are dropped.
 
-Follows mgcv's `gam.side`: a term gives way to terms of a subset of its variables; which columns go is read from a QR
-with column pivoting of what is left of them after the others (Wood 2017, §5.6.3).
+Follows mgcv's `gam.side`: a term gives way to those before it, in order of dimension, that share a variable with it;
+which columns go is read from a QR with column pivoting of what is left of them after the others (Wood 2017, §5.6.3).
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ TOLERANCE = float(np.finfo(float).eps) ** 0.5
 
 
 def side_conditions(smooths: Sequence[Smooth], values: Values, *, intercept: bool) -> list[Smooth]:
-    """Drop the columns of each smooth that the smooths nested in it have already.
+    """Drop the columns of each smooth that smooths of as many or fewer variables have already.
+
+    So does te(x, z) beside s(x), and te(x, w) beside te(x, z), for both hold the curves of x.
 
     Parameters
     ----------
@@ -33,11 +35,11 @@ def side_conditions(smooths: Sequence[Smooth], values: Values, *, intercept: boo
     for place, i in enumerate(order):
         if not smooths[i].side_constrain:
             continue
-        nested = [j for j in order[:place] if smooths[j].side_constrain and names[j] <= names[i]]
-        if not nested:
+        sharing = [j for j in order[:place] if smooths[j].side_constrain and names[j] & names[i]]
+        if not sharing:
             continue
         X = done[i].on(values)
-        before = np.hstack([np.ones((len(X), int(intercept))), *(done[j].on(values) for j in nested)])
+        before = np.hstack([np.ones((len(X), int(intercept))), *(done[j].on(values) for j in sharing)])
         gone = _dependent(before, X)
         if gone.size:
             done[i] = done[i].dropping(gone.tolist())

@@ -20,6 +20,7 @@ from pycombat_gam.formula.columns import Factor
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values, symmetric
 from pycombat_gam.smooth.constraint import sum_to_zero
 from pycombat_gam.smooth.knots import read_matrix
+from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.reparametrise import by_penalty
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -118,7 +119,7 @@ class TensorBasis:
             into = np.eye(K)
             rank = basis.ranks[0]
             X = basis.on(values)
-            if constraint:
+            if constraint and not never_constrained(basis):
                 into = sum_to_zero(X.mean(axis=0))
                 rank = min(rank, K - 1)
             if function_values and _reparametrised(basis):
@@ -195,6 +196,16 @@ class TensorBasis:
             S = symmetric(margin.map.T @ margin.basis.penalties[0] @ margin.map)
             matrices.append(S / np.linalg.eigvalsh(S)[-1])
         return cls(margins, tuple(matrices), tuple(ranks), tuple(used))
+
+
+def never_constrained(basis: Basis) -> bool:
+    """Whether a basis, or one of its margins, is none that mgcv constrains: a random effect, or one without constants.
+
+    A product with such a margin holds no constant either.
+    """
+    if isinstance(basis, TensorBasis):
+        return any(never_constrained(margin.basis) for margin in basis.margins)
+    return isinstance(basis, RandomBasis | FactorSmoothBasis) or bool(getattr(basis, "dropped_null", False))
 
 
 def _reparametrised(basis: Basis) -> bool:

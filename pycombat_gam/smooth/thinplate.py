@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from math import comb
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.linalg import eigh
@@ -20,8 +20,11 @@ from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
 from pycombat_gam.smooth.knots import dimension, numbers_of, read_matrix, read_names, read_vector, read_whole
 from pycombat_gam.smooth.radial import RadialSums, distances2, radial
-from pycombat_gam.smooth.rsample import r_sample
+from pycombat_gam.smooth.rsample import r_sample, text_order
 from pycombat_gam.types import FloatArray, JsonDict
+
+if TYPE_CHECKING:  # Python 3.10 has no typing.Self
+    from typing_extensions import Self
 
 MAX_POINTS = 2000
 """More distinct points than these are represented by a random sample of so many (mgcv's `max.knots`)."""
@@ -30,9 +33,11 @@ SHRINK = 0.1
 
 
 def powers(m: int, d: int) -> list[tuple[int, ...]]:
-    """Exponents of the polynomials of degree below m in d variables, the constant first."""
-    found = [tuple(reversed(e)) for e in product(range(m), repeat=d) if sum(e) < m]
-    return sorted(found, key=lambda e: (sum(e), tuple(-i for i in e)))
+    """Exponents of the polynomials of degree below m in d variables, counted up with the first variable fastest.
+
+    Their order turns the wiggly columns, and so the scale of each: it is mgcv's.
+    """
+    return [tuple(reversed(e)) for e in product(range(m), repeat=d) if sum(e) < m]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +74,20 @@ class ThinPlateBasis:
         M = comb(m + d - 1, d)
         default = M + (8, 27, 100)[min(d, 3) - 1]
         k = dimension(options, default, M + 1)
-        shift = x.mean(axis=0)
-        points = _points(x, shift, variables, options, k)
-        D, U = _largest(points, m, k)
+        shift = x.mean(axis=0, dtype=np.longdouble).astype(np.float64)
+        points, chosen = _points(x, shift, variables, options, k)
+        if chosen and len(points) == k:
+            # As many knots as coefficients leave nothing to truncate: mgcv takes the radial functions as they are.
+            E, U = radial(distances2(points, points), m, d), np.eye(k)
+        else:
+            D, U = _largest(points, m, k)
+            E = np.diag(D)
         exponents = powers(m, d)
         T = _polynomials(points, exponents)
         Z = _null_space(T.T @ U)
         wiggly = U @ Z
         S = np.zeros((k, k))
-        S[: k - M, : k - M] = Z.T @ (D[:, None] * Z)
+        S[: k - M, : k - M] = Z.T @ E @ Z
         K, free = (k, M) if keep_null else (k - M, 0)
         unit = cls(variables, shift, points, m, wiggly, np.ones(K), np.zeros(K), S[:K, :K], free)
         # Columns of mean square one, as mgcv scales them: it enters the scale of the penalty.
@@ -165,6 +175,16 @@ class ShrunkenThinPlateBasis(ThinPlateBasis):
 
     name: ClassVar[str] = "ts"
 
+    @classmethod
+    def learn(cls, variables: tuple[str, ...], values: Values, options: BasisOptions) -> Self:
+        """Truncate the spline as `tp` does, with its polynomials."""
+        if options.m is not None and len(options.m) > 1:
+            raise FormulaError(
+                f"{options.where}: bs='ts' penalises the polynomials that m=c(m, 0) drops; leave the 0 out, or use "
+                "bs='tp'"
+            )
+        return super().learn(variables, values, options)
+
     @staticmethod
     def _shrunk(S: FloatArray, M: int) -> FloatArray:
         values, vectors = np.linalg.eigh(S)
@@ -197,17 +217,21 @@ def _order(options: BasisOptions, d: int) -> tuple[int, bool]:
     return m, len(given) == 1
 
 
-def _points(x: FloatArray, shift: FloatArray, variables: tuple[str, ...], options: BasisOptions, k: int) -> FloatArray:
-    """Where the radial functions stand: the distinct points, a sample of them, or the knots given."""
+def _points(
+    x: FloatArray, shift: FloatArray, variables: tuple[str, ...], options: BasisOptions, k: int
+) -> tuple[FloatArray, bool]:
+    """Where the radial functions stand: the distinct points, or (True) a sample of them or the knots given."""
     names = " and ".join(variables)
     if all(label in options.knots for label in variables):
         given = [np.asarray(options.knots[label], dtype=np.float64) for label in variables]
         if len({knots.size for knots in given}) != 1:
             raise FormulaError(f"{options.where}: give as many knots for each of {names}")
-        points = np.column_stack(given) - shift
-        if len(np.unique(points, axis=0)) < max(k, len(points)):
-            raise FormulaError(f"{options.where}: k={k} needs at least {k} different knots; {len(points)} given")
-        return points
+        points = np.unique(np.column_stack(given) - shift, axis=0)
+        if len(points) < max(k, given[0].size):
+            raise FormulaError(f"{options.where}: k={k} needs at least {k} different knots; {given[0].size} given")
+        if len(points) > len(x):
+            raise FormulaError(f"{options.where}: {len(points)} knots are given for {len(x)} rows; give fewer")
+        return points, True
     points = np.unique(x - shift, axis=0)
     if len(points) < k:
         raise DesignError(
@@ -217,7 +241,11 @@ def _points(x: FloatArray, shift: FloatArray, variables: tuple[str, ...], option
     most, seed = options.xt.get("max.knots", MAX_POINTS), options.xt.get("seed", 1)
     if type(most) is not int or type(seed) is not int or most < k:
         raise FormulaError(f"{options.where}: xt's max.knots (at least k={k}) and seed must be whole numbers")
-    return points[r_sample(len(points), most, seed)] if len(points) > most else points
+    if len(points) > most and len(variables) > 1:
+        points = points[text_order(points)]
+    if len(points) <= most:
+        return points, False
+    return np.unique(points[r_sample(len(points), most, seed)], axis=0), True
 
 
 def _polynomials(x: FloatArray, exponents: list[tuple[int, ...]]) -> FloatArray:
