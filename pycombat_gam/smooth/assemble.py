@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from pycombat_gam.smooth.options import TermOptions, build_basis, read_options
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis, never_constrained
 from pycombat_gam.types import FloatArray, JsonDict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
 from pycombat_gam.smooth.knots import read_matrix, read_names, read_whole
 from pycombat_gam.smooth.reparametrise import demmler_reinsch
 from pycombat_gam.types import FloatArray, JsonDict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def indicators(factor: Factor) -> FloatArray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from pycombat_gam.smooth.knots import read_matrix
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.reparametrise import by_penalty
 from pycombat_gam.types import FloatArray, JsonDict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SINGULAR = float(np.finfo(float).eps) ** 0.66
 """Below this condition function values at evenly spaced points don't determine a margin's coefficients (mgcv's)."""
