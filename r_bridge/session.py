@@ -6,27 +6,8 @@ array([1., 4., 9.])
 
 This is the only file that touches what rpy2 shares with the rest of the process. It uses rpy2's low-level
 interface, which has no global converter to set; one re-entrant lock (held together with rpy2's own) keeps
-threads apart; console callbacks and Python's interrupt handler are put back; R's global environment (where
-its random state lives) and search path are, after each call, what they were before it.
-
-What becomes what:
-
-| Python | R |
-|---|---|
-| None | NULL |
-| bool, int, float, str, and lists of them (None among texts: NA) | vector |
-| array of numbers, truth values or texts, of any dimension | vector, matrix, array |
-| DataFrame; Series; Categorical | data.frame; vector; factor |
-| dict; other list or tuple | named list; list |
-
-| R | Python |
-|---|---|
-| NULL | None |
-| vector (also of length one) | array; a Series if it has names |
-| matrix, array | array; a DataFrame if it is a matrix with dimnames |
-| factor; text | array of str, None for NA |
-| integer or logical with NA | array of float, NaN for NA |
-| data.frame; named list; list | DataFrame; dict; list |
+threads apart; console callbacks and Python's interrupt handler are put back; Ctrl-C stops R, and leaves it
+usable; R's global environment (where its random state lives) and search path are, after each call, what they were.
 """
 
 from __future__ import annotations
@@ -37,20 +18,18 @@ import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from pycombat_gam.errors import PcgError, PcgWarning, listing
+from pycombat_gam.errors import listing
+from r_bridge.convert import from_r, to_r
+from r_bridge.errors import RError, RMissingError, RWarning
 
 __all__ = ["RError", "RMissingError", "RWarning", "Reply", "call", "require", "run"]
 
 _LOCK = threading.RLock()
-_INT_MAX = 2**31 - 1
 _APT = {
     "BiocParallel": "r-bioc-biocparallel", "bladderbatch": "r-bioc-bladderbatch", "sva": "r-bioc-sva",
     "limma": "r-bioc-limma", "gamlss": "r-cran-gamlss", "lme4": "r-cran-lme4", "mgcv": "r-cran-mgcv",
@@ -69,6 +48,7 @@ function(source, arguments) {
   })
   caught <- character()
   failure <- NULL
+  stopped <- FALSE
   value <- tryCatch(
     withCallingHandlers({
       frame <- list2env(arguments, parent = globalenv())
@@ -84,22 +64,15 @@ function(source, arguments) {
       where <- conditionCall(e)
       failure <<- c(conditionMessage(e), if (!is.null(where)) deparse(where, nlines = 1L)[1])
       NULL
+    },
+    interrupt = function(i) {
+      failure <<- "interrupted"
+      stopped <<- TRUE
+      NULL
     })
-  list(value, caught, failure)
+  list(value, caught, failure, stopped)
 }
 """
-
-
-class RError(PcgError):
-    """R stopped with an error; the message is R's."""
-
-
-class RMissingError(PcgError):
-    """R, rpy2 or an R package is not installed; the message says how to get it."""
-
-
-class RWarning(PcgWarning):
-    """R warned; the message is R's."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +92,7 @@ def call(source: str, /, **arguments: Any) -> Any:
     source : str
         The text of one R function. Names in it resolve in R's usual way (``stats::``, ``sva::``, …).
     **arguments
-        Its arguments, by name; the module's docstring says what becomes what.
+        Its arguments, by name; `r_bridge.convert` says what becomes what.
 
     Returns
     -------
@@ -150,12 +123,15 @@ def run(source: str, /, **arguments: Any) -> Reply:
     """
     with _console() as written:
         ri = _start()
-        packed = _named_list(ri, arguments)
-        value, caught, failure = ri.evalr(_RUNNER)(ri.StrSexpVector([source]), packed)
+        packed = to_r(ri, arguments, "the arguments")
+        with _interruptible() as came:
+            value, caught, failure, stopped = ri.evalr(_RUNNER)(ri.StrSexpVector([source]), packed)
+            if stopped[0] and not came:
+                came.append((signal.SIGINT, None))  # R's own handler took it, as it does in Sys.sleep
         if failure is not ri.NULL:
             where = f" (in {failure[1]})" if len(failure) > 1 else ""
             raise RError(" ".join(f"R: {failure[0]}{where}".split()))
-        plain = _from_r(ri, value, "its value")
+        plain = from_r(ri, value, "its value")
         return Reply(plain, tuple(caught), "".join(written))
 
 
@@ -218,131 +194,30 @@ def _start() -> Any:
     return rinterface
 
 
-def _to_r(ri: Any, value: Any, name: str) -> Any:
-    """One Python value as an R object; `name` is for the error."""
-    if value is None:
-        return ri.NULL
-    if isinstance(value, pd.DataFrame):
-        return _data_frame(ri, value, name)
-    if isinstance(value, pd.Series):
-        value = value.to_numpy() if isinstance(value.dtype, np.dtype) else value.array
-    if isinstance(value, pd.Categorical):
-        codes = ri.IntSexpVector([ri.NA_Integer if code < 0 else int(code) + 1 for code in value.codes])
-        return _with(ri, codes, levels=[str(level) for level in value.categories], **{"class": ["factor"]})
-    if isinstance(value, pd.api.extensions.ExtensionArray):
-        value = value.to_numpy(float, na_value=np.nan) if value.dtype.kind in "iuf" else np.asarray(value, object)
-    if isinstance(value, Mapping):
-        return _named_list(ri, value)
-    if isinstance(value, (list, tuple)):
-        if not value or not all(item is None or _is_atom(item) for item in value):
-            return ri.ListSexpVector([_to_r(ri, item, name) for item in value])
-        value = np.array(value, dtype=object if any(isinstance(item, str) for item in value) else None)
-    array = np.asarray(value)
-    vector = _vector(ri, array.ravel(order="F"), name)
-    return vector if array.ndim < 2 else _with(ri, vector, dim=[int(length) for length in array.shape])
+@contextmanager
+def _interruptible() -> Iterator[list[tuple[int, Any]]]:
+    """Let Ctrl-C reach R: R stops where it next looks, is left usable, and then Python's own handler acts.
 
+    Python's handler would raise inside of a callback of R's, where an exception cannot pass.
+    """
+    from rpy2.rinterface_lib import openrlib
 
-def _is_atom(item: object) -> bool:
-    return isinstance(item, (bool, int, float, str, np.bool_, np.integer, np.floating, np.str_))
+    came: list[tuple[int, Any]] = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    if not callable(handler):
+        yield came
+        return
 
+    def note(number: int, frame: Any) -> None:
+        came.append((number, frame))
+        openrlib.rlib.R_interrupts_pending = 1
 
-def _vector(ri: Any, flat: np.ndarray[Any, Any], name: str) -> Any:
-    """A flat array as an R vector: whole numbers beyond R's integers become doubles."""
-    kind = flat.dtype.kind
-    if kind == "b":
-        return ri.BoolSexpVector.from_memoryview(flat.astype(np.intc).data)
-    if kind in "iu" and (flat.size == 0 or (flat.max() <= _INT_MAX and flat.min() >= -_INT_MAX)):
-        return ri.IntSexpVector.from_memoryview(np.ascontiguousarray(flat, dtype=np.intc).data)
-    if kind in "iuf":
-        return ri.FloatSexpVector.from_memoryview(np.ascontiguousarray(flat, dtype=np.float64).data)
-    items = [None if item is None or item is pd.NA or item != item else item for item in flat.tolist()]
-    present = [item for item in items if item is not None]
-    if kind in "UO" and all(isinstance(item, str) for item in present):
-        return ri.StrSexpVector([ri.NA_Character if item is None else item for item in items])
-    if kind == "O" and all(isinstance(item, bool) for item in present):
-        return ri.BoolSexpVector([ri.NA_Logical if item is None else item for item in items])
-    if kind == "O" and all(_is_atom(item) and not isinstance(item, str) for item in present):
-        return ri.FloatSexpVector([np.nan if item is None else float(item) for item in items])
-    raise RError(f"{name} cannot be passed to R: give numbers, truth values or text, not {flat.dtype}")
-
-
-def _with(ri: Any, vector: Any, **attributes: Sequence[Any]) -> Any:
-    """Set attributes in place; the class by a way of its own, since R marks what has one."""
-    for name, value in attributes.items():
-        if name == "class":
-            vector.rclass = ri.StrSexpVector(value)
-        else:
-            vector.do_slot_assign(name, _to_r(ri, list(value), name) if value else ri.StrSexpVector([]))
-    return vector
-
-
-def _named_list(ri: Any, items: Mapping[str, Any]) -> Any:
-    values = ri.ListSexpVector([_to_r(ri, value, str(name)) for name, value in items.items()])
-    return _with(ri, values, names=[str(name) for name in items])
-
-
-def _data_frame(ri: Any, table: pd.DataFrame, name: str) -> Any:
-    labels = [str(column) for column in table.columns]
-    columns = ri.ListSexpVector([_to_r(ri, table.iloc[:, j], f"{name}${c}") for j, c in enumerate(labels)])
-    plain = isinstance(table.index, pd.RangeIndex)
-    rows = list(range(1, len(table) + 1)) if plain else [str(row) for row in table.index]
-    attributes = {"names": labels, "row.names": rows, "class": ["data.frame"]}
-    return _with(ri, columns, **attributes)
-
-
-def _from_r(ri: Any, sexp: Any, name: str) -> Any:
-    """One R object as Python data; `name` is for the error."""
-    if sexp is ri.NULL:
-        return None
-    names, kinds = _slot(sexp, "names"), _slot(sexp, "class") or []
-    if isinstance(sexp, ri.ListSexpVector):
-        labels = [label or str(j + 1) for j, label in enumerate(names or [""] * len(sexp))]
-        if twice := sorted({label for label in labels if labels.count(label) > 1}):
-            raise RError(f"R returned {name} with a name given twice: {listing(twice)}")
-        values = [_from_r(ri, item, f"{name}${label}") for item, label in zip(sexp, labels, strict=True)]
-        if "data.frame" in kinds:
-            rows = _slot(sexp, "row.names") or []
-            named = bool(rows) and isinstance(rows[0], str)
-            return pd.DataFrame(dict(zip(labels, values, strict=True)), index=rows if named else None)
-        return values if names is None else dict(zip(labels, values, strict=True))
-    array = _array(ri, sexp, kinds)
-    if array is None:
-        what = " or ".join(kinds) or ri.baseenv["typeof"](sexp)[0]
-        raise RError(f"R returned {name} as {what}, which has no plain form in Python")
-    dim = _slot(sexp, "dim")
-    if dim is None:
-        return array if names is None else pd.Series(array, index=names)
-    array = array.reshape([int(length) for length in dim], order="F")
-    sides = _slot(sexp, "dimnames")
-    if sides is None or array.ndim > 2:
-        return array
-    axes = [None if side is ri.NULL else pd.Index(list(side)) for side in sides]
-    if array.ndim == 1:
-        return pd.Series(array, index=axes[0])
-    return pd.DataFrame(array, index=axes[0], columns=axes[1])
-
-
-def _array(ri: Any, sexp: Any, kinds: Sequence[str]) -> np.ndarray[Any, Any] | None:
-    """The values of an atomic vector, copied out of R's memory; None for what is not one."""
-    if isinstance(sexp, ri.StrSexpVector):
-        return np.array([None if item is ri.NA_Character else str(item) for item in sexp] or [], dtype=object)
-    if isinstance(sexp, ri.FloatSexpVector):
-        return np.array(sexp.memoryview() if len(sexp) else [], dtype=np.float64).ravel(order="F")
-    if not isinstance(sexp, (ri.IntSexpVector, ri.BoolSexpVector)):
-        return None
-    whole = np.array(sexp.memoryview() if len(sexp) else [], dtype=np.int64).ravel(order="F")
-    absent = whole == -_INT_MAX - 1
-    if "factor" in kinds:
-        levels = _slot(sexp, "levels") or []
-        names = [None if none else levels[code - 1] for code, none in zip(whole, absent, strict=True)]
-        return np.array(names, dtype=object)
-    if absent.any():
-        return np.where(absent, np.nan, whole)
-    return whole.astype(bool) if isinstance(sexp, ri.BoolSexpVector) else whole
-
-
-def _slot(sexp: Any, name: str) -> list[Any] | None:
-    """An attribute as a list, or None where there is none."""
-    if name not in sexp.list_attrs():
-        return None
-    return list(sexp.do_slot(name))
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield came
+    finally:
+        openrlib.rlib.R_interrupts_pending = 0
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[-1])

@@ -104,7 +104,7 @@ def test_what_comes_back_is_not_r_s_memory() -> None:
         (np.float32(1.5), "double", "numeric"),
         (np.array([1, 2], dtype=np.uint8), "integer", "integer"),
         (pd.Series(["x", "y"]), "character", "character"),
-        (pd.Series([1, None], dtype="Int64"), "double", "numeric"),
+        (pd.Series([1, None], dtype="Int64"), "integer", "integer"),
         (pd.Series(["x", "y"], dtype="category"), "integer", "factor"),
         (None, "NULL", "NULL"),
         ({"a": 1}, "list", "list"),
@@ -144,7 +144,7 @@ def test_data_frames_go_both_ways() -> None:
     factor = table.assign(site=table["site"].astype("category"))
     seen = session.call("function(x) list(levels(x$site), as.integer(x$site), nrow(x), names(x))", x=factor)
     assert [part.tolist() for part in seen] == [["NYU", "Zürich"], [1, 2, 1], [3], list(table.columns)]
-    assert session.call("function(x) x$site", x=factor).tolist() == ["NYU", "Zürich", "NYU"]
+    assert list(session.call("function(x) x$site", x=factor)) == ["NYU", "Zürich", "NYU"]
 
 
 def test_what_r_returns() -> None:
@@ -161,7 +161,7 @@ def test_what_r_returns() -> None:
     assert back["table"].to_dict() == {"p": 2, "q": 1}
     np.testing.assert_array_equal(back["whole"], [1.0, np.nan])
     np.testing.assert_array_equal(back["truth"], [1.0, np.nan])
-    assert back["factor"].tolist() == ["lo", None, "hi"]
+    pd.testing.assert_extension_array_equal(back["factor"], pd.Categorical(["lo", None, "hi"], ["hi", "lo"]))
     assert back["nothing"] is None
     assert back["nested"][1]["a"].tolist() == ["b"]
 
