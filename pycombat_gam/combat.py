@@ -66,7 +66,8 @@ class ComBat:
     mean_only : adjust location only.
     smoothing : what sets the smoothing parameters of each feature, ``"REML"``, ``"ML"`` or ``"GCV"``; a parametric
         formula has none.
-    mean_model : None (chosen by the formula), or an object with ``fit``, ``predict`` and ``describe``.
+    mean_model : None (`mean.AdditiveMean`), or an object that fits the formula, such as ``r_bridge.MgcvMean()``; it has
+        ``fit``, ``predict`` and ``describe``.
     on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given.
     missing : ``"error"``, or ``"omit"``: each feature is fitted on its observed cells and missing cells stay missing.
     output : ``"table"`` (what was given, features replaced) or ``"features"`` (features only, for a pipeline).
@@ -155,6 +156,7 @@ class ComBat:
             features=given.features,
             levels=levels,
             reference=None if self.ref_batch is None else levels.index(self.ref_batch),
+            formula=formula,
             mean_model=self._mean_model(),
             options=options,
             n_given=len(given.covariates),
@@ -212,7 +214,7 @@ class ComBat:
         """Summarize the fit; prints like R, `.to_dict()` for data."""
         fitted = self._check_fitted()
         model = self._mean_model()
-        return summarize(fitted, repr(self), model.describe())
+        return summarize(fitted, repr(self), model.describe(fitted.mean.design.formula))
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back."""
@@ -300,7 +302,7 @@ class ComBat:
     def _mean_model(self) -> MeanModel:
         if self.mean_model is not None:
             return self.mean_model
-        return AdditiveMean(self.formula, METHODS[self.smoothing])
+        return AdditiveMean(METHODS[self.smoothing])
 
     def _intake(
         self,

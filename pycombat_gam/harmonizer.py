@@ -18,6 +18,7 @@ from pycombat_gam.batch.location_scale import BatchEffects, estimate_effects
 from pycombat_gam.batch.prior import shrink
 from pycombat_gam.batch.standardize import Standardization, standardize
 from pycombat_gam.errors import DataError, DesignError, count, listing
+from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit, MeanModel
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
@@ -42,6 +43,7 @@ def fit_harmonizer(
     features: tuple[str, ...],
     levels: BatchLevels,
     reference: int | None,
+    formula: Formula,
     mean_model: MeanModel,
     options: BatchOptions,
     n_given: int,
@@ -52,7 +54,7 @@ def fit_harmonizer(
     ----------
     Y : (n, V) features; table : (n rows) covariates; codes : (n,) batch of each row.
     features : (V,) names; levels : the batches; reference : index of the reference batch or None.
-    mean_model : fits f(X); options : the batch model.
+    formula : of the mean; mean_model : fits it; options : the batch model.
     n_given : rows of the table that these were chosen from.
     """
     if reference is not None and int((codes == reference).sum()) == 1:
@@ -62,7 +64,13 @@ def fit_harmonizer(
         )
     try:
         mean = mean_model.fit(
-            table, Y, codes, features=features, labels=levels.labels, omit_missing=options.omit_missing
+            table,
+            Y,
+            codes,
+            formula=formula,
+            features=features,
+            labels=levels.labels,
+            omit_missing=options.omit_missing,
         )
     except DesignError as error:
         if len(table) == n_given:

@@ -15,7 +15,7 @@ from pycombat_gam.batch.adjust import Adjustment
 from pycombat_gam.batch.location_scale import estimate_effects
 from pycombat_gam.batch.prior import shrink
 from pycombat_gam.errors import count, listing
-from pycombat_gam.mean.additive import SMALLEST_SD, rounding_unit
+from pycombat_gam.mean.groups import SMALLEST_SD, rounding_unit
 from pycombat_gam.penalized.sufficient import blocks, is_constant, last_digit
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import BoolArray, FloatArray, IntArray

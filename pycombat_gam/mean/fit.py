@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.design import Design
+from pycombat_gam.formula import Formula
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
@@ -85,6 +86,7 @@ class MeanModel(Protocol):
         Y: np.ndarray,
         batch: IntArray,
         *,
+        formula: Formula,
         features: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         omit_missing: bool = False,
@@ -94,5 +96,5 @@ class MeanModel(Protocol):
     def predict(self, fit: MeanFit, table: pd.DataFrame) -> FloatArray:
         """Evaluate the covariate part on new rows, (n, V)."""
 
-    def describe(self) -> str:
+    def describe(self, formula: Formula) -> str:
         """Say in one line what is fitted."""

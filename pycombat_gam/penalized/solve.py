@@ -96,11 +96,11 @@ def solve(statistics: Statistics) -> LeastSquares:
     projected = stacked_Q.T @ statistics.Z.reshape(n_batches * q, V)
     # Row-major, as a saved model reads them back: products then round the same.
     coefficients = np.ascontiguousarray(solve_triangular(R / scale, projected)) / scale[:, None]
-    intercepts, residual_ss = _by_batch(statistics, coefficients)
+    intercepts, residual_ss = by_batch(statistics, coefficients)
     return LeastSquares(coefficients, intercepts, residual_ss, R)
 
 
-def _by_batch(statistics: Statistics, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
+def by_batch(statistics: Statistics, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Intercepts and residual sums of squares of each batch (B, V) at given coefficients."""
     residual_ss = statistics.residual_ss.copy()
     for b in range(statistics.n.size):
@@ -133,5 +133,5 @@ def solve_penalised(statistics: Statistics, penalties: Penalties, method: Method
         method=method,
     )
     coefficients = np.ascontiguousarray(fit.coefficients)
-    intercepts, residual_ss = _by_batch(statistics, coefficients)
+    intercepts, residual_ss = by_batch(statistics, coefficients)
     return LeastSquares(coefficients, intercepts, residual_ss, R, fit)

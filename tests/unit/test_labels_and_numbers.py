@@ -109,6 +109,6 @@ def test_what_cannot_be_loaded_is_not_saved() -> None:
 
 
 def test_another_mean_model_asks_for_another_fit() -> None:
-    model = fit(study()).set_params(mean_model=AdditiveMean("~ sex"))
+    model = fit(study()).set_params(mean_model=AdditiveMean("ML"))
     with pytest.raises(pcg.PcgError, match="mean_model changed after the fit"):
         model.summary()

@@ -31,8 +31,12 @@ def test_longley_to_eight_digits() -> None:
     data = longley.load_pandas()
     table = data.exog.rename(columns=str.upper)
     names = [name for name in CERTIFIED if name != "(Intercept)"]
-    fit = AdditiveMean("~ " + " + ".join(names)).fit(
-        table, data.endog.to_numpy(dtype=float)[:, None], np.zeros(len(table), dtype=np.intp), labels=["all"]
+    fit = AdditiveMean().fit(
+        table,
+        data.endog.to_numpy(dtype=float)[:, None],
+        np.zeros(len(table), dtype=np.intp),
+        formula="~ " + " + ".join(names),
+        labels=["all"],
     )
     for j, name in enumerate(fit.design.columns):
         assert digits(fit.coefficients[j, 0], CERTIFIED[name]) >= 8, name
@@ -51,7 +55,7 @@ def test_ill_conditioned_designs_keep_their_digits(condition: float) -> None:
     X = table.to_numpy()
     truth = np.array([[1.0, -2.0], [0.5, 3.0]])
     Y = X @ truth + codes[:, None]
-    fit = AdditiveMean("~ a + b").fit(table, Y, codes)
+    fit = AdditiveMean().fit(table, Y, codes, formula="~ a + b")
     exact = np.abs(fit.coefficients - truth).max()
     assert exact <= 50 * condition * np.finfo(float).eps  # κ·ε, a factor for the sizes
     centred = X - np.array([X[codes == b].mean(axis=0) for b in range(3)])[codes]
@@ -68,7 +72,7 @@ def test_an_almost_exact_fit_keeps_its_residual() -> None:
     x = rng.normal(size=n)
     codes = np.arange(n) % 2
     noise = 1e-7 * rng.normal(size=n)
-    fit = AdditiveMean("~ x").fit(pd.DataFrame({"x": x}), (x + noise)[:, None], codes)
+    fit = AdditiveMean().fit(pd.DataFrame({"x": x}), (x + noise)[:, None], codes, formula="~ x")
     design = np.column_stack([codes == 0, codes == 1, x]).astype(float)
     expected = noise - design @ np.linalg.lstsq(design, noise, rcond=None)[0]
     assert fit.residual_ss.sum() == pytest.approx((expected**2).sum(), rel=1e-6)  # ε/1e-7 per residual: 2e-9, squared
