@@ -112,12 +112,11 @@ class Design:
         intercept = parsed.intercept or absorb_intercept
         parametric = Parametric.learn(parsed.parametric, table, intercept=intercept)
         smooth = SmoothPart.learn(parsed, table, intercept=intercept, knots=knots or {}, select=select)
-        return cls._assemble(parsed, parametric, smooth, absorb_intercept=absorb_intercept)
+        return cls.of(parsed, parametric, smooth, absorb_intercept=absorb_intercept)
 
     @classmethod
-    def _assemble(
-        cls, formula: Formula, parametric: Parametric, smooth: SmoothPart, *, absorb_intercept: bool
-    ) -> Design:
+    def of(cls, formula: Formula, parametric: Parametric, smooth: SmoothPart, *, absorb_intercept: bool) -> Design:
+        """Put parts that have learned together."""
         columns: list[str] = []
         slices: dict[str, slice] = {}
         if formula.intercept and not absorb_intercept:
@@ -213,7 +212,7 @@ class Design:
         intercept = formula.intercept or absorb
         parametric = Parametric.from_dict(data, formula.parametric, intercept=intercept)
         smooth = SmoothPart.from_dict(data["smooth"], formula)
-        design = cls._assemble(formula, parametric, smooth, absorb_intercept=absorb)
+        design = cls.of(formula, parametric, smooth, absorb_intercept=absorb)
         if data["columns"] != list(design.columns):
             raise ModelFileError("the saved design's columns are not those of its formula; fit the model again")
         return design

@@ -5,5 +5,7 @@ Importing this package neither loads rpy2 nor starts R; the first call does. `r_
 """
 
 from r_bridge import session
+from r_bridge.combat import comfam, longcombat, neurocombat, sva_combat
+from r_bridge.mgcv import MgcvMean
 
-__all__ = ["session"]
+__all__ = ["MgcvMean", "comfam", "longcombat", "neurocombat", "session", "sva_combat"]

@@ -18,18 +18,23 @@ from pycombat_gam.penalized.criterion import Criterion, Evaluation
 from pycombat_gam.penalized.logdet import log_determinant
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
-GRID = {1: 31, 2: 10, 3: 6, 4: 4}
+GRID = {1: 31, 2: 20, 3: 10, 4: 5}
 """Points per parameter; more parameters than these get three points each on a Latin square of `SCATTERED` points."""
 SCATTERED = 243
 BEYOND = 21.0
 """How far beyond the scale of the data log λ may go: what is left there is below 1e-9 of a degree of freedom."""
 BEYOND_DENSE = 14.0
 """The same where a block of penalties is not diagonal: H then loses digits to a large λ; 1e-6 of a degree is left."""
-MAX_STEP = 5.0
+MAX_STEP = 2.0
+"""A longer step leaves the valley that the grid found."""
 ITERATIONS = 100
 HALVINGS = 25
 DECREASE = 1e-13
 """The search ends where Newton predicts to gain less than this share of 1 + |score|; the last step is still taken."""
+VALLEYS = 4
+"""Local minima of the grid from which Newton starts, for each response."""
+FLAT = 1e-7
+"""Share of 1 + |score| that counts as no difference between grid points."""
 BLOCK_BYTES = 2**22
 
 
@@ -141,16 +146,19 @@ class Search:
         for start in range(0, V, 4096):
             members = np.arange(start, min(start + 4096, V))
             scores = self.survey(points, slice(start, members[-1] + 1))
-            first, second = _two_best(scores, shape)
+            starts = _valleys(scores, shape)
             for left in range(0, members.size, chunk):
                 some = slice(left, left + chunk)
-                rho[members[some]], score, converged[members[some]] = self._newton(points[first[some]], members[some])
-                again = np.flatnonzero(second[some] >= 0)
-                if again.size:
-                    which = members[some][again]
-                    other, other_score, fine = self._newton(points[second[some][again]], which)
-                    better = other_score < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
-                    rho[which[better]], converged[which[better]] = other[better], fine[better]
+                own = members[some]
+                rho[own], score, converged[own] = self._newton(points[starts[0][some]], own)
+                for other in starts[1:]:
+                    again = np.flatnonzero(other[some] >= 0)
+                    if not again.size:
+                        break
+                    found, lower, fine = self._newton(points[other[some][again]], own[again])
+                    better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
+                    rho[own[again[better]]], converged[own[again[better]]] = found[better], fine[better]
+                    score[again[better]] = lower[better]
         return rho, converged, rho >= self.box.top - 1.0
 
     def _newton(self, start: FloatArray, members: IntArray) -> tuple[FloatArray, FloatArray, BoolArray]:
@@ -208,8 +216,9 @@ class Search:
     ) -> BoolArray:
         """Take a step that lowers the score, halving as often as it takes; tell which of `active` moved."""
         moved = np.zeros(active.size, dtype=bool)
-        # Where the score falls ever slower towards a large λ, its end is the bound.
-        far = (gradient[active] < 0) & (gradient[active] > -0.02) & (rho[active] > self.box.high - 6.0)
+        # Where the score falls ever slower beyond the scale of the data, its end is the bound; before that a shallow
+        # minimum may follow.
+        far = (gradient[active] < 0) & (gradient[active] > -0.02) & (rho[active] > self.box.high + 1.0)
         far &= (step > 0) & (rho[active] < self.box.top)
         jump = np.flatnonzero(far.any(axis=1))
         if jump.size:
@@ -244,12 +253,13 @@ class Search:
         return np.asarray(falls)
 
 
-def _two_best(scores: FloatArray, shape: tuple[int, ...] | None) -> tuple[IntArray, IntArray]:
-    """Best grid point of every response, and the best of its other local minima (−1: there is none)."""
+def _valleys(scores: FloatArray, shape: tuple[int, ...] | None) -> list[IntArray]:
+    """Best grid point of every response, then the best of its other local minima (−1: there is none)."""
     first = np.argmin(scores, axis=0)
     if shape is None:
-        return first, np.full(first.size, -1, dtype=np.intp)
-    cube = scores.reshape(*shape, -1)
+        return [first]
+    # A plateau, where a λ is as good as infinite, is one valley: differences below this are flat, not a minimum.
+    cube = np.round(scores / (1.0 + np.abs(scores)) / FLAT).reshape(*shape, -1)
     valley = np.ones(cube.shape, dtype=bool)
     for axis in range(len(shape)):
         after = np.take(cube, range(1, shape[axis]), axis=axis)
@@ -258,9 +268,13 @@ def _two_best(scores: FloatArray, shape: tuple[int, ...] | None) -> tuple[IntArr
         tail = list(head)
         head[axis], tail[axis] = slice(0, -1), slice(1, None)
         valley[tuple(head)] &= before <= after
-        valley[tuple(tail)] &= after <= before
+        valley[tuple(tail)] &= after < before
     others = np.where(valley.reshape(scores.shape), scores, np.inf)
     columns = np.arange(first.size)
     others[first, columns] = np.inf
-    second = np.argmin(others, axis=0)
-    return first, np.where(np.isfinite(others[second, columns]), second, -1)
+    found = [first]
+    while len(found) < VALLEYS:
+        best = np.argmin(others, axis=0)
+        found.append(np.where(np.isfinite(others[best, columns]), best, -1))
+        others[best, columns] = np.inf
+    return found

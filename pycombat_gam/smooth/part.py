@@ -65,18 +65,15 @@ class SmoothPart:
         select: bool,
     ) -> SmoothPart:
         """Learn from a table of n rows; `intercept`: the model has one, or columns that hold it."""
+        part = cls.around(formula, table)
         terms = list(smooth_terms(formula))
-        nodes = [node for term, _ in terms for node in _nodes(term)]
-        variables = Variables.learn(nodes, table)
-        for spec in variables.specs:
-            if not spec.categorical and spec.columns != 1:
-                raise FormulaError(f"a smooth of {spec.label} is not possible: it has {spec.columns} columns; name one")
-        values = _values(variables, variables.on(table))
+        values = part.values(table)
         unknown = set(knots) - set(values)
         if unknown:
             raise OptionError(
                 f"knots are given for {listing(map(repr, sorted(unknown)))}; the smooths are of {listing(values)}"
             )
+        nodes = [node for term, _ in terms for node in _nodes(term)]
         ordered = [deparse(node) for node in nodes if _is_ordered(node, table)]
         smooths: list[Smooth] = []
         for term, label in terms:
@@ -87,12 +84,22 @@ class SmoothPart:
             smooths = [add_null_penalty(smooth) for smooth in smooths]
         check_id(smooths)
         smooths = side_conditions(smooths, values, intercept=intercept)
+        return replace(part, smooths=tuple(smooths))
+
+    @classmethod
+    def around(cls, formula: Formula, table: pd.DataFrame) -> SmoothPart:
+        """Learn the variables of all smooths and random effects, and no smooth."""
+        terms = list(smooth_terms(formula))
+        variables = Variables.learn([node for term, _ in terms for node in _nodes(term)], table)
+        for spec in variables.specs:
+            if not spec.categorical and spec.columns != 1:
+                raise FormulaError(f"a smooth of {spec.label} is not possible: it has {spec.columns} columns; name one")
         ranges = {
             label: (float(value.min()), float(value.max()))
-            for label, value in values.items()
+            for label, value in _values(variables, variables.on(table)).items()
             if not isinstance(value, Factor)
         }
-        return cls(variables, _lenient(terms), tuple(smooths), ranges)
+        return cls(variables, _lenient(terms), (), ranges)
 
     def values(self, table: pd.DataFrame) -> dict[str, FloatArray | Factor]:
         """Evaluate the variables on a table of n rows."""

@@ -1,6 +1,6 @@
 # R's ComBat packages in one layout: rows are subjects, estimates are batches x features.
 #
-# Y: subjects x features; batch: factor; data: covariates; formula: one-sided, as text;
+# Y: subjects x features, whose names are `features`; batch: factor; data: covariates; formula: one-sided, as text;
 # options: ref (label or NULL), mean_only, prior ("parametric", "nonparametric", "none").
 
 covariate_columns <- function(formula, data) {
@@ -34,7 +34,8 @@ layout <- function(found, batch, features, design = NULL) {
   )
 }
 
-sva_combat <- function(Y, batch, data, formula, options) {
+sva_combat <- function(Y, features, batch, data, formula, options) {
+  colnames(Y) <- features
   # ComBat returns harmonized values only; a copy of it hands over what it estimated on the way.
   names <- c(
     "B.hat", "grand.mean", "var.pooled", "gamma.hat", "delta.hat", "gamma.star", "delta.star",
@@ -64,7 +65,8 @@ sva_combat <- function(Y, batch, data, formula, options) {
   list(harmonized = t(adjusted), estimates = estimates)
 }
 
-neurocombat <- function(Y, batch, data, formula, options) {
+neurocombat <- function(Y, features, batch, data, formula, options) {
+  colnames(Y) <- features
   mod <- covariate_columns(formula, data)
   fit <- neuroCombat::neuroCombat(
     dat = t(Y), batch = batch, mod = mod, eb = options$prior != "none", parametric = options$prior != "nonparametric",
@@ -83,7 +85,8 @@ neurocombat <- function(Y, batch, data, formula, options) {
 }
 
 # which: "combat", "combat_gam", "covfam" or "combatls", with their own further arguments in `more`.
-comfam <- function(Y, batch, data, formula, options, which = "combat", more = list()) {
+comfam <- function(Y, features, batch, data, formula, options, which = "combat", more = list()) {
+  colnames(Y) <- features
   covariates <- length(all.vars(stats::as.formula(formula))) > 0
   arguments <- list(Y, batch)
   if (covariates) {
@@ -102,11 +105,13 @@ comfam <- function(Y, batch, data, formula, options, which = "combat", more = li
   ), batch, colnames(Y)))
 }
 
-longcombat <- function(Y, batch, data, formula, random, id, time, niter, method) {
+longcombat <- function(Y, features, batch, data, formula, random, id, time, niter, method) {
+  colnames(Y) <- features
   if (any(taken <- colnames(Y) %in% names(data))) stop("a feature has the name of a covariate: ", colnames(Y)[taken][1])
-  data <- data.frame(data, .batch = batch, Y, check.names = FALSE)
+  # Not ".batch": longCombat searches terms for the name as a regular expression.
+  data <- data.frame(data, pcgbatch = batch, Y, check.names = FALSE)
   fit <- longCombat::longCombat(
-    idvar = id, timevar = time, batchvar = ".batch", features = colnames(Y), formula = sub("^\\s*~", "", formula),
+    idvar = id, timevar = time, batchvar = "pcgbatch", features = colnames(Y), formula = sub("^\\s*~", "", formula),
     ranef = random, data = data, niter = niter, method = method, verbose = FALSE
   )
   adjusted <- as.matrix(fit$data_combat[, paste0(colnames(Y), ".combat"), drop = FALSE])

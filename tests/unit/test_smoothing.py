@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import pycombat_gam as pcg
+from pycombat_gam.penalized import several
 from pycombat_gam.penalized.criterion import Criterion
 from pycombat_gam.penalized.problem import Method, Penalties, PenaltyBlock, Problem
 from pycombat_gam.penalized.smoothing import fit_smoothing, score_at
@@ -216,3 +219,27 @@ def test_without_penalties_it_is_least_squares() -> None:
     fit = fit_smoothing(reduce(X, Y), none)
     np.testing.assert_allclose(fit.coefficients, np.linalg.lstsq(X, Y, rcond=None)[0], atol=1e-10)
     np.testing.assert_array_equal(fit.edf, 1.0)
+
+
+def test_a_shallow_minimum_beside_infinity_is_found() -> None:
+    """Of 3,000 weak responses none may be beaten by a single fit that starts from a four times finer grid.
+
+    The search once jumped over shallow minima to an infinite λ, for 3 % of such responses, at up to 0.3 of score.
+    """
+    rng = np.random.default_rng(5)
+    n, V = 300, 3000
+    table = pd.DataFrame({"x": rng.uniform(size=n), "z": rng.uniform(size=n), "site": rng.choice(list("pqr"), n)})
+    amplitude = rng.normal(size=(2, V)) * 0.35
+    Y = amplitude[0] * np.sin(2 * np.pi * np.outer(table["x"], rng.uniform(0.5, 3, V)))
+    Y += amplitude[1] * np.cos(2 * np.pi * np.outer(table["z"], rng.uniform(0.5, 3, V))) + rng.normal(size=(n, V))
+
+    def scores() -> np.ndarray:
+        return pcg.ComBat("~ s(x) + s(z)", batch="site").fit(Y, table).estimates.score.to_numpy()[0]
+
+    ours = scores()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(several.GRID, 2, 40)
+        finer = scores()
+    # The rule of the design: never worse by more than 1e-6; one response in a thousand may have a narrower minimum.
+    assert (ours > finer + 1e-6).mean() <= 1e-3
+    assert (ours - finer).max() < 0.01

@@ -1,0 +1,269 @@
+"""R's ComBat packages, in our argument names and our layout of estimates.
+
+Every function takes a wide table and returns a `Harmonized`: the table as R harmonized it, and `Estimates` as
+`pycombat_gam.ComBat` has them. What a package does not give is absent there: a table of NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.errors import OptionError
+from pycombat_gam.result import Estimates
+from pycombat_gam.tables import FeatureChoice, put_back
+from r_bridge import session, sources
+from r_bridge.formula import to_r
+from r_bridge.mgcv import METHODS
+from r_bridge.study import Study
+
+PRIORS = ("gamma_bar", "t2", "a_prior", "b_prior")
+
+Prior = Literal["parametric", "nonparametric"]
+
+
+@dataclass(frozen=True, eq=False)
+class Harmonized:
+    """What one of R's ComBat packages returned.
+
+    Attributes
+    ----------
+    table : the table that was given, its features replaced.
+    estimates : on our layout; NaN (or no rows) where the package gives none.
+    package : the R package, with its version.
+    output : what R wrote to the console; warnings : R's warnings.
+    """
+
+    table: pd.DataFrame
+    estimates: Estimates
+    package: str
+    output: str
+    warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        V = self.estimates.gamma_star.shape[1]
+        return f"Harmonized by R's {self.package}: {len(self.table)} rows, {V} features, {len(self.warnings)} warnings"
+
+
+def sva_combat(
+    table: pd.DataFrame,
+    formula: str = "~ 1",
+    batch: str = "batch",
+    *,
+    features: FeatureChoice = None,
+    id: str | Sequence[str] | None = None,
+    ref_batch: object = None,
+    prior: Prior = "parametric",
+    mean_only: bool = False,
+) -> Harmonized:
+    """Harmonize with ``sva::ComBat``; the arguments are those of `pycombat_gam.ComBat`.
+
+    Missing cells are NaN to R, which fits each feature on its observed cells. The package returns no estimates; they
+    are read from the function as it ends.
+
+    Raises
+    ------
+    OptionError
+        For a formula with smooths or random effects, which the package doesn't have.
+    RMissingError, RError
+        Without R or sva; if R stops.
+    """
+    study = Study.read(table, formula, batch, features=features, id=id)
+    _linear(study, "sva::ComBat")
+    return _run(study, "sva", "sva_combat", _options(study, ref_batch, prior, mean_only))
+
+
+def neurocombat(
+    table: pd.DataFrame,
+    formula: str = "~ 1",
+    batch: str = "batch",
+    *,
+    features: FeatureChoice = None,
+    id: str | Sequence[str] | None = None,
+    ref_batch: object = None,
+    eb: bool = True,
+    prior: Prior = "parametric",
+    mean_only: bool = False,
+) -> Harmonized:
+    """Harmonize with ``neuroCombat::neuroCombat``; the arguments are those of `pycombat_gam.ComBat`.
+
+    Raises
+    ------
+    OptionError
+        For a formula with smooths or random effects, which the package doesn't have.
+    RMissingError, RError
+        Without R or neuroCombat; if R stops.
+    """
+    study = Study.read(table, formula, batch, features=features, id=id)
+    _linear(study, "neuroCombat")
+    return _run(study, "neuroCombat", "neurocombat", _options(study, ref_batch, prior if eb else "none", mean_only))
+
+
+def comfam(
+    table: pd.DataFrame,
+    formula: str = "~ 1",
+    batch: str = "batch",
+    *,
+    which: Literal["combat", "combat_gam", "covfam", "combatls"] | None = None,
+    features: FeatureChoice = None,
+    id: str | Sequence[str] | None = None,
+    ref_batch: object = None,
+    eb: bool = True,
+    smoothing: str = "REML",
+    sigma_formula: str = "~ 1",
+    robust: bool = False,
+    percent_var: float = 0.95,
+    n_pc: int | None = None,
+) -> Harmonized:
+    """Harmonize with ComBatFamily: ``combat``, ``combat_gam``, ``covfam`` (CovBat) or ``combatls``.
+
+    Parameters
+    ----------
+    which : None for ``combat``, or ``combat_gam`` where the formula has smooths.
+    smoothing : ``method`` of mgcv, for smooths; sigma_formula : of ``combatls``; robust : ``robust.LS``.
+    percent_var, n_pc : principal components of ``covfam``.
+
+    Raises
+    ------
+    OptionError
+        For random effects; for smooths in ``combat``.
+    RMissingError, RError
+        Without R or ComBatFamily; if R stops.
+    """
+    study = Study.read(table, formula, batch, features=features, id=id)
+    smooth = bool(study.formula.smooths)
+    chosen = which or ("combat_gam" if smooth else "combat")
+    if study.formula.random or (smooth and chosen == "combat"):
+        raise OptionError(f"ComBatFamily's {chosen} fits no '{formula}': leave smooths and random effects out")
+    more: dict[str, Any] = {"robust.LS": robust} if chosen in ("combat", "combat_gam") else {}
+    if smooth and chosen in ("combat_gam", "covfam"):
+        more["method"] = METHODS[smoothing]
+    if chosen == "covfam":
+        more |= {"gam": smooth, "percent.var": percent_var, "n.pc": n_pc}
+    if chosen == "combatls":
+        more["sigma.formula"] = sigma_formula
+    options = _options(study, ref_batch, "parametric" if eb else "none", mean_only=False)
+    return _run(study, "ComBatFamily", "comfam", options, which=chosen, more=more)
+
+
+def longcombat(
+    table: pd.DataFrame,
+    formula: str = "~ 1",
+    batch: str = "batch",
+    *,
+    id: str,
+    time: str,
+    features: FeatureChoice = None,
+    iterations: int = 30,
+    method: Literal["REML", "MSR"] = "REML",
+) -> Harmonized:
+    """Harmonize repeated measures with ``longCombat::longCombat``.
+
+    Parameters
+    ----------
+    formula : with its random effects, ``"~ age + dx*time + (1|subject)"``; id, time : columns of subject and time.
+    iterations : ``niter``; method : of the residual variance, ``"REML"`` or ``"MSR"``.
+
+    Raises
+    ------
+    OptionError
+        For smooths, or without a random effect.
+    RMissingError, RError
+        Without R or longCombat; if R stops.
+    """
+    study = Study.read(table, formula, batch, features=features, id=id, more=[time])
+    parsed = study.formula
+    if parsed.smooths or not parsed.random:
+        raise OptionError(
+            f"longCombat fits random effects and no smooths: '{formula}' has to be like '~ age + (1|{id})'"
+        )
+    return _run(
+        study,
+        "longCombat",
+        "longcombat",
+        None,
+        formula=to_r(replace(parsed, random=())),
+        random=" + ".join(f"({term.label})" for term in parsed.random),
+        id=id,
+        time=time,
+        niter=iterations,
+        method=method,
+    )
+
+
+def _linear(study: Study, package: str) -> None:
+    if study.formula.smooths or study.formula.random:
+        raise OptionError(f"{package} fits linear models only: '{study.formula}' has smooths or random effects")
+
+
+def _options(study: Study, ref_batch: object, prior: str, mean_only: bool) -> dict[str, Any]:
+    if prior not in ("parametric", "nonparametric", "none"):
+        raise OptionError(f"prior={prior!r}: allowed are 'parametric' and 'nonparametric'")
+    return {"ref": study.reference(ref_batch), "mean_only": mean_only, "prior": prior}
+
+
+def _run(study: Study, package: str, function: str, options: dict[str, Any] | None, **more: Any) -> Harmonized:
+    """Call one function of `R/packages.R`."""
+    session.require(package)
+    if options is not None:
+        more |= {"options": options}
+    reply = session.run(
+        sources.function(function, "packages"),
+        **{
+            "Y": study.Y.to_numpy(),
+            "features": list(study.Y.columns),
+            "batch": study.batch,
+            "data": study.data,
+            "formula": to_r(study.formula),
+            **more,
+        },
+    )
+    features = list(study.given.features)
+    found = reply.value
+    harmonized = np.asarray(found["harmonized"], dtype=np.float64)
+    version = session.call("function(package) as.character(utils::packageVersion(package))", package=package)[0]
+    return Harmonized(
+        table=pd.DataFrame(put_back(study.given, harmonized)),
+        estimates=estimates_from_r(found["estimates"], features, study.levels),
+        package=f"{package} {version}",
+        output=reply.output,
+        warnings=reply.warnings,
+    )
+
+
+def estimates_from_r(found: Mapping[str, Any], features: Sequence[str], levels: BatchLevels) -> Estimates:
+    """Return R's estimates on our layout: features as columns, batches as rows, NaN for what R does not give."""
+    batches = pd.Index(levels.labels, name=levels.column)
+    columns = pd.Index(list(features))
+
+    def table(name: str, index: pd.Index, kept: Any = None) -> pd.DataFrame:
+        values = found.get(name) if kept is None else kept
+        if values is None:
+            return pd.DataFrame(np.nan, index=index, columns=columns)
+        return pd.DataFrame(np.asarray(values, dtype=np.float64).reshape(len(index), len(columns)), index, columns)
+
+    coefficients = found.get("coefficients")
+    terms = pd.Index(
+        list(coefficients.index) if isinstance(coefficients, pd.DataFrame) else [], name="term", dtype="str"
+    )
+    priors = pd.DataFrame(np.asarray(found["priors"], dtype=np.float64), index=batches, columns=list(PRIORS))
+    one = {name: table(name, pd.Index([name])) for name in ("grand_mean", "var_pooled")}
+    by_batch = {name: table(name, batches) for name in ("gamma_hat", "delta_hat", "gamma_star", "delta_star")}
+    smooths = pd.Index(list(found.get("labels") or []), name="smooth", dtype="str")
+    sp = pd.Index(list(found.get("sp_names") or []), name="smooth", dtype="str")
+    return Estimates(
+        coefficients=table("coefficients", terms)
+        if len(terms)
+        else pd.DataFrame(index=terms, columns=columns, dtype=float),
+        **one,
+        **by_batch,
+        **{name: priors[[name]] for name in PRIORS},
+        smoothing_parameters=table("sp", sp),
+        edf=table("edf", smooths),
+        score=table("score", pd.Index(["REML"] if "score" in found else [], name="smooth", dtype="str")),
+    )

@@ -1,0 +1,109 @@
+"""A wide table taken apart for R: features, batches, covariates as R should see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.formula.functions import variables
+from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake
+from pycombat_gam.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What R's engines are given.
+
+    Attributes
+    ----------
+    given : the table as it came; formula : of the mean; levels : the B batches; codes : (n,) batch of each row.
+    Y : (n, V) features by name, missing cells NaN.
+    data : covariates; what random effects are grouped by is a factor.
+    """
+
+    given: Intake
+    formula: Formula
+    levels: BatchLevels
+    codes: IntArray
+    Y: pd.DataFrame
+    data: pd.DataFrame
+
+    @classmethod
+    def read(
+        cls,
+        table: pd.DataFrame,
+        formula: str | Formula,
+        batch: str,
+        *,
+        features: FeatureChoice = None,
+        id: str | Sequence[str] | None = None,
+        more: Sequence[str] = (),
+    ) -> Study:
+        """Take a table apart; `id` and `more` are kept beside the covariates of the formula."""
+        parsed = parse_formula(formula) if isinstance(formula, str) else formula
+        ids = [id] if isinstance(id, str) else list(id or ())
+        given = intake(table, None, reserved=[batch, *ids, *more, *parsed.variables], choice=features, fitted=None)
+        sites = find_column(given.covariates, batch, "batch")
+        levels = BatchLevels.learn(sites, batch)
+        codes, _ = levels.codes(sites)
+        kept = {name: find_column(table, name, "argument").reset_index(drop=True) for name in (*ids, *more)}
+        data = covariates_for_r(parsed, given.covariates)
+        return cls(
+            given,
+            parsed,
+            levels,
+            codes,
+            pd.DataFrame(np.asarray(given.Y, dtype=np.float64), columns=list(given.features)),
+            groups_as_factors(parsed, data.assign(**{name: kept[name] for name in kept if name not in data})),
+        )
+
+    @property
+    def batch(self) -> pd.Categorical:
+        """The batches as a factor."""
+        return as_factor(self.codes, self.levels.labels)
+
+    def reference(self, ref_batch: object) -> str | None:
+        """Return the label of the reference batch."""
+        return None if ref_batch is None else self.levels.labels[self.levels.index(ref_batch)]
+
+
+def as_factor(codes: IntArray | FloatArray, levels: Sequence[str]) -> pd.Categorical:
+    """Return a factor of codes (−1: missing)."""
+    return pd.Categorical.from_codes(np.asarray(codes, dtype=np.int64), pd.Index(list(levels), dtype="str"))
+
+
+def covariates_for_r(formula: Formula, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that a formula uses: texts as factors in our order of levels, whole numbers as doubles.
+
+    R sorts texts by the locale and multiplies its integers until they overflow; neither is ours.
+    """
+    columns = {name: _for_r(find_column(table, name, "formula")) for name in formula.variables}
+    return pd.DataFrame(columns, index=range(len(table)))
+
+
+def groups_as_factors(formula: Formula, data: pd.DataFrame) -> pd.DataFrame:
+    """Make factors of what random effects are grouped by, as lme4 and ours do."""
+    grouping = {name for term in formula.random for node in term.group.factors for name in variables(node)}
+    return data.assign(**{name: _factor(data[name]) for name in sorted(grouping)})
+
+
+def _for_r(column: pd.Series) -> pd.Series:
+    column = column.reset_index(drop=True)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.rename_categories(str).cat.remove_unused_categories()
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return column.astype(bool)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.astype("float64")
+    return _factor(column)
+
+
+def _factor(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column
+    return pd.Series(pd.Categorical(column, categories=sorted(column.dropna().unique()))).cat.rename_categories(str)
