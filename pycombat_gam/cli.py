@@ -49,6 +49,14 @@ class Missing(str, Enum):
     omit = "omit"
 
 
+class SmoothingBy(str, Enum):
+    """What sets the smoothing parameters."""
+
+    REML = "REML"
+    ML = "ML"
+    GCV = "GCV"
+
+
 class Unseen(str, Enum):
     """What to do with sites that were not in the fit."""
 
@@ -75,7 +83,7 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite files of an earl
 
 
 @contextmanager
-def _plainly() -> Iterator[None]:
+def plainly() -> Iterator[None]:
     """Turn our errors into one line and exit 2, our warnings into lines on stderr."""
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -102,6 +110,7 @@ _OPTIONS = {
     "id=['subject', 'visit']": "--id subject --id visit",
     "id=…": "--id",
     "features=…": "--features",
+    "force=True": "--force",
     "read_csv: decimal=','": "decimal points",
 }
 """What messages say to Python's users, as options of the command line."""
@@ -119,7 +128,7 @@ def demo(
     force: Force = False,
 ) -> None:
     """Harmonize the packaged 8-site example and say where the results are."""
-    with _plainly():
+    with plainly():
         table = datasets.load_multisite()
         model = ComBat(DEMO_FORMULA, batch="site", features=DEMO_FEATURES, id="subject")
         with progress.status("harmonizing the packaged example"):
@@ -149,6 +158,7 @@ def harmonize(
     eb: Annotated[bool, typer.Option("--eb/--no-eb", help="Shrink site effects by empirical Bayes.")] = True,
     prior: Annotated[Prior, typer.Option(help="Prior of the site effects.")] = Prior.parametric,
     mean_only: Annotated[bool, typer.Option("--mean-only", help="Adjust location only.")] = False,
+    smoothing: Annotated[SmoothingBy, typer.Option(help="What sets the smoothing parameters.")] = SmoothingBy.REML,
     missing: Annotated[
         Missing, typer.Option(help="Missing feature cells: stop, or fit on what is observed.")
     ] = Missing.error,
@@ -158,7 +168,7 @@ def harmonize(
     force: Force = False,
 ) -> None:
     """Fit ComBat to a table and write the harmonized table, the model and a summary."""
-    with _plainly():
+    with plainly():
         suffix = suffix_of(data)
         _check_place(out, [*_names(suffix)], force=force)
         with progress.status(f"reading {data}"):
@@ -172,6 +182,7 @@ def harmonize(
             eb=eb,
             prior=prior.value,
             mean_only=mean_only,
+            smoothing=smoothing.value,
             missing=missing.value,
             on_unseen=on_unseen.value,
         )
@@ -204,7 +215,7 @@ def apply(
     force: Force = False,
 ) -> None:
     """Harmonize new rows with a saved model."""
-    with _plainly():
+    with plainly():
         fitted = load(model)
         for name, choice in (("on_unseen", on_unseen), ("missing", missing)):
             if choice is not None:
@@ -226,7 +237,7 @@ def apply(
 @app.command()
 def summary(model: Annotated[Path, typer.Argument(help="Model file that harmonize wrote (.pcg).")]) -> None:
     """Print what a saved model holds."""
-    with _plainly():
+    with plainly():
         typer.echo(str(load(model).summary()))
 
 

@@ -5,7 +5,8 @@ Importing this package neither loads rpy2 nor starts R; the first call does. `r_
 """
 
 from r_bridge import session
+from r_bridge.agreement import Agreement, crosscheck
 from r_bridge.combat import comfam, longcombat, neurocombat, sva_combat
 from r_bridge.mgcv import MgcvMean
 
-__all__ = ["MgcvMean", "comfam", "longcombat", "neurocombat", "session", "sva_combat"]
+__all__ = ["Agreement", "MgcvMean", "comfam", "crosscheck", "longcombat", "neurocombat", "session", "sva_combat"]

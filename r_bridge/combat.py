@@ -176,7 +176,7 @@ def longcombat(
     RMissingError, RError
         Without R or longCombat; if R stops.
     """
-    study = Study.read(table, formula, batch, features=features, id=id, more=[time])
+    study = Study.read(table, formula, batch, features=features, id=id, more=[id, time])
     parsed = study.formula
     if parsed.smooths or not parsed.random:
         raise OptionError(

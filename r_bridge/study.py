@@ -44,14 +44,14 @@ class Study:
         id: str | Sequence[str] | None = None,
         more: Sequence[str] = (),
     ) -> Study:
-        """Take a table apart; `id` and `more` are kept beside the covariates of the formula."""
+        """Take a table apart; `id` is no feature, `more` is kept beside the covariates of the formula."""
         parsed = parse_formula(formula) if isinstance(formula, str) else formula
         ids = [id] if isinstance(id, str) else list(id or ())
         given = intake(table, None, reserved=[batch, *ids, *more, *parsed.variables], choice=features, fitted=None)
         sites = find_column(given.covariates, batch, "batch")
         levels = BatchLevels.learn(sites, batch)
         codes, _ = levels.codes(sites)
-        kept = {name: find_column(table, name, "argument").reset_index(drop=True) for name in (*ids, *more)}
+        kept = {name: find_column(table, name, "argument").reset_index(drop=True) for name in more}
         data = covariates_for_r(parsed, given.covariates)
         return cls(
             given,

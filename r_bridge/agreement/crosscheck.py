@@ -1,0 +1,221 @@
+"""Fit the same model here and in R, and compare everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.combat import ComBat
+from pycombat_gam.errors import DataError, OptionError, listing
+from pycombat_gam.harmonizer import BatchOptions
+from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.options import check_options
+from pycombat_gam.result import FittedComBat
+from pycombat_gam.types import FloatArray
+from r_bridge import session, sources
+from r_bridge.agreement.known import Known, known
+from r_bridge.agreement.ours import Quantity, quantities
+from r_bridge.agreement.report import Agreement, Row
+from r_bridge.errors import RError
+from r_bridge.formula import to_r
+from r_bridge.mgcv import METHODS, MgcvMean
+from r_bridge.study import Study
+
+ENGINES = ("mgcv", "sva", "neuroCombat", "ComBatFamily")
+FILES = ("combat", "mgcv", "packages", "agreement")
+"""The files of `R/` that an engine needs, in order."""
+
+
+def crosscheck(
+    model: ComBat | str,
+    table: pd.DataFrame,
+    *,
+    engines: Sequence[str] | None = None,
+    **options: Any,
+) -> Agreement:
+    """Fit a ComBat model here and with every R engine that applies, and compare them quantity by quantity.
+
+    mgcv fits the mean of any formula, and ComBat's further steps are done in R by code of its own. sva, neuroCombat and
+    ComBatFamily take part where they are installed and have the model. Differences count in units of the residual sd,
+    and each has a tolerance with its reason. Where a known difference is at work, it is explained: with R's rule put
+    into our computation, the numbers have to agree.
+
+    Parameters
+    ----------
+    model : a `pycombat_gam.ComBat`, fitted or not (it is fitted again), or a formula, with the arguments of ComBat as
+        `options`: ``crosscheck("~ s(age) + sex", table, batch="site")``.
+    table : one wide DataFrame.
+    engines : which of ``"mgcv"``, ``"sva"``, ``"neuroCombat"`` and ``"ComBatFamily"`` to ask; None for all that apply.
+
+    Returns
+    -------
+    Agreement
+        Prints as a table; `.table` is a DataFrame; `.write(path)` leaves HTML and a folder that R alone can run.
+
+    Raises
+    ------
+    OptionError
+        For an engine that is unknown, does not apply, or a model with a `mean_model` of its own.
+    RMissingError, RError
+        Without R or mgcv; if R stops.
+
+    Examples
+    --------
+    >>> import pycombat_gam as pcg, r_bridge
+    >>> table = pcg.datasets.load_multisite()
+    >>> agreement = r_bridge.crosscheck("~ age + sex", table, batch="site", id="subject", features="_thickness$")
+    >>> agreement.verdict
+    'agrees'
+    """
+    model = ComBat(model, **options) if isinstance(model, str) else _fresh(model, options)
+    choices, formula = check_options(model.get_params())
+    left_out = {engine: reason for engine in ENGINES if (reason := _why_not(engine, model, choices))}
+    asked = [engine for engine in ENGINES if engine not in left_out] if engines is None else list(engines)
+    if unknown := [engine for engine in asked if engine not in ENGINES]:
+        raise OptionError(f"engines={unknown!r}: there are {listing(ENGINES)}")
+    if engines is not None and (refused := [engine for engine in asked if engine in left_out]):
+        raise OptionError("; ".join(f"{engine} {left_out[engine]}" for engine in refused))
+    session.require("mgcv")
+    installed = [engine for engine in asked if _installed(engine)]
+    left_out |= {engine: "is not installed in this R" for engine in asked if engine not in installed}
+    if engines is not None:
+        session.require(*asked)
+
+    model.fit(table)
+    fit = model._check_fitted()
+    study = Study.read(table, formula, model.batch, features=model.features, id=model.id)
+    if fit.features != study.given.features:
+        raise DataError("the features of the fit are not those of the table; please report this")
+    ours = quantities(fit, study)
+    sent = _for_r(study, fit, model, choices)
+    rows: list[Row] = []
+    warned: list[str] = []
+    for engine in installed:
+        reply = session.run(_source("run_engine"), engine=engine, study=sent)
+        warned += [f"{engine}: {message}" for message in dict.fromkeys(reply.warnings)]
+        theirs = {name: np.asarray(values, dtype=np.float64) for name, values in reply.value.items()}
+        mean_of_r = _mean_of_r(engine, fit, model, table, study, theirs)
+        differences = list(known(engine, fit, study, choices, theirs, mean_of_r))
+        rows += [_compare(engine, ours[name], theirs[name], differences, study) for name in ours if name in theirs]
+    return Agreement(
+        call=repr(model), study=study, sent=sent, rows=tuple(rows), left_out=left_out, warnings=tuple(warned),
+        versions=_versions(installed),
+    )  # fmt: skip
+
+
+def _fresh(model: ComBat, options: dict[str, Any]) -> ComBat:
+    if options:
+        raise OptionError(f"{listing(options)}: the model has its own; give options with a formula only")
+    if model.mean_model is not None:
+        raise OptionError("the model has a mean_model of its own: crosscheck compares pycombat_gam's with R's")
+    return ComBat(**model.get_params())
+
+
+def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
+    """Say why an engine has no part in a model, or nothing."""
+    _, formula = check_options(model.get_params())
+    bent = bool(formula.smooths)
+    if engine != "mgcv" and formula.random:
+        return "has no random effects"
+    if engine in ("sva", "neuroCombat") and bent:
+        return "has no smooths"
+    if engine == "sva" and options.prior == "none":
+        return "always shrinks (eb=False)"
+    if engine == "ComBatFamily" and (options.mean_only or options.prior == "nonparametric"):
+        return "has neither mean_only nor a nonparametric prior"
+    if engine == "ComBatFamily" and options.omit_missing:
+        return "takes no missing cells"
+    return ""
+
+
+def _installed(engine: str) -> bool:
+    return bool(session.call("function(name) requireNamespace(name, quietly = TRUE)", name=engine)[0])
+
+
+def _versions(engines: Sequence[str]) -> dict[str, str]:
+    code = "function(names) c(R.version.string, vapply(names, function(x) as.character(utils::packageVersion(x)), ''))"
+    found = session.call(code, names=list(engines))
+    return dict(zip(["R", *engines], map(str, np.asarray(found)), strict=True))
+
+
+def _source(function: str) -> str:
+    return sources.function(function, *FILES)
+
+
+def _for_r(study: Study, fit: FittedComBat, model: ComBat, options: BatchOptions) -> dict[str, Any]:
+    """The study as `R/agreement.R` takes it."""
+    return {
+        "Y": study.Y.to_numpy(),
+        "features": list(study.given.features),
+        "batch": study.batch,
+        "data": study.data,
+        "formula": to_r(study.formula),
+        "smooths": list(fit.mean.smoothing.smooths),
+        "method": METHODS[model.smoothing],
+        "options": {
+            "ref": study.reference(model.ref_batch),
+            "mean_only": options.mean_only,
+            "prior": options.prior,
+        },
+    }
+
+
+def _mean_of_r(
+    engine: str, fit: FittedComBat, model: ComBat, table: pd.DataFrame, study: Study, theirs: dict[str, FloatArray]
+) -> MeanFit | None:
+    """R's fitted mean in our design, where R's score says that its curves are others."""
+    ours = fit.mean.smoothing.score
+    if engine != "mgcv" or not ours.size or not (np.abs(theirs["score"] - ours) > 1e-7).any():
+        return None
+    return MgcvMean(model.smoothing).fit(
+        study.given.covariates,
+        study.Y.to_numpy(),
+        study.codes,
+        formula=study.formula,
+        features=study.given.features,
+        labels=study.levels.labels,
+        omit_missing=model.missing == "omit",
+    )
+
+
+def _compare(engine: str, ours: Quantity, theirs: FloatArray, differences: Sequence[Known], study: Study) -> Row:
+    """Let R compare one quantity, by the code that `agreement.R` runs again."""
+    sites = {"subjects": study.batch, "sites": list(study.levels.labels)}.get(ours.rows)
+    best: Row | None = None
+    for difference in (None, *differences):
+        variant = None if difference is None else difference.quantities.get(ours.name)
+        if difference is not None and variant is None:
+            continue
+        found = session.call(
+            _source("verdict"),
+            ours=ours.values,
+            theirs=theirs,
+            variant=None if variant is None else variant.values,
+            unit=ours.unit,
+            tolerance=ours.tolerance,
+            features=list(study.given.features),
+            sites=sites,
+        )
+        row = Row(
+            engine=engine,
+            quantity=ours,
+            largest=float(found["largest"][0]),
+            median=float(found["median"][0]),
+            feature=str(found["feature"][0]),
+            site=str(found["site"][0] or ""),
+            verdict=str(found["verdict"][0]),
+            explanation="",
+            variant=None,
+        )
+        if difference is not None and row.verdict == "explained" and variant is not None:
+            return Row(**{**vars(row), "explanation": difference.explanation, "variant": variant})
+        if best is None:
+            best = row
+        if best.verdict == "agrees":
+            break
+    if best is None:
+        raise RError(f"nothing to compare for {ours.name}; please report this")
+    return best

@@ -1,0 +1,175 @@
+"""The folder beside a report: data, our numbers, and an R script that comes to the verdict without Python."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.atomic import write_file, write_files
+from pycombat_gam.errors import OutputError
+from pycombat_gam.types import FloatArray
+from r_bridge import sources
+
+if TYPE_CHECKING:
+    from r_bridge.agreement.report import Agreement
+
+SCRIPT = ("combat", "mgcv", "packages", "agreement", "main")
+README = """# Agreement of pycombat_gam with R
+
+    Rscript agreement.R
+
+fits the model again in R, compares it with the numbers of pycombat_gam in this folder, prints the table and the
+verdict, and exits with 0 if all differences are within their tolerance or explained, and with 1 otherwise. It needs
+R with {packages}, and no Python.
+
+Model: {call}
+Verdict when this was written: {verdict}
+{versions}
+
+| file | what it holds |
+|---|---|
+| `agreement.R` | the R code of every engine, and of the comparison |
+| `data.csv`, `columns.csv`, `levels.csv` | the table, the role and type of its columns, the levels of its factors |
+| `settings.csv` | formula and options |
+| `agreement.csv` | every quantity: where our numbers are, their tolerance and its reason, the differences found |
+| `ours/` | our numbers, features as columns; `.unit.csv` what a difference is divided by |
+| `by-their-rule/` | our numbers under R's rule, where a known difference is at work |
+"""
+
+
+def write(agreement: Agreement, page: Path, *, force: bool) -> list[Path]:
+    """Write page and folder; see `Agreement.write`."""
+    folder = page.with_suffix("")
+    if folder == page:
+        raise OutputError(f"'{page}' has no ending: name the page, for example '{page}.html'")
+    if not force and (taken := [place for place in (page, folder / "agreement.R") if place.exists()]):
+        raise OutputError(f"'{taken[0]}' is there already: force=True replaces it")
+    if not page.parent.is_dir():
+        raise OutputError(f"cannot write '{page}': the folder '{page.parent}' does not exist")
+    content = contents(agreement)
+    for part in sorted({(folder / name).parent for name in content}):
+        part.mkdir(parents=True, exist_ok=True)
+        for old in part.glob("*.csv"):
+            old.unlink()
+    for part in sorted({Path(name).parent for name in content}):
+        own = {Path(name).name: text for name, text in content.items() if Path(name).parent == part}
+        write_files(folder / part, {name: _writer(text) for name, text in own.items()})
+    write_file(page, _writer(agreement.to_html()))
+    return [page, *(folder / name for name in content)]
+
+
+def contents(agreement: Agreement) -> dict[str, str]:
+    """Return the folder's files, by name."""
+    found = _table(agreement) | {
+        "settings.csv": _settings(agreement.sent),
+        "agreement.R": "\n".join(sources.text(name) for name in SCRIPT),
+        "README.md": README.format(
+            packages=", ".join(name for name in agreement.versions if name != "R"),
+            call=agreement.call,
+            verdict=agreement.verdict,
+            versions=", ".join(f"{name} {version}" for name, version in agreement.versions.items()),
+        ),
+    }
+    rows: list[dict[str, str]] = []
+    for row in agreement.rows:
+        stem = f"{row.engine}-{re.sub('[^A-Za-z0-9]+', '-', row.quantity.name).strip('-')}"
+        stem += f"-{len(rows) + 1}"
+        features = list(agreement.study.given.features)
+        found[f"ours/{stem}.csv"] = _numbers(row.quantity.values, features)
+        found[f"ours/{stem}.unit.csv"] = _numbers(np.atleast_2d(row.quantity.unit), features)
+        if row.variant is not None:
+            found[f"by-their-rule/{stem}.csv"] = _numbers(row.variant.values, features)
+        rows.append(
+            {
+                "engine": row.engine,
+                "quantity": row.quantity.name,
+                "rows": row.quantity.rows,
+                "measured_in": row.quantity.measured_in,
+                "tolerance": repr(row.quantity.tolerance),
+                "reason": row.quantity.reason,
+                "largest": repr(row.largest),
+                "median": repr(row.median),
+                "feature": row.feature,
+                "site": row.site,
+                "verdict": row.verdict,
+                "explanation": row.explanation,
+                "file": f"ours/{stem}.csv",
+                "unit_file": f"ours/{stem}.unit.csv",
+                "variant_file": f"by-their-rule/{stem}.csv" if row.variant is not None else "",
+            }
+        )
+    return found | {"agreement.csv": pd.DataFrame(rows).replace("inf", "Inf").to_csv(index=False)}
+
+
+def _table(agreement: Agreement) -> dict[str, str]:
+    """The table that R reads: covariates, batch, features; numbers to the last bit."""
+    study = agreement.study
+    columns = {"batch": pd.Series(study.batch)}
+    roles = ["batch"]
+    for name in study.data:
+        columns[f"covariate {name}"] = study.data[name]
+        roles.append("covariate")
+    kinds, levels, cells = [], [], {}
+    for label, column in columns.items():
+        name = label.removeprefix("covariate ")
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            kinds.append("ordered" if column.cat.ordered else "factor")
+            levels += [{"column": name, "level": str(level)} for level in column.cat.categories]
+            cells[label] = column.astype("str").where(column.notna(), None)
+        elif column.dtype == bool:
+            kinds.append("logical")
+            cells[label] = column.map({True: "TRUE", False: "FALSE"})
+        else:
+            kinds.append("number")
+            cells[label] = column.map(_number)
+    names = [label.removeprefix("covariate ") for label in columns]
+    for name in study.given.features:
+        cells[f"feature {name}"] = study.Y[name].map(_number)
+        kinds.append("number")
+        roles.append("feature")
+        names.append(str(name))
+    return {
+        "data.csv": pd.DataFrame(cells).to_csv(index=False),
+        "columns.csv": pd.DataFrame({"name": names, "role": roles, "type": kinds}).to_csv(index=False),
+        "levels.csv": pd.DataFrame(levels, columns=["column", "level"]).to_csv(index=False),
+    }
+
+
+def _settings(sent: Mapping[str, object]) -> str:
+    options = sent["options"]
+    assert isinstance(options, dict)
+    smooths = sent["smooths"]
+    assert isinstance(smooths, list)
+    pairs = [("formula", sent["formula"]), ("method", sent["method"])]
+    pairs += [("smooth", label) for label in smooths]
+    pairs += [("mean_only", str(options["mean_only"]).upper()), ("prior", options["prior"])]
+    pairs += [("ref", options["ref"])] if options["ref"] is not None else []
+    return pd.DataFrame(pairs, columns=["name", "value"]).to_csv(index=False)
+
+
+def _number(value: float) -> str:
+    if np.isfinite(value):
+        return format(value, ".17g")
+    return "" if np.isnan(value) else ("Inf" if value > 0 else "-Inf")
+
+
+def _numbers(values: FloatArray, features: list[str]) -> str:
+    stream = io.StringIO()
+    header = pd.DataFrame(columns=features).to_csv(index=False)
+    stream.write(header)
+    for row in values:
+        stream.write(",".join(_number(value) for value in row.tolist()) + "\n")
+    return stream.getvalue()
+
+
+def _writer(text: str) -> Callable[[BinaryIO], None]:
+    def put(stream: BinaryIO) -> None:
+        stream.write(text.encode("utf-8"))
+
+    return put

@@ -1,0 +1,68 @@
+"""Commands that `pycombat-gam` gains with R: registered through the entry points of `pyproject.toml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pycombat_gam.cli import Force, Missing, Prior, SmoothingBy, plainly, progress
+from pycombat_gam.combat import ComBat
+from pycombat_gam.errors import OutputError
+from pycombat_gam.io import read_table
+from r_bridge.agreement import crosscheck as compare
+
+
+def crosscheck(
+    data: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet table: a row per subject or visit.")],
+    batch: Annotated[str, typer.Option(help="Column of site labels.")],
+    out: Annotated[Path, typer.Option(help="HTML page to write; a folder for R alone gets its name.")],
+    formula: Annotated[str, typer.Option(help="What to keep, in R's notation.")] = "~ 1",
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
+    ] = None,
+    features: Annotated[str | None, typer.Option(help="Regular expression searched in column names.")] = None,
+    ref: Annotated[str | None, typer.Option(help="Reference site.")] = None,
+    eb: Annotated[bool, typer.Option("--eb/--no-eb", help="Shrink site effects by empirical Bayes.")] = True,
+    prior: Annotated[Prior, typer.Option(help="Prior of the site effects.")] = Prior.parametric,
+    mean_only: Annotated[bool, typer.Option("--mean-only", help="Adjust location only.")] = False,
+    smoothing: Annotated[SmoothingBy, typer.Option(help="What sets the smoothing parameters.")] = SmoothingBy.REML,
+    missing: Annotated[
+        Missing, typer.Option(help="Missing feature cells: stop, or fit on what is observed.")
+    ] = Missing.error,
+    engines: Annotated[
+        list[str] | None, typer.Option("--engine", help="R package to ask; repeat for several. All, if not given.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Fit the same model here and in R, compare number by number, and leave evidence that R alone can rerun.
+
+    Exits with 0 where all differences are within their tolerance or explained, with 1 otherwise.
+    """
+    with plainly():
+        if out.suffix.lower() not in (".html", ".htm"):
+            raise OutputError(f"'{out}' is no page: give --out a name that ends in .html")
+        with progress.status(f"reading {data}"):
+            source = read_table(data, [batch, *(ids or [])])
+        model = ComBat(
+            formula,
+            batch,
+            features=features,
+            id=ids or None,
+            ref_batch=ref,
+            eb=eb,
+            prior=prior.value,
+            mean_only=mean_only,
+            smoothing=smoothing.value,
+            missing=missing.value,
+        )
+        with progress.status("fitting here and in R"):
+            agreement = compare(model, source.table, engines=engines)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        agreement.write(out, force=force)
+        typer.echo(str(agreement))
+        progress.print(f"  page              {out}", markup=False)
+        progress.print(f"  to rerun in R     Rscript {out.with_suffix('') / 'agreement.R'}", markup=False)
+    if not agreement.agrees:
+        raise typer.Exit(1)

@@ -1,0 +1,208 @@
+"""Our fit beside R's: the verdict, what is known to differ, and the folder that R alone runs again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from reference import needs_reference, read_csv
+from typer.testing import CliRunner
+
+import pycombat_gam as pcg
+import r_bridge
+from pycombat_gam.cli import app
+from r_bridge import Agreement, crosscheck
+from r_bridge.cli import crosscheck as command
+
+pytestmark = pytest.mark.live_r
+FORMULAS = ("~ age + sex", "~ s(age) + sex", "~ s(age) + s(icv) + dx", "~ te(age, icv)")
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return pcg.datasets.load_multisite()
+
+
+def checked(formula: str, table: pd.DataFrame, **options: object) -> Agreement:
+    options = {"batch": "site", "id": "subject", "features": "_thickness$", **options}
+    return crosscheck(formula, table, **options)  # type: ignore[arg-type]
+
+
+def rerun(folder: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        ["Rscript", str(folder / "agreement.R")], capture_output=True, text=True, check=False, cwd="/", env=NO_PYTHON
+    )
+    assert not done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+NO_PYTHON = {"PATH": str(Path(shutil.which("Rscript") or "/usr/bin/Rscript").parent), "LC_ALL": "C.UTF-8"}
+
+
+@pytest.mark.parametrize("reference", [None, "Cork"])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_agrees_on_the_packaged_table(formula: str, reference: str | None, table: pd.DataFrame, tmp_path: Path) -> None:
+    agreement = checked(formula, table, ref_batch=reference)
+    assert agreement.verdict == "agrees", str(agreement)
+    found = agreement.table
+    assert set(found["engine"]) == ({"mgcv", "sva"} if formula == "~ age + sex" else {"mgcv"})
+    assert (found["largest"] <= found["tolerance"]).all() and (found["median"] <= found["largest"]).all()
+    quantities = set(found["quantity"])
+    assert {"fitted", "grand mean", "pooled variance", "harmonized"} <= quantities
+    assert {f"{which} {kind}" for which in ("gamma", "delta") for kind in ("hat", "star")} <= quantities
+    if "(" in formula:
+        assert {"log smoothing parameters", "edf", "score"} <= quantities
+        assert sum(name.startswith("curve ") for name in quantities) == formula.count("(")
+    else:
+        assert "coefficients" in quantities
+    # The issue's bound, for curves and harmonized values, in residual sd.
+    assert found.loc[found["unit"] == "residual sd", "largest"].max() < 1e-5
+    agreement.write(tmp_path / "page.html")
+    code, printed = rerun(tmp_path / "page")
+    assert (code, printed.strip().splitlines()[-1].strip()) == (0, f"VERDICT: {agreement.verdict}")
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("reference", [None, "Cork"])
+def test_mgcv_as_mean_model_gives_the_same_harmonized_values(
+    formula: str, reference: str | None, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    options = {"batch": "site", "id": "subject", "features": "_thickness$", "ref_batch": reference}
+    ours = pcg.ComBat(formula, **options)
+    by_r = pcg.ComBat(formula, **options, mean_model=r_bridge.MgcvMean())
+    a, b = ours.fit_transform(table), by_r.fit_transform(table)
+    names = list(ours.get_feature_names_out())
+    sd = np.sqrt(ours.estimates.var_pooled.iloc[0])
+    # The issue asks 1e-5; measured 2e-9.
+    assert ((a[names] - b[names]) / sd).abs().to_numpy().max() < 1e-5
+    by_r.save(tmp_path / "model.pcg")
+    pd.testing.assert_frame_equal(pcg.load(tmp_path / "model.pcg").transform(table), b)
+    assert "fitted in R by mgcv::gam, REML" in str(by_r.summary())
+
+
+def test_each_changed_number_is_found(table: pd.DataFrame, tmp_path: Path) -> None:
+    agreement = checked("~ s(age) + sex", table)
+    agreement.write(tmp_path / "page.html")
+    folder = tmp_path / "page"
+    recorded = pd.read_csv(folder / "agreement.csv")
+    for _, row in recorded.iterrows():
+        place = folder / row["file"]
+        kept = place.read_text()
+        numbers = pd.read_csv(place)
+        unit = pd.read_csv(folder / row["unit_file"]).to_numpy()
+        cell = (len(numbers) - 1, 7)
+        step = np.broadcast_to(unit, numbers.shape)[cell]
+        numbers.iloc[cell] += 3 * row["tolerance"] * step
+        numbers.to_csv(place, index=False)
+        code, printed = rerun(folder)
+        place.write_text(kept)
+        assert code == 1
+        assert printed.strip().splitlines()[-1].strip() == f"VERDICT: differs in mgcv {row['quantity']}"
+    data = pd.read_csv(folder / "data.csv", dtype=str, keep_default_na=False)
+    data.iloc[5, -1] = str(float(data.iloc[5, -1]) * 1.1)
+    data.to_csv(folder / "data.csv", index=False)
+    code, printed = rerun(folder)
+    assert code == 1 and "harmonized" in printed.splitlines()[-1]
+
+
+def explained(agreement: Agreement, tmp_path: Path) -> str:
+    """The explanations, after R alone came to the same verdict."""
+    assert agreement.verdict == "agrees, or differs as explained", str(agreement)
+    agreement.write(tmp_path / "page.html")
+    code, printed = rerun(tmp_path / "page")
+    assert code == 0 and f"VERDICT: {agreement.verdict}" in printed
+    return " ".join(agreement.explanations)
+
+
+def test_missing_cells_are_sva_s_n_minus_1(table: pd.DataFrame, tmp_path: Path) -> None:
+    names = [name for name in table if name.endswith("_thickness")]
+    holes = np.random.default_rng(3).uniform(size=(len(table), len(names))) < 0.02
+    table = table.assign(**{name: table[name].mask(holes[:, j]) for j, name in enumerate(names)})
+    agreement = checked("~ age + sex", table, missing="omit")
+    assert "n - 1" in explained(agreement, tmp_path)
+    by_engine = agreement.table.set_index(["engine", "quantity"])["verdict"]
+    assert (by_engine["mgcv"] == "agrees").all()
+    assert by_engine["sva", "pooled variance"] == "explained" and by_engine["sva", "grand mean"] == "agrees"
+
+
+def test_a_site_with_one_subject_is_location_only_to_sva(table: pd.DataFrame, tmp_path: Path) -> None:
+    first = table.index[table["site"] == "Cork"][0]
+    table = table[(table["site"] != "Cork") | (table.index == first)]
+    with pytest.warns(pcg.PcgWarning, match="one subject"):
+        agreement = checked("~ age + sex", table, engines=["sva"])
+    assert "one subject" in explained(agreement, tmp_path)
+
+
+def test_a_feature_constant_within_a_site(table: pd.DataFrame, tmp_path: Path) -> None:
+    name = next(name for name in table if name.endswith("_thickness"))
+    table = table.assign(**{name: table[name].where(table["site"] != "Cork", 2.5)})
+    with pytest.warns(pcg.PcgWarning, match="location only"):
+        agreement = checked("~ 1", table, engines=["sva"])
+    assert name in explained(agreement, tmp_path)
+
+
+@needs_reference
+def test_a_local_optimum_of_r(tmp_path: Path) -> None:
+    """`rh_postcentral_area` has two minima, and R's search ends in the higher one."""
+    table = read_csv("inputs/abide_dk.csv.gz")
+    names = ["rh_postcentral_area", "lh_precuneus_area", "lh_cuneus_area", "rh_insula_area", "lh_bankssts_area"]
+    agreement = checked("~ s(age) + sex + dx", table[["subject", "site", "age", "sex", "dx", *names]], features=names)
+    rows = agreement.table.set_index("quantity")
+    if rows.loc["score", "verdict"] == "agrees":
+        assert agreement.verdict == "agrees"
+        return
+    assert "local optimum" in explained(agreement, tmp_path)
+    assert rows.loc["score", "feature"] == "rh_postcentral_area"
+
+
+def test_a_difference_that_nothing_explains_is_one(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    from r_bridge.agreement import ours
+
+    monkeypatch.setattr(ours, "LINEAR", 1e-30)
+    agreement = checked("~ age + sex", table)
+    assert not agreement.agrees and agreement.verdict.startswith("differs in mgcv coefficients")
+
+
+def test_names_from_the_data_are_text(table: pd.DataFrame, tmp_path: Path) -> None:
+    names = [name for name in table if name.endswith("_thickness")][:4]
+    odd = ["<script>alert(1)</script>", 'a "quoted", name', "Größe ☃", "x"]
+    table = table.rename(columns=dict(zip(names, odd, strict=True)))
+    table["site"] = table["site"].replace({"Cork": "Córk <b>"})
+    agreement = checked("~ age", table[["subject", "site", "age", *odd]], features=odd)
+    page = agreement.to_html()
+    assert "<script>" not in page and "http" not in page
+    assert agreement.verdict == "agrees"
+    agreement.write(tmp_path / "page.html")
+    assert rerun(tmp_path / "page")[0] == 0
+
+
+def test_options_that_do_not_apply_are_refused(table: pd.DataFrame) -> None:
+    with pytest.raises(pcg.PcgError, match="sva has no smooths"):
+        checked("~ s(age)", table, engines=["sva"])
+    with pytest.raises(pcg.PcgError, match="there are mgcv"):
+        checked("~ age", table, engines=["combat"])
+    with pytest.raises(pcg.PcgError, match="mean_model of its own"):
+        crosscheck(pcg.ComBat("~ age", batch="site", mean_model=r_bridge.MgcvMean()), table)
+    with pytest.raises(r_bridge.session.RMissingError, match="neuroCombat"):
+        checked("~ age", table, engines=["neuroCombat"])
+    assert "neuroCombat" in checked("~ age", table).left_out
+
+
+def test_the_command(table: pd.DataFrame, tmp_path: Path) -> None:
+    table.to_csv(tmp_path / "data.csv", index=False)
+    if "crosscheck" not in [one.name for one in app.registered_commands]:
+        app.command("crosscheck")(command)
+    out = tmp_path / "new" / "agreement.html"
+    call = ["crosscheck", str(tmp_path / "data.csv"), "--formula", "~ age + sex", "--batch", "site", "--id", "subject"]
+    call += ["--features", "_thickness$", "--out", str(out)]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0 and "Verdict: agrees" in done.output
+    assert rerun(out.with_suffix(""))[0] == 0
+    again = CliRunner().invoke(app, call)
+    assert again.exit_code == 2 and "--force" in again.output
+    assert CliRunner().invoke(app, [*call, "--force"]).exit_code == 0
+    assert CliRunner().invoke(app, [*call[:-1], str(tmp_path / "folder")]).exit_code == 2
