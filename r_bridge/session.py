@@ -30,10 +30,16 @@ from r_bridge.errors import RError, RMissingError, RWarning
 __all__ = ["RError", "RMissingError", "RWarning", "Reply", "call", "require", "run"]
 
 _LOCK = threading.RLock()
-_APT = {
-    "BiocParallel": "r-bioc-biocparallel", "bladderbatch": "r-bioc-bladderbatch", "sva": "r-bioc-sva",
-    "limma": "r-bioc-limma", "gamlss": "r-cran-gamlss", "lme4": "r-cran-lme4", "mgcv": "r-cran-mgcv",
+APT = {
+    "BiocParallel": "r-bioc-biocparallel", "bladderbatch": "r-bioc-bladderbatch", "limma": "r-bioc-limma",
+    "sva": "r-bioc-sva",
 }  # fmt: skip
+"""Debian's packages whose names are not r-cran- and the R package's."""
+GITHUB = {
+    "ComBatFamily": "andy1764/ComBatFamily", "longCombat": "jcbeer/longCombat",
+    "neuroCombat": "Jfortin1/neuroCombat_Rpackage",
+}  # fmt: skip
+"""R packages that are on no registry."""
 
 # The whole exchange as one R closure: a function's text and arguments in; value, warnings and error out.
 _RUNNER = """
@@ -135,6 +141,13 @@ def run(source: str, /, **arguments: Any) -> Reply:
         return Reply(plain, tuple(caught), "".join(written))
 
 
+def how_to_get(package: str) -> str:
+    """Return the command that installs an R package."""
+    if package in GITHUB:
+        return f"Rscript -e 'remotes::install_github(\"{GITHUB[package]}\")'"
+    return f"apt-get install {APT.get(package, f'r-cran-{package.lower()}')}"
+
+
 def require(*packages: str) -> None:
     """Raise `RMissingError` unless R has these packages.
 
@@ -145,8 +158,7 @@ def require(*packages: str) -> None:
     missing = [name for name, present in zip(packages, found, strict=True) if not present]
     if missing:
         noun, verb = ("package", "is") if len(missing) == 1 else ("packages", "are")
-        command = " ".join(_APT.get(name, f"r-cran-{name.lower()}") for name in missing)
-        raise RMissingError(f"R {noun} {listing(missing)} {verb} missing: apt-get install {command}")
+        raise RMissingError(f"R {noun} {listing(missing)} {verb} missing: {' && '.join(map(how_to_get, missing))}")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -84,6 +84,14 @@ def covariates_for_r(formula: Formula, table: pd.DataFrame) -> pd.DataFrame:
     """
     columns = {name: _for_r(find_column(table, name, "formula")) for name in formula.variables}
     return pd.DataFrame(columns, index=range(len(table)))
+
+
+def columns_of(formula: Formula, table: pd.DataFrame, *, response: bool) -> pd.DataFrame:
+    """Return the columns of a model as R should see them, with or without those of its response."""
+    own = set() if formula.response is None or response else set(variables(formula.response))
+    names = tuple(name for name in formula.variables if name not in own)
+    wanted = replace(formula, variables=names)
+    return groups_as_factors(wanted, covariates_for_r(wanted, table))
 
 
 def groups_as_factors(formula: Formula, data: pd.DataFrame) -> pd.DataFrame:

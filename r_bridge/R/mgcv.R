@@ -6,7 +6,7 @@
 
 tight <- function() {
   # R's default stops at a gradient of 1e-6 of the score, which is 1e-4 of a residual sd in places.
-  mgcv::gam.control(epsilon = 1e-12, newton = list(
+  mgcv::gam.control(epsilon = 1e-12, mgcv.tol = 1e-14, newton = list(
     conv.tol = 1e-12, maxNstep = 5, maxSstep = 2, maxHalf = 50, use.svd = FALSE
   ))
 }

@@ -315,3 +315,67 @@ def test_sva_runs_on_the_packaged_table() -> None:
     )
     assert reply.value.shape == features.shape and np.isfinite(np.asarray(reply.value)).all()
     assert "Found" in reply.output and reply.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        "function() repeat x <- 1",
+        "function() Sys.sleep(30)",
+        "function() { x <- stats::rnorm(3e4); repeat mgcv::gam(x ~ s(seq_along(x), k = 40)) }",
+    ],
+)
+def test_ctrl_c_stops_r_and_leaves_it_usable(long: str) -> None:
+    printed = in_a_fresh_python(
+        "import os, signal, threading, time\n"
+        "from r_bridge import session\n"
+        "session.call('function() loadNamespace(\"mgcv\")$gam |> is.function()')\n"
+        "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "start = time.monotonic()\n"
+        f"try: session.call({long!r})\n"
+        "except KeyboardInterrupt: print('stopped', time.monotonic() - start < 20)\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "print(session.call('function(x) sum(x)', x=[1, 2])[0], len(session.call('function() ls(globalenv())')))\n"
+    )
+    assert printed == "stopped True\n3 0\n"
+
+
+def test_ctrl_c_calls_the_handler_that_was_there() -> None:
+    printed = in_a_fresh_python(
+        "import os, signal, threading\n"
+        "from r_bridge import session\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('mine'))\n"
+        "session.call('function() 1')\n"
+        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "try: session.call('function() repeat x <- 1')\n"
+        "except session.RError as error: print(error)\n"
+        "print(session.call('function() 2')[0])\n"
+    )
+    assert printed == "mine\nR: interrupted\n2.0\n"
+
+
+def test_errors_in_threads_are_their_own() -> None:
+    """Eight threads, some of which fail or are warned: everyone gets the own answer."""
+    found: dict[int, object] = {}
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            if i % 3 == 0:
+                try:
+                    session.call(f"function() stop('thread {i}')")
+                except session.RError as error:
+                    found[i] = str(error)
+            elif i % 3 == 1:
+                reply = session.run(f"function() {{ warning('thread {i}'); cat({i}); {i} }}")
+                found[i] = (reply.warnings, reply.output, reply.value[0])
+            else:
+                found[i] = session.call("function(x) sum(x^2)", x=np.full(1000, float(i)))[0]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(8):
+        expected = (f"R: thread {i}", ((f"thread {i}",), str(i), float(i)), 1000.0 * i**2)[i % 3]
+        assert found[i] == expected or (i % 3 == 0 and str(found[i]).startswith(f"R: thread {i} (in "))

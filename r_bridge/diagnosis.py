@@ -1,0 +1,191 @@
+"""What there is of R on this machine, whether it fits rpy2, and the commands that mend what is missing.
+
+R is asked by its own executables and rpy2 in a Python of its own: nothing is loaded or started in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+
+from pycombat_gam.types import JsonDict
+from r_bridge.session import how_to_get
+
+NEEDS_R = (((3, 6, 6), (4, 5)),)
+"""From which rpy2-rinterface on which R is needed: its C code uses functions that older R does not have."""
+FITTING = "pip install 'rpy2==3.6.6' 'rpy2-rinterface==3.6.5'"
+PACKAGES = {
+    "mgcv": "the mean model, crosscheck",
+    "lme4": "lmer",
+    "sva": "sva_combat, crosscheck",
+    "neuroCombat": "neurocombat, crosscheck",
+    "ComBatFamily": "comfam, crosscheck",
+    "longCombat": "longcombat",
+    "reticulate": "calling pycombat_gam from R",
+}
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The state of R on this machine; `str()` explains it.
+
+    Attributes
+    ----------
+    r_home, r_version : of the R that was found; None without one.
+    rpy2_version : of rpy2's interface to R, None if it is not installed.
+    fits : whether rpy2 can load this R.
+    packages : versions of the R packages that are of use here; None where one is missing.
+    problems : what is wrong, a sentence each; remedies : the commands that mend it, in order.
+    """
+
+    r_home: str | None
+    r_version: str | None
+    rpy2_version: str | None
+    fits: bool
+    packages: Mapping[str, str | None]
+    problems: tuple[str, ...]
+    remedies: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether R, rpy2 and mgcv are there and fit."""
+        return self.fits and self.packages.get("mgcv") is not None
+
+    def to_dict(self) -> JsonDict:
+        """Return everything as plain data."""
+        return {**asdict(self), "usable": self.usable}
+
+    def __str__(self) -> str:
+        unfit = ", does not work with this R" if self.r_version and not self.fits else ""
+        lines = [
+            f"R        {f'{self.r_version} in {self.r_home}' if self.r_version else 'not found'}",
+            f"rpy2     {self.rpy2_version or 'not installed'}{unfit}",
+        ]
+        lines += [f"{name:<14}{found or 'missing':<10}for {PACKAGES[name]}" for name, found in self.packages.items()]
+        if self.problems:
+            lines += ["", *self.problems, "", "To mend it:", *(f"  {remedy}" for remedy in self.remedies)]
+        else:
+            lines += ["", "Everything is in place."]
+        return "\n".join(lines)
+
+
+def doctor() -> Diagnosis:
+    """Look for R, rpy2 and the R packages of use here, and say how to get what is missing.
+
+    Never raises: every broken state is an answer. R itself is not started in this process.
+
+    >>> import r_bridge
+    >>> sorted(r_bridge.doctor().packages)[:2]
+    ['ComBatFamily', 'lme4']
+    """
+    home, r_version = _r()
+    rpy2_version = _version("rpy2-rinterface") or _version("rpy2")
+    problems: list[str] = []
+    remedies: list[str] = []
+    packages: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    fits = False
+    if r_version is None:
+        problems.append("R is not installed, or not on the PATH.")
+        remedies += [
+            "sudo apt-get install r-base-dev r-cran-mgcv      (Debian, Ubuntu)",
+            "conda install -c conda-forge r-base r-mgcv rpy2  (conda)",
+            "https://cran.r-project.org                       (macOS, Windows)",
+        ]
+    if rpy2_version is None:
+        problems.append("rpy2 is not installed.")
+        remedies.append("pip install 'pycombat-gam[r]'")
+    if r_version is not None and rpy2_version is not None:
+        needed = next((r for rpy2, r in NEEDS_R if _numbers(rpy2_version) >= rpy2), (0,))
+        if _numbers(r_version) < needed:
+            problems.append(
+                f"rpy2-rinterface {rpy2_version} needs R {'.'.join(map(str, needed))} or newer; this is {r_version}."
+            )
+            remedies.append(FITTING)
+        elif failure := _failure():
+            problems.append(f"rpy2 {rpy2_version} does not load R {r_version}: {failure}")
+            remedies += [
+                "sudo apt-get install r-base-dev && pip install --force-reinstall --no-cache-dir rpy2-rinterface",
+            ]
+        else:
+            fits = True
+    if r_version is not None:
+        packages = _packages(home)
+        for name in [name for name, found in packages.items() if found is None]:
+            problems.append(f"R has no package {name}, for {PACKAGES[name]}.")
+            remedies.append(how_to_get(name))
+    return Diagnosis(home, r_version, rpy2_version, fits, packages, tuple(problems), tuple(remedies))
+
+
+def command() -> None:
+    """Say what there is of R, whether it fits, and how to get what is missing.
+
+    Exits with 0 if R, rpy2 and mgcv are usable, with 1 otherwise.
+    """
+    found = doctor()
+    typer.echo(str(found))
+    raise typer.Exit(0 if found.usable else 1)
+
+
+def _r() -> tuple[str | None, str | None]:
+    """R's home and version, from its own executable: the one of R_HOME, else of the PATH."""
+    home = os.environ.get("R_HOME")
+    asked = [str(Path(home) / "bin" / "R")] if home else []
+    asked += [found] if (found := shutil.which("R")) else []
+    for executable in asked:
+        said = _ask([executable, "--version"])
+        if said and (number := re.search(r"R version (\d+\.\d+\.\d+)", said)):
+            found_home = (
+                home if home and executable == asked[0] else _ask([executable, "RHOME"]).strip().splitlines()[-1]
+            )
+            return found_home, number.group(1)
+    return None, None
+
+
+def _packages(home: str | None) -> dict[str, str | None]:
+    script = str(Path(home) / "bin" / "Rscript") if home else "Rscript"
+    code = "for (p in commandArgs(TRUE)) if (nzchar(system.file(package = p))) cat(p, format(packageVersion(p)), '\\n')"
+    said = _ask([script, "-e", code, *PACKAGES])
+    found = dict(line.split()[:2] for line in said.splitlines() if len(line.split()) >= 2)
+    return {name: found.get(name) for name in PACKAGES}
+
+
+def _failure() -> str:
+    """Why rpy2 does not start R, from a Python of its own; nothing if it does."""
+    code = "from rpy2 import rinterface; rinterface.initr(interactive=False); rinterface.evalr('1')"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{type(error).__name__}"
+    said = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else (said[-1] if said else f"it ended with {done.returncode}")
+
+
+def _ask(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
