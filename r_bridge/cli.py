@@ -12,6 +12,7 @@ from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import OutputError
 from pycombat_gam.io import read_table
 from r_bridge.agreement import crosscheck as compare
+from r_bridge.diagnosis import doctor as diagnose
 
 
 def crosscheck(
@@ -66,3 +67,13 @@ def crosscheck(
         progress.print(f"  to rerun in R     Rscript {out.with_suffix('') / 'agreement.R'}", markup=False)
     if not agreement.agrees:
         raise typer.Exit(1)
+
+
+def doctor() -> None:
+    """Say what there is of R, whether rpy2 fits it, and how to get what is missing.
+
+    Exits with 0 if R, rpy2 and mgcv are usable, with 1 otherwise.
+    """
+    found = diagnose()
+    typer.echo(str(found))
+    raise typer.Exit(0 if found.usable else 1)

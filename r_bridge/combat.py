@@ -211,7 +211,7 @@ def _run(study: Study, package: str, function: str, options: dict[str, Any] | No
     """Call one function of `R/packages.R`."""
     session.require(package)
     if options is not None:
-        more |= {"options": options}
+        more |= {"options": options, "formula": to_r(study.formula)}
     reply = session.run(
         sources.function(function, "packages"),
         **{
@@ -219,7 +219,6 @@ def _run(study: Study, package: str, function: str, options: dict[str, Any] | No
             "features": list(study.Y.columns),
             "batch": study.batch,
             "data": study.data,
-            "formula": to_r(study.formula),
             **more,
         },
     )

@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import typer
-
 from pycombat_gam.types import JsonDict
 from r_bridge.session import how_to_get
 
@@ -124,16 +122,6 @@ def doctor() -> Diagnosis:
             problems.append(f"R has no package {name}, for {PACKAGES[name]}.")
             remedies.append(how_to_get(name))
     return Diagnosis(home, r_version, rpy2_version, fits, packages, tuple(problems), tuple(remedies))
-
-
-def command() -> None:
-    """Say what there is of R, whether it fits, and how to get what is missing.
-
-    Exits with 0 if R, rpy2 and mgcv are usable, with 1 otherwise.
-    """
-    found = doctor()
-    typer.echo(str(found))
-    raise typer.Exit(0 if found.usable else 1)
 
 
 def _r() -> tuple[str | None, str | None]:

@@ -94,6 +94,7 @@ comfam <- function(Y, features, batch, data, formula, options, which = "combat",
     arguments$formula <- stats::as.formula(paste("y", formula))
     if (which == "covfam") arguments$model <- if (isTRUE(more$gam)) mgcv::gam else stats::lm
   }
+  if (!is.null(more$sigma.formula)) more$sigma.formula <- stats::as.formula(more$sigma.formula)
   arguments <- c(arguments, list(eb = options$prior != "none", ref.batch = options$ref), more[names(more) != "gam"])
   fit <- do.call(getExportedValue("ComBatFamily", which), arguments)
   e <- fit$estimates

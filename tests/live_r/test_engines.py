@@ -100,7 +100,7 @@ def test_gam_of_several_responses_weights_and_missing_rows(table: pd.DataFrame) 
 
 
 def test_an_error_keeps_r_s_message_and_call(table: pd.DataFrame) -> None:
-    with pytest.raises(RError, match=r"R: A term has fewer unique covariate combinations .* \\(in smooth.construct.tp"):
+    with pytest.raises(RError, match=r"R: A term has fewer unique covariate combinations .*in smooth.construct.tp"):
         r_bridge.gam("icv ~ s(age, k=30)", table.head(20))
     with pytest.raises(pcg.PcgError, match="allowed are 'REML'"):
         r_bridge.gam("icv ~ age", table, method="P-REML")
