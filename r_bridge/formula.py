@@ -6,10 +6,12 @@ lme4's; mgcv spells it ``s(site, bs = "re")``, of a column that is a factor.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.formula.formula import Term
 from pycombat_gam.formula.nodes import Call, Name, Node, deparse
 from pycombat_gam.smooth.part import smooth_terms
 from r_bridge import session
@@ -40,7 +42,7 @@ def to_r(formula: str | Formula, *, engine: Engine = "mgcv", response: str | Non
     'y ~ age + (1 | site)'
     """
     parsed = parse_formula(formula) if isinstance(formula, str) else formula
-    terms = [term.label for term in parsed.parametric]
+    terms = [term.label for term in _as_r_names_them(parsed.parametric)]
     if engine == "mgcv":
         terms += [deparse(term.call if label is None else _bare(term.call)) for term, label in smooth_terms(parsed)]
     elif parsed.smooths:
@@ -50,6 +52,31 @@ def to_r(formula: str | Formula, *, engine: Engine = "mgcv", response: str | Non
     left = response or (deparse(parsed.response) if parsed.response is not None else "")
     right = " + ".join(terms if parsed.intercept else ["0", *terms]) or "1"
     return f"{left} ~ {right}".strip()
+
+
+def _as_r_names_them(terms: Sequence[Term]) -> list[Term]:
+    """Order terms so that R names interactions as ours are named: with their variables as these first appear.
+
+    R sorts terms by their number of variables anyway, so the model is the same.
+    """
+    left = list(terms)
+    seen: set[Node] = set()
+    ordered: list[Term] = []
+
+    def emit(term: Term) -> None:
+        left.remove(term)
+        for place, factor in enumerate(term.factors):
+            if factor not in seen:
+                for other in [o for o in left if factor in o.factors[1:]]:
+                    before = other.factors[: other.factors.index(factor)]
+                    if other in left and any(f not in seen and f not in term.factors[:place] for f in before):
+                        emit(other)
+        seen.update(term.factors)
+        ordered.append(term)
+
+    while left:
+        emit(left[0])
+    return ordered
 
 
 def _bare(call: Call) -> Call:
