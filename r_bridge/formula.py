@@ -57,26 +57,35 @@ def to_r(formula: str | Formula, *, engine: Engine = "mgcv", response: str | Non
 def _as_r_names_them(terms: Sequence[Term]) -> list[Term]:
     """Order terms so that R names interactions as ours are named: with their variables as these first appear.
 
-    R sorts terms by their number of variables anyway, so the model is the same.
+    R sorts terms by their number of variables and keeps the order among equals, so only terms of different sizes may
+    change places. What a prefix of the sizes' lists allows depends on how long each is and no more: what failed once
+    is not tried again. Where no order serves (a variable that only ``- x`` once brought in), the terms stay as they
+    are.
     """
-    left = list(terms)
-    seen: set[Node] = set()
-    ordered: list[Term] = []
+    sizes = [[t for t in terms if len(t.factors) == n] for n in sorted({len(t.factors) for t in terms})]
+    failed: set[tuple[int, ...]] = set()
 
-    def emit(term: Term) -> None:
-        left.remove(term)
-        for place, factor in enumerate(term.factors):
-            if factor not in seen:
-                for other in [o for o in left if factor in o.factors[1:]]:
-                    before = other.factors[: other.factors.index(factor)]
-                    if other in left and any(f not in seen and f not in term.factors[:place] for f in before):
-                        emit(other)
-        seen.update(term.factors)
-        ordered.append(term)
+    def follow(taken: tuple[int, ...], seen: tuple[Node, ...]) -> list[Term] | None:
+        left = [term for size, n in zip(sizes, taken, strict=True) for term in size[n:]]
+        if taken in failed or not all(_named_in_order(term, seen) for term in left):
+            return None
+        for size, of_size in enumerate(sizes):
+            if taken[size] < len(of_size):
+                term = of_size[taken[size]]
+                after = (*seen, *(factor for factor in term.factors if factor not in seen))
+                rest = follow((*taken[:size], taken[size] + 1, *taken[size + 1 :]), after)
+                if rest is not None:
+                    return [term, *rest]
+        failed.add(taken)
+        return None if left else []
 
-    while left:
-        emit(left[0])
-    return ordered
+    return follow((0,) * len(sizes), ()) or list(terms)
+
+
+def _named_in_order(term: Term, seen: Sequence[Node]) -> bool:
+    """Whether a term's variables would still come in the term's own order, were it to follow those seen."""
+    places = [seen.index(factor) if factor in seen else len(seen) for factor in term.factors]
+    return places == sorted(places)
 
 
 def _bare(call: Call) -> Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import pycombat_gam as pcg
@@ -77,6 +77,7 @@ def parsed(text: str) -> Formula:
 
 
 @settings(max_examples=300, deadline=None)
+@example("~ poly(icv, 2):age + icv*poly(icv, 2)")
 @given(formulas())
 def test_r_reads_what_we_write_and_we_what_r_writes(text: str) -> None:
     formula = parsed(text)
