@@ -7,7 +7,8 @@ array([1., 4., 9.])
 This is the only file that touches what rpy2 shares with the rest of the process. It uses rpy2's low-level
 interface, which has no global converter to set; one re-entrant lock (held together with rpy2's own) keeps
 threads apart; console callbacks and Python's interrupt handler are put back; Ctrl-C stops R, and leaves it
-usable; R's global environment (where its random state lives) and search path are, after each call, what they were.
+usable; R's global environment (where its random state lives), search path, options, kind of random generator,
+working directory and sinks are, after each call, what they were.
 """
 
 from __future__ import annotations
@@ -46,9 +47,19 @@ _RUNNER = """
 function(source, arguments) {
   held <- as.list(globalenv(), all.names = TRUE)
   attached <- search()
+  settings <- options()
+  generator <- RNGkind()
+  folder <- getwd()
+  sinks <- sink.number()
   on.exit({
-    rm(list = setdiff(ls(globalenv(), all.names = TRUE), names(held)), envir = globalenv())
-    list2env(held, globalenv())
+    while (sink.number() > sinks) sink()
+    setwd(folder)
+    options(sapply(setdiff(names(options()), names(settings)), function(name) NULL, simplify = FALSE))
+    options(settings)
+    if (!identical(RNGkind(), generator)) suppressWarnings(do.call(RNGkind, as.list(generator)))
+    base::rm(list = setdiff(ls(globalenv(), all.names = TRUE), names(held)), envir = globalenv())
+    for (name in names(held))
+      if (!identical(get0(name, globalenv(), inherits = FALSE), held[[name]])) assign(name, held[[name]], globalenv())
     for (entry in setdiff(search(), attached))
       suppressWarnings(try(detach(entry, character.only = TRUE, force = TRUE), silent = TRUE))
   })
