@@ -97,9 +97,11 @@ comfam <- function(Y, features, batch, data, formula, options, which = "combat",
   if (!is.null(more$sigma.formula)) more$sigma.formula <- stats::as.formula(more$sigma.formula)
   arguments <- c(arguments, list(eb = options$prior != "none", ref.batch = options$ref), more[names(more) != "gam"])
   fit <- do.call(getExportedValue("ComBatFamily", which), arguments)
-  e <- fit$estimates
+  # covfam: harmonized values after both of its steps, estimates of its first, the ComBat of the features.
+  harmonized <- if (is.null(fit$dat.covbat)) fit$dat.combat else fit$dat.covbat
+  e <- (if (is.null(fit$combat.out)) fit else fit$combat.out)$estimates
   first <- function(x) if (is.null(x)) NULL else if (is.matrix(x)) x[1, ] else x
-  list(harmonized = as.matrix(fit$dat.combat), estimates = layout(list(
+  list(harmonized = as.matrix(harmonized), estimates = layout(list(
     var_pooled = first(e$var.pooled), gamma_hat = e$gamma.hat, delta_hat = e$delta.hat,
     gamma_star = if (is.null(e$gamma.star)) e$gamma.hat else e$gamma.star,
     delta_star = if (is.null(e$delta.star)) e$delta.hat else e$delta.star
