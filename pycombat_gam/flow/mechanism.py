@@ -1,0 +1,75 @@
+r"""What a node of the graph does: noise becomes a value, given the node's parents, and a value noise again.
+
+A mechanism x = F(ε; pa) is invertible in ε, so that log p(x | pa) = log p(F⁻¹(x; pa)) + log |det ∂F⁻¹/∂x|.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Parents:
+    """What the features depend on, n rows.
+
+    Attributes
+    ----------
+    design : (n, p) columns of the formula, centred and scaled to unit variance over the rows of the fit.
+    site : (n,) integer codes of B sites.
+    """
+
+    design: Tensor
+    site: Tensor
+
+    def __len__(self) -> int:
+        return len(self.site)
+
+    def at(self, site: int) -> Parents:
+        """Return the same rows under do(site)."""
+        return Parents(self.design, torch.full_like(self.site, site))
+
+    def rows(self, index: Tensor | slice) -> Parents:
+        """Return some of the rows."""
+        return Parents(self.design[index], self.site[index])
+
+
+class FeatureMechanism(nn.Module, ABC):
+    """The mechanism of the V features, on their standardized scale.
+
+    `train.train` fits it: minibatches by AdamW if `full_batch` is False, else all rows at once by L-BFGS.
+    """
+
+    full_batch = False
+
+    @abstractmethod
+    def abduct(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
+        """Return the noise (n, V) of values x (n, V), and log |det ∂noise/∂x| (n,)."""
+
+    @abstractmethod
+    def predict(self, noise: Tensor, parents: Parents) -> Tensor:
+        """Return the values (n, V) of a noise (n, V)."""
+
+    @abstractmethod
+    def base_log_prob(self, noise: Tensor) -> Tensor:
+        """Return the log-density (n,) of a noise."""
+
+    def log_prob(self, x: Tensor, parents: Parents) -> Tensor:
+        """Return log p(x | parents), (n,)."""
+        noise, log_det = self.abduct(x, parents)
+        return self.base_log_prob(noise) + log_det
+
+    def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
+        """Return what training minimises, a scalar: minus the weighted sum of log-probabilities of these rows."""
+        return -(weight * self.log_prob(x, parents)).sum()
+
+    def penalty(self) -> Tensor:
+        """Return minus the log-prior of the parameters, on the scale of a sum over all rows."""
+        return torch.zeros((), dtype=torch.float64)
+
+    @torch.no_grad()
+    def refresh(self, x: Tensor, parents: Parents, weight: Tensor) -> None:
+        """Update, before each epoch over all rows, what is estimated otherwise than by descent (`full_batch` only)."""
