@@ -18,32 +18,27 @@ from pycombat_gam.errors import (
     NotFittedError,
     OptionError,
     PcgWarning,
-    count,
     did_you_mean,
     listing,
 )
-from pycombat_gam.formula import Formula
+from pycombat_gam.estimator import TableEstimator
 from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanModel
-from pycombat_gam.options import AFTER_FIT, check_options, names, plain_params
+from pycombat_gam.options import AFTER_FIT, check_options, plain_params
 from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.result import Estimates, FittedComBat
 from pycombat_gam.summary import Summary, summarize
 from pycombat_gam.tables import (
     FeatureChoice,
     Intake,
-    check_ids,
-    feature_frame,
     find_column,
-    intake,
     intake_notes,
-    put_back,
 )
 from pycombat_gam.types import BoolArray, IntArray
 
 
-class ComBat:
+class ComBat(TableEstimator):
     r"""Harmonize features measured at several sites: remove location and scale of each site, keep the covariates' part.
 
     Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear, or additive with smooths (ComBat-GAM; Pomponio
@@ -244,59 +239,6 @@ class ComBat:
         model._fitted_params, model._fitted_mean_model = plain_params(model.get_params()), None
         return model
 
-    # scikit-learn's conventions, without scikit-learn
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"
-        }
-
-    def set_params(self, **params: Any) -> ComBat:
-        """Set constructor arguments by name."""
-        allowed = list(self.get_params())
-        for name, value in params.items():
-            if name not in allowed:
-                raise OptionError(f"ComBat has no parameter '{name}'{did_you_mean(name, allowed)}")
-            setattr(self, name, value)
-        return self
-
-    def set_output(self, *, transform: str | None = None) -> ComBat:
-        """Choose the kind of results: ``"pandas"`` makes DataFrames also of arrays, ``"default"`` keeps the kind."""
-        if transform not in (None, "default", "pandas"):
-            raise OptionError(f"set_output(transform={transform!r}): allowed are 'default', 'pandas' and None")
-        if transform is not None:
-            self._sklearn_output_config = {"transform": transform}  # the name that scikit-learn's clone carries over
-        return self
-
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Return the names of the harmonized features, in the order of ``output="features"``."""
-        return np.array(self._check_fitted().features, dtype=object)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_fitted")
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import Tags, TargetTags, TransformerTags
-
-        return Tags(
-            estimator_type=None,
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
-        )
-
-    def __repr__(self) -> str:
-        defaults = inspect.signature(type(self).__init__).parameters
-        shown = [repr(self.formula), f"batch={self.batch!r}"]
-        for name, value in self.get_params().items():
-            if name in ("formula", "batch"):
-                continue
-            default = defaults[name].default
-            if value is not default and not (isinstance(value, str | bool) and value == default):
-                long = isinstance(value, list | tuple) and len(value) > 4
-                shown.append(f"{name}=<{count(len(value), 'name')}>" if long else f"{name}={value!r}")
-        return f"ComBat({', '.join(shown)})"
-
     # Checks
 
     def _mean_model(self) -> MeanModel:
@@ -304,21 +246,8 @@ class ComBat:
             return self.mean_model
         return AdditiveMean(METHODS[self.smoothing])
 
-    def _intake(
-        self,
-        X: pd.DataFrame | np.ndarray,
-        covariates: object,
-        formula: Formula,
-        fitted: tuple[str, ...] | None,
-    ) -> Intake:
-        ids = names(self.id, "id")
-        reserved = (self.batch, *ids, *formula.variables)
-        by_rule = self.features is None or isinstance(self.features, str)
-        choice = self.features if by_rule else names(self.features, "features")
-        given = intake(X, covariates, reserved=reserved, choice=choice, fitted=fitted)
-        find_column(given.covariates, self.batch, "batch")
-        check_ids(given.covariates, ids)
-        return given
+    def _features(self) -> tuple[str, ...]:
+        return self._check_fitted().features
 
     def _check_cells(self, given: Intake) -> None:
         check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=self.missing == "omit")
@@ -334,12 +263,6 @@ class ComBat:
         if changed:
             raise NotFittedError(f"{listing(changed)} changed after the fit: call fit again (or set it back)")
         return fitted
-
-    def _give(self, given: Intake, out: np.ndarray) -> Any:
-        pandas = getattr(self, "_sklearn_output_config", {}).get("transform") == "pandas"
-        if given.frame is None:
-            return feature_frame(given, out) if pandas else out
-        return feature_frame(given, out) if self.output == "features" else put_back(given, out)
 
 
 def _mask(fit_mask: object, table: pd.DataFrame, codes: IntArray, levels: BatchLevels) -> BoolArray | None:

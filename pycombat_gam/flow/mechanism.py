@@ -62,6 +62,18 @@ class FeatureMechanism(nn.Module, ABC):
         noise, log_det = self.abduct(x, parents)
         return self.base_log_prob(noise) + log_det
 
+    def counterfactual(self, x: Tensor, parents: Parents, action: Parents) -> Tensor:
+        """Return what the rows would have been under other parents, (n, V): abduction, action, prediction."""
+        return self.predict(self.abduct(x, parents)[0], action)
+
+    def average(self, x: Tensor, parents: Parents, action: Parents, weights: Tensor) -> Tensor:
+        """Return Σ_s w_s x*(do(site = s)) under otherwise the parents of `action`, (n, V); weights : (B,)."""
+        noise = self.abduct(x, parents)[0]
+        total = torch.zeros_like(noise)
+        for site, weight in enumerate(weights.tolist()):
+            total += weight * self.predict(noise, action.at(site))
+        return total
+
     def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
         """Return what training minimises, a scalar: minus the weighted sum of log-probabilities of these rows."""
         return -(weight * self.log_prob(x, parents)).sum()

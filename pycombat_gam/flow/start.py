@@ -1,0 +1,101 @@
+"""Where training starts: ComBat's fit of the same formula, which is the structured flow without its shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import solve_triangular
+
+from pycombat_gam.flow.frame import Frame
+from pycombat_gam.result import FittedComBat
+from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.types import FloatArray
+
+STIFFEST = 1e7
+"""Penalties count up to so many times the data's information: beyond, a direction has 1e-7 degrees of freedom left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """ComBat's fit on standardized scales: p columns, B sites, V modelled features.
+
+    Attributes
+    ----------
+    coefficients : (p, V); location, log_scale : (B, V) shrunken site effects.
+    preconditioner : (1 or V, p, p) F with FFᵀ the inverse of the penalised information; one where no penalty differs.
+    roots : (m, r, p) square roots of the penalties; smoothing : (m, V) their parameters.
+    sizes : (B,) rows.
+    """
+
+    coefficients: FloatArray
+    location: FloatArray
+    log_scale: FloatArray
+    preconditioner: FloatArray
+    roots: FloatArray
+    smoothing: FloatArray
+    sizes: FloatArray
+
+
+def frame_of(fit: FittedComBat, table: pd.DataFrame) -> Frame:
+    """Return the scales of a fit; table : its rows."""
+    design, kept = fit.mean.design, ~fit.scale.degenerate
+    columns = design.on(table)
+    spread = columns.std(axis=0)
+    spread[spread == 0] = 1.0
+    location = fit.scale.grand_mean + fit.mean.center @ fit.mean.coefficients
+    return Frame(
+        design, fit.mean.center, spread, fit.features, kept, location[kept], fit.scale.sd[kept]
+    )  # fmt: skip
+
+
+def start_of(fit: FittedComBat, frame: Frame) -> Start:
+    """Return a ComBat fit in the units of a frame."""
+    kept, scale = frame.modelled, frame.scale
+    R = fit.mean.R / frame.spread
+    information = R.T @ R
+    roots, smoothing = _penalties(fit, frame)
+    each = roots.transpose(0, 2, 1) @ roots
+    size = max(float(np.trace(information)) / max(len(information), 1), np.finfo(float).tiny)
+    for j, penalty in enumerate(each):
+        smoothing[j] = np.minimum(smoothing[j], STIFFEST * size / max(float(np.linalg.norm(penalty, 2)), 1e-300))
+    total = information[None]
+    if len(each):
+        total = total + np.einsum("mv,mpq->vpq", smoothing, each)
+    p = len(information)
+    # What neither data nor penalties determine is left where it is by this much.
+    total = total + 1e-10 * size * np.eye(p)
+    L = np.linalg.cholesky(total)
+    factor = np.stack([solve_triangular(one, np.eye(p), lower=True).T for one in L]) if p else L
+    return Start(
+        coefficients=fit.mean.coefficients[:, kept] * frame.spread[:, None] / scale,
+        location=fit.shrunken.gamma[:, kept],
+        log_scale=0.5 * np.log(fit.shrunken.delta[:, kept]),
+        preconditioner=factor,
+        roots=roots,
+        smoothing=smoothing,
+        sizes=fit.mean.n_rows.astype(np.float64),
+    )
+
+
+def _penalties(fit: FittedComBat, frame: Frame) -> tuple[FloatArray, FloatArray]:
+    """Return square roots of all penalties on the frame's columns (m, r, p), and their parameters (m, V)."""
+    design, p = fit.mean.design, len(frame.spread)
+    linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
+    known = {row: j for j, row in enumerate(linked.row) if row is not None}
+    L = linked.penalties.L
+    roots: list[FloatArray] = []
+    smoothing: list[FloatArray] = []
+    for block in linked.penalties.blocks:
+        for S in block.matrices:
+            at = len(roots)
+            values, vectors = np.linalg.eigh(S)
+            root = np.zeros((p, p))
+            height = len(S)
+            root[:height, block.columns] = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+            roots.append(root / frame.spread)
+            same = next(row for row in known if row == at or (L[row].any() and np.array_equal(L[row], L[at])))
+            smoothing.append(fit.mean.smoothing.parameters[known[same]][frame.modelled])
+    V = int(frame.modelled.sum())
+    return np.array(roots).reshape(-1, p, p), np.array(smoothing).reshape(-1, V)
