@@ -1,4 +1,4 @@
-"""How a table becomes what the feature mechanism sees, and back: the design's columns and the features, standardized."""
+"""How a table becomes what the feature mechanism sees, and back: design columns and features, standardized."""
 
 from __future__ import annotations
 

@@ -1,0 +1,127 @@
+r"""Several members trained together: how far the harmonized values would move with other rows, or another start.
+
+The members' parameters are stacked, and one `torch.func.vmap` evaluates all of them on the same rows, each with weights of
+its own. By the stratified bootstrap (Efron & Tibshirani 1993, ch. 6), a member's weights are how often each row was drawn
+from its site with replacement; by seed, all rows count once and the networks start elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.types import FloatArray, IntArray
+
+SEPARATOR = "|"
+"""Stands for the dot in names of stacked parameters: torch allows none there."""
+
+
+class Ensemble(FeatureMechanism):
+    """M mechanisms of one shape as one; `train.train` takes it, with weights (n, M)."""
+
+    def __init__(self, members: Sequence[FeatureMechanism]) -> None:
+        super().__init__()
+        self.full_batch = members[0].full_batch
+        parameters, buffers = stack_module_state(list(members))
+        self.stacked = nn.ParameterDict({_flat(name): nn.Parameter(value) for name, value in parameters.items()})
+        for name, value in buffers.items():
+            self.register_buffer(_flat(name), value)
+        self._buffer_names = tuple(buffers)
+        # Outside of the module's tree: only its shape is used, its own parameters never.
+        self._one = (copy.deepcopy(members[0]),)
+
+    def _state(self) -> dict[str, Tensor]:
+        state = {name.replace(SEPARATOR, "."): value for name, value in self.stacked.items()}
+        return state | {name: getattr(self, _flat(name)) for name in self._buffer_names}
+
+    def _each(self, method: str, *rows: Any, dims: tuple[int | None, ...]) -> Any:
+        """Call a method of every member; the results are stacked in front."""
+        call = _Call(self._one[0], method)
+
+        def one(state: dict[str, Tensor], *given: Any) -> Any:
+            return functional_call(call, {f"mechanism.{name}": value for name, value in state.items()}, given)
+
+        return vmap(one, in_dims=(0, *dims), randomness="error")(self._state(), *rows)
+
+    def abduct(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
+        """Return every member's noise (M, n, V) and log-determinants (M, n)."""
+        noise, log_det = self._each("abduct", x, parents.design, parents.site, dims=(None, None, None))
+        return noise, log_det
+
+    def predict(self, noise: Tensor, parents: Parents) -> Tensor:
+        """Return every member's values (M, n, V) of its own noise (M, n, V)."""
+        values: Tensor = self._each("predict", noise, parents.design, parents.site, dims=(0, None, None))
+        return values
+
+    def base_log_prob(self, noise: Tensor) -> Tensor:
+        """Return the members' log-densities (M, n) of their own noise (M, n, V)."""
+        density: Tensor = self._each("base_log_prob", noise, dims=(0,))
+        return density
+
+    def log_prob(self, x: Tensor, parents: Parents) -> Tensor:
+        """Return the members' mean log-probability, (n,)."""
+        each: Tensor = self._each("log_prob", x, parents.design, parents.site, dims=(None, None, None))
+        return each.mean(0)
+
+    def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
+        """Return the sum of the members' losses; weight : (n, M)."""
+        each: Tensor = self._each("loss", x, parents.design, parents.site, weight, dims=(None, None, None, 1))
+        return each.sum()
+
+    def penalty(self) -> Tensor:
+        """Return the sum of the members' penalties."""
+        each: Tensor = self._each("penalty", dims=())
+        return each.sum()
+
+    @torch.no_grad()
+    def members(self) -> tuple[FeatureMechanism, ...]:
+        """Return the members apart."""
+        state = self._state()
+        count = len(next(iter(state.values())))
+        found = []
+        for j in range(count):
+            member = copy.deepcopy(self._one[0])
+            member.load_state_dict({name: value[j] for name, value in state.items()})
+            found.append(member)
+        return tuple(found)
+
+
+class _Call(nn.Module):
+    """One method of a mechanism as a module's forward, with the parents taken apart: what `functional_call` needs."""
+
+    def __init__(self, mechanism: FeatureMechanism, method: str) -> None:
+        super().__init__()
+        self.mechanism, self.method = mechanism, method
+
+    def forward(self, *given: Tensor) -> Any:
+        method = getattr(self.mechanism, self.method)
+        if len(given) < 3:
+            return method(*given)
+        x, design, site, *rest = given
+        return method(x, Parents(design, site), *rest)
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", SEPARATOR)
+
+
+def bootstrap_weights(site: IntArray, order: IntArray, members: int, seed: int) -> FloatArray:
+    """Return how often each row is drawn from its site, (n, M); the same whatever order the rows came in.
+
+    Parameters
+    ----------
+    site : (n,) codes; order : (n,) canonical order of the rows.
+    """
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((len(site), members))
+    for code in sorted(np.unique(site), key=lambda code: int(np.flatnonzero(site[order] == code)[0])):
+        rows = order[site[order] == code]
+        weights[rows] = rng.multinomial(len(rows), np.full(len(rows), 1.0 / len(rows)), size=members).T
+    return weights
