@@ -2,8 +2,8 @@ r"""The paper's family of mechanisms: x = ConditionalTransform_θ([covariates, o
 
     ε = T_m ∘ … ∘ T₁ ∘ A (x; c, site)
 
-A is an elementwise location–scale map that is linear in covariates and site, plus a network (`steps.ConditionalAffine`);
-what T₁, …, T_m are says the family (Wang, Chaudhari & Davatzikos, MICCAI 2021, arXiv:2106.06845, section 2):
+A is an elementwise location–scale map, linear in covariates and site plus a network (`steps.ConditionalAffine`); what
+T₁, …, T_m are says the family (Wang, Chaudhari & Davatzikos, MICCAI 2021, arXiv:2106.06845, section 2):
 
     affine          none
     spline          elementwise monotone rational splines
@@ -93,13 +93,12 @@ class ConditionalFlow(FeatureMechanism):
         self.affine = ConditionalAffine(layout)
         self.steps = nn.ModuleList(_step(layout, shape, place) for place in range(shape.transforms))
         start = torch.tensor(math.log(START_DF - 2), dtype=torch.float64)
-        self.register_parameter("log_df", nn.Parameter(start) if shape.base == "student_t" else None)
+        self.log_df = nn.Parameter(start) if shape.base == "student_t" else None
 
     @property
     def df(self) -> Tensor | None:
         """ν of a Student t base."""
-        log_df: Tensor | None = self.log_df
-        return None if log_df is None else 2 + log_df.exp()
+        return None if self.log_df is None else 2 + self.log_df.exp()
 
     @torch.no_grad()
     def start(self, location_design: Tensor, location_site: Tensor, log_scale_site: Tensor) -> None:
@@ -160,8 +159,8 @@ class ConditionalFlow(FeatureMechanism):
     def with_site(self) -> ConditionalFlow:
         """Return a copy with one more site, whose own parameters alone can be trained.
 
-        They start at the mean of the known sites and have a normal prior around it, with the variance of the known sites:
-        the fewer rows the site has, the nearer it stays to the mean site.
+        They start at the mean of the known sites and have a normal prior around it, with the variance of the known
+        sites: the fewer rows the site has, the nearer it stays to the mean site.
         """
         other = copy.deepcopy(self)
         other.requires_grad_(False)
@@ -212,9 +211,7 @@ def conditional(
         raise OptionError(f"spline is '{spline}'; the affine family has no spline: leave it out, or ask for 'spline'")
     steps = TRANSFORMS[family] if transforms is None else transforms
     kind = spline or ("quadratic" if family == "spline" else None)
-    return ConditionalFlow(
-        Shape(family, features, columns, sites, tuple(hidden), steps, kind, bins, base), seed
-    )
+    return ConditionalFlow(Shape(family, features, columns, sites, tuple(hidden), steps, kind, bins, base), seed)
 
 
 def from_config(config: Mapping[str, object]) -> ConditionalFlow:

@@ -3,14 +3,15 @@ r"""The networks that turn a row's covariates, its site and some of its features
     h₁ = tanh(W_x x + W_c c + W_s 1_site + b₁),  h₂ = tanh(W₂ h₁ + b₂), …,  output = W h + b
 
 A site enters as one row of W_s (one-hot, never a number). W_s, W and b start at zero: the transform starts as the same
-identity for every site, and what it learns does not depend on the order of the sites' labels. tanh, because a row far out
-must not get parameters far out. Weights come from a `torch.Generator`, never from the global one.
+identity for every site, and what it learns does not depend on the order of the sites' labels. tanh, because a row far
+out must not get parameters far out. Weights come from a `torch.Generator`, never from the global one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +34,8 @@ def uniform(rows: int, columns: int, fan_in: Tensor | int, generator: torch.Gene
 class SiteWeights(nn.Module):
     r"""One row of K weights a site: those of the known sites, and of one new site under adaptation.
 
-    The new row has the prior Normal(centre, 1/precision), with the mean of the known rows and their variance pooled over
-    the K columns.
+    The new row has the prior Normal(centre, 1/precision), with the mean of the known rows and their variance pooled
+    over the K columns.
     """
 
     centre: Tensor
@@ -83,7 +84,7 @@ class SiteWeights(nn.Module):
 class Network(nn.Module):
     r"""A conditioner: p covariates, B sites and m inputs become `outputs` numbers a row.
 
-    Given degrees, it is masked (MADE; Germain et al. 2015): an output of degree k sees the inputs of degree below k only.
+    Given degrees, it is masked (MADE; Germain et al. 2015): an output of degree k sees only inputs of degree below k.
     Hidden degrees are spread evenly over those of the outputs. (zuko's `MaskedMLP` gives its H hidden units the degrees
     0..H−1; with more features than hidden units, most features would then be seen by none.)
 
@@ -113,7 +114,7 @@ class Network(nn.Module):
         fan_in = columns + (inputs if masks is None else masks[0].sum(1, keepdim=True))
         first = [uniform(hidden[0], inputs, fan_in, generator)] if inputs else []
         self.weights = nn.ParameterList(first)
-        for layer, (before, after) in enumerate(zip(hidden[:-1], hidden[1:], strict=True)):
+        for layer, (before, after) in enumerate(pairwise(hidden)):
             self.weights.append(
                 uniform(after, before, before if masks is None else masks[layer + 1].sum(1, keepdim=True), generator)
             )
@@ -133,7 +134,8 @@ class Network(nn.Module):
 
     def first(self, parents: Parents) -> Tensor:
         """Return what covariates and site give to the first hidden layer, bias included, (n, H)."""
-        return self.site(parents.site) + functional.linear(parents.design, self.context, self.biases[0])
+        site: Tensor = self.site(parents.site)
+        return site + functional.linear(parents.design, self.context, self.biases[0])
 
     def forward(self, parents: Parents, inputs: Tensor | None = None) -> Tensor:
         """Return the outputs (n, outputs), given covariates, site and inputs (n, m)."""
@@ -177,5 +179,5 @@ def _masks(hidden: Sequence[Tensor], degrees: tuple[Tensor, Tensor]) -> list[Ten
     """Return who sees whom, from the inputs through the hidden layers to the outputs."""
     inputs, outputs = degrees
     masks = [hidden[0][:, None] > inputs]
-    masks += [after[:, None] >= before for before, after in zip(hidden[:-1], hidden[1:], strict=True)]
+    masks += [after[:, None] >= before for before, after in pairwise(hidden)]
     return [*masks, outputs[:, None] >= hidden[-1]]

@@ -1,7 +1,7 @@
 r"""Monotone splines of linear rational functions (Dolatabadi, Erfani & Leckie 2020, arXiv:2001.05168, algorithm 1).
 
-On [−b, b], K bins with knots (x_k, y_k), derivatives d_k > 0 there and one more knot inside each bin at the share λ of its
-width; identity outside, with d₀ = d_K = 1. With φ = (x − x_k)/(x_{k+1} − x_k), s the slope of the bin's chord and
+On [−b, b], K bins with knots (x_k, y_k), derivatives d_k > 0 there and one more knot inside each bin, at the share λ of
+its width; identity outside, with d₀ = d_K = 1. With φ = (x − x_k)/(x_{k+1} − x_k), s the slope of the bin's chord and
 
     w₀ = 1,  w₁ = √(d_k / d_{k+1}),  y_m = ((1−λ) w₀ y_k + λ w₁ y_{k+1}) / ((1−λ) w₀ + λ w₁),
     w_m = (λ w₀ d_k + (1−λ) w₁ d_{k+1}) / s,
@@ -53,7 +53,7 @@ class LinearRationalSpline:
 
     def __init__(self, raw: Tensor, bound: float = 5.0) -> None:
         bins = (raw.shape[-1] + 1) // 4
-        widths, heights, derivatives, middles = raw.split([bins, bins, bins - 1, bins], -1)
+        widths, heights, derivatives, middles = torch.split(raw, [bins, bins, bins - 1, bins], -1)
         self.x = _knots(widths, bound)
         self.y = _knots(heights, bound)
         limited = derivatives / (1 + abs(derivatives / math.log(SLOPE)))

@@ -1,7 +1,7 @@
 r"""The steps of a conditional flow, each an invertible map of V features given a row's covariates and site.
 
-`forward` goes from data to noise, in one pass whatever the step, and returns log |det|; `inverse` goes back. Nothing here
-writes in place, so that gradients and `torch.func.vmap` over stacked parameters pass through both.
+`forward` goes from data to noise, in one pass whatever the step, and returns log |det|; `inverse` goes back. Nothing
+here writes in place, so that gradients and `torch.func.vmap` over stacked parameters pass through both.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class Layout:
     adapted: bool
     generator: torch.Generator = field(repr=False)
 
-    def network(
-        self, outputs: int, *, inputs: int = 0, degrees: tuple[Tensor, Tensor] | None = None
-    ) -> Network:
+    def network(self, outputs: int, *, inputs: int = 0, degrees: tuple[Tensor, Tensor] | None = None) -> Network:
         """Return a network of this layout."""
         return Network(
             self.columns,
@@ -60,7 +58,7 @@ class Step(nn.Module, ABC):
 class ConditionalAffine(Step):
     r"""z = (x − m) exp(−s),  m = c W + 1_site M + m_θ(c, site),  s = 1_site A + limited(s_θ(c, site)).
 
-    The networks m_θ and s_θ start at zero, so that the flow starts as the linear location–scale model (W, M, A): ComBat's.
+    The networks m_θ and s_θ start at zero, so that the flow starts as a linear location–scale model: ComBat's.
 
     Attributes
     ----------
@@ -100,7 +98,8 @@ class Elementwise(Step):
         self.network = layout.network(layout.features * univariate.size)
 
     def _raw(self, parents: Parents) -> Tensor:
-        return self.network(parents).unflatten(-1, (-1, self.univariate.size))
+        outputs: Tensor = self.network(parents)
+        return outputs.unflatten(-1, (-1, self.univariate.size))
 
     def forward(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """See `Step`."""
@@ -115,9 +114,9 @@ class Elementwise(Step):
 class Autoregressive(Step):
     r"""z_k = u(x_k; θ_k(x_{<k}, c, site)): masked autoregressive (Papamakarios et al. 2017, arXiv:1705.07057).
 
-    The shift of u has a linear part besides, Σ_{j<k} L_kj x_j, so that a Gaussian's covariance takes no network. From data to
-    noise is one pass; back, features come one after another, each with those hidden units that it is the first to need,
-    so that the V steps together cost about one pass and the answer is exact.
+    The shift of u has a linear part besides, Σ_{j<k} L_kj x_j, so that a Gaussian's covariance takes no network. From
+    data to noise is one pass; back, features come one after another, each with those hidden units that it is the first
+    to need, so that the V steps together cost about one pass and the answer is exact.
 
     Parameters
     ----------

@@ -73,4 +73,4 @@ class Univariate:
         return (z - raw[..., 0]) * (-limited(raw[..., 1])).exp() if self.affine else z
 
     def _quadratic(self, raw: Tensor) -> MonotonicRQSTransform:
-        return MonotonicRQSTransform(*raw.split([self.bins, self.bins, self.bins - 1], -1), bound=BOUND)
+        return MonotonicRQSTransform(*torch.split(raw, [self.bins, self.bins, self.bins - 1], -1), bound=BOUND)
