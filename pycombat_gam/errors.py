@@ -43,6 +43,10 @@ class NotFittedError(PcgError, AttributeError):
     """The model was used before `fit`."""
 
 
+class TrainingError(PcgError, ArithmeticError):
+    """A model's training cannot go on: its objective keeps being not finite."""
+
+
 class NotYetError(PcgError, NotImplementedError):
     """The request is understood and planned, but this version cannot do it yet."""
 

@@ -1,0 +1,143 @@
+"""Where a training stands, and its file: a `.pcg` container of plain numbers, old or new but never half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pycombat_gam.container import Container, read_container, write_container
+from pycombat_gam.errors import ModelFileError
+from pycombat_gam.types import JsonDict
+
+KIND = "flow-checkpoint"
+COLUMNS = ("epoch", "loss", "held_out", "learning_rate", "seconds", "rollback")
+
+
+@dataclass(eq=False)
+class Progress:
+    """Where a training stands.
+
+    Attributes
+    ----------
+    generator : what shuffles the rows.
+    rate : learning rate of the coming epoch.
+    epoch : epochs done.
+    best, best_state : highest held-out log-probability so far, and the module's state then.
+    waited : epochs since.
+    rollbacks : how often a state had to be restored.
+    done : nothing is left to train.
+    history : (epochs, 6) rows of `COLUMNS`.
+    """
+
+    generator: torch.Generator
+    rate: float
+    epoch: int = 0
+    best: float = -np.inf
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    waited: int = 0
+    rollbacks: int = 0
+    done: bool = False
+    history: list[tuple[float, ...]] = field(default_factory=list)
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Copy a module's parameters and buffers."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def fingerprint(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> JsonDict:
+    """Return what must be equal for a training to be continued: plain facts, and arrays by their SHA-256."""
+    hashed = {
+        name: hashlib.sha256(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes()).hexdigest()
+        for name, a in arrays.items()
+    }
+    plain: JsonDict = json.loads(json.dumps({**facts, **hashed}))
+    return plain
+
+
+def write_checkpoint(
+    path: Path, identity: JsonDict, progress: Progress, module: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> None:
+    """Write a checkpoint, atomically."""
+    arrays = {f"module/{name}": _array(value) for name, value in module.state_dict().items()}
+    arrays |= {f"best/{name}": _array(value) for name, value in progress.best_state.items()}
+    arrays["generator"] = _array(progress.generator.get_state())
+    arrays["history"] = np.array(progress.history, dtype=np.float64).reshape(-1, len(COLUMNS))
+    arrays["numbers"] = np.array([progress.rate, progress.best])
+    if optimizer is not None:
+        for place, values in optimizer.state_dict()["state"].items():
+            arrays |= {f"optimizer/{place}/{name}": _array(value) for name, value in values.items()}
+    counters = {name: getattr(progress, name) for name in ("epoch", "waited", "rollbacks", "done")}
+    write_container(path, Container(KIND, {"identity": identity, **counters}, arrays))
+
+
+def read_checkpoint(
+    path: Path, identity: JsonDict, module: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> Progress:
+    """Put module and optimiser where a checkpoint left them, and return the rest.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is broken, or was written by another training: other data, settings, seed or mechanism.
+    """
+    held = read_container(path)
+    if held.kind != KIND:
+        raise ModelFileError(f"'{path}' is a '{held.kind}', not a checkpoint of a training")
+    stored = held.model.get("identity")
+    if not isinstance(stored, dict) or stored != identity:
+        other = [name for name in identity if not isinstance(stored, dict) or stored.get(name) != identity[name]]
+        raise ModelFileError(
+            f"the checkpoint '{path}' is of another training ({', '.join(other) or 'its description'} differ); "
+            "remove it, or train with resume=False"
+        )
+    try:
+        _restore(module, held.arrays, "module")
+        best = _like(module, held.arrays, "best") if any(n.startswith("best/") for n in held.arrays) else {}
+        if optimizer is not None:
+            _restore_optimizer(optimizer, held.arrays)
+        generator = torch.Generator()
+        generator.set_state(torch.from_numpy(held.arrays["generator"]))
+        rate, highest = (float(number) for number in held.arrays["numbers"])
+        history = [tuple(map(float, row)) for row in held.arrays["history"]]
+        counters = {name: int(held.model[name]) for name in ("epoch", "waited", "rollbacks")}
+        done = bool(held.model["done"])
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelFileError(f"the checkpoint '{path}' is incomplete: {error}") from error
+    return Progress(generator, rate, best=highest, best_state=best, done=done, history=history, **counters)
+
+
+def _array(value: Tensor | float) -> np.ndarray:
+    return np.array(value.detach().cpu()) if isinstance(value, Tensor) else np.array(value)
+
+
+def _like(module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
+    """Return arrays under a prefix as tensors of the shape, type and place of the module's state."""
+    return {
+        name: torch.from_numpy(arrays[f"{prefix}/{name}"]).reshape(value.shape).to(value)
+        for name, value in module.state_dict().items()
+    }
+
+
+def _restore(module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str) -> None:
+    module.load_state_dict(_like(module, arrays, prefix))
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, array in arrays.items():
+        if not name.startswith("optimizer/"):
+            continue
+        _, place, what = name.split("/")
+        shape = parameters[int(place)].shape if array.size == parameters[int(place)].numel() and what != "step" else ()
+        state.setdefault(int(place), {})[what] = torch.from_numpy(array).reshape(shape)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,258 @@
+r"""The paper's family of mechanisms: x = ConditionalTransform_θ([covariates, one-hot site])(ε), ε ~ base.
+
+    ε = T_m ∘ … ∘ T₁ ∘ A (x; c, site)
+
+A is an elementwise location–scale map, linear in covariates and site plus a network (`steps.ConditionalAffine`); what
+T₁, …, T_m are says the family (Wang, Chaudhari & Davatzikos, MICCAI 2021, arXiv:2106.06845, section 2):
+
+    affine          none
+    spline          elementwise monotone rational splines
+    autoregressive  masked autoregressive steps, ascending and descending in turn
+    coupling        coupling steps, odd and even features in turn
+
+The base is Normal(0, I), or the multivariate Student t of unit variance with a learned ν > 2:
+
+    log p(ε) = log Γ((ν+V)/2) − log Γ(ν/2) − V/2 log(π(ν−2)) − (ν+V)/2 log(1 + |ε|²/(ν−2))
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pycombat_gam.errors import OptionError, did_you_mean
+from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.network import SiteWeights
+from pycombat_gam.flow.steps import Autoregressive, ConditionalAffine, Coupling, Elementwise, Layout, Step
+from pycombat_gam.flow.univariate import Univariate
+from pycombat_gam.types import JsonDict
+
+FAMILIES = ("affine", "spline", "autoregressive", "coupling")
+TRANSFORMS = {"affine": 0, "spline": 1, "autoregressive": 2, "coupling": 4}
+"""Steps after the affine map, unless the caller says otherwise."""
+SPLINES = ("quadratic", "linear")
+BASES = ("normal", "student_t")
+START_DF = 10.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All that says which conditional flow it is, its numbers apart: plain data."""
+
+    family: str
+    features: int
+    columns: int
+    sites: int
+    hidden: tuple[int, ...]
+    transforms: int
+    spline: str | None
+    bins: int
+    base: str
+    adapted: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("family", self.family, FAMILIES)
+        _one_of("base", self.base, BASES)
+        if self.spline is not None:
+            _one_of("spline", self.spline, SPLINES)
+        for name in ("features", "sites", "bins"):
+            _at_least(name, getattr(self, name), 2 if name == "bins" else 1)
+        _at_least("columns", self.columns, 0)
+        if not self.hidden:
+            raise OptionError("hidden is empty; give the size of at least one hidden layer, such as (64, 64)")
+        for size in self.hidden:
+            _at_least("hidden", size, 1)
+        if self.family == "affine" and self.transforms:
+            raise OptionError(f"transforms is {self.transforms}; the affine family has no further step: leave it out")
+        if self.family != "affine":
+            _at_least("transforms", self.transforms, 1)
+
+
+class ConditionalFlow(FeatureMechanism):
+    """A flow of the paper's family; make one with `conditional`.
+
+    Attributes
+    ----------
+    vmap : `torch.func.vmap` over stacked parameters works (it does for every family).
+    shape : what kind of flow it is.
+    """
+
+    vmap = True
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        super().__init__()
+        self.shape = shape
+        generator = torch.Generator().manual_seed(seed)
+        layout = Layout(shape.features, shape.columns, shape.sites, shape.hidden, shape.adapted, generator)
+        self.affine = ConditionalAffine(layout)
+        self.steps = nn.ModuleList(_step(layout, shape, place) for place in range(shape.transforms))
+        start = torch.tensor(math.log(START_DF - 2), dtype=torch.float64)
+        self.log_df = nn.Parameter(start) if shape.base == "student_t" else None
+
+    @property
+    def df(self) -> Tensor | None:
+        """ν of a Student t base."""
+        return None if self.log_df is None else 2 + self.log_df.exp()
+
+    @torch.no_grad()
+    def start(self, location_design: Tensor, location_site: Tensor, log_scale_site: Tensor) -> None:
+        """Begin at a linear location–scale model, such as ComBat's, on the features' standardized scale.
+
+        Parameters
+        ----------
+        location_design : (p, V) effects of the covariates.
+        location_site, log_scale_site : (B, V) each site's intercepts and logarithms of residual sd.
+        """
+        self.affine.location_design.copy_(location_design)
+        self.affine.location_site.known.copy_(location_site)
+        self.affine.log_scale_site.known.copy_(log_scale_site)
+
+    def abduct(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
+        """Return the noise (n, V) of values x (n, V), and log |det ∂noise/∂x| (n,)."""
+        noise, log_det = self.affine(x, parents)
+        for step in self.steps:
+            noise, more = step(noise, parents)
+            log_det = log_det + more
+        return noise, log_det
+
+    def predict(self, noise: Tensor, parents: Parents) -> Tensor:
+        """Return the values (n, V) of a noise (n, V)."""
+        x = noise
+        for step in [*reversed(self.steps), self.affine]:
+            assert isinstance(step, Step)
+            x = step.inverse(x, parents)
+        return x
+
+    def base_log_prob(self, noise: Tensor) -> Tensor:
+        """Return the log-density (n,) of a noise."""
+        count = noise.shape[-1]
+        square = noise.square().sum(-1)
+        df = self.df
+        if df is None:
+            return -0.5 * square - 0.5 * count * math.log(2 * math.pi)
+        constant = torch.lgamma((df + count) / 2) - torch.lgamma(df / 2) - count / 2 * (math.pi * (df - 2)).log()
+        return constant - (df + count) / 2 * torch.log1p(square / (df - 2))
+
+    def sample_noise(self, n: int, seed: int) -> Tensor:
+        """Draw noise (n, V) from the base."""
+        rng = np.random.default_rng(seed)
+        draw = rng.standard_normal((n, self.shape.features))
+        if self.df is not None:
+            df = float(self.df)
+            draw *= np.sqrt((df - 2) / rng.chisquare(df, (n, 1)))
+        return torch.from_numpy(draw).to(self.affine.location_design.device)
+
+    def penalty(self) -> Tensor:
+        """Return minus the log-prior of a new site's own parameters; 0 in a flow without one."""
+        total = torch.zeros((), dtype=torch.float64, device=self.affine.location_design.device)
+        for part in self.modules():
+            if isinstance(part, SiteWeights) and part.new is not None:
+                total = total + part.penalty()
+        return total
+
+    def with_site(self) -> ConditionalFlow:
+        """Return a copy with one more site, whose own parameters alone can be trained.
+
+        They start at the mean of the known sites and have a normal prior around it, with the variance of the known
+        sites: the fewer rows the site has, the nearer it stays to the mean site.
+        """
+        other = copy.deepcopy(self)
+        other.requires_grad_(False)
+        for part in other.modules():
+            if isinstance(part, SiteWeights):
+                part.add()
+        other.shape = replace(self.shape, sites=self.shape.sites + 1, adapted=True)
+        return other
+
+    def config(self) -> JsonDict:
+        """Return plain data that `from_config` makes a flow of the same shape from; the numbers are in `state_dict`."""
+        return {**asdict(self.shape), "hidden": list(self.shape.hidden)}
+
+
+def conditional(
+    family: str,
+    *,
+    features: int,
+    columns: int,
+    sites: int,
+    seed: int,
+    hidden: Sequence[int] = (64, 64),
+    transforms: int | None = None,
+    spline: str | None = None,
+    bins: int = 8,
+    base: str = "student_t",
+) -> ConditionalFlow:
+    """Make a flow of the paper's family that starts as the identity.
+
+    Parameters
+    ----------
+    family : "affine", "spline", "autoregressive" or "coupling".
+    features, columns, sites : V, p (columns of the design) and B.
+    seed : of the networks' weights.
+    hidden : sizes of the hidden layers of every network.
+    transforms : steps after the affine map; None: 1 for "spline", 2 for "autoregressive", 4 for "coupling".
+    spline : "quadratic" or "linear" rational; None: quadratic in "spline", and affine steps in the other families.
+    bins : of a spline.
+    base : "normal" or "student_t".
+
+    Raises
+    ------
+    OptionError
+        If an argument has a value that is not allowed.
+    """
+    _one_of("family", family, FAMILIES)
+    if family == "affine" and spline is not None:
+        raise OptionError(f"spline is '{spline}'; the affine family has no spline: leave it out, or ask for 'spline'")
+    steps = TRANSFORMS[family] if transforms is None else transforms
+    kind = spline or ("quadratic" if family == "spline" else None)
+    return ConditionalFlow(Shape(family, features, columns, sites, tuple(hidden), steps, kind, bins, base), seed)
+
+
+def from_config(config: Mapping[str, object]) -> ConditionalFlow:
+    """Make a flow of the shape that `ConditionalFlow.config` described; load its `state_dict` next.
+
+    Raises
+    ------
+    OptionError
+        If it describes none.
+    """
+    fields = dict(config)
+    hidden = fields.get("hidden")
+    if set(fields) != set(Shape.__dataclass_fields__) or not isinstance(hidden, list):
+        raise OptionError(f"no description of a conditional flow: it has {', '.join(map(str, fields)) or 'nothing'}")
+    fields["hidden"] = tuple(hidden)
+    flow = ConditionalFlow(Shape(**fields), seed=0)  # type: ignore[arg-type]
+    if flow.shape.adapted:
+        flow.requires_grad_(False)
+        for part in flow.modules():
+            if isinstance(part, SiteWeights) and part.new is not None:
+                part.new.requires_grad_(True)
+    return flow
+
+
+def _step(layout: Layout, shape: Shape, place: int) -> Step:
+    """Return the step at a place; one feature has no others to depend on, so all families are elementwise then."""
+    if shape.family == "spline":
+        return Elementwise(layout, Univariate(False, shape.spline, shape.bins))
+    univariate = Univariate(True, shape.spline, shape.bins)
+    if shape.features == 1:
+        return Elementwise(layout, univariate)
+    if shape.family == "autoregressive":
+        return Autoregressive(layout, univariate, backwards=place % 2 == 1)
+    return Coupling(layout, univariate, parity=place % 2)
+
+
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise OptionError(f"{name} is {value!r}; allowed: {', '.join(allowed)}{did_you_mean(str(value), allowed)}")
+
+
+def _at_least(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name} is {value!r}; it must be a whole number, at least {least}")
