@@ -135,7 +135,7 @@ class MultisiteStudy:
                 f"there is no site {site!r} in this study, whose sites are: {listing(labels, 30)}"
                 f"{did_you_mean(str(site), labels)}"
             )
-        spread: FloatArray = self.spread.to_numpy(dtype=np.float64)
+        spread = np.asarray(self.spread, dtype=np.float64)
         loadings = self.loadings.to_numpy()
         expected = self.signal.to_numpy() @ self.effects.to_numpy()
         if len(self.intercepts):
