@@ -19,7 +19,7 @@ LAYERS = [
     {"additive", "result"},
     {"unseen", "summary"},
     {"harmonizer"},
-    {"options"},
+    {"options", "simulate"},
     {"estimator"},
     {"combat", "datasets", "flow"},
     {"saved", "io"},

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pycombat_gam.flow import covariance, site_map
+from pycombat_gam.flow import density, site_map
+from pycombat_gam.flow.covariance import whitener
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
 from pycombat_gam.types import FloatArray
 
@@ -89,7 +90,7 @@ class StructuredFlow(FeatureMechanism):
             "width": np.full((m, B), FIRST_VARIANCE),
             "spread": np.full((m,), FIRST_VARIANCE),
             "whitener": np.eye(V) if V <= MOST_CORRELATED else np.zeros((0, 0)),
-            "df": np.array(np.inf),
+            "df": np.array(density.LARGEST_DF),
         }
         for name, array in buffers.items():
             self.register_buffer(name, torch.tensor(np.asarray(array), dtype=torch.float64))
@@ -151,7 +152,7 @@ class StructuredFlow(FeatureMechanism):
 
     def base_log_prob(self, noise: Tensor) -> Tensor:
         """Return the log-density of a noise, (n,)."""
-        return covariance.log_density(noise, self.df)
+        return density.log_density(noise, self.df if self.base == "student_t" else None)
 
     def counterfactual(self, x: Tensor, parents: Parents, action: Parents) -> Tensor:
         """Return what the rows would have been under other parents; L cancels and is left out."""
@@ -206,13 +207,13 @@ class StructuredFlow(FeatureMechanism):
         self.spread.copy_(spread.clamp_min(LEAST_VARIANCE))
         if self.whitener.numel():
             e, _ = self.residual(x, parents)
-            self.whitener.copy_(torch.tensor(covariance.whitener((e * torch.sqrt(weight)[:, None]).cpu().numpy())))
+            self.whitener.copy_(torch.tensor(whitener((e * torch.sqrt(weight)[:, None]).cpu().numpy())))
             if self.base == "student_t":
-                self.df.fill_(covariance.degrees_of_freedom(self.abduct(x, parents)[0]))
+                self.df.fill_(density.degrees_of_freedom(self.abduct(x, parents)[0]))
 
-    def draw(self, rows: int, generator: torch.Generator) -> Tensor:
+    def draw(self, rows: int, rng: np.random.Generator) -> Tensor:
         """Draw noise, (rows, V)."""
-        return covariance.draw(rows, self.first.shape[2], float(self.df), generator)
+        return density.draw(rows, self.first.shape[2], float(self.df) if self.base == "student_t" else None, rng)
 
     def config(self) -> dict[str, Any]:
         """Return what the state's arrays don't say."""

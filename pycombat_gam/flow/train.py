@@ -142,7 +142,7 @@ def _held_out(mechanism: FeatureMechanism, source: Source, settings: Training) -
     total = torch.zeros((), dtype=torch.float64, device=source.rows.device)
     for start in range(0, len(source), settings.batch_size):
         x, parents, weight = source.take(np.arange(start, min(start + settings.batch_size, len(source))))
-        total = total - mechanism.loss(x, parents, weight)
+        total = total + (weight * mechanism.log_prob(x, parents)).sum()
     return float(total) / source.weight
 
 

@@ -23,14 +23,19 @@ OPTIONS = {
     "skew": {"skew": 0.7},
     "covariance": {"covariance": 0.6},
     "covariance of few features": {"covariance": 0.3, "features": 3},
+    "distortion": {"distortion": 0.8},
     "visits": {"visits": 3},
-    "everything": {"skew": 0.4, "covariance": 0.5, "visits": 2, "features": 120, "sites": ["b", "a", "ü"]},
+    "everything linear": {"skew": 0.4, "covariance": 0.5, "visits": 2, "features": 120, "sites": ["b", "a", "ü"]},
+    "everything": {"skew": 0.4, "distortion": 0.5, "covariance": 0.5, "visits": 2, "sites": ["b", "a", "ü"]},
 }
 
 
-def rebuild(study: datasets.MultisiteStudy) -> np.ndarray:
-    """The features from the truth and the site effects, by the equations of the module docstring."""
-    at = study.table["site"]
+def rebuild(study: datasets.MultisiteStudy, site: str | None = None) -> np.ndarray:
+    """The features from the truth and the site effects, by the equations of the module docstring.
+
+    `site`: as that site measures them, instead of each row's own.
+    """
+    at = study.table["site"] if site is None else [site] * len(study.table)
 
     def per_row(by_site: pd.DataFrame) -> np.ndarray:
         return by_site.loc[at].to_numpy()
@@ -47,7 +52,12 @@ def rebuild(study: datasets.MultisiteStudy) -> np.ndarray:
     c = 2.0 * integrate.quad(lambda x: np.sqrt(1.0 + x * x) * stats.norm.pdf(x), 0.0, 12.0)[0]
     h = z * np.cosh(a) + (np.sqrt(1.0 + z**2) - c) * np.sinh(a)
     h = h / np.sqrt(np.cosh(a) ** 2 + (2.0 - c**2) * np.sinh(a) ** 2)
-    return expected + per_row(study.location) + per_row(study.scale) * sigma * h
+    if (study.distortion == 0).all(axis=None):
+        return expected + per_row(study.location) + per_row(study.scale) * sigma * h
+    truth = study.truth.to_numpy()
+    m, s = truth.mean(axis=0), truth.std(axis=0)
+    v = (expected + sigma * h - m) / s
+    return m + per_row(study.location) + per_row(study.scale) * s * (v + per_row(study.distortion) * np.tanh(v))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -58,6 +68,45 @@ def test_truth_and_site_effects_make_the_table(name: str) -> None:
     np.testing.assert_allclose(measured, rebuild(study), rtol=1e-12, atol=0.0)
     if name == "no site effects":
         np.testing.assert_allclose(measured, study.truth.to_numpy(), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_traveling_subjects(name: str) -> None:
+    study = simulate_multisite(**{"sites": 3, "subjects": 60, "seed": 5, **OPTIONS[name]})
+    measured = study.table[list(study.features)]
+    for site in study.location.index:
+        there = study.measured_at(site)
+        np.testing.assert_allclose(there.to_numpy(), rebuild(study, site), rtol=1e-12, atol=0.0)
+        own = study.table["site"] == site
+        pd.testing.assert_frame_equal(there[own], measured[own], check_exact=True)
+        assert there.index.equals(measured.index) and list(there.columns) == list(study.features)
+
+
+def test_an_unknown_site_measures_nothing() -> None:
+    with pytest.raises(
+        OptionError, match=r"no site 'cork' in this study, .*: Aarhus, Bergen, Cork; did you mean 'Cork'"
+    ):
+        simulate_multisite(3, 30, 2).measured_at("cork")
+
+
+def test_distortion_is_a_strictly_increasing_curve_of_the_truth() -> None:
+    study = simulate_multisite(4, 400, 30, distortion=1.5, seed=2)
+    assert (study.distortion >= 0).all(axis=None) and not (study.distortion == 0).any(axis=None)
+    for site in study.location.index:
+        there = study.measured_at(site)
+        for name in study.features[:5]:
+            order = study.truth[name].argsort()
+            line = np.polynomial.Polynomial.fit(study.truth[name], there[name], 1)
+            assert (np.diff(there[name].to_numpy()[order]) > 0).all()
+            bend = np.std(there[name] - line(study.truth[name].to_numpy())) / np.std(there[name])
+            assert bend > 0.01 or study.distortion.loc[site, name] < 0.2
+    wide = simulate_multisite(400, 800, 50, distortion=0.6).distortion.to_numpy()
+    assert np.sqrt((wide**2).mean()) == pytest.approx(0.6, rel=0.1)
+    assert np.corrcoef(wide[:, 0], wide[:, 1])[0, 1] > 0.1  # a site's features share half of the variance
+
+
+def test_one_row_can_be_distorted() -> None:
+    assert np.isfinite(simulate_multisite(1, [1], 3, distortion=1.0).table.iloc[:, -3:].to_numpy()).all()
 
 
 def test_the_same_seed_makes_the_same_study_and_another_does_not() -> None:
@@ -83,13 +132,13 @@ def test_the_global_random_state_is_neither_read_nor_moved() -> None:
     pd.testing.assert_frame_equal(simulate_multisite(subjects=30).table, one.table)
 
 
-@pytest.mark.parametrize("option", ["location", "scale", "skew"])
+@pytest.mark.parametrize("option", ["location", "scale", "skew", "distortion"])
 def test_a_site_effect_moves_neither_the_truth_nor_the_other_effects(option: str) -> None:
     off, on = (simulate_multisite(subjects=80, seed=6, **{option: value}) for value in (0.0, 0.9))
     pd.testing.assert_frame_equal(off.truth, on.truth)
     pd.testing.assert_frame_equal(off.covariates, on.covariates)
-    changed = {"location": "location", "scale": "scale", "skew": "shape"}[option]
-    for part in {"location", "scale", "shape"} - {changed}:
+    changed = "shape" if option == "skew" else option
+    for part in {"location", "scale", "shape", "distortion"} - {changed}:
         pd.testing.assert_frame_equal(getattr(off, part), getattr(on, part))
     assert (getattr(on, changed) != getattr(off, changed)).all(axis=None)
     np.testing.assert_array_equal(getattr(off, changed), 1.0 if option == "scale" else 0.0)
@@ -104,7 +153,7 @@ def test_columns_rows_and_sites() -> None:
     assert set(study.table["dx"]) == {"control", "patient"}
     assert study.table["age"].between(8, 80).all()
     assert list(study.truth.columns) == list(study.features) and study.truth.index.equals(study.table.index)
-    for part in (study.location, study.scale, study.shape):
+    for part in (study.location, study.scale, study.shape, study.distortion):
         assert part.shape == (2, 45) and list(part.index) == ["x", "y"]
     assert list(study.covariates.columns) == ["subject", "site", "age", "sex", "dx", "icv"]
     assert len(study.intercepts) == 0 and study.factors.shape == (37, 0)
@@ -232,6 +281,7 @@ BAD = [
     ({"location": -1.0}, f"location=-1.0 {FINITE}"),
     ({"scale": float("nan")}, f"scale=nan {FINITE}"),
     ({"skew": "big"}, f"skew='big' {FINITE}"),
+    ({"distortion": -0.5}, f"distortion=-0.5 {FINITE}"),
     ({"covariance": 1.0}, f"covariance=1.0 {FINITE} and below 1"),
     ({"covariance_spread": None}, f"covariance_spread=None {FINITE}"),
     ({"subject_sd": float("inf")}, f"subject_sd=inf {FINITE}"),

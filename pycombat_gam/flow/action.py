@@ -1,0 +1,72 @@
+"""Actions: what `do(node = value)` may say, checked and coded for every row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import canonical
+from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing
+from pycombat_gam.formula.columns import Columns, Groups, as_groups, code_levels, label_of
+from pycombat_gam.types import FloatArray, IntArray
+
+
+def per_row(name: str, value: object, n: int, index: pd.Index[Any] | None) -> pd.Series[Any]:
+    """Return the value of an action for each of n rows: the same for all, or as given.
+
+    Raises
+    ------
+    OptionError
+        If there is not one value for each row, a value is missing, or a Series has another index than the table.
+    """
+    if isinstance(value, pd.Series) and index is not None and len(value) == n and not value.index.equals(index):
+        raise OptionError(f"do: '{name}' is a Series with another index than the table: align it, or give an array")
+    given: Any = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    many = isinstance(given, (list, tuple, np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray))
+    if many:
+        if np.ndim(given) != 1 or len(given) != n:
+            shape = count(len(given), "value") if np.ndim(given) == 1 else f"an array of shape {np.shape(given)}"
+            raise OptionError(f"do: '{name}' has {shape} for {count(n, 'row')}; give one value, or one for each row")
+        column = pd.Series(given).reset_index(drop=True)
+    elif given is not None and np.isscalar(given):
+        column = pd.Series([given] * n)
+    else:
+        raise OptionError(f"do: '{name}' is {value!r}; give one value, or one for each of {count(n, 'row')}")
+    missing = column.isna().to_numpy()
+    if missing.any():
+        where = "" if not many else f" in {count(int(missing.sum()), 'row')}, the first at position {missing.argmax()}"
+        raise OptionError(f"do: '{name}' is missing{where}; give a value for each row, or leave '{name}' out")
+    return column
+
+
+def code_numbers(name: str, column: pd.Series[Any]) -> FloatArray:
+    """Code an action on a numeric node: (n,) finite numbers."""
+    try:
+        values = Columns(pd.DataFrame({name: column})).column(name)
+    except DataError as error:
+        raise OptionError(f"do: {error}") from None
+    if isinstance(values, Groups) or values.dtype == np.bool_:
+        shown = sorted(map(repr, column.unique().tolist()))
+        raise OptionError(f"do: '{name}' is a number, and given was {listing(shown, 4)}; give finite numbers")
+    return np.asarray(values, dtype=np.float64)
+
+
+def code_labels(name: str, column: pd.Series[Any], labels: tuple[str, ...], *, batch: bool) -> IntArray:
+    """Code an action on a discrete node: (n,) positions of its levels; `batch`: spelled as sites may be."""
+    texts = [canonical(value) if batch else label_of(value) for value in column]
+    if batch:
+        position = {label: code for code, label in enumerate(labels)}
+        codes = np.array([position.get(text, -1) for text in texts], dtype=np.intp)
+    else:
+        columns = Columns(pd.DataFrame({name: column}))
+        codes = code_levels(as_groups(np.array(texts, dtype=object)), labels, name, columns, lenient=True).codes
+    unknown = sorted({text for text, code in zip(texts, codes, strict=True) if code < 0})
+    if unknown:
+        what = "site" if batch else f"level of '{name}'"
+        raise OptionError(
+            f"do: {listing(map(repr, unknown), 4)} is no {what}; the fit has {listing(labels, 30)}"
+            f"{did_you_mean(unknown[0], labels)}"
+        )
+    return codes

@@ -1,0 +1,100 @@
+"""Kinds of nodes: numbers, or a few levels; what a table's column says, and what a saved one may say."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import canonical
+from pycombat_gam.errors import DataError, DesignError, listing
+from pycombat_gam.formula import Formula
+from pycombat_gam.formula.columns import Columns, check_text, label_of, learn_levels
+from pycombat_gam.formula.functions import variables
+from pycombat_gam.formula.nodes import Call, Node, walk
+
+Kind: TypeAlias = Literal["numeric", "binary", "categorical"]
+Level: TypeAlias = "str | int | float | bool"
+KINDS = ("numeric", "binary", "categorical")
+_FACTORS = ("factor", "as.factor", "ordered", "relevel", "C")
+_DTYPES = (
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "float32",
+    "float64",
+    "float16",
+)
+
+
+def factor_columns(formula: Formula) -> tuple[str, ...]:
+    """Return the columns that a formula takes for factors, whatever they hold, and groups of random effects.
+
+    >>> from pycombat_gam.formula import parse_formula
+    >>> factor_columns(parse_formula("~ age + factor(wave) + s(icv, by=as.factor(dx)) + (1 | family)"))
+    ('wave', 'dx', 'family')
+    """
+    groups = [factor for term in formula.random for factor in term.group.factors]
+    nodes: list[Node] = [factor for term in formula.parametric for factor in term.factors]
+    nodes += [node for smooth in formula.smooths for node in (*smooth.args, *([smooth.by] if smooth.by else []))]
+    calls = [part for node in nodes for part in walk(node) if isinstance(part, Call) and part.name in _FACTORS]
+    return tuple(dict.fromkeys(name for node in [*calls, *groups] for name in variables(node)))
+
+
+def discrete_levels(columns: Columns, name: str, *, forced: bool) -> tuple[Level, ...] | None:
+    """Levels of a column, in order; None where it is numeric."""
+    column = columns.column(name)
+    if isinstance(column, np.ndarray) and column.dtype != np.bool_ and not forced:
+        found = np.unique(column)
+        if len(found) == 1:
+            raise DesignError(
+                f"column '{name}' has the same value, {found[0]:g}, in every row; remove it from the formula"
+            )
+        if len(found) > 2:
+            return None
+    groups = columns.groups(name)
+    if not forced and not isinstance(columns.series(name).dtype, pd.CategoricalDtype):
+        check_text(groups, name)
+    texts = learn_levels(groups, f"column '{name}'")
+    values: list[Any] = [value.item() if isinstance(value, np.generic) else value for value in groups.values]
+    if len(texts) < len(values):
+        same = [v for v in values if [label_of(other) for other in values].count(label_of(v)) > 1]
+        raise DataError(f"column '{name}' spells one level two ways: {listing(map(repr, same), 4)}; use one of them")
+    kinds = {type(value) for value in values}
+    return tuple(values) if len(kinds) == 1 and kinds <= {bool, int, float} else texts
+
+
+def plain_dtype(dtype: object) -> str:
+    """Name numpy's type for a column of numbers; pandas' nullable types have one."""
+    plain = getattr(dtype, "numpy_dtype", dtype)
+    if isinstance(plain, np.dtype) and plain.kind in "biuf":
+        return plain.name
+    return "object"
+
+
+def sound_levels(levels: object, kind: str, *, is_batch: bool) -> bool:
+    """Check saved levels: of one type, different, as many as the kind and the node ask for."""
+    if not isinstance(levels, list) or len({type(level) for level in levels}) != 1:
+        return False
+    if type(levels[0]) not in (str, bool, int, float) or not all(
+        np.isfinite(v) for v in levels if isinstance(v, float)
+    ):
+        return False
+    labels = {label_of(level) for level in levels}
+    if len(labels) < max(2, len(levels)) or not all(label.strip() for label in labels):
+        return False
+    if is_batch:
+        return kind == "categorical" and all(isinstance(level, str) and canonical(level) == level for level in levels)
+    return (len(levels) == 2) == (kind == "binary")
+
+
+def holds(dtype: object, levels: list[Level]) -> bool:
+    """Check a saved type: it can hold the levels."""
+    if dtype == "object":
+        return True
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        return False
+    try:
+        return bool(np.array(levels, dtype=dtype).tolist() == levels)
+    except (OverflowError, ValueError):
+        return False
