@@ -1,5 +1,7 @@
 """Harmonize data measured at many sites: remove site effects, keep the biology, and check every number against R."""
 
+from typing import TYPE_CHECKING, Any
+
 from pycombat_gam import datasets
 from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
@@ -8,5 +10,20 @@ from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.saved import load
 
+if TYPE_CHECKING:
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
 __version__ = "0.1.0"
-__all__ = ["ComBat", "GamFit", "GamFits", "PcgError", "PcgWarning", "datasets", "gam", "load"]
+__all__ = ["ComBat", "FlowSCM", "GamFit", "GamFits", "PcgError", "PcgWarning", "datasets", "gam", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch with the first use of `FlowSCM`, and not before."""
+    if name != "FlowSCM":
+        raise AttributeError(f"module 'pycombat_gam' has no attribute '{name}'")
+    from pycombat_gam.errors import flow_requirements
+
+    flow_requirements()
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+    return FlowSCM

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 
 class PcgError(ValueError):
@@ -51,8 +52,19 @@ class NotYetError(PcgError, NotImplementedError):
     """The request is understood and planned, but this version cannot do it yet."""
 
 
+class MissingPackageError(PcgError, ImportError):
+    """A package that this part needs is not installed; the message has the command that installs it."""
+
+
 class PcgWarning(UserWarning):
     """Something was handled rather than stopped; the message names the features and sites concerned."""
+
+
+def flow_requirements() -> None:
+    """Raise `MissingPackageError` unless what the flow needs is installed."""
+    missing = [name for name in ("torch", "zuko", "sklearn") if find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(f"the flow needs {listing(missing)}: pip install 'pycombat-gam[flow]'")
 
 
 def listing(names: Iterable[object], limit: int = 8) -> str:

@@ -193,7 +193,7 @@ def _compact(n_observed: np.ndarray) -> np.ndarray:
     return first if n_observed.strides[1] == 0 or (n_observed == first).all() else n_observed
 
 
-def _profile(profile: JsonDict, labels: tuple[str, ...]) -> JsonDict:
+def check_profile(profile: JsonDict, labels: tuple[str, ...]) -> JsonDict:
     """Check the summary of the fitted table, piece by piece."""
     numbers = [
         profile["rows"],
@@ -289,5 +289,5 @@ def _rebuild(container: Container) -> FittedComBat:
             take("iterations", (B,), "i"),
         ),
         notes=tuple(str(note) for note in model["notes"]),
-        profile=_profile(model["profile"], labels),
+        profile=check_profile(model["profile"], labels),
     )

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pycombat_gam.combat import ComBat
 from pycombat_gam.container import Container, read_container
-from pycombat_gam.errors import ModelFileError, PcgError, listing
+from pycombat_gam.errors import ModelFileError, PcgError, flow_requirements, listing
 
-_KINDS = {"combat": ComBat.from_container}
+if TYPE_CHECKING:
+    from pycombat_gam.flow.harmonizer import FlowSCM
 
 
-def load(path: str | Path) -> ComBat:
+def _flow(container: Container) -> FlowSCM:
+    """Rebuild a flow; torch is imported here."""
+    flow_requirements()
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+    return FlowSCM.from_container(container)
+
+
+_KINDS: dict[str, Callable[[Container], ComBat | FlowSCM]] = {"combat": ComBat.from_container, "flow": _flow}
+
+
+def load(path: str | Path) -> ComBat | FlowSCM:
     """Load a fitted model from a `.pcg` file.
 
     The file is data only: nothing in it is executed, and a broken, altered or hostile one is refused.

@@ -36,22 +36,12 @@ class Summary:
 
     def to_dict(self) -> JsonDict:
         """Return everything as plain data (JSON-able; a missing number is None)."""
-
-        def plain(frame: pd.DataFrame) -> JsonDict:
-            return {
-                str(name): {
-                    str(key): None if isinstance(value, float) and np.isnan(value) else value
-                    for key, value in row.items()
-                }
-                for name, row in zip(frame.index, frame.astype(object).to_dict("records"), strict=True)
-            }
-
         return {
             "call": self.call,
             "mean_model": self.mean_model,
-            "batches": plain(self.batches),
-            "features": plain(self.features),
-            "smooths": plain(self.smooths),
+            "batches": plain_table(self.batches),
+            "features": plain_table(self.features),
+            "smooths": plain_table(self.smooths),
             "notes": list(self.notes),
             "table": self.profile,
         }
@@ -86,11 +76,10 @@ class Summary:
             lines += [
                 "",
                 "Covariates:",
-                *(_covariate(name, about) for name, about in profile["covariates"].items()),
+                *(covariate_line(name, about) for name, about in profile["covariates"].items()),
             ]
         lines += ["", "Notes:", *(f"  - {note}" for note in self.notes)] if self.notes else ["", "Notes: none"]
-        # Labels and notes may come from a stranger's model file: nothing of them drives the terminal.
-        return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in "\n".join(lines))
+        return printable("\n".join(lines))
 
     __repr__ = __str__
 
@@ -149,7 +138,26 @@ def _quantiles(features: pd.DataFrame) -> str:
     return str(table.to_string(float_format=lambda value: f"{value:.4g}"))
 
 
-def _covariate(name: str, about: JsonDict) -> str:
+def plain_table(frame: pd.DataFrame) -> JsonDict:
+    """Return a table as plain data, row by row; a missing number is None."""
+    return {
+        str(name): {
+            str(key): None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()
+        }
+        for name, row in zip(frame.index, frame.astype(object).to_dict("records"), strict=True)
+    }
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters.
+
+    Labels and notes may come from a stranger's model file: nothing of them drives the terminal.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def covariate_line(name: str, about: JsonDict) -> str:
+    """Describe a covariate of the fitted table."""
     if "levels" in about:
         return f"  {name}: " + listing((f"{level!r} {rows:,}" for level, rows in about["levels"].items()), 12)
     return f"  {name}: {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"

@@ -1,8 +1,8 @@
 """Which variant of the structured flow a study asks for: the held-out log-probability of every row decides.
 
-Every site is halved; each half is harmonized by a fit to the other, so that each row is held out once (rows of sites too
-small to halve are not). Of the two variants without shape the better one is taken; with shape it has to be better by more
-than a standard error of the difference, for it has twice as many parameters.
+Every site is halved; each half is harmonized by a fit to the other, so that each row is held out once (rows of sites
+too small to halve are not). Of the two variants without shape the better one is taken; with shape it has to be better
+by more than a standard error of the difference, for it has twice as many parameters.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from pycombat_gam.errors import OptionError, did_you_mean
+from pycombat_gam.flow.density import BASES, draw, log_density
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.network import SiteWeights
 from pycombat_gam.flow.steps import Autoregressive, ConditionalAffine, Coupling, Elementwise, Layout, Step
@@ -37,7 +38,6 @@ FAMILIES = ("affine", "spline", "autoregressive", "coupling")
 TRANSFORMS = {"affine": 0, "spline": 1, "autoregressive": 2, "coupling": 4}
 """Steps after the affine map, unless the caller says otherwise."""
 SPLINES = ("quadratic", "linear")
-BASES = ("normal", "student_t")
 START_DF = 10.0
 
 
@@ -131,22 +131,12 @@ class ConditionalFlow(FeatureMechanism):
 
     def base_log_prob(self, noise: Tensor) -> Tensor:
         """Return the log-density (n,) of a noise."""
-        count = noise.shape[-1]
-        square = noise.square().sum(-1)
-        df = self.df
-        if df is None:
-            return -0.5 * square - 0.5 * count * math.log(2 * math.pi)
-        constant = torch.lgamma((df + count) / 2) - torch.lgamma(df / 2) - count / 2 * (math.pi * (df - 2)).log()
-        return constant - (df + count) / 2 * torch.log1p(square / (df - 2))
+        return log_density(noise, self.df)
 
-    def sample_noise(self, n: int, seed: int) -> Tensor:
-        """Draw noise (n, V) from the base."""
-        rng = np.random.default_rng(seed)
-        draw = rng.standard_normal((n, self.shape.features))
-        if self.df is not None:
-            df = float(self.df)
-            draw *= np.sqrt((df - 2) / rng.chisquare(df, (n, 1)))
-        return torch.from_numpy(draw).to(self.affine.location_design.device)
+    def draw(self, rows: int, rng: np.random.Generator) -> Tensor:
+        """Draw noise, (rows, V)."""
+        noise = draw(rows, self.shape.features, None if self.df is None else float(self.df), rng)
+        return noise.to(self.affine.location_design.device)
 
     def penalty(self) -> Tensor:
         """Return minus the log-prior of a new site's own parameters; 0 in a flow without one."""

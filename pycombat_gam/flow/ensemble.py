@@ -1,8 +1,8 @@
 r"""Several members trained together: how far the harmonized values would move with other rows, or another start.
 
-The members' parameters are stacked, and one `torch.func.vmap` evaluates all of them on the same rows, each with weights of
-its own. By the stratified bootstrap (Efron & Tibshirani 1993, ch. 6), a member's weights are how often each row was drawn
-from its site with replacement; by seed, all rows count once and the networks start elsewhere.
+The members' parameters are stacked, and one `torch.func.vmap` evaluates all of them on the same rows, each with
+weights of its own. By the stratified bootstrap (Efron & Tibshirani 1993, ch. 6), a member's weights are how often
+each row was drawn from its site with replacement; by seed, all rows count once and the networks start elsewhere.
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ class Ensemble(FeatureMechanism):
         """Return the members' mean log-probability, (n,)."""
         each: Tensor = self._each("log_prob", x, parents.design, parents.site, dims=(None, None, None))
         return each.mean(0)
+
+    def draw(self, rows: int, rng: np.random.Generator) -> Tensor:
+        """Draw noise of the first member, (rows, V)."""
+        return self._one[0].draw(rows, rng)
 
     def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
         """Return the sum of the members' losses; weight : (n, M)."""

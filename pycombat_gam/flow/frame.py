@@ -24,6 +24,7 @@ class Frame:
     center, spread : (p,) mean and standard deviation of its columns over the rows of the fit.
     features : (V,) names; modelled : (V,) which of them have variance; the others pass through.
     location, scale : (modelled,) grand mean and pooled sd of each modelled feature.
+    idle : (V − modelled,) grand mean of the others.
     """
 
     design: Design
@@ -33,6 +34,7 @@ class Frame:
     modelled: BoolArray
     location: FloatArray
     scale: FloatArray
+    idle: FloatArray
 
     def columns(self, table: pd.DataFrame) -> FloatArray:
         """Return the standardized columns of the design, (n, p)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -73,6 +74,10 @@ class FeatureMechanism(nn.Module, ABC):
         for site, weight in enumerate(weights.tolist()):
             total += weight * self.predict(noise, action.at(site))
         return total
+
+    @abstractmethod
+    def draw(self, rows: int, rng: np.random.Generator) -> Tensor:
+        """Draw noise, (rows, V)."""
 
     def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
         """Return what training minimises, a scalar: minus the weighted sum of log-probabilities of these rows."""

@@ -11,7 +11,7 @@ from scipy.linalg import solve_triangular
 from pycombat_gam.flow.frame import Frame
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.smooth.part import SmoothingParameters
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import BoolArray, FloatArray
 
 STIFFEST = 1e7
 """Penalties count up to so many times the data's information: beyond, a direction has 1e-7 degrees of freedom left."""
@@ -26,7 +26,7 @@ class Start:
     coefficients : (p, V); location, log_scale : (B, V) shrunken site effects.
     preconditioner : (1 or V, p, p) F with FFᵀ the inverse of the penalised information; one where no penalty differs.
     roots : (m, r, p) square roots of the penalties; smoothing : (m, V) their parameters.
-    sizes : (B,) rows.
+    sizes : (B,) rows; known : (B, V) where rows tell more than a location.
     """
 
     coefficients: FloatArray
@@ -36,6 +36,7 @@ class Start:
     roots: FloatArray
     smoothing: FloatArray
     sizes: FloatArray
+    known: BoolArray
 
 
 def frame_of(fit: FittedComBat, table: pd.DataFrame) -> Frame:
@@ -46,7 +47,7 @@ def frame_of(fit: FittedComBat, table: pd.DataFrame) -> Frame:
     spread[spread == 0] = 1.0
     location = fit.scale.grand_mean + fit.mean.center @ fit.mean.coefficients
     return Frame(
-        design, fit.mean.center, spread, fit.features, kept, location[kept], fit.scale.sd[kept]
+        design, fit.mean.center, spread, fit.features, kept, location[kept], fit.scale.sd[kept], location[~kept]
     )  # fmt: skip
 
 
@@ -60,14 +61,14 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
     size = max(float(np.trace(information)) / max(len(information), 1), np.finfo(float).tiny)
     for j, penalty in enumerate(each):
         smoothing[j] = np.minimum(smoothing[j], STIFFEST * size / max(float(np.linalg.norm(penalty, 2)), 1e-300))
-    total = information[None]
+    total: FloatArray = information[None]
     if len(each):
         total = total + np.einsum("mv,mpq->vpq", smoothing, each)
     p = len(information)
     # What neither data nor penalties determine is left where it is by this much.
     total = total + 1e-10 * size * np.eye(p)
-    L = np.linalg.cholesky(total)
-    factor = np.stack([solve_triangular(one, np.eye(p), lower=True).T for one in L]) if p else L
+    L: FloatArray = np.linalg.cholesky(total)
+    factor: FloatArray = np.stack([solve_triangular(one, np.eye(p), lower=True).T for one in L]) if p else L
     return Start(
         coefficients=fit.mean.coefficients[:, kept] * frame.spread[:, None] / scale,
         location=fit.shrunken.gamma[:, kept],
@@ -76,6 +77,7 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
         roots=roots,
         smoothing=smoothing,
         sizes=fit.mean.n_rows.astype(np.float64),
+        known=~fit.effects.location_only[:, kept],
     )
 
 

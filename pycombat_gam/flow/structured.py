@@ -16,16 +16,17 @@ below a variance near zero takes many steps to grow.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pycombat_gam.errors import ModelFileError
 from pycombat_gam.flow import density, site_map
 from pycombat_gam.flow.covariance import whitener
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import BoolArray, FloatArray, JsonDict
 
 Variant = Literal["residual", "whole", "residual-shape", "whole-shape"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -47,6 +48,7 @@ class StructuredFlow(FeatureMechanism):
     preconditioner : (1 or V, p, p) factor F with FFᵀ about the inverse of β's information.
     roots : (m, r, p) square roots of the penalties' matrices; smoothing : (m, V) their smoothing parameters.
     sizes : (B,) rows of each site; base : ``"normal"`` or ``"student_t"``.
+    known : (B, V) where a site's rows tell more than a location; elsewhere S stays as it starts.
     """
 
     full_batch = True
@@ -57,6 +59,7 @@ class StructuredFlow(FeatureMechanism):
     roots: Tensor
     smoothing: Tensor
     sizes: Tensor
+    known: Tensor
     width: Tensor
     spread: Tensor
     whitener: Tensor
@@ -73,9 +76,10 @@ class StructuredFlow(FeatureMechanism):
         smoothing: FloatArray,
         sizes: FloatArray,
         base: str,
+        known: BoolArray,
     ) -> None:
         super().__init__()
-        self.variant, self.base = variant, base
+        self.variant, self.base, self._all_known = variant, base, bool(known.all())
         m = 4 if variant.endswith("shape") else 2
         B, V = effects.shape[1:]
         first = np.zeros((m, B, V))
@@ -87,6 +91,7 @@ class StructuredFlow(FeatureMechanism):
             "roots": roots,
             "smoothing": smoothing,
             "sizes": sizes,
+            "known": known,
             "width": np.full((m, B), FIRST_VARIANCE),
             "spread": np.full((m,), FIRST_VARIANCE),
             "whitener": np.eye(V) if V <= MOST_CORRELATED else np.zeros((0, 0)),
@@ -106,7 +111,8 @@ class StructuredFlow(FeatureMechanism):
     @property
     def effects(self) -> Tensor:
         """The parameters of S, (2 or 4, B, V)."""
-        return self.first + self.shift * self._unit()
+        shift = self.shift * self._unit()
+        return self.first + (shift if self._all_known else shift * self.known)
 
     def _unit(self) -> Tensor:
         return torch.rsqrt(self._information() + 1.0 / FIRST_VARIANCE)[..., None]
@@ -178,7 +184,8 @@ class StructuredFlow(FeatureMechanism):
     def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
         """Return minus the sum of the features' own log-likelihoods, constants left out."""
         e, log_slope = self.residual(x, parents)
-        return (weight @ (0.5 * e * e - log_slope)).sum()
+        each = 0.5 * e * e - log_slope
+        return (weight @ (each if self._all_known else each * self.known[parents.site])).sum()
 
     def penalty(self) -> Tensor:
         """Return minus the log-prior: of the smooths, and of the sites' parameters."""
@@ -215,6 +222,63 @@ class StructuredFlow(FeatureMechanism):
         """Draw noise, (rows, V)."""
         return density.draw(rows, self.first.shape[2], float(self.df) if self.base == "student_t" else None, rng)
 
-    def config(self) -> dict[str, Any]:
-        """Return what the state's arrays don't say."""
-        return {"variant": self.variant, "base": self.base}
+    @torch.no_grad()
+    def frozen(self) -> StructuredFlow:
+        """Return a copy that only predicts: its parameters written out, without penalties and preconditioner."""
+        p, V = self.start.shape
+        flow = _blank(self.variant, self.base, len(self.sizes), p, V, bool(self._all_known))
+        state = flow.state_dict()
+        state |= {name: value for name, value in self.state_dict().items() if state[name].shape == value.shape}
+        state |= {"start": self.coefficients, "first": self.effects}
+        state |= {name: torch.zeros_like(state[name]) for name in ("step", "shift", "preconditioner")}
+        flow.load_state_dict(state)
+        return flow.to(self.start.device)
+
+    def config(self) -> JsonDict:
+        """Return plain data that `from_config` makes a frozen flow of the same shape from."""
+        p, V = self.start.shape
+        return {
+            "variant": self.variant,
+            "base": self.base,
+            "sites": len(self.sizes),
+            "columns": p,
+            "features": V,
+            "all_known": self._all_known,
+        }
+
+    @classmethod
+    def from_config(cls, config: JsonDict) -> StructuredFlow:
+        """Make a flow of the shape that `config` described; load its state next.
+
+        Raises
+        ------
+        ModelFileError
+            If it describes none.
+        """
+        if set(config) != {"variant", "base", "sites", "columns", "features", "all_known"}:
+            raise ModelFileError("the saved flow has no shape; fit the model again")
+        numbers = [config[name] for name in ("sites", "columns", "features")]
+        sound = all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
+        if not sound or config["variant"] not in VARIANTS or config["base"] not in density.BASES:
+            raise ModelFileError("the saved flow's shape is broken; fit the model again")
+        if not isinstance(config["all_known"], bool):
+            raise ModelFileError("the saved flow's shape is broken; fit the model again")
+        sites, columns, features = numbers
+        return _blank(config["variant"], config["base"], sites, columns, features, config["all_known"])
+
+
+def _blank(variant: Variant, base: str, sites: int, columns: int, features: int, all_known: bool) -> StructuredFlow:
+    """Return a flow of a shape, without numbers."""
+    known = np.ones((sites, features), dtype=bool)
+    known[:1, :1] = all_known
+    return StructuredFlow(
+        variant,
+        np.zeros((columns, features)),
+        np.zeros((2, sites, features)),
+        preconditioner=np.zeros((1, columns, columns)),
+        roots=np.zeros((0, columns, columns)),
+        smoothing=np.zeros((0, features)),
+        sizes=np.ones(sites),
+        base=base,
+        known=known,
+    )

@@ -1,0 +1,32 @@
+"""Where tensors live."""
+
+from __future__ import annotations
+
+import torch
+
+from pycombat_gam.errors import OptionError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; ``"auto"`` is a GPU by CUDA if there is one, else the CPU.
+
+    Raises
+    ------
+    OptionError
+        If it is not there, or has no double precision, without which no flow is invertible to 1e-6 sd (Apple's MPS).
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise OptionError(f"device={name!r}: allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like") from None
+    if device.type == "mps":
+        raise OptionError("device='mps' has no double precision, which invertibility needs: use device='cpu'")
+    if device.type not in ("cpu", "cuda"):
+        raise OptionError(f"device={name!r}: allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(
+            f"device={name!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
+        )
+    return device

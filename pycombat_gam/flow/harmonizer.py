@@ -1,0 +1,433 @@
+"""`FlowSCM`, the estimator: what users call. It sorts out input and output; the model is in `scm`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import BatchLevels, canonical
+from pycombat_gam.container import Container, write_container
+from pycombat_gam.design import check_supported
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, did_you_mean, listing
+from pycombat_gam.flow import saved
+from pycombat_gam.flow.adapt import adapted
+from pycombat_gam.flow.density import BASES
+from pycombat_gam.flow.device import choose_device
+from pycombat_gam.flow.fitted import Fitted, Interval
+from pycombat_gam.flow.graph import Graph
+from pycombat_gam.flow.kinds import factor_columns
+from pycombat_gam.flow.learn import FLOWS, Recipe, learn
+from pycombat_gam.flow.mechanism import FeatureMechanism
+from pycombat_gam.flow.outliers import Reference
+from pycombat_gam.flow.progress import rich_progress
+from pycombat_gam.flow.queries import Queries
+from pycombat_gam.flow.scm import StructuralModel, learn_covariates
+from pycombat_gam.flow.start import frame_of
+from pycombat_gam.flow.structured import StructuredFlow
+from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
+from pycombat_gam.flow.train import Rows, canonical_order
+from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
+from pycombat_gam.mean.additive import AdditiveMean
+from pycombat_gam.options import names
+from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake_notes
+from pycombat_gam.types import FloatArray, IntArray, JsonDict
+
+FEW_ROWS = 10
+"""A site of the structured flow with fewer rows leans on the others, which is said."""
+ROWS_FOR_A_NETWORK = 200
+"""Rows a site that the flows of the paper's family need before they remove site effects as well as ComBat does."""
+AFTER_FIT = ("id", "output", "device")
+
+
+class FlowSCM(Queries):
+    r"""Harmonize by counterfactuals of a structural causal model: what would this subject measure at another site?
+
+    sex ~ Bernoulli, age = Exp∘Affine∘Spline(ε), site ~ Categorical and features = F(ε; covariates, site), all ε
+    independent (Wang, Chaudhari & Davatzikos 2021, arXiv:2106.06845). Training maximises log p(F⁻¹(x; pa)) +
+    log |det ∂F⁻¹/∂x|; harmonization is abduction ε = F⁻¹(x; pa), action do(site = s) and prediction x* = F(ε; pa*).
+
+    Parameters
+    ----------
+    formula : one-sided R formula of what the features depend on besides the site, smooths included; a plain ``age`` is
+        linear. Its columns are the covariate nodes of the graph.
+    batch : column of site labels.
+    flow : ``"structured"``: the site's map outermost, per feature and strictly monotone, biology and covariance shared
+        inside (see `flow.structured`); or the paper's family, where networks of covariates and site set every
+        parameter: ``"affine"``, ``"spline"`` (elementwise), ``"autoregressive"``, ``"coupling"``. Those need many
+        rows a site.
+    ref_batch : the site that `transform` goes to unless told otherwise; its own rows pass through unchanged.
+    features : which columns to harmonize, as in `ComBat`.
+    id : column or columns that identify rows; never features.
+    graph : causes of covariates besides the features', such as ``{"icv": ["age", "sex"]}``; by default there are none.
+    base : distribution of the features' noise, ``"student_t"`` (multivariate, degrees of freedom estimated) or
+        ``"normal"``.
+    flow_options : ``variant`` of the structured flow (``"auto"``, ``"residual"``, ``"whole"``, ``"residual-shape"``,
+        ``"whole-shape"``); ``hidden``, ``transforms``, ``spline`` (``"quadratic"``, ``"linear"``), ``bins`` of the
+        others.
+    n_members : how many models, for `interval`; 1 for none.
+    ensemble : how they differ: ``"bootstrap"`` (rows drawn anew within sites) or ``"seed"`` (not the structured flow).
+    training : settings that differ from the defaults; see `flow.descent.Training`.
+    seed : of everything random; the global generators are not touched.
+    device : ``"auto"`` (a GPU by CUDA if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` and the like.
+    output : ``"table"`` or ``"features"``, as in `ComBat`.
+
+    Attributes
+    ----------
+    history_ : DataFrame, a row per epoch of each training: stage, epoch, loss, held_out (log-probability), …
+
+    Raises
+    ------
+    PcgError
+        From every method: a subclass that says what was given, what is allowed and how to fix it.
+
+    Examples
+    --------
+    >>> import pycombat_gam as pcg
+    >>> table = pcg.datasets.load_multisite()
+    >>> scm = pcg.FlowSCM("~ s(age) + sex", batch="site", id="subject", features="_thickness$")
+    >>> harmonized = scm.fit(table).transform(table, to="Bergen")
+    >>> at_thirty = scm.counterfactual(table, do={"site": "Bergen", "age": 30})
+    """
+
+    def __init__(
+        self,
+        formula: str = "~ 1",
+        batch: str = "batch",
+        *,
+        flow: str = "structured",
+        ref_batch: object = None,
+        features: FeatureChoice = None,
+        id: str | list[str] | tuple[str, ...] | None = None,
+        graph: Mapping[str, list[str]] | None = None,
+        base: str = "student_t",
+        flow_options: Mapping[str, Any] | None = None,
+        n_members: int = 1,
+        ensemble: str = "bootstrap",
+        training: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        output: str = "table",
+    ) -> None:
+        self.formula = formula
+        self.batch = batch
+        self.flow = flow
+        self.ref_batch = ref_batch
+        self.features = features
+        self.id = id
+        self.graph = graph
+        self.base = base
+        self.flow_options = flow_options
+        self.n_members = n_members
+        self.ensemble = ensemble
+        self.training = training
+        self.seed = seed
+        self.device = device
+        self.output = output
+
+    # Fit
+
+    def fit(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        covariates: object = None,
+        *,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> FlowSCM:
+        """Train the model.
+
+        Parameters
+        ----------
+        X : one wide DataFrame, or features only (n×V array, memory map or DataFrame) beside a covariate DataFrame.
+        covariates : DataFrame with batch, id and formula columns, when X holds features only.
+        checkpoint : file to write every few epochs; resume : go on from it, with the numbers of a run never stopped.
+        progress : show a bar with the held-out log-probability on a terminal.
+        """
+        recipe, formula = self._recipe()
+        given = self._intake(X, covariates, formula, None)
+        table = given.covariates
+        sites = find_column(table, self.batch, "batch")
+        levels = BatchLevels.learn(sites, self.batch)
+        codes, _ = levels.codes(sites)
+        if self.ref_batch is not None:
+            levels.index(self.ref_batch)
+        for name in formula.variables:
+            find_column(table, name, "formula")
+        graph = Graph.learn(
+            formula.variables, self.batch, table, self.graph,
+            factors=factor_columns(formula), features=given.features, ids=names(self.id, "id"),
+        )  # fmt: skip
+        combat = fit_harmonizer(
+            given.Y, table, codes, features=given.features, levels=levels, reference=None, formula=formula,
+            mean_model=AdditiveMean(), options=BatchOptions("parametric", False, False), n_given=len(table),
+        )  # fmt: skip
+        frame = frame_of(combat, table)
+        device = choose_device(self.device)
+        with rich_progress() if progress else nullcontext() as hook:
+            learned = learn(
+                combat, frame, given.Y, frame.columns(table), codes, recipe, device=device, progress=hook,
+                checkpoint=None if checkpoint is None else Path(checkpoint), resume=resume,
+            )  # fmt: skip
+        causes, mechanisms = learn_covariates(graph, table, codes)
+        shares = combat.mean.n_rows / combat.mean.n_rows.sum()
+        model = StructuralModel(
+            graph, causes, mechanisms, levels, shares, frame, learned.mechanism, learned.members, device
+        )  # fmt: skip
+        reference = Reference.learn(model.log_prob(given.Y, model.parents(table, codes)))
+        notes = (*combat.notes, *self._size_notes(levels, combat.mean.n_rows))
+        choice = None if learned.choice is None else learned.choice.table
+        self._fitted = Fitted(model, notes, combat.profile, learned.history, choice, reference)
+        self._fitted_params = self._plain()
+        said = [*intake_notes(given, self.features), *notes]
+        if said:
+            warnings.warn("; ".join(said), PcgWarning, stacklevel=2)
+        return self
+
+    def adapt(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> FlowSCM:
+        """Return a new model that also knows the one site of these rows, which was not in the fit.
+
+        Only that site's map is estimated; whatever the fit knew stays as it was. With few rows the map leans on those
+        of the other sites, and a warning says how much. An ensemble's members are not carried over.
+        """
+        fitted = self._check_fitted()
+        given = self._given(X, covariates, fitted)
+        sites = find_column(given.covariates, self.batch, "batch")
+        labels = sorted({canonical(label) for label in sites.dropna()})
+        if len(labels) != 1 or sites.isna().any() or labels[0] in fitted.model.levels.labels:
+            raise DataError(
+                f"adapt takes rows of one site that was not in the fit; given: {listing(labels)}; "
+                f"the fit has {listing(fitted.model.levels.labels, 30)}"
+            )
+        if any(self.batch in causes for causes in fitted.model.graph.parents.values()):
+            raise OptionError(
+                f"adapt: the graph makes '{self.batch}' a cause of covariates, which new rows of one site "
+                "cannot tell; fit again with these rows"
+            )
+        model, label = fitted.model, labels[0]
+        modelled = model.frame.modelled
+        columns = model.frame.columns(given.covariates)
+        x = given.Y if modelled.all() else given.Y[:, modelled]
+        code = np.full(len(x), len(model.levels), dtype=np.intp)
+        rows = Rows(x, model.frame.location, model.frame.scale, columns, code, np.ones(len(x)), model.device)
+        recipe, _ = self._recipe()
+        settings = replace(recipe.settings(), held_out=0.0)
+        order = canonical_order(x, columns, code)
+        features, share = adapted(model.features, rows, order, settings, self.seed, label)
+        wider = model.with_site(label, len(x), fitted.profile["rows"], features)
+        note = f"site '{label}' was added from its {count(len(x), 'row')}"
+        if share.size:
+            note += (
+                f": its location rests on them to {share[0]:.0%} and its scale to {share[1]:.0%}, else on other sites"
+            )
+        new = FlowSCM(**{**self.get_params(), "n_members": 1})
+        new._fitted = replace(fitted, model=wider, notes=(*fitted.notes, note))
+        new._fitted_params = new._plain()
+        if not share.size or share[:2].min() < 0.9:
+            warnings.warn(note, PcgWarning, stacklevel=2)
+        return new
+
+    # Harmonize
+
+    def transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, to: object = None) -> Any:
+        r"""Harmonize rows of known sites: abduction, action do(site = to), prediction.
+
+        Parameters
+        ----------
+        to : a site's label. None: `ref_batch`, or without one the average over sites x* = Σ_s w_s x*(do(site = s)),
+            with w_s the sites' shares among the rows of the fit.
+
+        Returns
+        -------
+        What came, its features replaced; covariates and site stay as they were.
+        """
+        fitted, given, codes = self._rows(X, covariates)
+        out = _harmonized(fitted.model, given, codes, self._target(fitted, to))
+        return self._give(given, out if given.frame is not None else out.astype(given.Y.dtype, copy=False))
+
+    def fit_transform(
+        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, to: object = None, **fit: Any
+    ) -> Any:
+        """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
+        return self.fit(X, covariates, **fit).transform(X, covariates, to=to)
+
+    def interval(
+        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, to: object = None, level: float = 0.95
+    ) -> Interval:
+        """Harmonize with every member of the ensemble: how sure is each harmonized value?
+
+        The interval covers what other rows (or another start) would have made of the sites' maps; that the model itself
+        is right is taken for granted. Coverage by simulation: `benchmarks/README.md`.
+
+        Raises
+        ------
+        OptionError
+            Without an ensemble (``n_members`` of at least 2), or for a level outside (0, 1).
+        """
+        from scipy.stats import t
+
+        fitted, given, codes = self._rows(X, covariates)
+        members = fitted.model.members
+        if len(members) < 2:
+            raise OptionError("interval needs an ensemble: fit with n_members=20, say")
+        if not 0 < level < 1:
+            raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
+        each = np.stack([_harmonized(fitted.model, given, codes, self._target(fitted, to), one) for one in members])
+        mean, sd = each.mean(axis=0), each.std(axis=0, ddof=1)
+        half = float(t.ppf(0.5 + level / 2, len(members) - 1)) * sd
+
+        def frame(values: FloatArray) -> pd.DataFrame:
+            return pd.DataFrame(values, index=given.covariates.index, columns=list(given.features))
+
+        return Interval(frame(mean), frame(sd), frame(mean - half), frame(mean + half), level)
+
+    # Results
+
+    @property
+    def history_(self) -> pd.DataFrame:
+        """How training went, a row per epoch."""
+        return self._check_fitted().history.copy()
+
+    def plot_history(self, ax: Any = None) -> Any:
+        """Plot the held-out log-probability by epoch and stage; matplotlib axes in and out."""
+        from pycombat_gam.flow.plot import plot_history
+
+        return plot_history(self.history_, ax)
+
+    @property
+    def site_effects(self) -> dict[str, pd.DataFrame]:
+        """The parameters of the structured flow's site maps, sites × features: location, log_scale, and of shape.
+
+        On the standardized scale of `ComBat.estimates`: log_scale is half the logarithm of ComBat's delta.
+        """
+        model = self._check_fitted().model
+        if not isinstance(model.features, StructuredFlow):
+            raise OptionError(f"flow={self.flow!r} has no site map of its own: only the structured flow has")
+        return effect_tables(model)
+
+    def summary(self) -> FlowSummary:
+        """Summarize the fit; prints, `.to_dict()` for data."""
+        fitted = self._check_fitted()
+        return summarize(repr(self), fitted.model, fitted.choice, fitted.notes, fitted.profile, fitted.history)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to a `.pcg` file; `pycombat_gam.load` reads it back."""
+        write_container(Path(path), self.to_container())
+
+    def to_container(self) -> Container:
+        """Return the fitted model as plain data and arrays."""
+        return saved.to_container(self._check_fitted(), self._plain())
+
+    @classmethod
+    def from_container(cls, container: Container) -> FlowSCM:
+        """Rebuild a saved model; see `pycombat_gam.load`."""
+        params, fitted = saved.from_container(container)
+        model = cls(**params)
+        model._recipe()
+        model._fitted = fitted
+        model._fitted_params = model._plain()
+        return model
+
+    # Checks
+
+    def _recipe(self) -> tuple[Recipe, Formula]:
+        """Validate the arguments; return what to train, and the parsed formula."""
+        if not isinstance(self.formula, str) or not isinstance(self.batch, str):
+            raise OptionError(f"formula={self.formula!r} and batch={self.batch!r} must be text")
+        allowed = {
+            "flow": FLOWS, "base": BASES, "ensemble": ("bootstrap", "seed"), "output": ("table", "features"),
+        }  # fmt: skip
+        for name, values in allowed.items():
+            value = getattr(self, name)
+            if value not in values:
+                hint = did_you_mean(value, values) if isinstance(value, str) else ""
+                raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, values))}{hint}")
+        for name, least in (("n_members", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise OptionError(f"{name}={value!r}: give a whole number, at least {least}")
+        for name in ("flow_options", "training", "graph"):
+            if not isinstance(getattr(self, name), Mapping | None):
+                raise OptionError(f"{name}={getattr(self, name)!r}: give a dictionary, or None")
+        if self.flow == "structured" and self.ensemble == "seed" and self.n_members > 1:
+            raise OptionError("ensemble='seed': the structured flow has no random start; use ensemble='bootstrap'")
+        names(self.id, "id")
+        formula = parse_formula(self.formula)
+        check_supported(formula, absorb_intercept=True)
+        if self.batch in formula.variables:
+            raise OptionError(
+                f"batch column '{self.batch}' is in the formula: FlowSCM adds it by itself, remove it there"
+            )
+        recipe = Recipe(
+            self.flow, self.base, dict(self.flow_options or {}), dict(self.training or {}), int(self.n_members),
+            self.ensemble == "bootstrap", int(self.seed),
+        )  # fmt: skip
+        recipe.check()
+        return recipe, formula
+
+    def _plain(self) -> JsonDict:
+        """Return the arguments as plain data."""
+        plain = self.get_params()
+        for name in ("features", "id"):
+            if plain[name] is not None and not isinstance(plain[name], str):
+                plain[name] = names(plain[name], name)
+        for name in ("flow_options", "training"):
+            given = plain[name]
+            plain[name] = (
+                None
+                if given is None
+                else {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+            )
+        plain["graph"] = None if self.graph is None else {node: list(causes) for node, causes in self.graph.items()}
+        plain["ref_batch"] = None if self.ref_batch is None else canonical(self.ref_batch)
+        plain["n_members"], plain["seed"] = int(self.n_members), int(self.seed)
+        return plain
+
+    def _check_fitted(self) -> Fitted:
+        fitted: Fitted | None = getattr(self, "_fitted", None)
+        if fitted is None:
+            raise NotFittedError("this FlowSCM is not fitted yet: call fit or fit_transform first")
+        now = self._plain()
+        changed = [name for name in now if name not in AFTER_FIT and now[name] != self._fitted_params[name]]
+        if changed:
+            raise NotFittedError(f"{listing(changed)} changed after the fit: call fit again (or set it back)")
+        return fitted
+
+    def _target(self, fitted: Fitted, to: object) -> int | None:
+        """Return the code of the site to go to; None for the average."""
+        chosen = self.ref_batch if to is None else to
+        return None if chosen is None else fitted.model.levels.index(chosen)
+
+    def _size_notes(self, levels: BatchLevels, n_rows: IntArray) -> list[str]:
+        """Say where the flow has few rows for what it estimates."""
+        enough = FEW_ROWS if self.flow == "structured" else ROWS_FOR_A_NETWORK
+        few = [f"{label} ({rows:,})" for label, rows in zip(levels.labels, n_rows, strict=True) if 1 < rows < enough]
+        if not few:
+            return []
+        if self.flow == "structured":
+            return [f"few rows at {listing(few)}: what such a site does rests largely on the other sites"]
+        return [
+            f"flow='{self.flow}' estimates networks and needs about {ROWS_FOR_A_NETWORK} rows a site; fewer are at "
+            f"{listing(few)}: expect site effects to remain, or use flow='structured'"
+        ]
+
+
+def _harmonized(
+    model: StructuralModel, given: Intake, codes: IntArray, to: int | None, member: FeatureMechanism | None = None
+) -> FloatArray:
+    """Return the features (n, V) under do(site = to), or averaged over sites; rows of the site itself as they are."""
+    parents = model.parents(given.covariates, codes)
+    if to is None:
+        return model.average(given.Y, parents, member)
+    out = model.counterfactual(given.Y, parents, parents.at(to), member)
+    own = codes == to
+    out[own] = given.Y[own]
+    return out

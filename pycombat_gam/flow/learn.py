@@ -1,0 +1,218 @@
+"""From a table to the trained mechanism of its features: ComBat's fit first, the flow from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pycombat_gam.errors import OptionError, did_you_mean, listing
+from pycombat_gam.flow.choose import Choice, choose_variant
+from pycombat_gam.flow.conditional import ConditionalFlow, conditional
+from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
+from pycombat_gam.flow.frame import Frame
+from pycombat_gam.flow.mechanism import FeatureMechanism
+from pycombat_gam.flow.progress import Hook
+from pycombat_gam.flow.start import Start, start_of
+from pycombat_gam.flow.structured import VARIANTS, StructuredFlow, Variant
+from pycombat_gam.flow.train import Rows, Training, canonical_order, split, train
+from pycombat_gam.result import FittedComBat
+from pycombat_gam.types import FloatArray, IntArray
+
+FLOWS = ("structured", "affine", "spline", "autoregressive", "coupling")
+LARGEST_WHOLE = 3e7
+"""Feature values that the structured flow takes at once (240 MB, some twenty times over while it descends)."""
+SAMPLE = 20_000
+"""Rows from which covariance and prior widths are taken where the descent goes by minibatches."""
+STRUCTURED = {"max_epochs": 15, "tolerance": 1e-5, "learning_rate": 0.2}
+"""What differs from `Training`'s defaults: parameters are in units of their standard errors, and 1e-5 of the objective
+is far below what separates one variant from another."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What flow, and how it is trained.
+
+    Attributes
+    ----------
+    flow : one of `FLOWS`; base : distribution of the noise.
+    options : ``variant`` of the structured flow; ``hidden``, ``transforms``, ``spline`` and ``bins`` of the others.
+    training : fields of `Training`.
+    members : of the ensemble; 1 for none. bootstrap : whether they differ by rows drawn, or by seed only.
+    seed : of everything random.
+    """
+
+    flow: str
+    base: str
+    options: Mapping[str, Any]
+    training: Mapping[str, Any]
+    members: int
+    bootstrap: bool
+    seed: int
+
+    def settings(self) -> Training:
+        """Return how to train."""
+        known = Training.__dataclass_fields__
+        for name in self.training:
+            if name not in known:
+                raise OptionError(
+                    f"training has no '{name}'; there are {listing(known, 20)}{did_you_mean(name, list(known))}"
+                )
+        return Training(**{**(STRUCTURED if self.flow == "structured" else {}), **self.training})
+
+    def check(self) -> None:
+        """Check the options of the flow.
+
+        Raises
+        ------
+        OptionError
+            Naming what was given and what is allowed.
+        """
+        allowed = ("variant",) if self.flow == "structured" else ("hidden", "transforms", "spline", "bins")
+        for name in self.options:
+            if name not in allowed:
+                raise OptionError(f"flow_options: '{self.flow}' has no '{name}'; there are {listing(allowed)}")
+        variant = self.options.get("variant", "auto")
+        if variant not in ("auto", *VARIANTS):
+            raise OptionError(f"variant is {variant!r}; allowed are 'auto', {listing(map(repr, VARIANTS))}")
+        self.settings()
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """The trained features: one mechanism, the members of its ensemble (none, or M), and how it came about."""
+
+    mechanism: FeatureMechanism
+    members: tuple[FeatureMechanism, ...]
+    choice: Choice | None
+    history: pd.DataFrame
+
+
+def learn(
+    fit: FittedComBat,
+    frame: Frame,
+    Y: np.ndarray,
+    columns: FloatArray,
+    site: IntArray,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    progress: Hook | None,
+    checkpoint: Path | None,
+    resume: bool,
+) -> Learned:
+    """Train the mechanism of the features.
+
+    Parameters
+    ----------
+    fit : ComBat's fit; frame : its scales.
+    Y : (n, V) features; columns : (n, p) the frame's columns of the design; site : (n,) codes.
+    checkpoint : file that the training of the final mechanism can be resumed from.
+    """
+    recipe.check()
+    x = Y if frame.modelled.all() else Y[:, frame.modelled]
+    rows = Rows(x, frame.location, frame.scale, columns, site, np.ones(len(site)), device)
+    order = canonical_order(x, columns, site)
+    start = start_of(fit, frame)
+    plan = _Plan(recipe, rows, order, start, progress)
+    if recipe.flow == "structured":
+        mechanism, choice, history = plan.structured(checkpoint, resume)
+    else:
+        choice = None
+        mechanism, history = plan.conditional(checkpoint, resume)
+    members, more = plan.ensemble(mechanism) if recipe.members > 1 else ((), [])
+    final = [one.frozen() if isinstance(one, StructuredFlow) else one for one in (mechanism, *members)]
+    return Learned(final[0], tuple(final[1:]), choice, pd.concat([*history, *more], ignore_index=True))
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """The stages of one training."""
+
+    recipe: Recipe
+    rows: Rows
+    order: IntArray
+    start: Start
+    progress: Hook | None
+
+    def make(self, variant: Variant, sizes: FloatArray) -> StructuredFlow:
+        """Return a structured flow at its start."""
+        start = self.start
+        flow = StructuredFlow(
+            variant,
+            start.coefficients,
+            np.stack([start.location, start.log_scale]),
+            preconditioner=start.preconditioner,
+            roots=start.roots,
+            smoothing=start.smoothing,
+            sizes=sizes,
+            base=self.recipe.base,
+            known=start.known,
+        )
+        flow.full_batch = self.rows.x.size <= LARGEST_WHOLE
+        return flow.to(self.rows.device)
+
+    def structured(
+        self, checkpoint: Path | None, resume: bool
+    ) -> tuple[FeatureMechanism, Choice | None, list[pd.DataFrame]]:
+        """Choose the variant, unless one was asked for, and fit it to all rows."""
+        settings, seed = self.recipe.settings(), self.recipe.seed
+        variant: Any = self.recipe.options.get("variant", "auto")
+        choice = None
+        if variant == "auto":
+            choice = choose_variant(
+                self.make, self.rows, self.order, settings=settings, seed=seed, progress=self.progress
+            )
+            variant = choice.variant
+        flow = self.make(variant, self.start.sizes)
+        rest, held_out = (self.order, self.order[:0]) if flow.full_batch else self._split()
+        history = train(
+            flow, self.rows, rest, held_out, settings=settings, seed=seed, stage=variant, progress=self.progress,
+            checkpoint=checkpoint, resume=resume,
+        )  # fmt: skip
+        flow.refresh(*self.rows.take(self.order[:: max(1, len(self.order) // SAMPLE)]))
+        return flow, choice, [history] if choice is None else [choice.history, history]
+
+    def conditional(self, checkpoint: Path | None, resume: bool) -> tuple[FeatureMechanism, list[pd.DataFrame]]:
+        """Train a flow of the paper's family, with rows held out to know when to stop."""
+        flow = self._conditional(self.recipe.seed)
+        rest, held_out = self._split()
+        history = train(
+            flow, self.rows, rest, held_out, settings=self.recipe.settings(), seed=self.recipe.seed,
+            stage=self.recipe.flow, progress=self.progress, checkpoint=checkpoint, resume=resume,
+        )  # fmt: skip
+        return flow, [history]
+
+    def ensemble(self, mechanism: FeatureMechanism) -> tuple[tuple[FeatureMechanism, ...], list[pd.DataFrame]]:
+        """Train the members together: each on rows drawn anew, or from another start."""
+        recipe = self.recipe
+        if recipe.bootstrap:
+            weights = bootstrap_weights(self.rows.site, self.order, recipe.members, recipe.seed)
+            members = Ensemble([mechanism] * recipe.members)
+        else:
+            weights = np.ones((len(self.rows), recipe.members))
+            members = Ensemble([self._conditional(recipe.seed + 1 + j) for j in range(recipe.members)])
+        rest, held_out = (self.order, self.order[:0]) if members.full_batch else self._split()
+        history = train(
+            members.to(self.rows.device), replace(self.rows, weight=weights), rest, held_out,
+            settings=recipe.settings(), seed=recipe.seed, stage=f"{recipe.members} members", progress=self.progress,
+        )  # fmt: skip
+        return members.members(), [history]
+
+    def _split(self) -> tuple[IntArray, IntArray]:
+        return split(self.rows.site, self.order, self.recipe.settings().held_out, self.recipe.seed)
+
+    def _conditional(self, seed: int) -> ConditionalFlow:
+        B, V = self.start.location.shape
+        flow = conditional(
+            self.recipe.flow, features=V, columns=self.rows.design.shape[1], sites=B, seed=seed,
+            base=self.recipe.base, **self.recipe.options,
+        )  # fmt: skip
+        parts = (self.start.coefficients, self.start.location, self.start.log_scale)
+        flow.start(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+        return flow.to(self.rows.device)

@@ -1,0 +1,177 @@
+"""What a structural causal model answers: counterfactuals, their three steps apart, draws and probabilities."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.cells import check_cells, suspicious_features
+from pycombat_gam.errors import DataError, OptionError, did_you_mean, listing
+from pycombat_gam.estimator import TableEstimator
+from pycombat_gam.flow.fitted import Fitted
+from pycombat_gam.flow.scm import FEATURES, Coded, StructuralModel
+from pycombat_gam.formula import parse_formula
+from pycombat_gam.tables import Intake, find_column, put_back
+from pycombat_gam.types import FloatArray, IntArray
+
+
+class Queries(TableEstimator):
+    """The questions that `FlowSCM` answers once it is fitted."""
+
+    @abstractmethod
+    def _check_fitted(self) -> Fitted:
+        """Return what the fit left, or say that there was none."""
+
+    def _features(self) -> tuple[str, ...]:
+        return self._check_fitted().model.frame.features
+
+    def _given(self, X: pd.DataFrame | np.ndarray, covariates: object, fitted: Fitted) -> Intake:
+        """Sort out rows for a fitted model."""
+        given = self._intake(X, covariates, parse_formula(self.formula), fitted.model.frame.features)
+        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=False)
+        return given
+
+    def _rows(self, X: pd.DataFrame | np.ndarray, covariates: object) -> tuple[Fitted, Intake, IntArray]:
+        """Sort out rows of known sites: the model, the rows, their sites' codes."""
+        fitted = self._check_fitted()
+        given = self._given(X, covariates, fitted)
+        levels = fitted.model.levels
+        codes, unseen = levels.codes(find_column(given.covariates, self.batch, "batch"))
+        if unseen:
+            raise DataError(
+                f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: add a site with "
+                f"adapt(its rows), which gives a new model{did_you_mean(unseen[0], levels.labels)}"
+            )
+        return fitted, given, codes
+
+    def counterfactual(
+        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, do: Mapping[str, object]
+    ) -> pd.DataFrame:
+        """Return what the rows would have been under an action, such as ``do={"site": "NYU", "age": 30}``.
+
+        Values are one for all rows, or one each. Columns acted on are written into the table, and so are covariates
+        that the graph makes their effects; all else stays as observed.
+        """
+        fitted, given, codes = self._rows(X, covariates)
+        model, table = fitted.model, given.covariates
+        action = model.graph.check_do(do, len(table), table.index)
+        changed = model.act(model.code(table, codes), action)
+        moved = [*action, *model.graph.descendants(list(action))]
+        values = model.decode(changed, table.index)
+        acted = table.assign(**{str(name): values[name] for name in moved})
+        site = np.asarray(changed[self.batch], dtype=np.intp)
+        Y = model.counterfactual(given.Y, model.parents(table, codes), model.parents(acted, site))
+        features = pd.DataFrame(Y, index=table.index, columns=list(given.features))
+        if given.frame is None:
+            return pd.concat([acted, features], axis=1)
+        out = pd.DataFrame(put_back(given, Y))
+        if given.frame is table:
+            return out.assign(**{str(name): values[name] for name in moved})
+        return pd.concat([acted, out], axis=1)
+
+    def abduct(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> pd.DataFrame:
+        """Return the noise of every node and feature, (n × (nodes + V)).
+
+        A discrete node's noise is uniform and known up to the interval of its level, whose middle is given; a feature
+        that is not modelled (a constant) is its own noise.
+        """
+        fitted, given, codes = self._rows(X, covariates)
+        model, table = fitted.model, given.covariates
+        noise = model.abduct_covariates(model.code(table, codes))
+        features = model.abduct(given.Y, model.parents(table, codes))
+        return pd.concat(
+            [
+                pd.DataFrame(noise, index=table.index),
+                pd.DataFrame(features, index=table.index, columns=list(given.features)),
+            ],
+            axis=1,
+        )
+
+    def predict(self, noise: pd.DataFrame, *, do: Mapping[str, object] | None = None) -> pd.DataFrame:
+        """Return nodes and features of a noise as `abduct` gives it, under an action: covariates, then features.
+
+        Without an action it gives back the rows that the noise was abducted from.
+        """
+        fitted = self._check_fitted()
+        model = fitted.model
+        wanted = [*model.graph.nodes, *model.frame.features]
+        absent = [name for name in wanted if name not in noise.columns]
+        if absent:
+            raise DataError(f"the noise lacks {listing(absent)}: give a table as abduct returns it")
+        values = noise[wanted].astype(np.float64)
+        if not np.isfinite(values.to_numpy()).all():
+            raise DataError("the noise has missing or infinite cells: give a table as abduct returns it")
+        action = model.graph.check_do(do or {}, len(noise), noise.index)
+        coded = model.predict_covariates({name: values[name].to_numpy() for name in model.graph.nodes}, action)
+        return _table(model, coded, values[list(model.frame.features)].to_numpy(), noise.index)
+
+    def sample(self, n: int, *, do: Mapping[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
+        """Draw n rows from the model, under an action if one is given: covariates, then features."""
+        fitted = self._check_fitted()
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise OptionError(f"sample({n!r}): give a whole number of rows, at least 1")
+        model = fitted.model
+        streams = np.random.SeedSequence(seed).spawn(2)
+        action = model.graph.check_do(do or {}, n)
+        coded = model.draw_covariates(n, action, int(streams[0].generate_state(1, np.uint64)[0] >> 1))
+        noise = np.empty((n, len(model.frame.features)))
+        noise[:, ~model.frame.modelled] = model.frame.idle
+        noise[:, model.frame.modelled] = model.features.draw(n, np.random.default_rng(streams[1])).cpu().numpy()
+        return _table(model, coded, noise, pd.RangeIndex(n))
+
+    def log_prob(
+        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, by: str | None = None
+    ) -> pd.Series | pd.DataFrame:
+        """Return log p of each row, in the columns' own units: of numbers a density, of levels a probability.
+
+        ``by="node"`` gives a DataFrame, one column per node and ``features``; otherwise their sum, the joint.
+        """
+        if by not in (None, "node"):
+            raise OptionError(f"by={by!r}: allowed are None and 'node'")
+        fitted, given, codes = self._rows(X, covariates)
+        model, table = fitted.model, given.covariates
+        each = pd.DataFrame(model.log_prob_covariates(model.code(table, codes)), index=table.index)
+        each[FEATURES] = model.log_prob(given.Y, model.parents(table, codes))
+        return each if by == "node" else each.sum(axis=1).rename("log_prob")
+
+    def outliers(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, share: float = 0.01) -> pd.DataFrame:
+        """Return the rows whose features are as improbable as the lowest `share` of the fit's rows, worst first.
+
+        Returns
+        -------
+        DataFrame : site, log_prob (of the features given their parents), below (share of the fit's rows that are as
+            low), and the feature with the largest noise, with that noise.
+        """
+        if not 0 < share < 1:
+            raise OptionError(f"share={share!r}: give a number between 0 and 1, such as 0.01")
+        fitted, given, codes = self._rows(X, covariates)
+        model, table = fitted.model, given.covariates
+        parents = model.parents(table, codes)
+        log_prob = model.log_prob(given.Y, parents)
+        below = fitted.reference.below(log_prob)
+        rows = np.flatnonzero(below <= share)
+        rows = rows[np.argsort(log_prob[rows], kind="stable")]
+        noise = model.abduct(given.Y, parents)[np.ix_(rows, np.flatnonzero(model.frame.modelled))]
+        worst = np.abs(noise).argmax(axis=1) if len(rows) else np.zeros(0, dtype=np.intp)
+        modelled = np.array(model.frame.features, dtype=object)[model.frame.modelled]
+        return pd.DataFrame(
+            {
+                self.batch: np.array(model.levels.labels, dtype=object)[codes[rows]],
+                "log_prob": log_prob[rows],
+                "below": below[rows],
+                "feature": modelled[worst],
+                "noise": noise[np.arange(len(rows)), worst],
+            },
+            index=table.index[rows],
+        )
+
+
+def _table(model: StructuralModel, coded: Coded, noise: FloatArray, index: pd.Index) -> pd.DataFrame:
+    """Return nodes and the features that a noise (n, V) makes of them."""
+    nodes = model.decode(coded, index)
+    site = np.asarray(coded[model.graph.batch], dtype=np.intp)
+    features = model.predict(noise, model.parents(nodes, site))
+    return pd.concat([nodes, pd.DataFrame(features, index=index, columns=list(model.frame.features))], axis=1)

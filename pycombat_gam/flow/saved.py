@@ -1,0 +1,169 @@
+"""The plain-data form of a fitted flow: JSON, and every number in arrays. Reading trusts nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.container import Container
+from pycombat_gam.design import Design
+from pycombat_gam.errors import ModelFileError, PcgError
+from pycombat_gam.flow.causes import Causes
+from pycombat_gam.flow.checkpoint import COLUMNS
+from pycombat_gam.flow.conditional import ConditionalFlow, from_config
+from pycombat_gam.flow.covariates import covariate_from_dict
+from pycombat_gam.flow.fitted import Fitted
+from pycombat_gam.flow.frame import Frame
+from pycombat_gam.flow.graph import Graph
+from pycombat_gam.flow.mechanism import FeatureMechanism
+from pycombat_gam.flow.outliers import POINTS, Reference
+from pycombat_gam.flow.scm import StructuralModel
+from pycombat_gam.flow.structured import StructuredFlow
+from pycombat_gam.result import check_profile
+from pycombat_gam.types import JsonDict
+
+KIND = "flow"
+CHOICE = ("log_prob", "behind_by", "standard_error")
+
+
+def to_container(fitted: Fitted, params: JsonDict) -> Container:
+    """Return a fitted flow as plain data; `params` are the constructor's arguments."""
+    model, frame = fitted.model, fitted.model.frame
+    choice = fitted.choice if fitted.choice is not None else pd.DataFrame(columns=list(CHOICE))
+    arrays = {
+        "features": np.array(frame.features, dtype=np.str_),
+        "modelled": frame.modelled,
+        "center": frame.center,
+        "spread": frame.spread,
+        "location": frame.location,
+        "scale": frame.scale,
+        "idle": frame.idle,
+        "shares": model.shares,
+        "reference": fitted.reference.quantiles,
+        "choice": choice.to_numpy(dtype=np.float64),
+        "history": fitted.history[list(COLUMNS)].to_numpy(dtype=np.float64),
+    }
+    for place, mechanism in enumerate((model.features, *model.members)):
+        arrays |= {f"{place}/{name}": value.cpu().numpy() for name, value in mechanism.state_dict().items()}
+    assert isinstance(model.features, StructuredFlow | ConditionalFlow)
+    plain: JsonDict = {
+        "params": params,
+        "design": frame.design.to_dict(),
+        "graph": model.graph.to_dict(),
+        "causes": {name: model.causes[name].to_dict() for name in model.graph.nodes},
+        "covariates": {name: model.covariates[name].to_dict() for name in model.graph.nodes},
+        "batch": {"column": model.levels.column, "labels": list(model.levels.labels)},
+        "mechanism": model.features.config(),
+        "members": len(model.members),
+        "stages": fitted.history["stage"].tolist(),
+        "variants": list(choice.index),
+        "notes": list(fitted.notes),
+        "profile": fitted.profile,
+    }
+    return Container(KIND, plain, arrays)
+
+
+def from_container(container: Container) -> tuple[JsonDict, Fitted]:
+    """Rebuild from plain data: the constructor's arguments and the fit.
+
+    Raises
+    ------
+    ModelFileError
+        If anything is absent, of another shape or type, or not finite where it must be.
+    """
+    try:
+        return _rebuild(container)
+    except ModelFileError:
+        raise
+    except PcgError as error:
+        raise ModelFileError(f"the model is refused: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError) as error:
+        raise ModelFileError(f"the model is refused: its content is not that of a flow ({error})") from error
+
+
+def _rebuild(container: Container) -> tuple[JsonDict, Fitted]:
+    plain, arrays = container.model, container.arrays
+    params = plain["params"]
+    design, graph = Design.from_dict(plain["design"]), Graph.from_dict(plain["graph"])
+    labels = tuple(str(label) for label in plain["batch"]["labels"])
+    levels = BatchLevels(str(plain["batch"]["column"]), labels)
+    if not isinstance(params, dict) or params["batch"] != levels.column or graph.batch != levels.column:
+        raise ModelFileError("the model is refused: its parameters, graph and batches disagree")
+    if graph.levels[graph.batch] != labels or set(graph.nodes) != {*design.formula.variables, levels.column}:
+        raise ModelFileError("the model is refused: its graph is not that of its formula and batches")
+
+    def take(name: str, shape: tuple[int, ...], *, positive: bool = False, finite: bool = True) -> np.ndarray:
+        array = arrays[name]
+        if array.shape != shape or array.dtype != np.float64:
+            raise ModelFileError(f"the model is refused: '{name}' is {array.dtype} {array.shape}, expected {shape}")
+        if (finite and not np.isfinite(array).all()) or (positive and not (array > 0).all()):
+            raise ModelFileError(f"the model is refused: '{name}' has values that are impossible")
+        return array
+
+    names, modelled = arrays["features"], arrays["modelled"]
+    V, p, B = names.size, len(design.columns), len(labels)
+    if names.dtype.kind != "U" or names.shape != (V,) or len(set(names.tolist())) < V or len(set(labels)) < B:
+        raise ModelFileError("the model is refused: it names a feature or a site twice")
+    if modelled.dtype != np.bool_ or modelled.shape != (V,) or not modelled.any():
+        raise ModelFileError("the model is refused: it does not say which features it models")
+    K = int(modelled.sum())
+    frame = Frame(
+        design, take("center", (p,)), take("spread", (p,), positive=True), tuple(names.tolist()), modelled,
+        take("location", (K,)), take("scale", (K,), positive=True), take("idle", (V - K,)),
+    )  # fmt: skip
+    causes = {name: Causes.from_dict(plain["causes"][name], graph, name) for name in graph.nodes}
+    covariates = {
+        name: covariate_from_dict(
+            plain["covariates"][name], graph.kinds[name], causes[name].columns, len(graph.levels.get(name, ()))
+        )
+        for name in graph.nodes
+    }
+    members = plain["members"]
+    if type(members) is not int or members < 0 or len(plain["causes"]) != len(graph.nodes):
+        raise ModelFileError("the model is refused: its members or causes are broken")
+    mechanisms = [_mechanism(plain["mechanism"], arrays, place, (B, p, K)) for place in range(members + 1)]
+    shares = take("shares", (B,))
+    if (shares < 0).any() or abs(float(shares.sum()) - 1.0) > 1e-9:
+        raise ModelFileError("the model is refused: its sites' shares are no shares")
+    model = StructuralModel(
+        graph, causes, covariates, levels, shares, frame, mechanisms[0], tuple(mechanisms[1:]), torch.device("cpu")
+    )
+    stages = [str(stage) for stage in plain["stages"]]
+    history = pd.DataFrame(take("history", (len(stages), len(COLUMNS)), finite=False), columns=list(COLUMNS))
+    history.insert(0, "stage", stages)
+    variants = [str(variant) for variant in plain["variants"]]
+    choice = pd.DataFrame(take("choice", (len(variants), len(CHOICE))), index=variants, columns=list(CHOICE))
+    profile = check_profile(plain["profile"], tuple(plain["profile"]["batches"]))
+    reference = take("reference", (POINTS,))
+    if (np.diff(reference) < 0).any():
+        raise ModelFileError("the model is refused: its reference log-probabilities do not ascend")
+    fitted = Fitted(
+        model,
+        tuple(str(note) for note in plain["notes"]),
+        profile,
+        history.astype({"epoch": int, "rollback": bool}),
+        choice if variants else None,
+        Reference(reference),
+    )
+    return params, fitted
+
+
+def _mechanism(config: Any, arrays: dict[str, np.ndarray], place: int, shape: tuple[int, int, int]) -> FeatureMechanism:
+    """Rebuild one mechanism of B sites, p columns and K features."""
+    if not isinstance(config, dict) or tuple(config.get(name) for name in ("sites", "columns", "features")) != shape:
+        raise ModelFileError("the model is refused: its flow has another shape than its design, sites and features")
+    mechanism = StructuredFlow.from_config(config) if "variant" in config else from_config(config)
+    own = {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{place}/")}
+    state = mechanism.state_dict()
+    if set(own) != set(state):
+        raise ModelFileError("the model is refused: its flow's arrays are not those of its shape")
+    for name, value in state.items():
+        array = own[name]
+        if array.shape != tuple(value.shape) or array.dtype != value.numpy().dtype or not np.isfinite(array).all():
+            raise ModelFileError(f"the model is refused: '{name}' of its flow has another shape, or is not finite")
+    mechanism.load_state_dict({name: torch.from_numpy(array) for name, array in own.items()})
+    return mechanism.eval()
