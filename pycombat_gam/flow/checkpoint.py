@@ -116,7 +116,7 @@ def read_checkpoint(
 
 
 def _array(value: Tensor | float) -> np.ndarray:
-    return np.array(value.detach().cpu()) if isinstance(value, Tensor) else np.array(value)
+    return value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else np.array(value)
 
 
 def _like(module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:

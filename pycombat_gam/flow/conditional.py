@@ -144,7 +144,7 @@ class ConditionalFlow(FeatureMechanism):
         rng = np.random.default_rng(seed)
         draw = rng.standard_normal((n, self.shape.features))
         if self.df is not None:
-            df = float(self.df)
+            df = float(self.df.detach())
             draw *= np.sqrt((df - 2) / rng.chisquare(df, (n, 1)))
         return torch.from_numpy(draw).to(self.affine.location_design.device)
 

@@ -127,10 +127,8 @@ class Network(nn.Module):
 
     def layer(self, index: int) -> Tensor:
         """Return the weights of a layer, masked."""
-        if not self.masked:
-            return self.weights[index]
-        masked: Tensor = self.weights[index] * getattr(self, f"mask{index}")
-        return masked
+        weight: Tensor = self.weights[index]
+        return weight * getattr(self, f"mask{index}") if self.masked else weight
 
     def first(self, parents: Parents) -> Tensor:
         """Return what covariates and site give to the first hidden layer, bias included, (n, H)."""
@@ -148,7 +146,7 @@ class Network(nn.Module):
         for index in range(len(self.biases) - 1):
             weight, bias = self.layer(index + offset).to(kind), self.biases[index + 1].to(kind)
             value = functional.linear(torch.tanh(value), weight, bias)
-        return value.to(torch.float64)
+        return value.double()
 
 
 @contextmanager
