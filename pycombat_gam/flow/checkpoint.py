@@ -110,7 +110,7 @@ def read_checkpoint(
         history = [tuple(map(float, row)) for row in held.arrays["history"]]
         counters = {name: int(held.model[name]) for name in ("epoch", "waited", "rollbacks")}
         done = bool(held.model["done"])
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ModelFileError(f"the checkpoint '{path}' is incomplete: {error}") from error
     return Progress(generator, rate, best=highest, best_state=best, done=done, history=history, **counters)
 

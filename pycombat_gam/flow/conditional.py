@@ -64,6 +64,8 @@ class Shape:
         for name in ("features", "sites", "bins"):
             _at_least(name, getattr(self, name), 2 if name == "bins" else 1)
         _at_least("columns", self.columns, 0)
+        if not isinstance(self.adapted, bool) or (self.adapted and self.sites < 2):
+            raise OptionError(f"adapted is {self.adapted!r} with {self.sites} sites; a new site needs one beside it")
         if not self.hidden:
             raise OptionError("hidden is empty; give the size of at least one hidden layer, such as (64, 64)")
         for size in self.hidden:

@@ -54,10 +54,11 @@ class SiteWeights(nn.Module):
         return self.known if self.new is None else torch.cat([self.known, self.new])
 
     def forward(self, site: Tensor) -> Tensor:
-        """Return one-hot(site) @ weight, (n, K)."""
+        """Return one-hot(site) @ weight, (n, K); NaN for a code that is no site's, never another answer."""
         weight = self.weight()
         hot = site.unsqueeze(-1) == torch.arange(len(weight), device=site.device)
-        return hot.to(weight.dtype) @ weight
+        value = hot.to(weight.dtype) @ weight
+        return torch.where(hot.any(-1, keepdim=True), value, torch.nan)
 
     @torch.no_grad()
     def add(self) -> None:

@@ -250,6 +250,19 @@ def test_wrong_arguments(wrong: dict[str, object], says: str) -> None:
 def test_wrong_config() -> None:
     with pytest.raises(OptionError, match="no description"):
         from_config({"family": "affine"})
+    config = flow_of("affine", None, 3).config()
+    for wrong in ({"adapted": "yes"}, {"adapted": True, "sites": 1}, {"features": 2.0}, {"hidden": ["a"]}):
+        with pytest.raises(OptionError):
+            from_config({**config, **wrong})
+
+
+@EVERY
+def test_a_code_that_is_no_site_gives_nan(family: str, spline: str | None) -> None:
+    """Not the answer of some other site; the harmonizer names unseen sites before it comes to this."""
+    flow, parents, x = flow_of(family, spline, 3), parents_of(3), normal(3, 3, seed=15)
+    shake(flow)
+    log_prob = flow.log_prob(x, Parents(parents.design, torch.tensor([0, SITES, -1])))
+    assert log_prob.isnan().tolist() == [False, True, True]
 
 
 def test_study_helper_is_what_it_says() -> None:

@@ -13,6 +13,7 @@ import torch
 from conditional_cases import SITES, flow_of, guest, study
 from torch import Tensor, nn
 
+from pycombat_gam.container import read_container, write_container
 from pycombat_gam.errors import ModelFileError, OptionError, TrainingError
 from pycombat_gam.flow import descent
 from pycombat_gam.flow.conditional import ConditionalFlow
@@ -216,6 +217,15 @@ def test_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         fit(rows, flow_of("affine", None, 5), checkpoint=place, resume=True)
     # Without resume it is written anew.
     fit(rows, flow_of("affine", None, 5), checkpoint=place)
+    held = read_container(place)
+    for name in ("generator", "history", "optimizer/0/exp_avg", "module/affine.location_design"):
+        broken = {**held.arrays, name: np.array(["text"])}
+        write_container(place, replace(held, arrays=broken))
+        with pytest.raises(ModelFileError, match="incomplete"):
+            fit(rows, flow_of("affine", None, 5), checkpoint=place, resume=True)
+    write_container(place, replace(held, kind="combat"))
+    with pytest.raises(ModelFileError, match="'combat', not a checkpoint"):
+        fit(rows, flow_of("affine", None, 5), checkpoint=place, resume=True)
 
 
 def test_full_batch_finds_the_posterior_mode() -> None:
