@@ -110,13 +110,13 @@ def read_checkpoint(
         history = [tuple(map(float, row)) for row in held.arrays["history"]]
         counters = {name: int(held.model[name]) for name in ("epoch", "waited", "rollbacks")}
         done = bool(held.model["done"])
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ModelFileError(f"the checkpoint '{path}' is incomplete: {error}") from error
     return Progress(generator, rate, best=highest, best_state=best, done=done, history=history, **counters)
 
 
 def _array(value: Tensor | float) -> np.ndarray:
-    return np.array(value.detach().cpu()) if isinstance(value, Tensor) else np.array(value)
+    return value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else np.array(value)
 
 
 def _like(module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:

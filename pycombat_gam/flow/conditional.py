@@ -64,6 +64,8 @@ class Shape:
         for name in ("features", "sites", "bins"):
             _at_least(name, getattr(self, name), 2 if name == "bins" else 1)
         _at_least("columns", self.columns, 0)
+        if not isinstance(self.adapted, bool) or (self.adapted and self.sites < 2):
+            raise OptionError(f"adapted is {self.adapted!r} with {self.sites} sites; a new site needs one beside it")
         if not self.hidden:
             raise OptionError("hidden is empty; give the size of at least one hidden layer, such as (64, 64)")
         for size in self.hidden:
@@ -135,7 +137,7 @@ class ConditionalFlow(FeatureMechanism):
 
     def draw(self, rows: int, rng: np.random.Generator) -> Tensor:
         """Draw noise, (rows, V)."""
-        noise = draw(rows, self.shape.features, None if self.df is None else float(self.df), rng)
+        noise = draw(rows, self.shape.features, None if self.df is None else float(self.df.detach()), rng)
         return noise.to(self.affine.location_design.device)
 
     def penalty(self) -> Tensor:

@@ -54,10 +54,11 @@ class SiteWeights(nn.Module):
         return self.known if self.new is None else torch.cat([self.known, self.new])
 
     def forward(self, site: Tensor) -> Tensor:
-        """Return one-hot(site) @ weight, (n, K)."""
+        """Return one-hot(site) @ weight, (n, K); NaN for a code that is no site's, never another answer."""
         weight = self.weight()
         hot = site.unsqueeze(-1) == torch.arange(len(weight), device=site.device)
-        return hot.to(weight.dtype) @ weight
+        value = hot.to(weight.dtype) @ weight
+        return torch.where(hot.any(-1, keepdim=True), value, torch.nan)
 
     @torch.no_grad()
     def add(self) -> None:
@@ -127,10 +128,8 @@ class Network(nn.Module):
 
     def layer(self, index: int) -> Tensor:
         """Return the weights of a layer, masked."""
-        if not self.masked:
-            return self.weights[index]
-        masked: Tensor = self.weights[index] * getattr(self, f"mask{index}")
-        return masked
+        weight: Tensor = self.weights[index]
+        return weight * getattr(self, f"mask{index}") if self.masked else weight
 
     def first(self, parents: Parents) -> Tensor:
         """Return what covariates and site give to the first hidden layer, bias included, (n, H)."""
@@ -148,7 +147,7 @@ class Network(nn.Module):
         for index in range(len(self.biases) - 1):
             weight, bias = self.layer(index + offset).to(kind), self.biases[index + 1].to(kind)
             value = functional.linear(torch.tanh(value), weight, bias)
-        return value.to(torch.float64)
+        return value.double()
 
 
 @contextmanager

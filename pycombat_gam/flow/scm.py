@@ -99,11 +99,11 @@ class StructuralModel:
         return self.predict_covariates(noise, action)
 
     def _of(self, name: str, coded: Coded) -> tuple[Tensor, Tensor]:
-        values = np.asarray(coded[name], dtype=np.float64)
+        values = np.array(coded[name], dtype=np.float64)
         return torch.from_numpy(values), self.causes[name].on(coded, len(values))
 
     def _predicted(self, name: str, noise: FloatArray, coded: Coded) -> FloatArray | IntArray:
-        given = torch.from_numpy(np.asarray(noise, dtype=np.float64))
+        given = torch.from_numpy(np.array(noise, dtype=np.float64))
         values: FloatArray | IntArray = _plain(
             self.covariates[name].predict(given, self.causes[name].on(coded, len(noise)))
         )
@@ -118,9 +118,8 @@ class StructuralModel:
     def abduct(self, Y: np.ndarray, parents: Parents) -> FloatArray:
         """Return the features' noise (n, V); a feature that is not modelled is its own noise."""
         noise = np.array(Y, dtype=np.float64)
-        at = np.flatnonzero(self.frame.modelled)
         for rows, x, own in self._blocks(Y, parents):
-            noise[rows, at[:, None].T] = _plain(self.features.abduct(x, own)[0])
+            noise[rows, self.frame.modelled] = _plain(self.features.abduct(x, own)[0])
         return noise
 
     def predict(self, noise: FloatArray, parents: Parents) -> FloatArray:

@@ -61,7 +61,7 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
     size = max(float(np.trace(information)) / max(len(information), 1), np.finfo(float).tiny)
     for j, penalty in enumerate(each):
         smoothing[j] = np.minimum(smoothing[j], STIFFEST * size / max(float(np.linalg.norm(penalty, 2)), 1e-300))
-    total: FloatArray = information[None]
+    total = np.asarray(information[None], dtype=np.float64)
     if len(each):
         total = total + np.einsum("mv,mpq->vpq", smoothing, each)
     p = len(information)

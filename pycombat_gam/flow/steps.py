@@ -99,7 +99,7 @@ class Elementwise(Step):
 
     def _raw(self, parents: Parents) -> Tensor:
         outputs: Tensor = self.network(parents)
-        return outputs.unflatten(-1, (-1, self.univariate.size))
+        return outputs.reshape(len(parents), -1, self.univariate.size)
 
     def forward(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """See `Step`."""

@@ -125,8 +125,7 @@ def _epoch(
     if now.rollbacks > settings.max_rollbacks:
         raise TrainingError(
             f"training '{stage}' met a loss or gradient that is not finite {now.rollbacks} times, the last time in "
-            f"epoch {now.epoch} at learning rate {rate:.1e}; look for extreme values in the features, or lower "
-            "learning_rate"
+            f"epoch {now.epoch} at learning rate {rate:.1e}; look for extreme values, or lower learning_rate"
         )
 
 
