@@ -1,0 +1,140 @@
+r"""The causes of a node as columns: what its mechanism is conditional on.
+
+A numeric cause gives a natural cubic spline with four knots at the quantiles .05, .35, .65 and .95, three columns,
+linear beyond the outer knots (Harrell, 2015, *Regression Modeling Strategies*, §2.4.5); the line alone where there are
+fewer than 50 rows or the knots coincide. Columns of numbers are standardized over the fit. A discrete cause gives one
+column of zeros and ones for each level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pycombat_gam.errors import ModelFileError
+from pycombat_gam.flow.graph import Graph
+from pycombat_gam.formula.state import floats, increasing
+from pycombat_gam.types import FloatArray, IntArray, JsonDict
+
+_QUANTILES = (0.05, 0.35, 0.65, 0.95)
+_ROWS_FOR_A_CURVE = 50
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A numeric cause: its knots (four, or none for a line), and mean and standard deviation of each of its columns."""
+
+    knots: tuple[float, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+    @classmethod
+    def learn(cls, x: FloatArray) -> Curve:
+        """Learn from the values (n,); sorted first, so that the order of rows changes not even the last digit."""
+        x = np.sort(x)
+        found = np.quantile(x, _QUANTILES) if len(x) >= _ROWS_FOR_A_CURVE else np.zeros(1)
+        # Knots that nearly touch would make columns that are nearly jumps.
+        apart = len(found) > 1 and float(np.diff(found).min()) > 1e-3 * float(found[-1] - found[0])
+        knots = tuple(found.tolist()) if apart else ()
+        raw = _natural(x, knots)
+        return cls(knots, tuple(raw.mean(axis=0).tolist()), tuple(raw.std(axis=0).tolist()))
+
+    def on(self, x: FloatArray) -> FloatArray:
+        """Return the columns (n, 1 or 3)."""
+        columns: FloatArray = (_natural(x, self.knots) - np.array(self.mean)) / np.array(self.sd)
+        return columns
+
+
+@dataclass(frozen=True)
+class Causes:
+    """The causes of one node, coded.
+
+    Attributes
+    ----------
+    codings : dict of str to Curve or int
+        For each cause its curve, or its number of levels; in the order of the graph.
+    """
+
+    codings: dict[str, Curve | int]
+
+    @classmethod
+    def learn(cls, graph: Graph, node: str, coded: Mapping[str, FloatArray | IntArray]) -> Causes:
+        """Learn from the nodes' values on n rows, coded as `Graph.encode` does."""
+        return cls(
+            {
+                cause: Curve.learn(np.asarray(coded[cause], dtype=np.float64))
+                if graph.kinds[cause] == "numeric"
+                else len(graph.levels[cause])
+                for cause in graph.parents[node]
+            }
+        )
+
+    @property
+    def columns(self) -> int:
+        """Their number q; 0 for a root."""
+        return sum(len(one.mean) if isinstance(one, Curve) else one for one in self.codings.values())
+
+    def on(self, coded: Mapping[str, FloatArray | IntArray], n: int) -> Tensor:
+        """Return the columns (n, q), float64."""
+        parts = [
+            one.on(np.asarray(coded[cause], dtype=np.float64)) if isinstance(one, Curve) else np.eye(one)[coded[cause]]
+            for cause, one in self.codings.items()
+        ]
+        return torch.from_numpy(np.hstack([np.zeros((n, 0)), *parts]))
+
+    def to_dict(self) -> JsonDict:
+        """Plain data for `from_dict`."""
+        return {
+            cause: {"knots": list(one.knots), "mean": list(one.mean), "sd": list(one.sd)}
+            for cause, one in self.codings.items()
+            if isinstance(one, Curve)
+        }
+
+    @classmethod
+    def from_dict(cls, data: object, graph: Graph, node: str) -> Causes:
+        """Rebuild from plain data, every piece of it checked against the graph.
+
+        Raises
+        ------
+        ModelFileError
+            If anything is missing, superfluous or of the wrong kind.
+        """
+        numeric = [cause for cause in graph.parents[node] if graph.kinds[cause] == "numeric"]
+        if not isinstance(data, dict) or set(data) != set(numeric):
+            raise ModelFileError(f"the saved causes of '{node}' are not those of its graph; fit the model again")
+        try:
+            curves = {cause: _checked(data[cause]) for cause in numeric}
+        except ModelFileError as error:
+            raise ModelFileError(f"the saved causes of '{node}' are broken ({error}); fit the model again") from None
+        codings = {cause: curves.get(cause) or len(graph.levels[cause]) for cause in graph.parents[node]}
+        return cls(codings)
+
+
+def _checked(data: object) -> Curve:
+    if not isinstance(data, dict) or set(data) != {"knots", "mean", "sd"}:
+        raise ModelFileError("it must hold knots, mean and sd")
+    knots, mean, sd = increasing(data["knots"], 0), floats(data["mean"]), floats(data["sd"])
+    if (len(knots), len(mean), len(sd)) not in ((0, 1, 1), (4, 3, 3)) or min(sd) <= 0:
+        raise ModelFileError("knots, mean and sd disagree")
+    return Curve(tuple(knots), tuple(mean), tuple(sd))
+
+
+def _natural(x: FloatArray, knots: tuple[float, ...]) -> FloatArray:
+    """Columns of a natural cubic spline: x itself and, with four knots, two that are linear beyond them."""
+    if not knots:
+        return x[:, None]
+    *inner, before, last = knots
+    unit = (last - knots[0]) ** 2
+
+    def cube(knot: float) -> FloatArray:
+        return np.asarray(np.maximum(x - knot, 0.0) ** 3)
+
+    curves = [
+        (cube(t) - cube(before) * (last - t) / (last - before) + cube(last) * (before - t) / (last - before)) / unit
+        for t in inner
+    ]
+    return np.column_stack([x, *curves])
