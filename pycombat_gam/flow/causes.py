@@ -1,9 +1,9 @@
 r"""The causes of a node as columns: what its mechanism is conditional on.
 
 A numeric cause gives a natural cubic spline with four knots at the quantiles .05, .35, .65 and .95, three columns,
-linear beyond the outer knots (Harrell, 2015, *Regression Modeling Strategies*, §2.4.5); the line alone where there
-are fewer than 50 rows or the knots coincide. Columns of numbers are standardized over the fit. A discrete cause gives
-one column of zeros and ones for each level.
+linear beyond the outer knots (Harrell, 2015, *Regression Modeling Strategies*, §2.4.5); the line alone where there are
+fewer than 50 rows or the knots coincide. Columns of numbers are standardized over the fit. A discrete cause gives one
+column of zeros and ones for each level.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Curve:
 
     def on(self, x: FloatArray) -> FloatArray:
         """Return the columns (n, 1 or 3)."""
-        return (_natural(x, self.knots) - np.array(self.mean)) / np.array(self.sd)
+        columns: FloatArray = (_natural(x, self.knots) - np.array(self.mean)) / np.array(self.sd)
+        return columns
 
 
 @dataclass(frozen=True)

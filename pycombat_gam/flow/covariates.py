@@ -24,7 +24,7 @@ from pycombat_gam.types import FloatArray, IntArray, JsonDict
 
 BINS, BOUND = 8, 5.0
 _SPLINE = 3 * BINS - 1
-_SPLINE_SD = 0.5
+_SPLINE_SD = 0.25
 """Prior standard deviation of the spline's numbers, all 0 for the identity: 50 rows then bend it little."""
 _WEIGHT_SD = 30.0
 """Prior standard deviation of weights, in residual standard deviations or log odds for one of a cause: next to none."""
@@ -108,7 +108,7 @@ class NumericMechanism(CovariateMechanism):
 
     def predict(self, noise: Tensor, causes: Tensor) -> Tensor:
         """Return the values (n,) of a noise (n,)."""
-        line = self.location + causes @ self.weights + self.scale * _spline(self.spline).inv(noise)
+        line: Tensor = self.location + causes @ self.weights + self.scale * _spline(self.spline).inv(noise)
         return line.exp() if self.positive else line
 
     def base_log_prob(self, noise: Tensor) -> Tensor:
@@ -136,9 +136,8 @@ class DiscreteMechanism(CovariateMechanism):
 
     The noise u is uniform and x = F⁻¹(u | c), the levels in their order: the smallest k with u < P(x ≤ k | c). An
     observed level tells only the interval that u lies in, so abduction takes its middle. Under the row's own causes
-    that gives the observed level back; under others it is one of the couplings that the data cannot tell apart, the
-    monotone one: a counterfactual level is the level at the same quantile (Pearl, 2009, *Causality*, §8.1, on what a
-    model leaves open).
+    that gives the observed level back; under others it is the monotone one of the couplings that no data can tell
+    apart (Oberst & Sontag, 2019, arXiv:1905.05824): a counterfactual level is the level at the same quantile.
 
     Attributes
     ----------
@@ -244,7 +243,7 @@ def _fit_on_scale(
     def loss(theta: Tensor) -> Tensor:
         standard = (y - theta[0] - c @ theta[1 : q + 1]) * torch.exp(-theta[q + 1])
         noise, slope = _spline(_SPLINE_SD * theta[q + 2 :]).call_and_ladj(standard)
-        fit = (0.5 * noise**2 - slope).sum() + n * theta[q + 1]
+        fit: Tensor = (0.5 * noise**2 - slope).sum() + n * theta[q + 1]
         weights = theta[1 : q + 1] * torch.exp(-theta[q + 1])
         return fit + 0.5 * (theta[q + 2 :] ** 2).sum() + 0.5 * (weights**2).sum() / _WEIGHT_SD**2
 
@@ -276,7 +275,7 @@ def _fit_discrete(x: Tensor, columns: Tensor, counts: IntArray) -> DiscreteMecha
 
 
 def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, n: int) -> tuple[Tensor, float]:
-    """Minimise a smooth sum over n rows by L-BFGS with strong Wolfe line search; return where, and the least value."""
+    """Minimise a smooth sum over n rows by L-BFGS, strong Wolfe line search; return where, and the least value."""
     theta = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [theta],

@@ -149,7 +149,7 @@ class Graph:
         values = columns.column(name)
         if isinstance(values, Groups):
             raise DataError(f"column '{name}' held numbers in the fit and now {listing(map(repr, values.values), 3)}")
-        return np.asarray(values, dtype=np.float64)
+        return np.array(values, dtype=np.float64)  # a copy: pandas' own array cannot be written to
 
     def decode(self, name: str, values: FloatArray | IntArray) -> np.ndarray:
         """Return the column (n,) that `encode` codes: numbers as float64, levels in the type of the fit's column."""
