@@ -48,7 +48,9 @@ def to_container(fitted: Fitted, params: JsonDict) -> Container:
         "history": fitted.history[list(COLUMNS)].to_numpy(dtype=np.float64),
     }
     for place, mechanism in enumerate((model.features, *model.members)):
-        arrays |= {f"{place}/{name}": value.cpu().numpy() for name, value in mechanism.state_dict().items()}
+        arrays |= {
+            f"{place}/{name}": np.atleast_1d(value.cpu().numpy()) for name, value in mechanism.state_dict().items()
+        }
     assert isinstance(model.features, StructuredFlow | ConditionalFlow)
     plain: JsonDict = {
         "params": params,
@@ -163,7 +165,11 @@ def _mechanism(config: Any, arrays: dict[str, np.ndarray], place: int, shape: tu
         raise ModelFileError("the model is refused: its flow's arrays are not those of its shape")
     for name, value in state.items():
         array = own[name]
-        if array.shape != tuple(value.shape) or array.dtype != value.numpy().dtype or not np.isfinite(array).all():
+        if (
+            array.shape != (tuple(value.shape) or (1,))
+            or array.dtype != value.numpy().dtype
+            or not np.isfinite(array).all()
+        ):
             raise ModelFileError(f"the model is refused: '{name}' of its flow has another shape, or is not finite")
-    mechanism.load_state_dict({name: torch.from_numpy(array) for name, array in own.items()})
+    mechanism.load_state_dict({name: torch.from_numpy(own[name]).reshape(value.shape) for name, value in state.items()})
     return mechanism.eval()

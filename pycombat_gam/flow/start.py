@@ -61,13 +61,13 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
     size = max(float(np.trace(information)) / max(len(information), 1), np.finfo(float).tiny)
     for j, penalty in enumerate(each):
         smoothing[j] = np.minimum(smoothing[j], STIFFEST * size / max(float(np.linalg.norm(penalty, 2)), 1e-300))
-    total = np.asarray(information[None], dtype=np.float64)
+    total: FloatArray = information[None].astype(np.float64)
     if len(each):
         total = total + np.einsum("mv,mpq->vpq", smoothing, each)
     p = len(information)
     # What neither data nor penalties determine is left where it is by this much.
     total = total + 1e-10 * size * np.eye(p)
-    L: FloatArray = np.linalg.cholesky(total)
+    L = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
     factor: FloatArray = np.stack([solve_triangular(one, np.eye(p), lower=True).T for one in L]) if p else L
     return Start(
         coefficients=fit.mean.coefficients[:, kept] * frame.spread[:, None] / scale,

@@ -89,10 +89,10 @@ def test_base_has_unit_variance_and_the_density_of_scipy(base: str) -> None:
         df = float(flow.df.detach())
         expected = stats.multivariate_t(np.zeros(3), (df - 2) / df * np.eye(3), df).logpdf(noise.numpy())
     np.testing.assert_allclose(flow.base_log_prob(noise).detach(), expected, atol=1e-12)  # rounding
-    drawn = flow.sample_noise(40_000, seed=1)
+    drawn = flow.draw(40_000, np.random.default_rng(1))
     # Four standard errors of a variance: kurtosis 4 of t with 10 degrees of freedom, n = 40,000.
     assert (drawn.var(0) - 1).abs().max() < 0.04
-    assert torch.equal(drawn, flow.sample_noise(40_000, seed=1))
+    assert torch.equal(drawn, flow.draw(40_000, np.random.default_rng(1)))
 
 
 @EVERY
