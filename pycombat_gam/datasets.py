@@ -25,7 +25,9 @@ standard deviation of the truth T over all rows, and v = (T̃ − m_k) / s_k, me
 .. math:: Y_{ik} = m_k + \gamma_{bk} + \delta_{bk}\, s_k\, (v_{ik} + c_{bk} \tanh v_{ik}), \qquad c_{bk} \ge 0.
 
 This increases strictly in T̃. So scale acts on biology too as soon as there is distortion, and on the residual alone, as
-in ComBat's model, while there is none.
+in ComBat's model, while there is none. As every c ≥ 0, all scanners widen the middle of a feature, and no method can
+tell their common part from biology: compare what is harmonized to a site with `MultisiteStudy.measured_at`, or what is
+harmonized to no site with its mean over sites, rather than with T.
 
 Each part draws from a random stream of its own: switching a site effect on leaves the truth and the other
 effects as they were.
@@ -120,9 +122,9 @@ class MultisiteStudy:
         return self.table.iloc[:, : -len(self.features)]
 
     def measured_at(self, site: str) -> pd.DataFrame:
-        """Return what a site would have measured of every row's subject, as if all had traveled there: (n × V).
+        """Return what a site would have measured of every row's subject, had all traveled there: (n × V).
 
-        The rows of that site are the table's own.
+        It is what a perfect harmonization to that site returns. The rows of that site are the table's own.
 
         >>> study = simulate_multisite(sites=3, subjects=30, features=2, seed=1)
         >>> bias = study.measured_at("Cork") - study.measured_at("Bergen")

@@ -282,8 +282,8 @@ def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, n: int) -> tuple[T
         max_iter=500,
         max_eval=1000,
         history_size=30,
-        tolerance_grad=1e-8,
-        tolerance_change=1e-12,
+        tolerance_grad=1e-7,
+        tolerance_change=1e-11,
         line_search_fn="strong_wolfe",
     )
 
