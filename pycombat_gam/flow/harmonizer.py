@@ -14,26 +14,25 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.container import Container, write_container
-from pycombat_gam.design import check_supported
-from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, did_you_mean, listing
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, listing
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.adapt import adapted
-from pycombat_gam.flow.density import BASES
 from pycombat_gam.flow.device import choose_device
 from pycombat_gam.flow.fitted import Fitted, Interval
 from pycombat_gam.flow.graph import Graph
 from pycombat_gam.flow.kinds import factor_columns
-from pycombat_gam.flow.learn import FLOWS, Recipe, learn
+from pycombat_gam.flow.learn import learn
 from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.outliers import Reference
 from pycombat_gam.flow.progress import rich_progress
 from pycombat_gam.flow.queries import Queries
+from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.scm import StructuralModel, learn_covariates
 from pycombat_gam.flow.start import frame_of
 from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
 from pycombat_gam.flow.train import Rows, canonical_order
-from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.formula import Formula
 from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.options import names
@@ -339,57 +338,10 @@ class FlowSCM(Queries):
     # Checks
 
     def _recipe(self) -> tuple[Recipe, Formula]:
-        """Validate the arguments; return what to train, and the parsed formula."""
-        if not isinstance(self.formula, str) or not isinstance(self.batch, str):
-            raise OptionError(f"formula={self.formula!r} and batch={self.batch!r} must be text")
-        allowed = {
-            "flow": FLOWS, "base": BASES, "ensemble": ("bootstrap", "seed"), "output": ("table", "features"),
-        }  # fmt: skip
-        for name, values in allowed.items():
-            value = getattr(self, name)
-            if value not in values:
-                hint = did_you_mean(value, values) if isinstance(value, str) else ""
-                raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, values))}{hint}")
-        for name, least in (("n_members", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise OptionError(f"{name}={value!r}: give a whole number, at least {least}")
-        for name in ("flow_options", "training", "graph"):
-            if not isinstance(getattr(self, name), Mapping | None):
-                raise OptionError(f"{name}={getattr(self, name)!r}: give a dictionary, or None")
-        if self.flow == "structured" and self.ensemble == "seed" and self.n_members > 1:
-            raise OptionError("ensemble='seed': the structured flow has no random start; use ensemble='bootstrap'")
-        names(self.id, "id")
-        formula = parse_formula(self.formula)
-        check_supported(formula, absorb_intercept=True)
-        if self.batch in formula.variables:
-            raise OptionError(
-                f"batch column '{self.batch}' is in the formula: FlowSCM adds it by itself, remove it there"
-            )
-        recipe = Recipe(
-            self.flow, self.base, dict(self.flow_options or {}), dict(self.training or {}), int(self.n_members),
-            self.ensemble == "bootstrap", int(self.seed),
-        )  # fmt: skip
-        recipe.check()
-        return recipe, formula
+        return check_arguments(self.get_params())
 
     def _plain(self) -> JsonDict:
-        """Return the arguments as plain data."""
-        plain = self.get_params()
-        for name in ("features", "id"):
-            if plain[name] is not None and not isinstance(plain[name], str):
-                plain[name] = names(plain[name], name)
-        for name in ("flow_options", "training"):
-            given = plain[name]
-            plain[name] = (
-                None
-                if given is None
-                else {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-            )
-        plain["graph"] = None if self.graph is None else {node: list(causes) for node, causes in self.graph.items()}
-        plain["ref_batch"] = None if self.ref_batch is None else canonical(self.ref_batch)
-        plain["n_members"], plain["seed"] = int(self.n_members), int(self.seed)
-        return plain
+        return plain_arguments(self.get_params())
 
     def _check_fitted(self) -> Fitted:
         fitted: Fitted | None = getattr(self, "_fitted", None)

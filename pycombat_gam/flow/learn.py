@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,76 +10,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pycombat_gam.errors import OptionError, did_you_mean, listing
 from pycombat_gam.flow.choose import Choice, choose_variant
 from pycombat_gam.flow.conditional import ConditionalFlow, conditional
 from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
 from pycombat_gam.flow.frame import Frame
 from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.progress import Hook
+from pycombat_gam.flow.recipe import Recipe
 from pycombat_gam.flow.start import Start, start_of
-from pycombat_gam.flow.structured import VARIANTS, StructuredFlow, Variant
-from pycombat_gam.flow.train import Rows, Training, canonical_order, split, train
+from pycombat_gam.flow.structured import StructuredFlow, Variant
+from pycombat_gam.flow.train import Rows, canonical_order, split, train
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import FloatArray, IntArray
 
-FLOWS = ("structured", "affine", "spline", "autoregressive", "coupling")
 LARGEST_WHOLE = 3e7
 """Feature values that the structured flow takes at once (240 MB, some twenty times over while it descends)."""
 SAMPLE = 20_000
 """Rows from which covariance and prior widths are taken where the descent goes by minibatches."""
-STRUCTURED = {"max_epochs": 15, "tolerance": 1e-5, "learning_rate": 0.2}
-"""What differs from `Training`'s defaults: parameters are in units of their standard errors, and 1e-5 of the objective
-is far below what separates one variant from another."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What flow, and how it is trained.
-
-    Attributes
-    ----------
-    flow : one of `FLOWS`; base : distribution of the noise.
-    options : ``variant`` of the structured flow; ``hidden``, ``transforms``, ``spline`` and ``bins`` of the others.
-    training : fields of `Training`.
-    members : of the ensemble; 1 for none. bootstrap : whether they differ by rows drawn, or by seed only.
-    seed : of everything random.
-    """
-
-    flow: str
-    base: str
-    options: Mapping[str, Any]
-    training: Mapping[str, Any]
-    members: int
-    bootstrap: bool
-    seed: int
-
-    def settings(self) -> Training:
-        """Return how to train."""
-        known = Training.__dataclass_fields__
-        for name in self.training:
-            if name not in known:
-                raise OptionError(
-                    f"training has no '{name}'; there are {listing(known, 20)}{did_you_mean(name, list(known))}"
-                )
-        return Training(**{**(STRUCTURED if self.flow == "structured" else {}), **self.training})
-
-    def check(self) -> None:
-        """Check the options of the flow.
-
-        Raises
-        ------
-        OptionError
-            Naming what was given and what is allowed.
-        """
-        allowed = ("variant",) if self.flow == "structured" else ("hidden", "transforms", "spline", "bins")
-        for name in self.options:
-            if name not in allowed:
-                raise OptionError(f"flow_options: '{self.flow}' has no '{name}'; there are {listing(allowed)}")
-        variant = self.options.get("variant", "auto")
-        if variant not in ("auto", *VARIANTS):
-            raise OptionError(f"variant is {variant!r}; allowed are 'auto', {listing(map(repr, VARIANTS))}")
-        self.settings()
 
 
 @dataclass(frozen=True, eq=False)

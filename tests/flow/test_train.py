@@ -53,6 +53,9 @@ class Gaussian(FeatureMechanism):
     def base_log_prob(self, noise: Tensor) -> Tensor:
         return -0.5 * (noise.square() + np.log(2 * np.pi)).sum(-1)
 
+    def draw(self, rows: int, rng: np.random.Generator) -> Tensor:
+        return torch.from_numpy(rng.standard_normal((rows, len(self.factor))))
+
     def penalty(self) -> Tensor:
         return 0.5 * self.slope.square().sum()
 
