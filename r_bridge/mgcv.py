@@ -30,7 +30,7 @@ from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from r_bridge import session, sources
 from r_bridge.errors import RError, RWarning
 from r_bridge.formula import to_r
-from r_bridge.study import as_factor, covariates_for_r, groups_as_factors
+from r_bridge.study import as_factor, covariates_for_r, groups_as_factors, with_intercept
 
 METHODS = {"REML": "REML", "ML": "ML", "GCV": "GCV.Cp", "GCV.Cp": "GCV.Cp"}
 SAME_SPAN = 1e-7
@@ -108,7 +108,7 @@ class MgcvMean:
         RError
             If R stops.
         """
-        parsed = parse_formula(formula) if isinstance(formula, str) else formula
+        parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
         features = features if features is not None else [f"feature {k}" for k in range(Y.shape[1])]
         labels = labels if labels is not None else [f"batch {b}" for b in range(int(batch.max()) + 1)]
         session.require("mgcv")

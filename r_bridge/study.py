@@ -45,7 +45,7 @@ class Study:
         more: Sequence[str] = (),
     ) -> Study:
         """Take a table apart; `id` is no feature, `more` is kept beside the covariates of the formula."""
-        parsed = parse_formula(formula) if isinstance(formula, str) else formula
+        parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
         ids = [id] if isinstance(id, str) else list(id or ())
         given = intake(table, None, reserved=[batch, *ids, *more, *parsed.variables], choice=features, fitted=None)
         sites = find_column(given.covariates, batch, "batch")
@@ -70,6 +70,11 @@ class Study:
     def reference(self, ref_batch: object) -> str | None:
         """Return the label of the reference batch."""
         return None if ref_batch is None else self.levels.labels[self.levels.index(ref_batch)]
+
+
+def with_intercept(formula: Formula) -> Formula:
+    """Return the formula with an intercept: in ComBat the batches hold it, and ``- 1`` changes nothing."""
+    return replace(formula, intercept=True)
 
 
 def as_factor(codes: IntArray | FloatArray, levels: Sequence[str]) -> pd.Categorical:
