@@ -27,7 +27,7 @@ PACKAGES = {
     "sva": "sva_combat, crosscheck",
     "neuroCombat": "neurocombat, crosscheck",
     "ComBatFamily": "comfam, crosscheck",
-    "longCombat": "longcombat",
+    "longCombat": "longcombat, crosscheck",
     "reticulate": "calling pycombat_gam from R",
 }
 SECONDS = 60

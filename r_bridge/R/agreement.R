@@ -22,7 +22,20 @@ run_engine <- function(engine, study) {
   )
 }
 
+# mgcv stops at a feature that is constant: it is left out, NaN.
 engine_mgcv <- function(study) {
+  varies <- apply(study$Y, 2, function(y) any(y != y[!is.na(y)][1], na.rm = TRUE))
+  part <- study
+  part$Y <- study$Y[, varies, drop = FALSE]
+  part$features <- study$features[varies]
+  lapply(engine_of_varying(part), function(x) {
+    out <- matrix(NaN, nrow(x), length(varies), dimnames = list(rownames(x), study$features))
+    out[, varies] <- x
+    out
+  })
+}
+
+engine_of_varying <- function(study) {
   Y <- study$Y
   colnames(Y) <- study$features
   fit <- mgcv_mean(study$data, study$formula, study$batch, Y, study$method)

@@ -134,16 +134,16 @@ def _batch_rules(
             "at a relative change of 1e-4 (as neuroCombat does).",
             {"rounds": LONG_ROUNDS},
         )
-    flat = fit.scale.degenerate
-    quiet = (fit.effects.location_only & (fit.mean.n_rows > 1)[:, None]).any(axis=0) & ~flat
-    if engine == "sva":
-        if (odd := flat | quiet).any():
-            yield Rule(
-                f"sva leaves out {_some(odd, study)} that are constant, or constant within a site: we adjust their "
-                "location, or pass them through. The other features agree.",
-                {"left_out": odd},
-            )
-        return
+    naive = (theirs["gamma hat"], theirs["delta hat"])
+    absent = np.isnan(naive[0]).all(axis=0)
+    flat = fit.scale.degenerate & ~absent
+    quiet = (fit.effects.location_only & (fit.mean.n_rows > 1)[:, None]).any(axis=0) & ~fit.scale.degenerate & ~absent
+    if (odd := absent & (fit.scale.degenerate | fit.effects.location_only.any(axis=0))).any():
+        yield Rule(
+            f"{engine} leaves out {_some(odd, study)}, constant or constant within a site: we pass them through, or "
+            "adjust their location. The other features agree.",
+            {"left_out": odd},
+        )
     if quiet.any():
         yield Rule(
             f"{_some(quiet, study)} are constant within a site: we adjust their location only there, and keep them out "
@@ -151,13 +151,12 @@ def _batch_rules(
             "carry it into the other features.",
             {"as_it_is": True},
         )
-    noise = (theirs["gamma hat"], theirs["delta hat"]) if {"gamma hat", "delta hat"} <= set(theirs) else ()
-    if flat.any() and noise and all(np.isfinite(one[:, flat]).all() for one in noise):
+    if flat.any() and all(np.isfinite(one[:, flat]).all() for one in naive):
         yield Rule(
             f"{_some(flat, study)} have no residual variance: we pass them through. R divides their rounding by their "
             "rounding, and the priors carry it into the other features, which agree once R's numbers for these are "
             "among ours.",
-            {"noise": noise},
+            {"noise": naive},
         )
 
 

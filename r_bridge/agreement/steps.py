@@ -89,10 +89,11 @@ class Steps:
     def _as_in_r(self, effects: BatchEffects, scale: Standardization) -> tuple[BatchEffects, BoolArray]:
         """The effects that R shrinks, and the features among them."""
         touched = ~scale.degenerate
-        if self.as_it_is and not self.options.mean_only:
-            own = effects.location_only & (self.mean.n_observed > 1) & touched
+        if self.as_it_is:
+            own = effects.location_only & ((self.mean.n_observed > 1) | self.options.mean_only) & touched
             variance = self.mean.residual_ss / np.maximum(self.mean.n_observed - 1, 1) / scale.sd**2
-            effects = BatchEffects(effects.gamma, np.where(own, variance, effects.delta), effects.location_only & ~own)
+            delta = effects.delta if self.options.mean_only else np.where(own, variance, effects.delta)
+            effects = BatchEffects(effects.gamma, delta, effects.location_only & ~own)
         if self.noise is not None:
             gamma, delta = (
                 np.where(scale.degenerate, r, ours)

@@ -137,12 +137,63 @@ def test_a_site_with_one_subject_is_location_only_to_sva(table: pd.DataFrame, tm
     assert "one subject" in explained(agreement, tmp_path)
 
 
-def test_a_feature_constant_within_a_site(table: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.parametrize("formula", ["~ age + sex", "~ s(age)"])
+@pytest.mark.parametrize("reference", [None, "Evora"])
+def test_a_site_with_one_subject(formula: str, reference: str | None, table: pd.DataFrame) -> None:
+    """R's code of ours has our rule there."""
+    first = table.index[table["site"] == "Cork"][0]
+    table = table[(table["site"] != "Cork") | (table.index == first)]
+    with pytest.warns(pcg.PcgWarning, match="one subject"):
+        agreement = checked(formula, table, ref_batch=reference, engines=["mgcv"])
+    assert agreement.verdict == "agrees", str(agreement)
+
+
+@pytest.mark.parametrize("options", [{}, {"mean_only": True}, {"prior": "nonparametric"}, {"eb": False}], ids=str)
+@pytest.mark.parametrize("formula", ["~ 1", "~ age"])
+def test_a_feature_constant_within_a_site(
+    formula: str, options: dict[str, object], table: pd.DataFrame, tmp_path: Path
+) -> None:
     name = next(name for name in table if name.endswith("_thickness"))
     table = table.assign(**{name: table[name].where(table["site"] != "Cork", 2.5)})
     with pytest.warns(pcg.PcgWarning, match="location only"):
-        agreement = checked("~ 1", table, engines=["sva"])
+        agreement = checked(formula, table, **options)
     assert name in explained(agreement, tmp_path)
+    assert all(name in text for text in agreement.explanations)
+
+
+@pytest.mark.parametrize("formula", ["~ age + sex", "~ s(age)"])
+def test_a_constant_feature_is_left_out_by_r(formula: str, table: pd.DataFrame, tmp_path: Path) -> None:
+    first, second = [name for name in table if name.endswith("_thickness")][:2]
+    table = table.assign(**{first: 2.5, second: table[second].where(table["site"] != "Cork", 2.5)})
+    with pytest.warns(pcg.PcgWarning, match="constant"):
+        agreement = checked(formula, table)
+    assert f"mgcv leaves out 1 of 32 features ({first})" in explained(agreement, tmp_path)
+
+
+@pytest.mark.parametrize("prior", ["parametric", "nonparametric"])
+@pytest.mark.parametrize("mean_only", [False, True])
+@pytest.mark.parametrize("reference", [None, "Cork"])
+def test_priors(prior: str, mean_only: bool, reference: str | None, table: pd.DataFrame) -> None:
+    agreement = checked("~ age + sex", table, prior=prior, mean_only=mean_only, ref_batch=reference)
+    assert agreement.verdict == "agrees" and set(agreement.table["engine"]) == {"mgcv", "sva"}, str(agreement)
+
+
+@pytest.mark.parametrize("formula", ["~ age + sex - 1", "~ 0 + s(age) + sex"])
+def test_without_an_intercept_the_batches_hold_it_in_r_too(formula: str, table: pd.DataFrame) -> None:
+    assert checked(formula, table).verdict == "agrees"
+
+
+def test_an_engine_that_stops_is_left_out_with_its_message(table: pd.DataFrame) -> None:
+    """sva's iteration fails where a feature has one value in a site; asked for by name, it is an error."""
+    name = next(name for name in table if name.endswith("_thickness"))
+    cork = table.index[table["site"] == "Cork"]
+    table = table.assign(**{name: table[name].mask(table.index.isin(cork[1:]))})
+    with pytest.warns(pcg.PcgWarning, match="location only"):
+        agreement = checked("~ age", table, missing="omit")
+    assert agreement.agrees and set(agreement.table["engine"]) == {"mgcv"}
+    assert agreement.left_out["sva"].startswith("stopped: R: ") and "Left out: sva stopped" in str(agreement)
+    with pytest.warns(pcg.PcgWarning, match="location only"), pytest.raises(r_bridge.session.RError):
+        checked("~ age", table, missing="omit", engines=["sva"])
 
 
 @needs_reference
