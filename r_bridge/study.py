@@ -11,6 +11,7 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.functions import variables
+from pycombat_gam.smooth.part import smooth_terms
 from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -85,9 +86,13 @@ def as_factor(codes: IntArray | FloatArray, levels: Sequence[str]) -> pd.Categor
 def covariates_for_r(formula: Formula, table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that a formula uses: texts as factors in our order of levels, whole numbers as doubles.
 
-    R sorts texts by the locale and multiplies its integers until they overflow; neither is ours.
+    R sorts texts by the locale and multiplies its integers until they overflow; neither is ours. mgcv takes no logicals
+    in ``by=``, where ours are factors.
     """
     columns = {name: _for_r(find_column(table, name, "formula")) for name in formula.variables}
+    for name in {name for term, _ in smooth_terms(formula) if term.by is not None for name in variables(term.by)}:
+        if columns[name].dtype == bool:
+            columns[name] = pd.Series(as_factor(columns[name].to_numpy(dtype=np.int64), ("FALSE", "TRUE")))
     return pd.DataFrame(columns, index=range(len(table)))
 
 

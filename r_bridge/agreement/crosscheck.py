@@ -23,7 +23,7 @@ from r_bridge.agreement.ours import Quantity, quantities
 from r_bridge.agreement.report import Agreement, Row
 from r_bridge.errors import RError
 from r_bridge.formula import to_r
-from r_bridge.mgcv import METHODS, MgcvMean
+from r_bridge.mgcv import METHODS, MgcvMean, unreadable
 from r_bridge.study import Study
 
 ENGINES = ("mgcv", "sva", "neuroCombat", "ComBatFamily", "longCombat")
@@ -88,6 +88,9 @@ def crosscheck(
     left_out |= {engine: "is not installed in this R" for engine in asked if engine not in installed}
     if engines is not None:
         session.require(*asked)
+    if not installed:
+        reasons = "; ".join(f"{engine} {reason}" for engine, reason in left_out.items())
+        raise OptionError(f"there is no engine to compare with: {reasons}")
 
     model.fit(table)
     fit = model._check_fitted()
@@ -131,9 +134,12 @@ def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
     """Say why an engine has no part in a model, or nothing."""
     _, formula = check_options(model.get_params())
     bent = bool(formula.smooths)
+    if engine == "mgcv":
+        odd = unreadable(formula)
+        return f"reads no names in backticks: rename {listing(map(repr, odd))}" if odd else ""
     if engine == "longCombat":
         return _why_not_long(formula, options, model)
-    if engine != "mgcv" and formula.random:
+    if formula.random:
         return "has no random effects"
     if engine in ("sva", "neuroCombat") and bent:
         return "has no smooths"
