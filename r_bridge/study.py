@@ -11,7 +11,6 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.functions import variables
-from pycombat_gam.smooth.part import smooth_terms
 from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -90,7 +89,7 @@ def covariates_for_r(formula: Formula, table: pd.DataFrame) -> pd.DataFrame:
     in ``by=``, where ours are factors.
     """
     columns = {name: _for_r(find_column(table, name, "formula")) for name in formula.variables}
-    for name in {name for term, _ in smooth_terms(formula) if term.by is not None for name in variables(term.by)}:
+    for name in {name for term in formula.smooths if term.by is not None for name in variables(term.by)}:
         if columns[name].dtype == bool:
             columns[name] = pd.Series(as_factor(columns[name].to_numpy(dtype=np.int64), ("FALSE", "TRUE")))
     return pd.DataFrame(columns, index=range(len(table)))
