@@ -165,9 +165,11 @@ class FlowSCM(Queries):
             formula.variables, self.batch, table, self.graph,
             factors=factor_columns(formula), features=given.features, ids=names(self.id, "id"),
         )  # fmt: skip
+        # One feature has no others to share a prior with.
+        prior = "parametric" if len(given.features) > 1 else "none"
         combat = fit_harmonizer(
             given.Y, table, codes, features=given.features, levels=levels, reference=None, formula=formula,
-            mean_model=AdditiveMean(), options=BatchOptions("parametric", False, False), n_given=len(table),
+            mean_model=AdditiveMean(), options=BatchOptions(prior, False, False), n_given=len(table),
         )  # fmt: skip
         frame = frame_of(combat, table)
         device = choose_device(self.device)
@@ -280,7 +282,8 @@ class FlowSCM(Queries):
         if not 0 < level < 1:
             raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
         each = np.stack([_harmonized(fitted.model, given, codes, self._target(fitted, to), one) for one in members])
-        mean, sd = each.mean(axis=0), each.std(axis=0, ddof=1)
+        # About the first member, so that members that agree exactly (rows of the site itself) have no spread at all.
+        mean, sd = each[0] + (each - each[0]).mean(axis=0), (each - each[0]).std(axis=0, ddof=1)
         half = float(t.ppf(0.5 + level / 2, len(members) - 1)) * sd
 
         def frame(values: FloatArray) -> pd.DataFrame:

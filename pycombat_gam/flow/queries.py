@@ -101,6 +101,9 @@ class Queries(TableEstimator):
         absent = [name for name in wanted if name not in noise.columns]
         if absent:
             raise DataError(f"the noise lacks {listing(absent)}: give a table as abduct returns it")
+        text = [name for name in wanted if not pd.api.types.is_numeric_dtype(noise[name].dtype)]
+        if text:
+            raise DataError(f"the noise holds no numbers in {listing(text)}: give a table as abduct returns it")
         values = noise[wanted].astype(np.float64)
         if not np.isfinite(values.to_numpy()).all():
             raise DataError("the noise has missing or infinite cells: give a table as abduct returns it")
