@@ -328,9 +328,8 @@ class FlowSCM(Queries):
     @classmethod
     def from_container(cls, container: Container) -> FlowSCM:
         """Rebuild a saved model; see `pycombat_gam.load`."""
-        params, fitted = saved.from_container(container)
+        params, fitted = saved.from_container(container, list(cls().get_params()))
         model = cls(**params)
-        model._recipe()
         model._fitted = fitted
         model._fitted_params = model._plain()
         return model
