@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A bare torch would be the newest build, with gigabytes of CUDA.
+TORCH ?= 2.13.0
 SOURCES := pycombat_gam r_bridge tests benchmarks vignettes
 
 .PHONY: demo test environment test-environment r tests checks bench clean help
@@ -25,7 +27,8 @@ $(VENV)/installed: pyproject.toml
 
 test-environment: $(VENV)/installed-test
 $(VENV)/installed-test: pyproject.toml | r $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test,r]'
+	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[test,r,flow]'
 	touch $@
 
 r:
@@ -36,8 +39,9 @@ checks: test-environment
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
+# Each worker computes on one thread: threads of several workers would wait for each other.
 tests: test-environment
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench:
 	benchmarks/bench.sh

@@ -148,7 +148,8 @@ def comfam(
     if chosen == "combatls":
         more["sigma.formula"] = sigma_formula
     options = _options(study, ref_batch, "parametric" if eb else "none", mean_only=False)
-    return _run(study, "ComBatFamily", "comfam", options, which=chosen, more=more)
+    criterion = smoothing.removesuffix(".Cp")
+    return _run(study, "ComBatFamily", "comfam", options, criterion=criterion, which=chosen, more=more)
 
 
 def longcombat(
@@ -207,8 +208,10 @@ def _options(study: Study, ref_batch: object, prior: str, mean_only: bool) -> di
     return {"ref": study.reference(ref_batch), "mean_only": mean_only, "prior": prior}
 
 
-def _run(study: Study, package: str, function: str, options: dict[str, Any] | None, **more: Any) -> Harmonized:
-    """Call one function of `R/packages.R`."""
+def _run(
+    study: Study, package: str, function: str, options: dict[str, Any] | None, *, criterion: str = "", **more: Any
+) -> Harmonized:
+    """Call one function of `R/packages.R`; `criterion` names the score of its smooths."""
     session.require(package)
     if options is not None:
         more |= {"options": options, "formula": to_r(study.formula)}
@@ -228,14 +231,16 @@ def _run(study: Study, package: str, function: str, options: dict[str, Any] | No
     version = session.call("function(package) as.character(utils::packageVersion(package))", package=package)[0]
     return Harmonized(
         table=pd.DataFrame(put_back(study.given, harmonized)),
-        estimates=estimates_from_r(found["estimates"], features, study.levels),
+        estimates=estimates_from_r(found["estimates"], features, study.levels, criterion),
         package=f"{package} {version}",
         output=reply.output,
         warnings=reply.warnings,
     )
 
 
-def estimates_from_r(found: Mapping[str, Any], features: Sequence[str], levels: BatchLevels) -> Estimates:
+def estimates_from_r(
+    found: Mapping[str, Any], features: Sequence[str], levels: BatchLevels, criterion: str = ""
+) -> Estimates:
     """Return R's estimates on our layout: features as columns, batches as rows, NaN for what R does not give."""
     batches = pd.Index(levels.labels, name=levels.column)
     columns = pd.Index(list(features))
@@ -253,8 +258,8 @@ def estimates_from_r(found: Mapping[str, Any], features: Sequence[str], levels: 
     priors = pd.DataFrame(np.asarray(found["priors"], dtype=np.float64), index=batches, columns=list(PRIORS))
     one = {name: table(name, pd.Index([name])) for name in ("grand_mean", "var_pooled")}
     by_batch = {name: table(name, batches) for name in ("gamma_hat", "delta_hat", "gamma_star", "delta_star")}
-    smooths = pd.Index(list(found.get("labels") or []), name="smooth", dtype="str")
-    sp = pd.Index(list(found.get("sp_names") or []), name="smooth", dtype="str")
+    sp = found.get("sp_names")
+    none = pd.DataFrame(index=pd.Index([], name="smooth", dtype="str"), columns=columns, dtype=float)
     return Estimates(
         coefficients=table("coefficients", terms)
         if len(terms)
@@ -262,7 +267,7 @@ def estimates_from_r(found: Mapping[str, Any], features: Sequence[str], levels: 
         **one,
         **by_batch,
         **{name: priors[[name]] for name in PRIORS},
-        smoothing_parameters=table("sp", sp),
-        edf=table("edf", smooths),
-        score=table("score", pd.Index(["REML"] if "score" in found else [], name="smooth", dtype="str")),
+        smoothing_parameters=none if sp is None else table("sp", pd.Index(list(sp), name="smooth", dtype="str")),
+        edf=none,
+        score=none if sp is None else table("score", pd.Index([criterion], name="smooth", dtype="str")),
     )

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pycombat_gam.types import JsonDict
-from r_bridge.session import how_to_get
+from r_bridge.session import APT, CRAN, GITHUB, how_to_get
 
 NEEDS_R = (((3, 6, 6), (4, 5)),)
 """From which rpy2-rinterface on which R is needed: its C code uses functions that older R does not have."""
@@ -27,7 +27,7 @@ PACKAGES = {
     "sva": "sva_combat, crosscheck",
     "neuroCombat": "neurocombat, crosscheck",
     "ComBatFamily": "comfam, crosscheck",
-    "longCombat": "longcombat",
+    "longCombat": "longcombat, crosscheck",
     "reticulate": "calling pycombat_gam from R",
 }
 SECONDS = 60
@@ -120,8 +120,19 @@ def doctor() -> Diagnosis:
         packages = _packages(home)
         for name in [name for name, found in packages.items() if found is None]:
             problems.append(f"R has no package {name}, for {PACKAGES[name]}.")
-            remedies.append(how_to_get(name))
+            remedies.append("   # or: ".join([how_to_get(name), *_elsewhere(name)]))
     return Diagnosis(home, r_version, rpy2_version, fits, packages, tuple(problems), tuple(remedies))
+
+
+def _elsewhere(package: str) -> list[str]:
+    """Commands that install an R package where there is no apt; those on GitHub have one way everywhere."""
+    if package in GITHUB:
+        return []
+    if APT.get(package, "").startswith("r-bioc-"):
+        get = f'install.packages("BiocManager", repos = "{CRAN}"); BiocManager::install("{package}")'
+        return [f"conda install -c conda-forge -c bioconda bioconductor-{package.lower()}", f"Rscript -e '{get}'"]
+    get = f'install.packages("{package}", repos = "{CRAN}")'
+    return [f"conda install -c conda-forge r-{package.lower()}", f"Rscript -e '{get}'"]
 
 
 def _r() -> tuple[str | None, str | None]:

@@ -19,7 +19,7 @@ from pycombat_gam.design import Design
 from pycombat_gam.errors import ModelFileError, NotYetError, OptionError, listing
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.columns import Factor
-from pycombat_gam.formula.nodes import deparse
+from pycombat_gam.formula.nodes import Name, deparse
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.mean.groups import Groups, assemble, gather
 from pycombat_gam.penalized.solve import LeastSquares, by_batch, pooled_factor
@@ -30,7 +30,7 @@ from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from r_bridge import session, sources
 from r_bridge.errors import RError, RWarning
 from r_bridge.formula import to_r
-from r_bridge.study import as_factor, covariates_for_r, groups_as_factors
+from r_bridge.study import as_factor, covariates_for_r, groups_as_factors, with_intercept
 
 METHODS = {"REML": "REML", "ML": "ML", "GCV": "GCV.Cp", "GCV.Cp": "GCV.Cp"}
 SAME_SPAN = 1e-7
@@ -50,7 +50,7 @@ class MgcvMean:
     Raises
     ------
     OptionError
-        For another method, or one that ``bam(discrete=TRUE)`` doesn't have.
+        For another method, or one that ``bam(discrete=TRUE)`` doesn't have; from `fit`, for column names in backticks.
 
     Notes
     -----
@@ -108,9 +108,13 @@ class MgcvMean:
         RError
             If R stops.
         """
-        parsed = parse_formula(formula) if isinstance(formula, str) else formula
+        parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
         features = features if features is not None else [f"feature {k}" for k in range(Y.shape[1])]
         labels = labels if labels is not None else [f"batch {b}" for b in range(int(batch.max()) + 1)]
+        if odd := unreadable(parsed):
+            raise OptionError(
+                f"R's mgcv reads no names in backticks: rename {listing(map(repr, odd))} in table and formula"
+            )
         session.require("mgcv")
         data = groups_as_factors(parsed, covariates_for_r(parsed, table))
         try:
@@ -163,6 +167,11 @@ class MgcvMean:
             score=spread(fitted["score"][None], np.nan),
             criterion="GCV" if self.method == "GCV.Cp" else self.method,
         )
+
+
+def unreadable(formula: Formula) -> list[str]:
+    """Return the columns of a formula that mgcv cannot read: its parser takes the backticks off a name."""
+    return [name for name in formula.variables if "`" in deparse(Name(name))]
 
 
 def _maps(design: Design, fitted: dict[str, Any], table: pd.DataFrame) -> list[FloatArray] | None:

@@ -41,6 +41,7 @@ GITHUB = {
     "neuroCombat": "Jfortin1/neuroCombat_Rpackage",
 }  # fmt: skip
 """R packages that are on no registry."""
+CRAN = "https://cloud.r-project.org"
 
 # The whole exchange as one R closure: a function's text and arguments in; value, warnings and error out.
 _RUNNER = """
@@ -155,7 +156,8 @@ def run(source: str, /, **arguments: Any) -> Reply:
 def how_to_get(package: str) -> str:
     """Return the command that installs an R package."""
     if package in GITHUB:
-        return f"Rscript -e 'remotes::install_github(\"{GITHUB[package]}\")'"
+        code = f'install.packages("remotes", repos = "{CRAN}"); remotes::install_github("{GITHUB[package]}")'
+        return f"Rscript -e '{code}'"
     return f"apt-get install {APT.get(package, f'r-cran-{package.lower()}')}"
 
 

@@ -45,7 +45,7 @@ class Study:
         more: Sequence[str] = (),
     ) -> Study:
         """Take a table apart; `id` is no feature, `more` is kept beside the covariates of the formula."""
-        parsed = parse_formula(formula) if isinstance(formula, str) else formula
+        parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
         ids = [id] if isinstance(id, str) else list(id or ())
         given = intake(table, None, reserved=[batch, *ids, *more, *parsed.variables], choice=features, fitted=None)
         sites = find_column(given.covariates, batch, "batch")
@@ -72,6 +72,11 @@ class Study:
         return None if ref_batch is None else self.levels.labels[self.levels.index(ref_batch)]
 
 
+def with_intercept(formula: Formula) -> Formula:
+    """Return the formula with an intercept: in ComBat the batches hold it, and ``- 1`` changes nothing."""
+    return replace(formula, intercept=True)
+
+
 def as_factor(codes: IntArray | FloatArray, levels: Sequence[str]) -> pd.Categorical:
     """Return a factor of codes (−1: missing)."""
     return pd.Categorical.from_codes(np.asarray(codes, dtype=np.int64), pd.Index(list(levels), dtype="str"))
@@ -80,9 +85,13 @@ def as_factor(codes: IntArray | FloatArray, levels: Sequence[str]) -> pd.Categor
 def covariates_for_r(formula: Formula, table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that a formula uses: texts as factors in our order of levels, whole numbers as doubles.
 
-    R sorts texts by the locale and multiplies its integers until they overflow; neither is ours.
+    R sorts texts by the locale and multiplies its integers until they overflow; neither is ours. mgcv takes no logicals
+    in ``by=``, where ours are factors.
     """
     columns = {name: _for_r(find_column(table, name, "formula")) for name in formula.variables}
+    for name in {name for term in formula.smooths if term.by is not None for name in variables(term.by)}:
+        if columns[name].dtype == bool:
+            columns[name] = pd.Series(as_factor(columns[name].to_numpy(dtype=np.int64), ("FALSE", "TRUE")))
     return pd.DataFrame(columns, index=range(len(table)))
 
 

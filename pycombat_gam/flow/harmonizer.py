@@ -17,7 +17,7 @@ from pycombat_gam.container import Container, write_container
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, listing
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.adapt import adapted
-from pycombat_gam.flow.device import choose_device
+from pycombat_gam.flow.device import choose_device, threads_for
 from pycombat_gam.flow.fitted import Fitted, Interval
 from pycombat_gam.flow.graph import Graph
 from pycombat_gam.flow.kinds import factor_columns
@@ -171,7 +171,7 @@ class FlowSCM(Queries):
         )  # fmt: skip
         frame = frame_of(combat, table)
         device = choose_device(self.device)
-        with rich_progress() if progress else nullcontext() as hook:
+        with threads_for(given.Y.size), rich_progress() if progress else nullcontext() as hook:
             learned = learn(
                 combat, frame, given.Y, frame.columns(table), codes, recipe, device=device, progress=hook,
                 checkpoint=None if checkpoint is None else Path(checkpoint), resume=resume,

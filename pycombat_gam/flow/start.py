@@ -100,4 +100,5 @@ def _penalties(fit: FittedComBat, frame: Frame) -> tuple[FloatArray, FloatArray]
             same = next(row for row in known if row == at or (L[row].any() and np.array_equal(L[row], L[at])))
             smoothing.append(fit.mean.smoothing.parameters[known[same]][frame.modelled])
     V = int(frame.modelled.sum())
-    return np.array(roots).reshape(-1, p, p), np.array(smoothing).reshape(-1, V)
+    m = len(roots)
+    return np.array(roots).reshape(m, p, p), np.array(smoothing).reshape(m, V)

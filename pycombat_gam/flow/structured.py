@@ -36,6 +36,8 @@ MOST_CORRELATED = 4000
 LEAST_VARIANCE = 1e-6
 """Prior variances do not go below: a parameter that is the same everywhere then stays where it is."""
 FIRST_VARIANCE = 0.1
+ROWS_FOR_A_WIDTH = 30.0
+"""A site of so many rows has a prior width halfway between its own and that of all sites."""
 
 
 class StructuredFlow(FeatureMechanism):
@@ -205,9 +207,11 @@ class StructuredFlow(FeatureMechanism):
         information = self._information()
         centre = effects.mean(-1)
         left = 1.0 / (information + 1.0 / self.width)
-        # Skewness and tail of one site's features are too little known for a width of each site's own.
         width = ((effects - centre[..., None]) ** 2).sum(-1) / max(V - 1, 1) + left
-        width[2:] = (width[2:] * self.sizes).sum(1, keepdim=True) / self.sizes.sum()
+        common = (width * self.sizes).sum(1, keepdim=True) / self.sizes.sum()
+        width = (width * self.sizes + common * ROWS_FOR_A_WIDTH) / (self.sizes + ROWS_FOR_A_WIDTH)
+        # Skewness and tail of one site's features are too little known for a width of each site's own.
+        width[2:] = common[2:]
         self.width.copy_(width.clamp_min(LEAST_VARIANCE))
         left = 1.0 / (V / (1.0 / information + self.width) + 1.0 / self.spread[:, None])
         spread = ((centre - centre.mean(-1, keepdim=True)) ** 2).sum(-1) / max(len(self.sizes) - 1, 1) + left.mean(-1)

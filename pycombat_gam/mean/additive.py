@@ -15,8 +15,9 @@ from pycombat_gam.design import Design
 from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.mean.groups import Groups, assemble, gather, in_order
-from pycombat_gam.penalized.problem import Method
+from pycombat_gam.penalized.problem import Method, Penalties
 from pycombat_gam.penalized.solve import LeastSquares, solve, solve_penalised
+from pycombat_gam.penalized.sufficient import Statistics
 from pycombat_gam.smooth.part import SmoothingParameters
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -77,13 +78,15 @@ class AdditiveMean:
         slices = found.design.smooth_slices
         parameters = SmoothingParameters.of(found.design.smooth.smooths, slices)
         solutions = [
-            solve_penalised(group.statistics, parameters.penalties, self.criterion)
-            if slices
-            else solve(group.statistics)
+            self.solve(group.statistics, parameters.penalties) if slices else solve(group.statistics)
             for group in found.groups
         ]
         smoothing = self._smoothing(found, parameters, solutions) if slices else Smoothing.none(Y.shape[1])
         return assemble(found, Y, solutions, smoothing)
+
+    def solve(self, statistics: Statistics, penalties: Penalties) -> LeastSquares:
+        """Choose smoothing parameters for features that are observed on the same rows, and fit them."""
+        return solve_penalised(statistics, penalties, self.criterion)
 
     def _smoothing(
         self, found: Groups, parameters: SmoothingParameters, solutions: Sequence[LeastSquares]

@@ -55,6 +55,17 @@ def score_at(
     return criterion.printed(criterion.score(rho.T @ penalties.L.T + penalties.offset, slice(None)))
 
 
+def fit_at(
+    problem: Problem, penalties: Penalties, rho: FloatArray, *, method: Method = "REML", gamma: float = 1.0
+) -> SmoothingFit:
+    """Fit every response at given free parameters rho (r, V), another search's, say; nothing is searched."""
+    criterion = Criterion(whiten(problem, penalties), method, gamma)
+    V, r = rho.T.shape
+    full = rho.T @ penalties.L.T + penalties.offset
+    unsearched = np.zeros((V, r)) @ penalties.L.T != 0
+    return _finish(criterion, problem, rho.T, full, np.ones(V, dtype=bool), unsearched)
+
+
 def _finish(
     criterion: Criterion,
     problem: Problem,

@@ -113,25 +113,31 @@ def by_batch(statistics: Statistics, coefficients: FloatArray) -> tuple[FloatArr
 
 def solve_penalised(statistics: Statistics, penalties: Penalties, method: Method) -> LeastSquares:
     """Choose smoothing parameters and fit every feature; the batch intercepts are not penalised."""
+    problem = reduced(statistics)
+    return with_intercepts(statistics, problem, fit_smoothing(problem, penalties, method=method))
+
+
+def reduced(statistics: Statistics) -> Problem:
+    """Project the batch intercepts out: what is left for the search of smoothing parameters."""
     n_batches, q, V = statistics.Z.shape
     Q, R = pooled_factor(statistics.R)
     stacked = statistics.Z.reshape(n_batches * q, V)
     f = Q.T @ stacked
     outside = stacked - Q @ f
     used = statistics.n > 0
-    fit = fit_smoothing(
-        Problem(
-            R=R,
-            f=f,
-            residual_ss=statistics.residual_ss.sum(axis=0) + np.einsum("ij,ij->j", outside, outside),
-            n=int(statistics.n.sum()),
-            projected=int(used.sum()),
-            log_det_projected=float(np.log(statistics.n[used]).sum()),
-            R_full=np.vstack([R, np.sqrt(statistics.n)[:, None] * statistics.x_mean]),
-        ),
-        penalties,
-        method=method,
+    return Problem(
+        R=R,
+        f=f,
+        residual_ss=statistics.residual_ss.sum(axis=0) + np.einsum("ij,ij->j", outside, outside),
+        n=int(statistics.n.sum()),
+        projected=int(used.sum()),
+        log_det_projected=float(np.log(statistics.n[used]).sum()),
+        R_full=np.vstack([R, np.sqrt(statistics.n)[:, None] * statistics.x_mean]),
     )
+
+
+def with_intercepts(statistics: Statistics, problem: Problem, fit: SmoothingFit) -> LeastSquares:
+    """Add batch intercepts and residuals to a fit of the reduced problem."""
     coefficients = np.ascontiguousarray(fit.coefficients)
     intercepts, residual_ss = by_batch(statistics, coefficients)
-    return LeastSquares(coefficients, intercepts, residual_ss, R, fit)
+    return LeastSquares(coefficients, intercepts, residual_ss, problem.R, fit)

@@ -1,23 +1,41 @@
 # What R gives for a study, and how far that is from other numbers: used by crosscheck from Python, and by agreement.R.
 #
-# study: Y (rows x features), features, batch (factor), data (covariates), formula (R code, one-sided), smooths (labels),
-# parametric (labels of coefficients), method (of mgcv), options (ref, mean_only, prior).
+# study: Y (rows x features), features, batch (factor), data (covariates), formula (R code, one-sided), fixed (the same
+# without smooths and random effects), subject (what random intercepts are grouped by), smooths (labels), method (of
+# mgcv), options (ref, mean_only, prior).
 
 run_engine <- function(engine, study) {
   switch(engine,
     mgcv = engine_mgcv(study),
     sva = of_package(sva_combat, study),
     neuroCombat = of_package(neurocombat, study),
-    ComBatFamily = {
-      smooth <- length(study$smooths) > 0
-      more <- if (smooth) list(method = study$method) else list()
-      of_package(comfam, study, which = if (smooth) "combat_gam" else "combat", more = more)
+    ComBatFamily = engine_comfam(study),
+    longCombat = {
+      # longCombat only hands the time through. MSR is the residual variance that ours is, 1/n; its REML divides by less.
+      study$data$pcgvisit <- stats::ave(seq_len(nrow(study$Y)), study$data[[study$subject]], FUN = seq_along)
+      quantities(longcombat(
+        study$Y, study$features, study$batch, study$data, study$fixed, paste0("(1 | ", study$subject, ")"),
+        id = study$subject, time = "pcgvisit", niter = 30, method = "MSR"
+      ))
     },
     stop("no such engine: ", engine)
   )
 }
 
+# mgcv stops at a feature that is constant: it is left out, NaN.
 engine_mgcv <- function(study) {
+  varies <- apply(study$Y, 2, function(y) any(y != y[!is.na(y)][1], na.rm = TRUE))
+  part <- study
+  part$Y <- study$Y[, varies, drop = FALSE]
+  part$features <- study$features[varies]
+  lapply(engine_of_varying(part), function(x) {
+    out <- matrix(NaN, nrow(x), length(varies), dimnames = list(rownames(x), study$features))
+    out[, varies] <- x
+    out
+  })
+}
+
+engine_of_varying <- function(study) {
   Y <- study$Y
   colnames(Y) <- study$features
   fit <- mgcv_mean(study$data, study$formula, study$batch, Y, study$method)
@@ -46,6 +64,19 @@ engine_mgcv <- function(study) {
   c(found, quantities(adjusted))
 }
 
+engine_comfam <- function(study) {
+  if (!length(study$smooths)) return(of_package(comfam, study, which = "combat"))
+  found <- of_package(comfam, study, which = "combat_gam", more = list(method = study$method))
+  # Its design: the formula's parametric part and a column for each batch, without intercept.
+  design <- stats::update(stats::as.formula(study$fixed), ~ . + pcgbatch - 1)
+  data <- if (ncol(study$data)) study$data else data.frame(row.names = seq_along(study$batch))
+  data$pcgbatch <- stats::model.matrix(~ batch - 1, list(batch = study$batch))
+  held <- options(contrasts = c("contr.treatment", "contr.treatment"))
+  on.exit(options(held))
+  X <- stats::model.matrix(design, data)
+  c(found, list(superfluous = ncol(X) - qr(X)$rank))
+}
+
 location_of <- function(left, batch) {
   out <- apply(left, 2, function(x) tapply(x, batch, mean, na.rm = TRUE))
   matrix(out, nlevels(batch))[batch, , drop = FALSE]
@@ -58,6 +89,7 @@ of_package <- function(run, study, ...) {
 quantities <- function(found) {
   names <- c("coefficients", "grand_mean", "var_pooled", "gamma_hat", "delta_hat", "gamma_star", "delta_star")
   out <- c(found$estimates[names], list(harmonized = found$harmonized))
+  if (!is.null(found$estimates$sp)) out <- c(out, list("log smoothing parameters" = log(found$estimates$sp)))
   out <- out[!vapply(out, function(x) is.null(x) || all(is.nan(x)), NA)]
   names(out) <- sub("_", " ", sub("var_pooled", "pooled variance", names(out)))
   out

@@ -3,6 +3,8 @@
 # Written from the equations (Johnson, Li & Rabinovic 2007; Fortin et al. 2017) as a second, independent way to the
 # numbers of pycombat_gam, for the mean models that no R package of ComBat fits. Conventions as in neuroCombat 1.0.14:
 # grand mean weighted by batch size, pooled variance with 1/n, batch variance with 1/(n_b - 1), signed relative change.
+# One observation in a batch tells nothing of its scale: such a feature has a location only, and no part in the priors
+# there unless the batch is one subject.
 #
 # Y: rows x features; covariate_part: X beta, the same shape, without intercept; batch: factor;
 # options: ref (label or NULL), mean_only, prior ("parametric", "nonparametric", "none").
@@ -29,6 +31,7 @@ batch_model <- function(Y, covariate_part, batch, options) {
   gamma_hat <- sweep(sweep(location, 2, grand_mean), 2, sd, "/")
   if (!is.null(options$ref)) gamma_hat[options$ref, ] <- 0
   delta_hat <- if (options$mean_only) 0 * gamma_hat + 1 else sweep(squares / (count - 1), 2, var_pooled, "/")
+  delta_hat[count < 2] <- 1
   shrunken <- shrink(gamma_hat, delta_hat, count, options)
   gamma <- shrunken$gamma_star[batch, , drop = FALSE]
   delta <- shrunken$delta_star[batch, , drop = FALSE]
@@ -55,20 +58,26 @@ shrink <- function(gamma_hat, delta_hat, count, options) {
     g <- gamma_hat[b, ]
     d <- delta_hat[b, ]
     n <- if (options$mean_only) rep(1, length(g)) else count[b, ]
-    prior[b, c("gamma_bar", "t2")] <- c(mean(g), var(g))
+    alone <- all(count[b, ] < 2)
+    informs <- alone | count[b, ] > 1
+    prior[b, c("gamma_bar", "t2")] <- c(mean(g[informs]), var(g[informs]))
+    gamma_star[b, ] <- posterior_mean(g, prior[b, "gamma_bar"], n, 1, prior[b, "t2"])
+    delta_star[b, ] <- 1
+    if (alone && !options$mean_only) next
+    g <- g[informs]
+    d <- d[informs]
     if (!options$mean_only) {
       prior[b, "a_prior"] <- (2 * var(d) + mean(d)^2) / var(d)
       prior[b, "b_prior"] <- (mean(d) * var(d) + mean(d)^3) / var(d)
     }
+    if (options$prior != "nonparametric" && options$mean_only) next
     found <- if (options$prior == "nonparametric") {
-      posterior_over_atoms(g, d, n)
-    } else if (options$mean_only) {
-      list(g = posterior_mean(g, prior[b, "gamma_bar"], 1, 1, prior[b, "t2"]), d = d)
+      posterior_over_atoms(g, d, count[b, informs])
     } else {
-      posterior_by_iteration(g, d, n, prior[b, ])
+      posterior_by_iteration(g, d, n[informs], prior[b, ])
     }
-    gamma_star[b, ] <- found$g
-    delta_star[b, ] <- found$d
+    gamma_star[b, informs] <- found$g
+    delta_star[b, informs] <- found$d
   }
   if (!is.null(options$ref)) delta_star[options$ref, ] <- 1
   list(gamma_star = gamma_star, delta_star = delta_star, priors = prior)

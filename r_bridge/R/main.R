@@ -31,7 +31,8 @@ read_study <- function() {
     Y = matrix(unlist(typed[columns$role == "feature"]), nrow(data)), features = role("feature"),
     batch = typed[[which(columns$role == "batch")]],
     data = as.data.frame(typed[columns$role == "covariate"], check.names = FALSE, row.names = seq_len(nrow(data))),
-    formula = setting("formula"), smooths = setting("smooth"), method = setting("method"),
+    formula = setting("formula"), fixed = setting("fixed"), subject = setting("subject"),
+    smooths = setting("smooth"), method = setting("method"),
     options = list(
       ref = if (length(setting("ref"))) setting("ref"), mean_only = setting("mean_only") == "TRUE",
       prior = setting("prior")

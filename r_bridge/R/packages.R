@@ -30,7 +30,8 @@ layout <- function(found, batch, features, design = NULL) {
     coefficients = if (!is.null(found$coefficients)) whole(as.matrix(found$coefficients), kept),
     grand_mean = row(found$grand_mean), var_pooled = row(found$var_pooled),
     gamma_hat = by_batch(found$gamma_hat), delta_hat = by_batch(found$delta_hat),
-    gamma_star = by_batch(found$gamma_star), delta_star = by_batch(found$delta_star), priors = priors
+    gamma_star = by_batch(found$gamma_star), delta_star = by_batch(found$delta_star), priors = priors,
+    sp = found$sp, sp_names = rownames(found$sp), score = row(found$score)
   )
 }
 
@@ -99,27 +100,42 @@ comfam <- function(Y, features, batch, data, formula, options, which = "combat",
   fit <- do.call(getExportedValue("ComBatFamily", which), arguments)
   # covfam: harmonized values after both of its steps, estimates of its first, the ComBat of the features.
   harmonized <- if (is.null(fit$dat.covbat)) fit$dat.combat else fit$dat.covbat
-  e <- (if (is.null(fit$combat.out)) fit else fit$combat.out)$estimates
+  first_step <- if (is.null(fit$combat.out)) fit else fit$combat.out
+  e <- first_step$estimates
   first <- function(x) if (is.null(x)) NULL else if (is.matrix(x)) x[1, ] else x
   list(harmonized = as.matrix(harmonized), estimates = layout(list(
     var_pooled = first(e$var.pooled), gamma_hat = e$gamma.hat, delta_hat = e$delta.hat,
     gamma_star = if (is.null(e$gamma.star)) e$gamma.hat else e$gamma.star,
-    delta_star = if (is.null(e$delta.star)) e$delta.hat else e$delta.star
+    delta_star = if (is.null(e$delta.star)) e$delta.hat else e$delta.star,
+    sp = smoothing_of(first_step$fits), score = scores_of(first_step$fits)
   ), batch, colnames(Y)))
 }
 
+# Smoothing parameters x features of a list of gams, and their scores; NULL of other fits.
+smoothing_of <- function(fits) {
+  if (!length(fits) || !length(fits[[1]]$sp)) return(NULL)
+  matrix(
+    vapply(fits, function(f) as.numeric(f$sp), numeric(length(fits[[1]]$sp))), ncol = length(fits),
+    dimnames = list(names(fits[[1]]$sp), NULL)
+  )
+}
+
+scores_of <- function(fits) {
+  if (!is.null(smoothing_of(fits))) vapply(fits, function(f) as.numeric(f$gcv.ubre), 0)
+}
+
 longcombat <- function(Y, features, batch, data, formula, random, id, time, niter, method) {
-  colnames(Y) <- features
-  if (any(taken <- colnames(Y) %in% names(data))) stop("a feature has the name of a covariate: ", colnames(Y)[taken][1])
-  # Not ".batch": longCombat searches terms for the name as a regular expression.
+  # longCombat pastes names into formulas; not ".batch": it searches terms for the name as a regular expression.
+  used <- make.names(c(names(data), "pcgbatch", features), unique = TRUE)[-seq_len(ncol(data) + 1)]
+  colnames(Y) <- used
   data <- data.frame(data, pcgbatch = batch, Y, check.names = FALSE)
   fit <- longCombat::longCombat(
     idvar = id, timevar = time, batchvar = "pcgbatch", features = colnames(Y), formula = sub("^\\s*~", "", formula),
     ranef = random, data = data, niter = niter, method = method, verbose = FALSE
   )
   adjusted <- as.matrix(fit$data_combat[, paste0(colnames(Y), ".combat"), drop = FALSE])
-  dimnames(adjusted) <- dimnames(Y)
+  dimnames(adjusted) <- list(NULL, features)
   list(harmonized = adjusted, estimates = layout(list(
     gamma_hat = fit$gammahat, delta_hat = fit$delta2hat, gamma_star = fit$gammastarhat, delta_star = fit$delta2starhat
-  ), batch, colnames(Y)))
+  ), batch, features))
 }

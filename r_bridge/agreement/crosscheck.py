@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError, OptionError, listing
+from pycombat_gam.formula import Formula
 from pycombat_gam.harmonizer import BatchOptions
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.options import check_options
@@ -21,10 +23,10 @@ from r_bridge.agreement.ours import Quantity, quantities
 from r_bridge.agreement.report import Agreement, Row
 from r_bridge.errors import RError
 from r_bridge.formula import to_r
-from r_bridge.mgcv import METHODS, MgcvMean
+from r_bridge.mgcv import METHODS, MgcvMean, unreadable
 from r_bridge.study import Study
 
-ENGINES = ("mgcv", "sva", "neuroCombat", "ComBatFamily")
+ENGINES = ("mgcv", "sva", "neuroCombat", "ComBatFamily", "longCombat")
 FILES = ("combat", "mgcv", "packages", "agreement")
 """The files of `R/` that an engine needs, in order."""
 
@@ -38,8 +40,10 @@ def crosscheck(
 ) -> Agreement:
     """Fit a ComBat model here and with every R engine that applies, and compare them quantity by quantity.
 
-    mgcv fits the mean of any formula, and ComBat's further steps are done in R by code of its own. sva, neuroCombat and
-    ComBatFamily take part where they are installed and have the model. Differences count in units of the residual sd,
+    mgcv fits the mean of any formula, and ComBat's further steps are done in R by code of its own. sva, neuroCombat,
+    ComBatFamily, and longCombat for a model with ``(1 | subject)``, take part where they are installed and have the
+    model; one that stops at the data, as neuroCombat does at a constant feature, is left out with its message unless
+    it was asked for by name. Differences count in units of the residual sd,
     and each has a tolerance with its reason. Where a known difference is at work, it is explained: with R's rule put
     into our computation, the numbers have to agree.
 
@@ -48,7 +52,8 @@ def crosscheck(
     model : a `pycombat_gam.ComBat`, fitted or not (it is fitted again), or a formula, with the arguments of ComBat as
         `options`: ``crosscheck("~ s(age) + sex", table, batch="site")``.
     table : one wide DataFrame.
-    engines : which of ``"mgcv"``, ``"sva"``, ``"neuroCombat"`` and ``"ComBatFamily"`` to ask; None for all that apply.
+    engines : which of ``"mgcv"``, ``"sva"``, ``"neuroCombat"``, ``"ComBatFamily"`` and ``"longCombat"`` to ask; None
+        for all that apply.
 
     Returns
     -------
@@ -83,6 +88,9 @@ def crosscheck(
     left_out |= {engine: "is not installed in this R" for engine in asked if engine not in installed}
     if engines is not None:
         session.require(*asked)
+    if not installed:
+        reasons = "; ".join(f"{engine} {reason}" for engine, reason in left_out.items())
+        raise OptionError(f"there is no engine to compare with: {reasons}")
 
     model.fit(table)
     fit = model._check_fitted()
@@ -93,8 +101,16 @@ def crosscheck(
     sent = _for_r(study, fit, model, choices)
     rows: list[Row] = []
     warned: list[str] = []
+    took_part: list[str] = []
     for engine in installed:
-        reply = session.run(_source("run_engine"), engine=engine, study=sent)
+        try:
+            reply = session.run(_source("run_engine"), engine=engine, study=sent)
+        except RError as error:
+            if engines is not None or engine == "mgcv":
+                raise
+            left_out[engine] = f"stopped: {error}"
+            continue
+        took_part.append(engine)
         warned += [f"{engine}: {message}" for message in dict.fromkeys(reply.warnings)]
         theirs = {name: np.asarray(values, dtype=np.float64) for name, values in reply.value.items()}
         mean_of_r = _mean_of_r(engine, fit, model, table, study, theirs)
@@ -102,7 +118,7 @@ def crosscheck(
         rows += [_compare(engine, ours[name], theirs[name], differences, study) for name in ours if name in theirs]
     return Agreement(
         call=repr(model), study=study, sent=sent, rows=tuple(rows), left_out=left_out, warnings=tuple(warned),
-        versions=_versions(installed),
+        versions=_versions(took_part),
     )  # fmt: skip
 
 
@@ -118,7 +134,12 @@ def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
     """Say why an engine has no part in a model, or nothing."""
     _, formula = check_options(model.get_params())
     bent = bool(formula.smooths)
-    if engine != "mgcv" and formula.random:
+    if engine == "mgcv":
+        odd = unreadable(formula)
+        return f"reads no names in backticks: rename {listing(map(repr, odd))}" if odd else ""
+    if engine == "longCombat":
+        return _why_not_long(formula, options, model)
+    if formula.random:
         return "has no random effects"
     if engine in ("sva", "neuroCombat") and bent:
         return "has no smooths"
@@ -129,6 +150,20 @@ def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
     if engine == "ComBatFamily" and options.omit_missing:
         return "takes no missing cells"
     return ""
+
+
+def _why_not_long(formula: Formula, options: BatchOptions, model: ComBat) -> str:
+    intercepts = [term for term in formula.random if term.intercept and not term.slopes]
+    if len(intercepts) != 1 or intercepts != list(formula.random) or len(intercepts[0].group.factors) != 1:
+        return "is for one random intercept, (1 | subject)"
+    if formula.smooths:
+        return "has no smooths"
+    if options.mean_only or options.prior != "parametric" or model.ref_batch is not None:
+        return "has neither mean_only, ref_batch nor another prior than the parametric"
+    if options.omit_missing:
+        return "takes no missing cells"
+    # lme4 has REML and ML, and longCombat takes REML.
+    return "" if model.smoothing == "REML" else "fits by REML only"
 
 
 def _installed(engine: str) -> bool:
@@ -153,6 +188,8 @@ def _for_r(study: Study, fit: FittedComBat, model: ComBat, options: BatchOptions
         "batch": study.batch,
         "data": study.data,
         "formula": to_r(study.formula),
+        "fixed": to_r(replace(study.formula, random=(), smooths=())),
+        "subject": [term.group.label for term in study.formula.random],
         "smooths": list(fit.mean.smoothing.smooths),
         "method": METHODS[model.smoothing],
         "options": {

@@ -144,10 +144,10 @@ def _table(agreement: Agreement) -> dict[str, str]:
 def _settings(sent: Mapping[str, object]) -> str:
     options = sent["options"]
     assert isinstance(options, dict)
-    smooths = sent["smooths"]
-    assert isinstance(smooths, list)
-    pairs = [("formula", sent["formula"]), ("method", sent["method"])]
-    pairs += [("smooth", label) for label in smooths]
+    smooths, subjects = sent["smooths"], sent["subject"]
+    assert isinstance(smooths, list) and isinstance(subjects, list)
+    pairs = [(name, sent[name]) for name in ("formula", "fixed", "method")]
+    pairs += [("smooth", label) for label in smooths] + [("subject", label) for label in subjects]
     pairs += [("mean_only", str(options["mean_only"]).upper()), ("prior", options["prior"])]
     pairs += [("ref", options["ref"])] if options["ref"] is not None else []
     return pd.DataFrame(pairs, columns=["name", "value"]).to_csv(index=False)

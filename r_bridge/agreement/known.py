@@ -6,31 +6,38 @@ cannot give (a feature that R leaves out) is NaN, and not compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from pycombat_gam.batch.location_scale import estimate_effects
-from pycombat_gam.batch.prior import shrink
-from pycombat_gam.batch.standardize import Standardization, standardize
+from pycombat_gam.errors import DataError, count
 from pycombat_gam.harmonizer import BatchOptions
 from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import BoolArray, FloatArray
-from r_bridge.agreement.ours import Quantity, quantities
+from r_bridge.agreement.means import BETTER, SuperfluousColumns, spliced, stopped_early
+from r_bridge.agreement.ours import Quantity
+from r_bridge.agreement.steps import LONG_ROUNDS, Steps
 from r_bridge.study import Study
-
-BETTER = 1e-6
-"""A score counts as lower from here."""
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A known difference: why, and our quantities under R's rule."""
+    """Known differences at work together: why, and our quantities under R's rules."""
 
     explanation: str
     quantities: dict[str, Quantity]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """One rule of R's: what it is, and what of `Steps` it changes."""
+
+    text: str
+    changes: Mapping[str, Any]
 
 
 def known(
@@ -43,92 +50,116 @@ def known(
 ) -> Iterator[Known]:
     """Yield the known differences that may be at work between our fit and an engine's numbers.
 
+    One by one first, then those of the batch model together, then with each that concerns the mean.
+
     Parameters
     ----------
     engine : R's package; theirs : what it gave, by quantity.
     fit, study, options : ours.
     mean_of_r : R's fitted mean in our design, from `MgcvMean`, where there is one.
     """
-    if engine == "mgcv" and mean_of_r is not None and fit.mean.smoothing.score.size:
-        worse = theirs["score"][0] - fit.mean.smoothing.score[0] > BETTER
-        if worse.any():
-            names = ", ".join(np.array(study.given.features, dtype=object)[worse][:5])
-            gap = float((theirs["score"][0] - fit.mean.smoothing.score[0])[worse].max())
-            yield Known(
-                f"R's search stopped in a local optimum for {int(worse.sum())} of {worse.size} features ({names}): its "
-                f"score is higher than ours by up to {gap:.2g}. With R's curves for these features the rest agrees.",
-                quantities(_again(fit, options, spliced(fit.mean, mean_of_r, worse)), study),
+    means = list(_mean_rules(engine, fit, study, theirs, mean_of_r))
+    steps = list(_batch_rules(engine, fit, study, options, theirs))
+    together: list[Sequence[Rule]] = [steps] if len(steps) > 1 else []
+    together += [[mean, *steps] for mean in means if steps]
+    ours = Steps(fit.mean, options)
+    for rules in [*([rule] for rule in [*steps, *means]), *together]:
+        changes = {name: value for rule in rules for name, value in rule.changes.items()}
+        try:
+            found = replace(ours, **changes).quantities(fit, study)
+        except DataError:
+            continue  # Under this rule the priors have no width: it cannot be what R did.
+        yield Known(" ".join(rule.text for rule in rules), found)
+
+
+def _mean_rules(
+    engine: str, fit: FittedComBat, study: Study, theirs: Mapping[str, FloatArray], mean_of_r: MeanFit | None
+) -> Iterator[Rule]:
+    """What concerns the mean; each holds what those before it hold."""
+    ours = fit.mean.smoothing
+    if not ours.score.size:
+        return
+    if mean_of_r is not None:
+        gap = theirs["score"][0] - ours.score[0]
+        if (worse := gap > BETTER).any():
+            yield Rule(
+                f"R's search stopped in a local optimum for {_some(worse, study)}: its score is higher than ours by up "
+                f"to {float(gap[worse].max()):.2g}. With R's curves for these features the rest agrees.",
+                {"mean": spliced(fit.mean, mean_of_r, worse)},
             )
-    if engine == "sva":
-        if np.isnan(study.Y.to_numpy()).any():
-            yield Known(
-                "sva divides the pooled variance by n - 1 instead of n when any cell is missing.",
-                quantities(_again(fit, options, fit.mean, by_n_minus_1=True), study),
-            )
-        if (fit.mean.n_rows == 1).any() and not options.mean_only:
-            yield Known(
-                "sva adjusts location only, at all sites, when a site has one subject.",
-                quantities(_again(fit, replace(options, mean_only=True), fit.mean), study),
-            )
-    odd = fit.scale.degenerate | (fit.effects.location_only & (fit.mean.n_rows > 1)[:, None]).any(axis=0)
-    if odd.any():
-        names = ", ".join(np.array(study.given.features, dtype=object)[odd][:5])
-        yield Known(
-            f"{int(odd.sum())} of {odd.size} features are constant, or constant within a site ({names}): we adjust "
-            "their location there, or pass them through; R leaves them out, divides by rounding, or lets them into the "
-            "priors. The other features agree once these are left out of the priors.",
-            {
-                name: replace(q, values=np.where(odd, np.nan, q.values))
-                for name, q in quantities(_again(fit, options, fit.mean, without=odd), study).items()
-            },
+    if engine != "ComBatFamily" or "log smoothing parameters" not in theirs:
+        return
+    method, superfluous = METHODS[ours.criterion], int(theirs["superfluous"][0])
+    best, text = fit.mean, ""
+    if superfluous and method == "REML":
+        best = SuperfluousColumns(method, superfluous).of(study)
+        text = (
+            f"ComBatFamily's design for smooths has {count(superfluous, 'column')} more than its rank (all levels of a "
+            "factor beside all batches), and mgcv's REML counts them: it chooses other smoothing parameters than for "
+            "the same model in full rank, which ours is. "
+        )
+        yield Rule(text + "With this count in our criterion the numbers agree.", {"mean": best})
+    at = SuperfluousColumns(method, superfluous, np.exp(theirs["log smoothing parameters"]))
+    if found := stopped_early(best, at, study):
+        mean, gap = found
+        yield Rule(
+            f"{text}ComBatFamily fits with mgcv's default tolerances, and the search stopped early: its score is above "
+            f"the minimum by up to {max(float(gap.max()), 0.0):.2g}. At R's smoothing parameters the numbers agree.",
+            {"mean": mean},
         )
 
 
-def spliced(ours: MeanFit, theirs: MeanFit, features: BoolArray) -> MeanFit:
-    """Return our mean with R's for some features."""
+def _batch_rules(
+    engine: str, fit: FittedComBat, study: Study, options: BatchOptions, theirs: Mapping[str, FloatArray]
+) -> Iterator[Rule]:
+    """What concerns the steps after the mean; any of these may be at work together."""
+    if engine == "sva" and np.isnan(study.Y.to_numpy()).any():
+        yield Rule(
+            "sva divides the pooled variance by n - 1 instead of n when any cell is missing.", {"by_n_minus_1": True}
+        )
+    if engine == "sva" and (fit.mean.n_rows == 1).any() and not options.mean_only:
+        yield Rule(
+            "sva adjusts location only, at all sites, when a site has one subject.",
+            {"options": replace(options, mean_only=True)},
+        )
+    if engine == "ComBatFamily" and fit.reference is not None:
+        yield Rule(
+            "ComBatFamily gives the reference batch a delta star of its delta hat, where ours is 1; it copies its rows "
+            "all the same.",
+            {"reference_shrunk": True},
+        )
+    if engine == "longCombat":
+        yield Rule(
+            f"longCombat iterates the shrinkage {LONG_ROUNDS} times, each delta from the gamma before, and ours stops "
+            "at a relative change of 1e-4 (as neuroCombat does).",
+            {"rounds": LONG_ROUNDS},
+        )
+    naive = (theirs["gamma hat"], theirs["delta hat"])
+    absent = np.isnan(naive[0]).all(axis=0)
+    flat = fit.scale.degenerate & ~absent
+    quiet = (fit.effects.location_only & (fit.mean.n_rows > 1)[:, None]).any(axis=0) & ~fit.scale.degenerate & ~absent
+    if (odd := absent & (fit.scale.degenerate | fit.effects.location_only.any(axis=0))).any():
+        yield Rule(
+            f"{engine} leaves out {_some(odd, study)}, constant or constant within a site: we pass them through, or "
+            "adjust their location. The other features agree.",
+            {"left_out": odd},
+        )
+    if quiet.any():
+        yield Rule(
+            f"{_some(quiet, study)} are constant within a site: we adjust their location only there, and keep them out "
+            "of its priors. R shrinks what is left as a variance, rounding or what the covariates lend, and the priors "
+            "carry it into the other features.",
+            {"as_it_is": True},
+        )
+    if flat.any() and all(np.isfinite(one[:, flat]).all() for one in naive):
+        yield Rule(
+            f"{_some(flat, study)} have no residual variance: we pass them through. R divides their rounding by their "
+            "rounding, and the priors carry it into the other features, which agree once R's numbers for these are "
+            "among ours.",
+            {"noise": naive},
+        )
 
-    def mix(a: FloatArray, b: FloatArray) -> FloatArray:
-        return np.where(features, b, a)
 
-    smoothing = replace(
-        ours.smoothing,
-        parameters=mix(ours.smoothing.parameters, theirs.smoothing.parameters),
-        edf=mix(ours.smoothing.edf, theirs.smoothing.edf),
-        score=mix(ours.smoothing.score, theirs.smoothing.score),
-    )
-    return replace(
-        ours,
-        coefficients=mix(ours.coefficients, theirs.coefficients),
-        intercepts=mix(ours.intercepts, theirs.intercepts),
-        residual_ss=mix(ours.residual_ss, theirs.residual_ss),
-        smoothing=smoothing,
-    )
-
-
-def _again(
-    fit: FittedComBat,
-    options: BatchOptions,
-    mean: MeanFit,
-    *,
-    by_n_minus_1: bool = False,
-    without: BoolArray | None = None,
-) -> FittedComBat:
-    """ComBat's steps after the mean once more, under another rule."""
-    reference = fit.reference
-    scale = standardize(
-        mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.constant, mean.rounding, reference
-    )
-    if by_n_minus_1:
-        n = mean.n_observed.sum(axis=0) if reference is None else mean.n_observed[reference]
-        scale = Standardization(scale.grand_mean, scale.var_pooled * n / (n - 1), scale.degenerate)
-    if without is not None:
-        scale = Standardization(scale.grand_mean, scale.var_pooled, scale.degenerate | without)
-    effects = estimate_effects(
-        mean.intercepts, mean.residual_ss, mean.n_observed, mean.constant, mean.rounding, scale,
-        mean_only=options.mean_only, reference=reference,
-    )  # fmt: skip
-    shrunken = shrink(
-        effects, mean.n_observed, mean.n_rows, ~scale.degenerate, fit.levels.labels,
-        prior=options.prior, mean_only=options.mean_only, reference=reference,
-    )  # fmt: skip
-    return replace(fit, mean=mean, scale=scale, effects=effects, shrunken=shrunken)
+def _some(which: BoolArray, study: Study) -> str:
+    names = np.array(study.given.features, dtype=object)[which]
+    return f"{int(which.sum())} of {which.size} features ({', '.join(names[:5])})"

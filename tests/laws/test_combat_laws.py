@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from textbook import textbook_combat
 
 import pycombat_gam as pcg
 
 # A table is drawn from a seed: hypothesis shrinks sizes and options, numpy draws the numbers.
-LAWS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAWS = settings(max_examples=40)
 ROUNDING = 1e-10
 """What summation in another order may change, in units of the feature's sd (the project's bound)."""
 

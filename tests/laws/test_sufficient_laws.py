@@ -45,7 +45,7 @@ def assert_same(a: Statistics, b: Statistics, X: np.ndarray, Y: np.ndarray) -> N
     np.testing.assert_allclose(one.coefficients, two.coefficients, rtol=0, atol=1e-10 * spread)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(30, 200),
@@ -71,7 +71,7 @@ def test_chunks_of_rows_equal_the_whole(
     assert_same(merged, whole, X, Y)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), B=st.integers(2, 5))
 def test_sites_merged_in_any_order_equal_the_whole(seed: int, B: int) -> None:
     X, Y, codes = draw(seed, 150, 3, 4, B, 10.0)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r_bridge import session
@@ -98,7 +98,7 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
     return table
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(frames())
 def test_every_table_comes_back_as_it_went(table: pd.DataFrame) -> None:
     back = session.call(IDENTITY, x=table)

@@ -76,7 +76,7 @@ def parsed(text: str) -> Formula:
     return parse_formula(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("~ poly(icv, 2):age + icv*poly(icv, 2)")
 @given(formulas())
 def test_r_reads_what_we_write_and_we_what_r_writes(text: str) -> None:
@@ -96,7 +96,7 @@ def test_r_reads_what_we_write_and_we_what_r_writes(text: str) -> None:
     assert from_r(canonical(str(formula))) == formula
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(PARAMETRIC, min_size=1, max_size=4), st.sampled_from(["", " - 1"]))
 def test_both_expand_to_the_same_terms(terms: list[str], without: str) -> None:
     formula = parsed(f"~ {' + '.join(terms)}{without}")
@@ -111,7 +111,7 @@ def test_both_expand_to_the_same_terms(terms: list[str], without: str) -> None:
         assert bool(intercept[0]) == formula.intercept
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(SMOOTHS, min_size=1, max_size=3, unique=True), st.lists(BARS, max_size=1))
 def test_mgcv_understands_smooths(smooths: list[str], bars: list[str]) -> None:
     formula = parsed(f"y ~ {' + '.join([*smooths, *bars])}")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import standins
 from r_cases import NOT_FINITE, ON_PURPOSE, key, model_for, table_for
 from reference import Case, cases, needs_reference
+from replay import BY_BATCH, answer, comfam_fit, installed, longcombat_fit, neurocombat_fit, stored
 
 import pycombat_gam as pcg
 import r_bridge
@@ -28,27 +28,6 @@ from r_bridge.combat import PRIORS, Harmonized, estimates_from_r
 
 pytestmark = [needs_reference, pytest.mark.live_r]
 
-REPLAY = "{name} <- function(...) readRDS(Sys.getenv('PCG_ANSWER'))\n"
-REPLAYED = {
-    "neuroCombat": ["neuroCombat"],
-    "ComBatFamily": ["combat", "combat_gam", "covfam", "combatls"],
-    "longCombat": ["longCombat"],
-}
-SAVE = """
-function(fit, place) {
-  named <- function(x) {
-    if (is.list(x) && identical(names(x), c("values", "rows", "columns")))
-      return(structure(x$values, dimnames = list(x$rows, x$columns)))
-    if (is.list(x)) lapply(x, named) else x
-  }
-  fit <- named(fit)
-  if (!is.null(fit$data_combat)) fit$data_combat <- as.data.frame(fit$data_combat)
-  saveRDS(fit, place)
-  Sys.setenv(PCG_ANSWER = place)
-  NULL
-}
-"""
-BY_BATCH = ("gamma.hat", "delta.hat", "gamma.star", "delta.star")
 NEURO = [case for case in cases("neurocombat", "^(?!train)") if case.ok]
 # pb() is a smooth of gamlss, which our formulas don't have; the covbatpkg cases are another package's.
 FAMILY = [case for case in cases("combatfamily", "^(combat_|gam_|covfam_|combatls_(?!s5_pb)|edge_)") if case.ok]
@@ -57,85 +36,9 @@ LONG = [case for case in cases("longcombat") if case.ok]
 
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Stand-ins that give back what `answer` saved."""
-    code = {name: "".join(REPLAY.format(name=each) for each in names) for name, names in REPLAYED.items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(standins, "PACKAGES", code)
-        folder = tmp_path_factory.mktemp("replay")
-        with standins.installed(standins.build(folder)):
-            yield folder
-        session.call("function() Sys.unsetenv('PCG_ANSWER')")
-
-
-def matrix(table: pd.DataFrame | np.ndarray, rows: list[str] | None = None, columns: list[str] | None = None) -> Any:
-    """A matrix of R's with the names that the package gives it."""
-    if isinstance(table, pd.DataFrame):
-        rows, columns = [str(label) for label in table.index], [str(label) for label in table.columns]
-    return {"values": np.asarray(table, dtype=float), "rows": rows, "columns": columns}
-
-
-def answer(replay: Path, fit: dict[str, Any]) -> None:
-    session.call(SAVE, fit=fit, place=str(replay / "answer.rds"))
-
-
-def stored(case: Case, name: str, features: list[str]) -> pd.DataFrame:
-    """A stored table of batches × features, by name."""
-    table = case.output(name)
-    return table.set_axis(table.index.astype(str))[features]
-
-
-def neurocombat_fit(case: Case, features: list[str]) -> dict[str, Any]:
-    """`neuroCombat`'s list: data and standardization are features × subjects, site effects batches × features."""
-    beta, scale, harmonized = (case.output(name) for name in ("beta.hat", "standardization", "harmonized"))
-    priors = case.output("priors") if case.has("priors") else None
-    means = np.repeat(scale.loc[features, ["stand.mean"]].to_numpy(), len(harmonized), axis=1)
-    return {
-        "dat.combat": matrix(harmonized[features].T),
-        "estimates": {
-            **{name: matrix(stored(case, name, features).to_numpy()) for name in BY_BATCH},
-            **{
-                name: None if priors is None else priors[name].to_numpy(dtype=float)
-                for name in ("gamma.bar", "t2", "a.prior", "b.prior")
-            },
-            "stand.mean": matrix(means),
-            "mod.mean": matrix(means * 0),
-            "var.pooled": matrix(scale.loc[features, ["var.pooled"]].to_numpy(), features, None),
-            "beta.hat": matrix(beta[features].to_numpy(), [str(term) for term in beta.index], features),
-        },
-    }
-
-
-def comfam_fit(case: Case, features: list[str]) -> dict[str, Any]:
-    """`comfam`'s list; `covfam` puts it into its own, beside what it made of the principal components."""
-    data = case.output("harmonized")[features]
-    estimates = {
-        "stand.mean": matrix(case.output("stand.mean")[features]),
-        "stand.sd": matrix(np.ones(data.shape)),
-        "var.pooled": case.output("var.pooled")["var.pooled"].reindex(features).to_numpy(),
-        **{name: matrix(stored(case, name, features)) for name in BY_BATCH},
-    }
-    if not case.name.startswith("covfam"):
-        return {"dat.combat": matrix(data), "batch.info": {}, "fits": {}, "estimates": estimates}
-    first = {"dat.combat": matrix(case.output("combat_step_harmonized")[features]), "estimates": estimates}
-    scores = {"dat.combat": matrix(np.zeros((len(data), 3))), "estimates": {"gamma.hat": matrix(np.zeros((5, 3)))}}
-    return {
-        "dat.covbat": matrix(data),
-        "batch.info": {},
-        "combat.out": first,
-        "pc.output": {},
-        "n.pc": int(case.about["n.pc"]),
-        "scores.combat": scores,
-    }
-
-
-def longcombat_fit(case: Case, features: list[str]) -> dict[str, Any]:
-    """`longCombat`'s list."""
-    names = {name: name.replace(".", "hat") for name in ("gammahat", "delta2hat", "gammastarhat", "delta2starhat")}
-    data = case.output("harmonized")[[f"{feature}.combat" for feature in features]]
-    return {
-        "data_combat": matrix(data.to_numpy(dtype=float), None, list(data.columns)),
-        **{name: matrix(stored(case, name, features)) for name in names},
-    }
+    folder = tmp_path_factory.mktemp("replay")
+    with installed(folder):
+        yield folder
 
 
 def check(found: pd.DataFrame, expected: pd.DataFrame, name: str) -> None:
@@ -260,6 +163,11 @@ def test_comfam(case: Case, replay: Path) -> None:
         check(getattr(estimates, name.replace(".", "_")), stored(case, name, features), name)
     variance = case.output("var.pooled").reindex(features)[["var.pooled"]].T.set_axis(["var_pooled"])
     check(estimates.var_pooled, variance, "var_pooled")
+    if case.name.startswith("gam") and "fixed" not in case.name:
+        about = case.output("fit_summary").loc[features]
+        sp = about.filter(regex="^sp::").rename(columns=lambda name: name[4:]).T
+        check(estimates.smoothing_parameters, sp, "smoothing_parameters")
+        check(estimates.score, about[["score"]].T.set_axis(["REML"]), "score")
     # Its stand.mean has what the covariates add in it, and its coefficients those of the batches in another coding.
     check_absent(estimates, "coefficients", "grand_mean", *PRIORS)
 

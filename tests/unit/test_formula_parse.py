@@ -64,7 +64,7 @@ def _plain(node):
     return node
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.recursive(LEAVES, _grow, max_leaves=12))
 def test_deparse_then_parse_gives_the_tree_back(tree):
     text = deparse(tree)
@@ -103,7 +103,7 @@ SUMMANDS = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from(["+", "-"]), SUMMANDS), min_size=1, max_size=6), st.booleans())
 def test_a_formula_prints_r_code_for_itself(summands, response):
     text = ("y ~ 1 " if response else "~ 1 ") + " ".join(
@@ -203,7 +203,7 @@ def test_a_formula_is_text(given):
         parse_formula(given)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet="ab1~+-*/:^%|&!()<>=,.'\"`\\ sI[]${}", max_size=40))
 def test_any_text_is_a_formula_or_a_formula_error(text):
     try:

@@ -108,6 +108,8 @@ def test_an_rpy2_that_does_not_load_r_and_packages_that_are_missing(tmp_path: Pa
     assert "does not load R 4.5.1" in said and "does not work with this R" in said
     assert "R has no package mgcv" in said and "apt-get install r-cran-mgcv" in said
     assert "apt-get install r-bioc-sva" in said
+    for other in ("conda install -c conda-forge r-mgcv", 'install.packages("mgcv"', 'BiocManager::install("sva")'):
+        assert other in said
     assert 'remotes::install_github("andy1764/ComBatFamily")' in said
     assert "no package lme4" not in said
 
