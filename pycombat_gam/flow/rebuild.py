@@ -12,18 +12,19 @@ from torch import Tensor
 from pycombat_gam.errors import ModelFileError
 from pycombat_gam.flow.conditional import from_config
 from pycombat_gam.flow.mechanism import FeatureMechanism
+from pycombat_gam.flow.recipe import Recipe
 from pycombat_gam.flow.structured import MOST_CORRELATED, StructuredFlow
 
 
 def mechanism_from(
-    config: Any, arrays: Mapping[str, np.ndarray], shape: tuple[int, int, int], *, flow: str, base: str
+    config: Any, arrays: Mapping[str, np.ndarray], shape: tuple[int, int, int], recipe: Recipe
 ) -> FeatureMechanism:
     """Rebuild a mechanism of B sites, p columns and K features.
 
     Parameters
     ----------
     config : what `FeatureMechanism.config` returned; arrays : its state, float64, a scalar as (1,).
-    flow, base : what the model says that it is.
+    recipe : what the model's parameters say that it is.
 
     Raises
     ------
@@ -33,7 +34,9 @@ def mechanism_from(
     if not isinstance(config, dict) or tuple(config.get(name) for name in ("sites", "columns", "features")) != shape:
         raise ModelFileError("the model is refused: its flow has another shape than its design, sites and features")
     structured = "variant" in config
-    if config.get("base") != base or (config.get("family") != flow if flow != "structured" else not structured):
+    named = {"base": recipe.base, **({} if structured else {"family": recipe.flow}), **recipe.options}
+    other = [name for name, value in named.items() if value not in (None, "auto") and config.get(name) != value]
+    if other or structured != (recipe.flow == "structured"):
         raise ModelFileError("the model is refused: its flow is not the one that its parameters name")
     if structured:
         _check_sizes(config, arrays, shape)

@@ -21,7 +21,7 @@ from pycombat_gam.flow.frame import Frame
 from pycombat_gam.flow.graph import Graph
 from pycombat_gam.flow.outliers import POINTS, Reference
 from pycombat_gam.flow.rebuild import mechanism_from
-from pycombat_gam.flow.recipe import check_arguments, plain_arguments
+from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.scm import StructuralModel
 from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.formula import Formula
@@ -92,19 +92,19 @@ def from_container(container: Container, known: Collection[str]) -> tuple[JsonDi
         raise ModelFileError(f"the model is refused: its content is not that of a flow ({told})") from error
 
 
-def _params(params: object, known: Collection[str]) -> tuple[JsonDict, Formula]:
+def _params(params: object, known: Collection[str]) -> tuple[JsonDict, Recipe, Formula]:
     """Check the constructor's arguments, as a call would."""
     if not isinstance(params, dict) or set(params) != set(known):
         raise ModelFileError("the model is refused: its parameters are not those of FlowSCM")
-    _, formula = check_arguments(params)
+    recipe, formula = check_arguments(params)
     if plain_arguments(params) != params or not isinstance(params["device"], str):
         raise ModelFileError("the model is refused: its parameters are not plain data")
-    return params, formula
+    return params, recipe, formula
 
 
 def _rebuild(container: Container, known: Collection[str]) -> tuple[JsonDict, Fitted]:
     plain, arrays = container.model, container.arrays
-    params, formula = _params(plain["params"], known)
+    params, recipe, formula = _params(plain["params"], known)
     design, graph = Design.from_dict(plain["design"]), Graph.from_dict(plain["graph"])
     if str(formula) != str(design.formula) or not design.absorb_intercept:
         raise ModelFileError("the model is refused: its parameters and its design disagree")
@@ -156,8 +156,7 @@ def _rebuild(container: Container, known: Collection[str]) -> tuple[JsonDict, Fi
             plain["mechanism"],
             {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{place}/")},
             (B, p, K),
-            flow=params["flow"],
-            base=params["base"],
+            recipe,
         )
         for place in range(members + 1)
     ]
