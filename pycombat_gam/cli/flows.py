@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 import typer
 
-from pycombat_gam.batch.levels import BatchLevels, canonical
+from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.cli.run import (
     RUN,
     Writer,
@@ -25,7 +25,6 @@ from pycombat_gam.errors import (
     OptionError,
     OutputError,
     count,
-    did_you_mean,
     flow_requirements,
     listing,
 )
@@ -187,12 +186,10 @@ def _check_checkpoint(checkpoint: Path | None, *, resume: bool, force: bool) -> 
 
 def _check_target(source: TableFile, batch: str, to: str | None) -> int:
     """Stop before the training where the site to go to is not there; return how many sites there are."""
-    labels = BatchLevels.learn(find_column(source.table, batch, "batch"), batch).labels
-    if to is not None and canonical(to) not in labels:
-        raise OptionError(
-            f"--to '{to}' is not a site of column '{batch}', which has: {listing(labels, 30)}{did_you_mean(to, labels)}"
-        )
-    return len(labels)
+    levels = BatchLevels.learn(find_column(source.table, batch, "batch"), batch)
+    if to is not None:
+        levels.index(to, "to")
+    return len(levels)
 
 
 def _say(model: FlowSCM, source: TableFile, sites: int, to: str | None) -> None:

@@ -90,4 +90,7 @@ _OPTIONS = {
 def _in_options(message: str) -> str:
     for argument, option in _OPTIONS.items():
         message = message.replace(argument, option)
-    return message.replace("ref_batch '", "--ref '", 1) if message.startswith("ref_batch '") else message
+    for argument, option in (("ref_batch", "--ref"), ("to", "--to")):
+        if message.startswith(f"{argument} '"):
+            return f"{option}{message[len(argument) :]}"
+    return message

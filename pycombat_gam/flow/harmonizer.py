@@ -354,8 +354,9 @@ class FlowSCM(Queries):
 
     def _target(self, fitted: Fitted, to: object) -> int | None:
         """Return the code of the site to go to; None for the average."""
-        chosen = self.ref_batch if to is None else to
-        return None if chosen is None else fitted.model.levels.index(chosen)
+        if to is not None:
+            return fitted.model.levels.index(to, "to")
+        return None if self.ref_batch is None else fitted.model.levels.index(self.ref_batch)
 
     def _size_notes(self, levels: BatchLevels, n_rows: IntArray) -> list[str]:
         """Say where the flow has few rows for what it estimates."""

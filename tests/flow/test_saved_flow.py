@@ -35,7 +35,7 @@ def structured() -> pcg.FlowSCM:
 
 @pytest.fixture(scope="module")
 def coupling() -> pcg.FlowSCM:
-    return fitted(flow="coupling", flow_options={"spline": "quadratic", "hidden": [6]}, **FAST)
+    return fitted(flow="coupling", flow_options={"spline": "quadratic"}, **FAST)
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ NETWORKS: dict[str, dict[str, object]] = {
     "bins more": {"bins": 9},
     "hidden countless": {"hidden": [10**12]},
     "hidden none": {"hidden": []},
-    "hidden deeper": {"hidden": [6, 6]},
+    "hidden deeper": {"hidden": [64, 64, 64]},
     "hidden a text": {"hidden": "66"},
     "transforms countless": {"transforms": 10**12},
     "transforms fewer": {"transforms": 3},
@@ -335,7 +335,7 @@ def test_nothing_is_allocated_for_what_is_not_in_the_file(network: Path, path: P
     container.model["batch"]["labels"] = labels
     container.model["graph"]["nodes"][-1]["levels"] = labels
     container.model["covariates"]["site"] = {"intercept": [0.0] * many, "weights": []}
-    container.model["mechanism"] |= {"sites": many, "features": many, "hidden": [many]}
+    container.model["mechanism"] |= {"sites": many, "features": many, "hidden": [many, 64]}
     container.arrays["features"] = np.array([f"f{i}" for i in range(many)])
     container.arrays["modelled"] = np.ones(many, dtype=bool)
     for name in ("location", "scale"):
