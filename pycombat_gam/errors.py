@@ -62,9 +62,16 @@ class PcgWarning(UserWarning):
 
 def flow_requirements() -> None:
     """Raise `MissingPackageError` unless what the flow needs is installed."""
-    missing = [name for name in ("torch", "zuko", "sklearn") if find_spec(name) is None]
+    missing = [name for name in ("torch", "zuko", "sklearn") if not _installed(name)]
     if missing:
         raise MissingPackageError(f"the flow needs {listing(missing)}: pip install 'pycombat-gam[flow]'")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ImportError:
+        return False
 
 
 def listing(names: Iterable[object], limit: int = 8) -> str:

@@ -67,12 +67,12 @@ class BatchLevels:
             )
         return cls(column, tuple(ordered))
 
-    def index(self, label: object) -> int:
-        """Return the position of a label (a reference batch, say); a label that isn't there is an error."""
+    def index(self, label: object, argument: str = "ref_batch") -> int:
+        """Return the position of a label that an argument names; a label that isn't there is an error."""
         text = canonical(label)
         if text not in self.labels:
             raise OptionError(
-                f"ref_batch '{text}' is not a batch of column '{self.column}', which has: "
+                f"{argument} '{text}' is not a batch of column '{self.column}', which has: "
                 f"{listing(self.labels, 30)}{did_you_mean(text, self.labels)}"
             )
         return self.labels.index(text)

@@ -92,7 +92,8 @@ class Ensemble(FeatureMechanism):
         found = []
         for j in range(count):
             member = copy.deepcopy(self._one[0])
-            member.load_state_dict({name: value[j] for name, value in state.items()})
+            # Masks and orders are no part of its state: every member has them already.
+            member.load_state_dict({name: state[name][j] for name in member.state_dict()})
             found.append(member)
         return tuple(found)
 

@@ -331,9 +331,8 @@ class FlowSCM(Queries):
     @classmethod
     def from_container(cls, container: Container) -> FlowSCM:
         """Rebuild a saved model; see `pycombat_gam.load`."""
-        params, fitted = saved.from_container(container)
+        params, fitted = saved.from_container(container, list(cls().get_params()))
         model = cls(**params)
-        model._recipe()
         model._fitted = fitted
         model._fitted_params = model._plain()
         return model
@@ -358,8 +357,9 @@ class FlowSCM(Queries):
 
     def _target(self, fitted: Fitted, to: object) -> int | None:
         """Return the code of the site to go to; None for the average."""
-        chosen = self.ref_batch if to is None else to
-        return None if chosen is None else fitted.model.levels.index(chosen)
+        if to is not None:
+            return fitted.model.levels.index(to, "to")
+        return None if self.ref_batch is None else fitted.model.levels.index(self.ref_batch)
 
     def _size_notes(self, levels: BatchLevels, n_rows: IntArray) -> list[str]:
         """Say where the flow has few rows for what it estimates."""

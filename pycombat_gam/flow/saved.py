@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -14,20 +14,24 @@ from pycombat_gam.design import Design
 from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.flow.causes import Causes
 from pycombat_gam.flow.checkpoint import COLUMNS
-from pycombat_gam.flow.conditional import ConditionalFlow, from_config
+from pycombat_gam.flow.conditional import ConditionalFlow
 from pycombat_gam.flow.covariates import covariate_from_dict
 from pycombat_gam.flow.fitted import Fitted
 from pycombat_gam.flow.frame import Frame
 from pycombat_gam.flow.graph import Graph
-from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.outliers import POINTS, Reference
+from pycombat_gam.flow.rebuild import mechanism_from
+from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.scm import StructuralModel
 from pycombat_gam.flow.structured import StructuredFlow
+from pycombat_gam.formula import Formula
 from pycombat_gam.result import check_profile
 from pycombat_gam.types import JsonDict
 
 KIND = "flow"
 CHOICE = ("log_prob", "behind_by", "standard_error")
+HISTORY = tuple(name for name in COLUMNS if name != "seconds")
+"""How long it took is no part of a model: equal models are equal files."""
 
 
 def to_container(fitted: Fitted, params: JsonDict) -> Container:
@@ -45,7 +49,7 @@ def to_container(fitted: Fitted, params: JsonDict) -> Container:
         "shares": model.shares,
         "reference": fitted.reference.quantiles,
         "choice": choice.to_numpy(dtype=np.float64),
-        "history": fitted.history[list(COLUMNS)].to_numpy(dtype=np.float64),
+        "history": fitted.history[list(HISTORY)].to_numpy(dtype=np.float64),
     }
     for place, mechanism in enumerate((model.features, *model.members)):
         arrays |= {
@@ -69,8 +73,8 @@ def to_container(fitted: Fitted, params: JsonDict) -> Container:
     return Container(KIND, plain, arrays)
 
 
-def from_container(container: Container) -> tuple[JsonDict, Fitted]:
-    """Rebuild from plain data: the constructor's arguments and the fit.
+def from_container(container: Container, known: Collection[str]) -> tuple[JsonDict, Fitted]:
+    """Rebuild from plain data: the constructor's arguments, of known names, and the fit.
 
     Raises
     ------
@@ -78,25 +82,43 @@ def from_container(container: Container) -> tuple[JsonDict, Fitted]:
         If anything is absent, of another shape or type, or not finite where it must be.
     """
     try:
-        return _rebuild(container)
+        return _rebuild(container, known)
     except ModelFileError:
         raise
     except PcgError as error:
         raise ModelFileError(f"the model is refused: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError) as error:
-        raise ModelFileError(f"the model is refused: its content is not that of a flow ({error})") from error
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, ArithmeticError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ModelFileError(f"the model is refused: its content is not that of a flow ({told})") from error
 
 
-def _rebuild(container: Container) -> tuple[JsonDict, Fitted]:
+def _params(params: object, known: Collection[str]) -> tuple[JsonDict, Recipe, Formula]:
+    """Check the constructor's arguments, as a call would."""
+    if not isinstance(params, dict) or set(params) != set(known):
+        raise ModelFileError("the model is refused: its parameters are not those of FlowSCM")
+    recipe, formula = check_arguments(params)
+    if plain_arguments(params) != params or not isinstance(params["device"], str):
+        raise ModelFileError("the model is refused: its parameters are not plain data")
+    return params, recipe, formula
+
+
+def _rebuild(container: Container, known: Collection[str]) -> tuple[JsonDict, Fitted]:
     plain, arrays = container.model, container.arrays
-    params = plain["params"]
+    params, recipe, formula = _params(plain["params"], known)
     design, graph = Design.from_dict(plain["design"]), Graph.from_dict(plain["graph"])
+    if str(formula) != str(design.formula) or not design.absorb_intercept:
+        raise ModelFileError("the model is refused: its parameters and its design disagree")
     labels = tuple(str(label) for label in plain["batch"]["labels"])
     levels = BatchLevels(str(plain["batch"]["column"]), labels)
-    if not isinstance(params, dict) or params["batch"] != levels.column or graph.batch != levels.column:
+    if params["batch"] != levels.column or graph.batch != levels.column:
         raise ModelFileError("the model is refused: its parameters, graph and batches disagree")
     if graph.levels[graph.batch] != labels or set(graph.nodes) != {*design.formula.variables, levels.column}:
         raise ModelFileError("the model is refused: its graph is not that of its formula and batches")
+    edges = {**dict.fromkeys(graph.nodes, ()), **(params["graph"] or {})}
+    if {node: set(causes) for node, causes in edges.items()} != {n: set(of) for n, of in graph.parents.items()}:
+        raise ModelFileError("the model is refused: its graph is not that of its parameters")
+    if params["ref_batch"] is not None and params["ref_batch"] not in labels:
+        raise ModelFileError("the model is refused: its reference is none of its batches")
 
     def take(name: str, shape: tuple[int, ...], *, positive: bool = False, finite: bool = True) -> np.ndarray:
         array = arrays[name]
@@ -125,9 +147,19 @@ def _rebuild(container: Container) -> tuple[JsonDict, Fitted]:
         for name in graph.nodes
     }
     members = plain["members"]
-    if type(members) is not int or members < 0 or len(plain["causes"]) != len(graph.nodes):
-        raise ModelFileError("the model is refused: its members or causes are broken")
-    mechanisms = [_mechanism(plain["mechanism"], arrays, place, (B, p, K)) for place in range(members + 1)]
+    if type(members) is not int or members != (params["n_members"] if params["n_members"] > 1 else 0):
+        raise ModelFileError("the model is refused: its members are not as many as its parameters say")
+    if set(plain["causes"]) != set(graph.nodes) or set(plain["covariates"]) != set(graph.nodes):
+        raise ModelFileError("the model is refused: its causes or mechanisms are not those of its graph")
+    mechanisms = [
+        mechanism_from(
+            plain["mechanism"],
+            {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{place}/")},
+            (B, p, K),
+            recipe,
+        )
+        for place in range(members + 1)
+    ]
     shares = take("shares", (B,))
     if (shares < 0).any() or abs(float(shares.sum()) - 1.0) > 1e-9:
         raise ModelFileError("the model is refused: its sites' shares are no shares")
@@ -135,11 +167,13 @@ def _rebuild(container: Container) -> tuple[JsonDict, Fitted]:
         graph, causes, covariates, levels, shares, frame, mechanisms[0], tuple(mechanisms[1:]), torch.device("cpu")
     )
     stages = [str(stage) for stage in plain["stages"]]
-    history = pd.DataFrame(take("history", (len(stages), len(COLUMNS)), finite=False), columns=list(COLUMNS))
+    history = pd.DataFrame(take("history", (len(stages), len(HISTORY)), finite=False), columns=list(HISTORY))
     history.insert(0, "stage", stages)
     variants = [str(variant) for variant in plain["variants"]]
     choice = pd.DataFrame(take("choice", (len(variants), len(CHOICE))), index=variants, columns=list(CHOICE))
     profile = check_profile(plain["profile"], tuple(plain["profile"]["batches"]))
+    if not {*profile["batches"]} <= {*labels}:
+        raise ModelFileError("the model is refused: its summary of the fitted table has other batches")
     reference = take("reference", (POINTS,))
     if (np.diff(reference) < 0).any():
         raise ModelFileError("the model is refused: its reference log-probabilities do not ascend")
@@ -152,24 +186,3 @@ def _rebuild(container: Container) -> tuple[JsonDict, Fitted]:
         Reference(reference),
     )
     return params, fitted
-
-
-def _mechanism(config: Any, arrays: dict[str, np.ndarray], place: int, shape: tuple[int, int, int]) -> FeatureMechanism:
-    """Rebuild one mechanism of B sites, p columns and K features."""
-    if not isinstance(config, dict) or tuple(config.get(name) for name in ("sites", "columns", "features")) != shape:
-        raise ModelFileError("the model is refused: its flow has another shape than its design, sites and features")
-    mechanism = StructuredFlow.from_config(config) if "variant" in config else from_config(config)
-    own = {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{place}/")}
-    state = mechanism.state_dict()
-    if set(own) != set(state):
-        raise ModelFileError("the model is refused: its flow's arrays are not those of its shape")
-    for name, value in state.items():
-        array = own[name]
-        if (
-            array.shape != (tuple(value.shape) or (1,))
-            or array.dtype != value.numpy().dtype
-            or not np.isfinite(array).all()
-        ):
-            raise ModelFileError(f"the model is refused: '{name}' of its flow has another shape, or is not finite")
-    mechanism.load_state_dict({name: torch.from_numpy(own[name]).reshape(value.shape) for name, value in state.items()})
-    return mechanism.eval()

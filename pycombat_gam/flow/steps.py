@@ -189,7 +189,7 @@ class Coupling(Step):
         super().__init__()
         self.univariate = univariate
         place = torch.arange(layout.features)
-        kept, moved = place[place % 2 == parity], place[place % 2 != parity]
+        kept, moved = place[parity::2], place[1 - parity :: 2]
         self.register_buffer("kept", kept, persistent=False)
         self.register_buffer("moved", moved, persistent=False)
         self.register_buffer("back", torch.cat([kept, moved]).argsort(), persistent=False)

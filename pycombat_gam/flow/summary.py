@@ -24,7 +24,7 @@ class FlowSummary:
     graph : DataFrame, a row per node and one for the features: kind, causes.
     sites : DataFrame, a row per site: rows, and of the structured flow mean and range over features of its parameters.
     choice : DataFrame, a row per variant tried: held-out log-probability, how far behind, standard error; or None.
-    training : DataFrame, a row per stage: epochs, last held-out log-probability, seconds.
+    training : DataFrame, a row per stage: epochs, last held-out log-probability.
     notes : what was out of the ordinary; profile : hash and summary of the fitted table.
     """
 
@@ -105,9 +105,7 @@ def summarize(
             sites[f"{name} mean"] = table.mean(axis=1)
             if name in PARAMETERS[:2]:
                 sites[f"{name} min"], sites[f"{name} max"] = table.min(axis=1), table.max(axis=1)
-    training = history.groupby("stage", sort=False).agg(
-        epochs=("epoch", "max"), held_out=("held_out", "last"), seconds=("seconds", "sum")
-    )
+    training = history.groupby("stage", sort=False).agg(epochs=("epoch", "max"), held_out=("held_out", "last"))
     return FlowSummary(call, graph, sites, choice, training, notes, profile)
 
 

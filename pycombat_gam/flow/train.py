@@ -142,8 +142,8 @@ def _held_out(mechanism: FeatureMechanism, source: Source, settings: Training) -
     total = torch.zeros((), dtype=torch.float64, device=source.rows.device)
     for start in range(0, len(source), settings.batch_size):
         x, parents, weight = source.take(np.arange(start, min(start + settings.batch_size, len(source))))
-        # Of an ensemble there is a weight for each member.
-        total = total + (weight.reshape(len(weight), -1).sum(1) * mechanism.log_prob(x, parents)).sum()
+        each = weight if weight.ndim == 1 else weight.sum(1)  # of an ensemble: over its members
+        total = total + (each * mechanism.log_prob(x, parents)).sum()
     return float(total) / source.weight
 
 
