@@ -17,7 +17,7 @@ from pycombat_gam.flow.frame import Frame
 from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.progress import Hook
 from pycombat_gam.flow.recipe import Recipe
-from pycombat_gam.flow.start import Start, start_of
+from pycombat_gam.flow.start import Start, restarted, start_of
 from pycombat_gam.flow.structured import StructuredFlow, Variant
 from pycombat_gam.flow.train import Rows, canonical_order, split, train
 from pycombat_gam.result import FittedComBat
@@ -126,7 +126,7 @@ class _Plan:
 
     def conditional(self, checkpoint: Path | None, resume: bool) -> tuple[FeatureMechanism, list[pd.DataFrame]]:
         """Train a flow of the paper's family, with rows held out to know when to stop."""
-        flow = self._conditional(self.recipe.seed)
+        flow = self._conditional(self.recipe.seed, self.start)
         rest, held_out = self._split()
         history = train(
             flow, self.rows, rest, held_out, settings=self.recipe.settings(), seed=self.recipe.seed,
@@ -139,10 +139,10 @@ class _Plan:
         recipe = self.recipe
         if recipe.bootstrap:
             weights = bootstrap_weights(self.rows.site, self.order, recipe.members, recipe.seed)
-            members = Ensemble([mechanism] * recipe.members)
+            members = Ensemble(self._resampled(mechanism, weights))
         else:
             weights = np.ones((len(self.rows), recipe.members))
-            members = Ensemble([self._conditional(recipe.seed + 1 + j) for j in range(recipe.members)])
+            members = Ensemble([self._conditional(recipe.seed + 1 + j, self.start) for j in range(recipe.members)])
         rest, held_out = (self.order, self.order[:0]) if members.full_batch else self._split()
         history = train(
             members.to(self.rows.device), replace(self.rows, weight=weights), rest, held_out,
@@ -153,12 +153,23 @@ class _Plan:
     def _split(self) -> tuple[IntArray, IntArray]:
         return split(self.rows.site, self.order, self.recipe.settings().held_out, self.recipe.seed)
 
-    def _conditional(self, seed: int) -> ConditionalFlow:
-        B, V = self.start.location.shape
+    def _resampled(self, mechanism: FeatureMechanism, weights: FloatArray) -> list[FeatureMechanism]:
+        """Return the members before training. The structured flow forgets its start; a network may never leave it."""
+        if isinstance(mechanism, StructuredFlow):
+            return [mechanism] * weights.shape[1]
+        x, parents, _ = self.rows.take(np.arange(len(self.rows)))
+        values, columns = x.cpu().numpy(), parents.design.cpu().numpy()
+        return [
+            self._conditional(self.recipe.seed, restarted(self.start, values, columns, self.rows.site, weight))
+            for weight in weights.T
+        ]
+
+    def _conditional(self, seed: int, start: Start) -> ConditionalFlow:
+        B, V = start.location.shape
         flow = conditional(
             self.recipe.flow, features=V, columns=self.rows.design.shape[1], sites=B, seed=seed,
             base=self.recipe.base, **self.recipe.options,
         )  # fmt: skip
-        parts = (self.start.coefficients, self.start.location, self.start.log_scale)
+        parts = (start.coefficients, start.location, start.log_scale)
         flow.start(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
         return flow.to(self.rows.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from scipy.linalg import solve_triangular
 from pycombat_gam.flow.frame import Frame
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.smooth.part import SmoothingParameters
-from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 STIFFEST = 1e7
 """Penalties count up to so many times the data's information: beyond, a direction has 1e-7 degrees of freedom left."""
@@ -78,6 +78,47 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
         smoothing=smoothing,
         sizes=fit.mean.n_rows.astype(np.float64),
         known=~fit.effects.location_only[:, kept],
+    )
+
+
+def restarted(start: Start, x: FloatArray, columns: FloatArray, site: IntArray, weight: FloatArray) -> Start:
+    """Return the start as rows of other weights would have it: penalised least squares, at the same smoothness.
+
+    Site effects are shrunk as they were: each keeps its part of the change.
+
+    Parameters
+    ----------
+    x : (n, V) standardized features; columns : (n, p); site : (n,) codes; weight : (n,), positive somewhere in each
+        site.
+    """
+    B = len(start.sizes)
+    hot = (site[:, None] == np.arange(B)) * weight[:, None]
+    rows = hot.sum(axis=0)
+
+    def centred(values: FloatArray) -> FloatArray:
+        found: FloatArray = values - (hot.T @ values / rows[:, None])[site]
+        return found
+
+    X, Z = centred(columns), centred(x)
+    information, cross = X.T @ (weight[:, None] * X), X.T @ (weight[:, None] * Z)
+    each = start.roots.transpose(0, 2, 1) @ start.roots
+    total = information[None] + np.einsum("mv,mpq->vpq", start.smoothing, each)
+    total = total + 1e-10 * max(float(np.trace(information)), 1.0) * np.eye(len(information))
+    coefficients = np.linalg.solve(total, cross.T[..., None])[..., 0].T
+    residual = x - columns @ coefficients
+    location = hot.T @ residual / rows[:, None]
+    spread = hot.T @ (residual - location[site]) ** 2 / np.maximum(rows - 1.0, 1.0)[:, None]
+    unweighted = (site[:, None] == np.arange(B)).astype(np.float64)
+    rest = x - columns @ start.coefficients
+    before = unweighted.T @ rest / start.sizes[:, None]
+    scatter = unweighted.T @ (rest - before[site]) ** 2 / np.maximum(start.sizes - 1.0, 1.0)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = 0.5 * np.log(spread / scatter)
+    return replace(
+        start,
+        coefficients=coefficients,
+        location=start.location + location - before,
+        log_scale=start.log_scale + np.where(start.known & np.isfinite(change), change, 0.0),
     )
 
 

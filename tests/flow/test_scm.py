@@ -130,6 +130,7 @@ def test_log_prob_is_in_the_units_of_the_data() -> None:
 # New sites
 
 
+@pytest.mark.filterwarnings("ignore:site 'Twin':pycombat_gam.errors.PcgWarning")
 def test_adapt_adds_a_site_and_leaves_the_others() -> None:
     table = study().table
     known, more = table[table["site"] != "Bergen"], table[table["site"] == "Bergen"]
@@ -140,10 +141,12 @@ def test_adapt_adds_a_site_and_leaves_the_others() -> None:
         wider = scm.adapt(more)
     pd.testing.assert_frame_equal(wider.transform(known), scm.transform(known), check_exact=True)
     assert scm._fitted.model.levels.labels == ("Aarhus", "Cork", "Delft")
-    out = pd.concat([wider.transform(known, to="Cork"), wider.transform(more, to="Cork")])
-    whole = plain().transform(table, to="Cork")
-    # A site of 60 rows has locations known to 1/√60 = 0.13 sd; a fit with it moves covariates' effects besides.
-    assert np.sqrt((sd_gap(out.loc[table.index], whole) ** 2).mean()) < 0.13
+    # The same rows under another name have, beside a fit that knows them, the map that this fit gave them; the prior's
+    # width is another, so they differ by part of a location's error, 1/√60.
+    twin = plain().adapt(more.assign(site="Twin"))
+    for name, table_of in twin.site_effects.items():
+        gap = table_of.loc["Twin"] - plain().site_effects[name].loc["Bergen"]
+        assert np.sqrt((gap**2).mean()) < 0.5 / np.sqrt(60), name
     assert np.isfinite(wider.log_prob(more)).all() and "Bergen" in str(wider.summary())
 
 
@@ -189,16 +192,13 @@ def test_adapt_refuses_what_it_cannot_do() -> None:
 @pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")
 @pytest.mark.parametrize(
     "options",
-    [{}, {"flow": "affine", "flow_options": None, "training": {"max_epochs": 5}, "ensemble": "seed"}],
-    ids=["bootstrap", "seed"],
+    [{}, {"flow": "affine", "flow_options": None, "training": {"max_epochs": 5}}],
+    ids=["structured", "affine"],
 )
 def test_an_ensemble_gives_intervals(options: dict[str, Any]) -> None:
     table = study().table
     scm = new(n_members=6, **options).fit(table)
     interval = scm.interval(table, to="Cork", level=0.9)
-    if options:
-        # From another start of a network all values move a little, those of a site under do(its own) do not.
-        assert len({tuple(v.ravel()[:3].tolist()) for m in scm._fitted.model.members for v in m.parameters()}) > 6
     assert interval.mean.shape == (len(table), 6) and (interval.lower <= interval.upper).all(axis=None)
     own = table["site"] == "Cork"
     assert (interval.sd[own] == 0).all(axis=None) and (interval.sd[~own] > 0).all(axis=None)
@@ -224,6 +224,16 @@ def test_members_trained_together_are_members_trained_alone() -> None:
     members = Ensemble([scm._fitted.model.features] * 2).members()
     for name, value in scm._fitted.model.features.state_dict().items():
         assert all((member.state_dict()[name] == value).all() for member in members)
+
+
+@pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")
+def test_members_by_seed_differ_by_training_only() -> None:
+    table = study().table
+    options = {"flow": "affine", "flow_options": None, "training": {"max_epochs": 3, "held_out": 0.0}}
+    scm = new(n_members=3, ensemble="seed", **options).fit(table)
+    seeds = scm.interval(table, to="Cork").sd.to_numpy().mean()
+    rows = new(n_members=3, **options).fit(table).interval(table, to="Cork").sd.to_numpy().mean()
+    assert 0 < seeds < rows
 
 
 def test_an_interval_needs_members() -> None:
