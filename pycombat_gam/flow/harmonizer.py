@@ -29,7 +29,7 @@ from pycombat_gam.flow.queries import Queries
 from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.scm import StructuralModel, learn_covariates
 from pycombat_gam.flow.start import frame_of
-from pycombat_gam.flow.structured import StructuredFlow
+from pycombat_gam.flow.structured import MOST_CORRELATED, StructuredFlow
 from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
 from pycombat_gam.flow.train import Rows, canonical_order
 from pycombat_gam.formula import Formula
@@ -184,7 +184,7 @@ class FlowSCM(Queries):
             graph, causes, mechanisms, levels, shares, frame, learned.mechanism, learned.members, device
         )  # fmt: skip
         reference = Reference.learn(model.log_prob(given.Y, model.parents(table, codes)))
-        notes = (*combat.notes, *self._size_notes(levels, combat.mean.n_rows))
+        notes = (*combat.notes, *self._size_notes(levels, combat.mean.n_rows, len(frame.scale)))
         choice = None if learned.choice is None else learned.choice.table
         self._fitted = Fitted(model, notes, combat.profile, learned.history, choice, reference)
         self._fitted_params = self._plain()
@@ -361,18 +361,24 @@ class FlowSCM(Queries):
             return fitted.model.levels.index(to, "to")
         return None if self.ref_batch is None else fitted.model.levels.index(self.ref_batch)
 
-    def _size_notes(self, levels: BatchLevels, n_rows: IntArray) -> list[str]:
-        """Say where the flow has few rows for what it estimates."""
-        enough = FEW_ROWS if self.flow == "structured" else ROWS_FOR_A_NETWORK
+    def _size_notes(self, levels: BatchLevels, n_rows: IntArray, V: int) -> list[str]:
+        """Say where the flow has few rows for what it estimates, or too many features for their covariance."""
+        structured = self.flow == "structured"
+        notes = []
+        if structured and V > MOST_CORRELATED:
+            notes.append(
+                f"more than {MOST_CORRELATED:,} features: log_prob takes them as independent given their parents"
+            )
+        enough = FEW_ROWS if structured else ROWS_FOR_A_NETWORK
         few = [f"{label} ({rows:,})" for label, rows in zip(levels.labels, n_rows, strict=True) if 1 < rows < enough]
-        if not few:
-            return []
-        if self.flow == "structured":
-            return [f"few rows at {listing(few)}: what such a site does rests largely on the other sites"]
-        return [
-            f"flow='{self.flow}' estimates networks and needs about {ROWS_FOR_A_NETWORK} rows a site; fewer are at "
-            f"{listing(few)}: expect site effects to remain, or use flow='structured'"
-        ]
+        if few and structured:
+            notes.append(f"few rows at {listing(few)}: what such a site does rests largely on the other sites")
+        elif few:
+            notes.append(
+                f"flow='{self.flow}' estimates networks and needs about {ROWS_FOR_A_NETWORK} rows a site; fewer are at "
+                f"{listing(few)}: expect site effects to remain, or use flow='structured'"
+            )
+        return notes
 
 
 def _harmonized(

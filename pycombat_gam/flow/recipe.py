@@ -10,7 +10,7 @@ import numpy as np
 
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.design import check_supported
-from pycombat_gam.errors import OptionError, did_you_mean, listing
+from pycombat_gam.errors import NotYetError, OptionError, did_you_mean, listing
 from pycombat_gam.flow.density import BASES
 from pycombat_gam.flow.descent import Training
 from pycombat_gam.flow.structured import VARIANTS
@@ -106,6 +106,10 @@ def check_arguments(params: Mapping[str, Any]) -> tuple[Recipe, Formula]:
         names(params["features"], "features")
     parsed = parse_formula(formula)
     check_supported(parsed, absorb_intercept=True)
+    if parsed.random:
+        raise NotYetError(
+            f"the formula '{parsed}' has random effects, which FlowSCM does not fit yet: leave them out, or use ComBat"
+        )
     if batch in parsed.variables:
         raise OptionError(f"batch column '{batch}' is in the formula: FlowSCM adds it by itself, remove it there")
     recipe = Recipe(

@@ -261,6 +261,7 @@ CALLS = {
     "unknown node": ({"graph": {"icv": ["agee"]}}, "did you mean 'age'"),
     "not a graph": ({"graph": "icv"}, "graph='icv': give a dictionary"),
     "batch in the formula": ({"formula": "~ age + site"}, "'site' is in the formula"),
+    "random effects": ({"formula": "~ age + (1 | dx)"}, "random effects, which FlowSCM does not fit yet"),
     "formula": ({"formula": "~ age +"}, "formula"),
     "column": ({"formula": "~ height"}, "'height' is not in the table"),
 }
