@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,7 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
     FormulaError, NotYetError
         For a formula that cannot be read or fitted.
     """
-    for name, allowed in ALLOWED.items():
-        value = params[name]
-        if not isinstance(value, str) or value not in allowed:
-            hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
-            raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, allowed))}{hint}")
+    check_choices(params, ALLOWED)
     for name in ("eb", "mean_only"):
         if not isinstance(params[name], bool | np.bool_):
             raise OptionError(f"{name}={params[name]!r}: allowed are True and False")
@@ -61,6 +57,15 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
         raise OptionError(f"batch column '{batch}' is in the formula: ComBat adds it by itself, remove it there")
     prior = params["prior"] if params["eb"] else "none"
     return BatchOptions(prior, bool(params["mean_only"]), params["missing"] == "omit"), formula
+
+
+def check_choices(params: Mapping[str, Any], allowed: Mapping[str, Sequence[str]]) -> None:
+    """Stop for an argument whose value is none of those allowed."""
+    for name, values in allowed.items():
+        value = params[name]
+        if not isinstance(value, str) or value not in values:
+            hint = did_you_mean(value, values) if isinstance(value, str) else ""
+            raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, values))}{hint}")
 
 
 def names(given: object, argument: str) -> list[str]:

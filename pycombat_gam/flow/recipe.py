@@ -15,7 +15,7 @@ from pycombat_gam.flow.density import BASES
 from pycombat_gam.flow.descent import Training
 from pycombat_gam.flow.structured import VARIANTS
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.options import names
+from pycombat_gam.options import check_choices, names
 from pycombat_gam.types import JsonDict
 
 FLOWS = ("structured", "affine", "spline", "autoregressive", "coupling")
@@ -87,11 +87,7 @@ def check_arguments(params: Mapping[str, Any]) -> tuple[Recipe, Formula]:
     formula, batch = params["formula"], params["batch"]
     if not isinstance(formula, str) or not isinstance(batch, str):
         raise OptionError(f"formula={formula!r} and batch={batch!r} must be text")
-    for name, values in ALLOWED.items():
-        value = params[name]
-        if not isinstance(value, str) or value not in values:
-            hint = did_you_mean(value, values) if isinstance(value, str) else ""
-            raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, values))}{hint}")
+    check_choices(params, ALLOWED)
     for name, least in (("n_members", 1), ("seed", 0)):
         value = params[name]
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
