@@ -15,6 +15,9 @@ from pycombat_gam.cli.shell import Force, Missing, Prior, SmoothingBy, plainly, 
 
 __all__ = ["Force", "Missing", "Prior", "SmoothingBy", "app", "main", "plainly", "progress"]
 
+STOPPED = 130
+"""What a shell expects of a program that Ctrl-C ended."""
+
 app = typer.Typer(
     name="pycombat-gam",
     no_args_is_help=True,
@@ -48,9 +51,8 @@ def main() -> None:
         app.command(entry.name)(entry.load())
     try:
         code = app(standalone_mode=False)
-    except typer.Abort:
-        progress.print("Stopped.")
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):
+        code = STOPPED  # which releases of typer raise, others return
     except Exception as error:
         # Errors of usage; their class has another name in every release of typer.
         message = getattr(error, "format_message", None)
@@ -59,4 +61,6 @@ def main() -> None:
         if message():
             progress.print(f"Error: {' '.join(message().split())}", markup=False, style="red")
         sys.exit(2)
+    if code == STOPPED:
+        progress.print("Stopped.")
     sys.exit(code or 0)

@@ -335,6 +335,21 @@ def test_summary_prints_the_summary(done: Path) -> None:
     assert result.stderr == ""
 
 
+def test_ctrl_c_ends_a_training_in_one_line(
+    data: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pcg.FlowSCM, "fit", interrupted)
+    monkeypatch.setattr(sys, "argv", ["pycombat-gam", "flow", str(data), *FAST, "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert [line for line in capsys.readouterr().err.splitlines() if line] == ["Stopped."]
+    assert not out.exists()
+
+
 # Without torch
 
 WITHOUT_TORCH = """
