@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from pycombat_gam.errors import OptionError
 
@@ -39,14 +40,17 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def threads_for(values: int) -> Iterator[None]:
-    """Let torch use one thread for a table of few feature values, and put its number back afterwards.
+    """Let torch and BLAS use one thread for a table of few feature values, and put their numbers back afterwards.
 
     On small tables threads only wait for each other: 20 times longer where other work keeps the cores busy.
     """
-    held = torch.get_num_threads()
-    if values < SMALL:
-        torch.set_num_threads(1)
-    try:
+    if values >= SMALL:
         yield
+        return
+    held = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
     finally:
         torch.set_num_threads(held)

@@ -17,6 +17,7 @@ from torch import Tensor
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.flow.causes import Causes
 from pycombat_gam.flow.covariates import CovariateMechanism, DiscreteMechanism, fit_covariate
+from pycombat_gam.flow.device import threads_for
 from pycombat_gam.flow.frame import Frame
 from pycombat_gam.flow.graph import Graph
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
@@ -125,9 +126,9 @@ class StructuralModel:
     def predict(self, noise: FloatArray, parents: Parents) -> FloatArray:
         """Return the features (n, V) of a noise (n, V)."""
         out = np.array(noise)
-        for rows in self._rows(len(noise)):
-            eps = torch.as_tensor(noise[rows][:, self.frame.modelled], device=self.device)
-            with torch.no_grad():
+        with torch.no_grad(), threads_for(noise.size):
+            for rows in self._rows(len(noise)):
+                eps = torch.as_tensor(noise[rows][:, self.frame.modelled], device=self.device)
                 out[rows] = self.frame.restored(self.features.predict(eps, parents.rows(rows)), noise[rows])
         return out
 
@@ -159,7 +160,7 @@ class StructuralModel:
 
     def _blocks(self, Y: np.ndarray, parents: Parents) -> Iterator[tuple[slice, Tensor, Parents]]:
         """Go through the rows, some at a time, without gradients."""
-        with torch.no_grad():
+        with torch.no_grad(), threads_for(Y.size):
             for rows in self._rows(len(Y)):
                 yield rows, self.frame.standardized(Y[rows], self.device), parents.rows(rows)
 

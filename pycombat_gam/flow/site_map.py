@@ -14,6 +14,7 @@ their own are right for them. Both directions are closed forms.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,34 @@ MU = 0.3545308064813155
 """E√(1 + w²) − 1 for a standard normal w: the mean of the bracket, per unit of tanh(a), at t = 1."""
 KAPPA = 0.46145531624186525
 """E[log t's score × log d's] / 2, at the identity: what a unit of log t adds to log d."""
+
+
+class _Asinh(torch.autograd.Function):
+    """asinh(x) in operations that work on many numbers at once; torch's own takes one after the other, and ten times as
+    long.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        a = x.abs()
+        return torch.copysign(torch.log1p(a + a * a / (1.0 + torch.sqrt(1.0 + a * a))), x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient * torch.rsqrt(1.0 + x * x)
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Return asinh(x)."""
+    found: Tensor = _Asinh.apply(x)  # type: ignore[no-untyped-call]
+    return found
 
 
 def undo(x: Tensor, effects: Tensor, site: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,22 +68,22 @@ def undo(x: Tensor, effects: Tensor, site: Tensor) -> tuple[Tensor, Tensor]:
         return v, -effects[1][site]
     of = _Shape(effects)
     inner = v * (1.0 / of.factor)[site] + of.offset[site]
-    w = torch.sinh(of.tail[site] * torch.asinh(inner) - effects[2][site])
+    w = torch.sinh(of.tail[site] * asinh(inner) - effects[2][site])
     bend = 0.5 * (torch.log1p(w * w) - torch.log1p(inner * inner))
     return w, bend + (torch.log(of.tail / of.factor) - effects[1])[site]
 
 
 def do(w: Tensor, effects: Tensor, site: Tensor) -> Tensor:
     """Return x = S(w), (n, V)."""
-    return effects[0][site] + torch.exp(effects[1])[site] * bend(torch.asinh(w), w, effects, site)
+    return effects[0][site] + torch.exp(effects[1])[site] * bend(asinh(w), w, effects, site)
 
 
-def bend(asinh: Tensor, w: Tensor, effects: Tensor, site: Tensor | int) -> Tensor:
-    """Return h(w), (n, V); asinh(w) is the same for all sites, so the caller may keep it."""
+def bend(bent: Tensor, w: Tensor, effects: Tensor, site: Tensor | int) -> Tensor:
+    """Return h(w), (n, V); `bent` is asinh(w), which is the same for all sites: the caller may keep it."""
     if len(effects) == 2:
         return w
     of = _Shape(effects)
-    inner = torch.sinh((asinh + effects[2][site]) * (1.0 / of.tail)[site])
+    inner = torch.sinh((bent + effects[2][site]) * (1.0 / of.tail)[site])
     return (inner - of.offset[site]) * of.factor[site]
 
 

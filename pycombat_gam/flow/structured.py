@@ -177,9 +177,9 @@ class StructuredFlow(FeatureMechanism):
         if len(effects) == 2:
             mean = w * scale.sum(0)
         else:
-            mean, asinh = torch.zeros_like(w), torch.asinh(w)
+            mean, bent = torch.zeros_like(w), site_map.asinh(w)
             for site in range(len(weights)):
-                mean += scale[site] * site_map.bend(asinh, w, effects, site)
+                mean += scale[site] * site_map.bend(bent, w, effects, site)
         mean = mean + weights @ effects[0]
         return mean if self._whole else mean + f
 
