@@ -1,4 +1,4 @@
-"""Tables from files and back: CSV, TSV, Parquet.
+"""Tables from files and back: CSV, TSV (either may be gzipped), Parquet.
 
 A text file is read twice: once as numbers, and the columns that are not harmonized once more verbatim, so that what we
 don't touch is written back character by character ("007" stays "007", an empty cell stays empty).
@@ -7,8 +7,10 @@ don't touch is written back character by character ("007" stays "007", an empty 
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ import pandas as pd
 
 from pycombat_gam.errors import DataError, OptionError, listing
 
+GZIP = ".gz"
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+_SEPARATORS |= {f"{suffix}{GZIP}": separator for suffix, separator in _SEPARATORS.items()}
 PARQUET = ".parquet"
 EXACT_FLOATS: dict[str, Any] = (
     {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
@@ -55,7 +59,8 @@ def file_sha256(path: Path) -> str:
 
 def suffix_of(path: Path) -> str:
     """Return the format of a file by its name, or say which are known."""
-    suffix = path.suffix.lower()
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(GZIP)).suffix + (GZIP if name.endswith(GZIP) else "")
     if suffix not in _SEPARATORS and suffix != PARQUET:
         raise OptionError(f"'{path}': the format is told by the name; known are {listing([*_SEPARATORS, PARQUET])}")
     return suffix
@@ -66,7 +71,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
 
     Parameters
     ----------
-    path : CSV, TSV (also ``.txt``) or Parquet file, UTF-8, with a header.
+    path : CSV, TSV (also ``.txt``) file, gzipped (``.csv.gz``) or not, UTF-8, with a header; or a Parquet file.
     text_columns : columns to keep as text (ids, batch labels), when present.
 
     Raises
@@ -100,7 +105,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
     except UnicodeDecodeError as error:
         raise DataError(f"'{path}' is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     # pandas and pyarrow raise many kinds for a broken file; all say that it is no readable table.
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, OSError, csv.Error, EOFError, zlib.error) as error:
         raise DataError(f"'{path}' is not a readable table: {' '.join(str(error).split())[:200]}") from error
     if not len(table):
         raise DataError(f"'{path}' has a header but no rows")
@@ -138,12 +143,26 @@ def table_writer(table: pd.DataFrame, suffix: str) -> Callable[[BinaryIO], None]
         text.flush()
         text.detach()
 
-    return write
+    def write_gzipped(stream: BinaryIO) -> None:
+        # Without a name and a time, so that equal tables are equal files.
+        with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
+            write(packed)  # type: ignore[arg-type]  # it is a binary stream, typed otherwise
+
+    return write_gzipped if suffix.endswith(GZIP) else write
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a text file, unpacked if it is gzipped, as bytes."""
+    return gzip.open(path, "rb") if path.name.lower().endswith(GZIP) else path.open("rb")  # type: ignore[return-value]
+
+
+def _text(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(_opened(path), encoding="utf-8-sig", newline="")
 
 
 def _header(path: Path, separator: str) -> list[str]:
     """Return the column names as they stand; pandas would quietly rename duplicated ones."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    with _text(path) as stream:
         header = next(csv.reader(stream, delimiter=separator), [])
     if not header:
         raise DataError(f"'{path}' is empty")
@@ -162,9 +181,9 @@ def _header(path: Path, separator: str) -> list[str]:
 
 def _check_rows(path: Path, separator: str, width: int) -> None:
     """Stop for rows shorter or longer than the header: pandas fills or drops cells without a word."""
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         quoted = any(b'"' in chunk for chunk in iter(lambda: stream.read(2**20), b""))
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    with _text(path) as stream:
         # Splitting is only needed where a quoted cell may hold the separator or a line break.
         widths = (
             map(len, csv.reader(stream, delimiter=separator))

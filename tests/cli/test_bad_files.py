@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -249,3 +250,9 @@ def test_numbers_that_pandas_cannot_hold(command: Callable[..., Outcome]) -> Non
     assert outcome.code in (0, 2)
     if outcome.code == 0:
         assert np.isfinite(pd.read_csv("out/harmonized.csv")["area"].astype(float)).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"subject,site\n", gzip.compress(b"subject,site\n1,a\n" * 99)[:-20]])
+def test_a_broken_gzipped_table(command: Callable[..., Outcome], tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "data.csv.gz").write_bytes(content)
+    one_line(command("harmonize", "data.csv.gz", *GOOD, "--out", "out"), "data.csv.gz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import subprocess
@@ -61,6 +62,22 @@ BASE = ["--batch", "site", "--id", "subject", "--features", REGEX, "--formula", 
 
 def ours(**options: Any) -> pcg.ComBat:
     return pcg.ComBat("~ age + sex", batch="site", id="subject", features=FEATURES, **options)
+
+
+# gzip
+
+
+def test_a_gzipped_table_comes_back_gzipped(data: Path, out: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "data.csv.gz"
+    packed.write_bytes(gzip.compress(data.read_bytes()))
+    run("harmonize", data, *BASE, "--out", out)
+    for again in ("one", "two"):
+        run("harmonize", packed, *BASE, "--out", tmp_path / again)
+    found = (tmp_path / "one" / "harmonized.csv.gz").read_bytes()
+    assert gzip.decompress(found) == (out / "harmonized.csv").read_bytes()
+    assert found == (tmp_path / "two" / "harmonized.csv.gz").read_bytes()
+    run("apply", out / "model.pcg", packed, "--out", tmp_path / "applied.csv")
+    assert (tmp_path / "applied.csv").read_bytes() == (out / "harmonized.csv").read_bytes()
 
 
 # harmonize
