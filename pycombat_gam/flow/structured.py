@@ -212,6 +212,9 @@ class StructuredFlow(FeatureMechanism):
         width = (width * self.sizes + common * ROWS_FOR_A_WIDTH) / (self.sizes + ROWS_FOR_A_WIDTH)
         # Skewness and tail of one site's features are too little known for a width of each site's own.
         width[2:] = common[2:]
+        # As in ComBat, a location's prior is as wide as its estimates scatter, their sampling error included: with the
+        # narrower true width a site of the ABIDE surface areas is told in 10 % of rows, instead of 6 %.
+        width[0] += 1.0 / information[0]
         self.width.copy_(width.clamp_min(LEAST_VARIANCE))
         left = 1.0 / (V / (1.0 / information + self.width) + 1.0 / self.spread[:, None])
         spread = ((centre - centre.mean(-1, keepdim=True)) ** 2).sum(-1) / max(len(self.sizes) - 1, 1) + left.mean(-1)
