@@ -281,7 +281,8 @@ class FlowSCM(Queries):
             raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
         each = np.stack([_harmonized(fitted.model, given, codes, self._target(fitted, to), one) for one in members])
         mean, sd = each.mean(axis=0), each.std(axis=0, ddof=1)
-        half = float(t.ppf(0.5 + level / 2, len(members) - 1)) * sd
+        # The middle is a mean of M draws, and has an error of its own.
+        half = float(t.ppf(0.5 + level / 2, len(members) - 1)) * np.sqrt(1.0 + 1.0 / len(members)) * sd
 
         def frame(values: FloatArray) -> pd.DataFrame:
             return pd.DataFrame(values, index=given.covariates.index, columns=list(given.features))
