@@ -43,7 +43,8 @@ ABIDE, EXAMPLE = "abide_dk.csv.gz", "flowscm_example.csv.gz"
 FORMULA = "~ s(age) + sex"
 FOLDS, LABELS = 0, range(401, 421)
 """Seeds of the folds, and of the random labels."""
-EPOCHS = 3
+EPOCHS = 5
+"""Over how many an epoch's cost is averaged."""
 
 
 def read_abide(folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -178,6 +179,7 @@ def cost(job: str, folder: Path) -> dict[str, float]:
 
     found: dict[str, float] = {}
     if options:
+        fit(training={"max_epochs": 1})  # torch and zuko load what they need on first use
         _, one = fit(training={"max_epochs": 1})
         _, more = fit(training={"max_epochs": 1 + EPOCHS})
         found["epoch"] = (more - one) / EPOCHS

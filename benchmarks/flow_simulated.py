@@ -239,14 +239,14 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 def covered(world: World, **kw: object) -> tuple[float, float, float, float]:
     """Coverage of 95 % and 80 % intervals, mean half-width of the former, root mean square error of their middle."""
     flow = fit_flow(world, n_members=MEMBERS, **kw)
-    site, narrower = world.table["site"].to_numpy(), stats.t.ppf([0.9, 0.975], MEMBERS - 1)
+    site, spread = world.table["site"].to_numpy(), world.spread
     results = []
     for to, truth in world.measured.items():
-        interval, other = flow.interval(world.table, to=to), site != to
-        gap = (np.abs(interval.mean.to_numpy() - truth) / world.spread)[other]
-        sd = (interval.sd.to_numpy() / world.spread)[other]
-        holds = [float((gap <= times * sd).mean()) for times in narrower[::-1]]
-        results.append((*holds, float(narrower[1] * sd.mean()), float((gap**2).mean())))
+        other = site != to
+        wide, narrow = (flow.interval(world.table, to=to, level=level) for level in (0.95, 0.8))
+        holds = [((one.lower <= truth) & (truth <= one.upper)).to_numpy()[other].mean() for one in (wide, narrow)]
+        half = ((wide.upper - wide.lower) / 2 / spread).to_numpy()[other].mean()
+        results.append((*holds, half, (((wide.mean - truth) / spread).to_numpy()[other] ** 2).mean()))
     hold, less, width, square = np.mean(results, axis=0).tolist()
     return hold, less, width, float(np.sqrt(square))
 
