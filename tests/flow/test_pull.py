@@ -8,7 +8,7 @@ from pycombat_gam.flow.structured import StructuredFlow
 
 def test_pulls_have_the_information_of_the_prior() -> None:
     rng = np.random.default_rng(1)
-    B, V, p, draws = 3, 4, 2, 20_000
+    B, V, p, draws = 3, 4, 2, 5_000
     flow = StructuredFlow(
         "residual",
         rng.standard_normal((p, V)),
@@ -37,8 +37,8 @@ def test_pulls_have_the_information_of_the_prior() -> None:
     information = torch.autograd.functional.hessian(penalty, torch.zeros(2 * B * V + V * p, dtype=torch.float64))
     sd = np.sqrt(np.diag(information))
     gap = (np.cov(seen.T) - information.numpy()) / np.outer(sd, sd)
-    assert np.abs(gap).max() < 0.05
-    assert np.abs(seen.mean(axis=0) / sd).max() < 0.05
+    assert np.abs(gap).max() < 0.1
+    assert np.abs(seen.mean(axis=0) / sd).max() < 0.1
 
 
 class _Penalty(torch.nn.Module):
