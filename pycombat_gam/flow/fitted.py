@@ -18,7 +18,7 @@ class Interval:
     Attributes
     ----------
     mean : over the members; sd : their standard deviation.
-    lower, upper : of the interval at `level`, by Student's t with M − 1 degrees of freedom.
+    lower, upper : of the interval at `level`: mean ± t √(1 + 1/M) sd, t of Student's with M − 1 degrees of freedom.
     """
 
     mean: pd.DataFrame

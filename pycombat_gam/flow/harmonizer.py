@@ -284,7 +284,8 @@ class FlowSCM(Queries):
         each = np.stack([_harmonized(fitted.model, given, codes, self._target(fitted, to), one) for one in members])
         # About the first member, so that members that agree exactly (rows of the site itself) have no spread at all.
         mean, sd = each[0] + (each - each[0]).mean(axis=0), (each - each[0]).std(axis=0, ddof=1)
-        half = float(t.ppf(0.5 + level / 2, len(members) - 1)) * sd
+        # The middle is a mean of M draws, and has an error of its own.
+        half = float(t.ppf(0.5 + level / 2, len(members) - 1)) * np.sqrt(1.0 + 1.0 / len(members)) * sd
 
         def frame(values: FloatArray) -> pd.DataFrame:
             return pd.DataFrame(values, index=given.covariates.index, columns=list(given.features))

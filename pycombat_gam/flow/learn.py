@@ -12,7 +12,7 @@ import torch
 
 from pycombat_gam.flow.choose import Choice, choose_variant
 from pycombat_gam.flow.conditional import ConditionalFlow, conditional
-from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
+from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights, sites_in_order
 from pycombat_gam.flow.frame import Frame
 from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.progress import Hook
@@ -139,7 +139,10 @@ class _Plan:
         recipe = self.recipe
         if recipe.bootstrap:
             weights = bootstrap_weights(self.rows.site, self.order, recipe.members, recipe.seed)
-            members = Ensemble(self._resampled(mechanism, weights))
+            rng = np.random.default_rng([recipe.seed, 1])
+            sites = sites_in_order(self.rows.site, self.order)
+            pulls = [mechanism.draw_pull(rng, sites) for _ in range(recipe.members)]
+            members = Ensemble(self._resampled(mechanism, weights), pulls)
         else:
             weights = np.ones((len(self.rows), recipe.members))
             members = Ensemble([self._conditional(recipe.seed + 1 + j, self.start) for j in range(recipe.members)])

@@ -6,6 +6,7 @@ A mechanism x = F(ε; pa) is invertible in ε, so that log p(x | pa) = log p(F�
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,14 @@ class FeatureMechanism(nn.Module, ABC):
 
     def penalty(self) -> Tensor:
         """Return minus the log-prior of the parameters, on the scale of a sum over all rows."""
+        return torch.zeros((), dtype=torch.float64)
+
+    def draw_pull(self, rng: np.random.Generator, sites: Sequence[int]) -> tuple[Tensor, ...]:
+        """Draw a score of the prior, for `pulled`; nothing where there is no prior. sites : codes in drawing order."""
+        return ()
+
+    def pulled(self, *pull: Tensor) -> Tensor:
+        """Return what a pull adds to the penalty, a scalar linear in the parameters."""
         return torch.zeros((), dtype=torch.float64)
 
     @torch.no_grad()

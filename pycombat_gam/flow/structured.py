@@ -16,6 +16,7 @@ below a variance near zero takes many steps to grow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -198,6 +199,28 @@ class StructuredFlow(FeatureMechanism):
         total = total + 0.5 * ((effects - centre[..., None]) ** 2 / self.width[..., None]).sum()
         overall = centre.mean(-1, keepdim=True)
         return total + 0.5 * ((centre - overall) ** 2 / self.spread[:, None]).sum()
+
+    @torch.no_grad()
+    def draw_pull(self, rng: np.random.Generator, sites: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Draw a score of the prior, for the effects (m, B, V) and β (p, V): normal, with the prior's information."""
+        m, B, V = self.first.shape
+        buffers = (self.roots, self.smoothing, self.width, self.spread)
+        roots, smoothing, width, spread = (buffer.cpu().numpy() for buffer in buffers)
+        each, centre = np.empty((m, B, V)), np.empty((m, B))
+        each[:, sites] = rng.standard_normal((m, B, V))
+        centre[:, sites] = rng.standard_normal((m, B))
+        each /= np.sqrt(width)[..., None]
+        centre /= np.sqrt(spread)[:, None]
+        # Both priors are about a mean over the very parameters, and say nothing of it.
+        each += (centre - centre.mean(axis=1, keepdims=True))[..., None] / V - each.mean(axis=2, keepdims=True)
+        rough = rng.standard_normal((*roots.shape[:2], V)) * np.sqrt(smoothing)[:, None]
+        pull = each, np.einsum("mrp,mrv->pv", roots, rough)
+        return torch.from_numpy(pull[0]), torch.from_numpy(pull[1])
+
+    def pulled(self, *pull: Tensor) -> Tensor:
+        """Return what a pull adds to the penalty."""
+        effects, coefficients = pull
+        return -(effects * self.effects).sum() - (coefficients * self.coefficients).sum()
 
     @torch.no_grad()
     def refresh(self, x: Tensor, parents: Parents, weight: Tensor) -> None:
