@@ -107,8 +107,8 @@ def fit_flow(world: World, formula: str = FORMULA, table: pd.DataFrame | None = 
 
 
 def variant_of(flow: pcg.FlowSCM) -> str:
-    """Which variant a structured flow without members chose: what it trained last."""
-    return str(flow.history_["stage"].iloc[-1])
+    """Which variant a structured flow chose."""
+    return str(flow.summary().variant)
 
 
 def combat(world: World, to: str | None, formula: str = FORMULA, table: pd.DataFrame | None = None) -> pcg.ComBat:

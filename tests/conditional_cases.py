@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pycombat_gam.flow.conditional import ConditionalFlow, conditional
 from pycombat_gam.flow.mechanism import Parents
-from pycombat_gam.flow.rows import Rows
+from pycombat_gam.flow.networks.conditional import ConditionalFlow, conditional
+from pycombat_gam.flow.training.rows import Rows
 
 FLOWS = [
     ("affine", None),

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pycombat_gam.flow import density, site_map
-from pycombat_gam.flow.conditional import ConditionalFlow
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.networks.conditional import ConditionalFlow
 from pycombat_gam.flow.structured import StructuredFlow
-from pycombat_gam.flow.train import Rows, Training, train
+from pycombat_gam.flow.training.train import Rows, Training, train
 from pycombat_gam.types import FloatArray, IntArray
 
 

@@ -19,19 +19,19 @@ from pycombat_gam.flow import saved
 from pycombat_gam.flow.adapt import adapted
 from pycombat_gam.flow.device import choose_device, threads_for
 from pycombat_gam.flow.fitted import Fitted, Interval
-from pycombat_gam.flow.graph import Graph
-from pycombat_gam.flow.kinds import factor_columns
 from pycombat_gam.flow.learn import learn
 from pycombat_gam.flow.mechanism import FeatureMechanism
+from pycombat_gam.flow.nodes.graph import Graph
+from pycombat_gam.flow.nodes.kinds import factor_columns
 from pycombat_gam.flow.outliers import Reference
-from pycombat_gam.flow.progress import rich_progress
 from pycombat_gam.flow.queries import Queries
 from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.scm import StructuralModel, learn_covariates
 from pycombat_gam.flow.start import frame_of
 from pycombat_gam.flow.structured import MOST_CORRELATED, StructuredFlow
 from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
-from pycombat_gam.flow.train import Rows, canonical_order
+from pycombat_gam.flow.training.progress import rich_progress
+from pycombat_gam.flow.training.train import Rows, canonical_order
 from pycombat_gam.formula import Formula
 from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
@@ -73,7 +73,7 @@ class FlowSCM(Queries):
         others.
     n_members : how many models, for `interval`; 1 for none.
     ensemble : how they differ: ``"bootstrap"`` (rows drawn anew within sites) or ``"seed"`` (not the structured flow).
-    training : settings that differ from the defaults; see `flow.descent.Training`.
+    training : settings that differ from the defaults; see `flow.training.descent.Training`.
     seed : of everything random; the global generators are not touched.
     device : ``"auto"`` (a GPU by CUDA if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` and the like.
     output : ``"table"`` or ``"features"``, as in `ComBat`.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pycombat_gam.errors import ModelFileError
-from pycombat_gam.flow.conditional import from_config
 from pycombat_gam.flow.mechanism import FeatureMechanism
+from pycombat_gam.flow.networks.conditional import from_config
 from pycombat_gam.flow.recipe import Recipe
 from pycombat_gam.flow.structured import MOST_CORRELATED, StructuredFlow
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.flow.causes import Causes
-from pycombat_gam.flow.covariates import CovariateMechanism, DiscreteMechanism, fit_covariate
 from pycombat_gam.flow.device import threads_for
 from pycombat_gam.flow.frame import Frame
-from pycombat_gam.flow.graph import Graph
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.nodes.causes import Causes
+from pycombat_gam.flow.nodes.covariates import CovariateMechanism, DiscreteMechanism, fit_covariate
+from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray
 

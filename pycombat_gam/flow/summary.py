@@ -23,6 +23,7 @@ class FlowSummary:
     call : the model as it was asked for.
     graph : DataFrame, a row per node and one for the features: kind, causes.
     sites : DataFrame, a row per site: rows, and of the structured flow mean and range over features of its parameters.
+    variant : of the structured flow; None for others.
     choice : DataFrame, a row per variant tried: held-out log-probability, how far behind, standard error; or None.
     training : DataFrame, a row per stage: epochs, last held-out log-probability.
     notes : what was out of the ordinary; profile : hash and summary of the fitted table.
@@ -31,6 +32,7 @@ class FlowSummary:
     call: str
     graph: pd.DataFrame
     sites: pd.DataFrame
+    variant: str | None
     choice: pd.DataFrame | None
     training: pd.DataFrame
     notes: tuple[str, ...]
@@ -42,6 +44,7 @@ class FlowSummary:
             "call": self.call,
             "graph": plain_table(self.graph),
             "sites": plain_table(self.sites),
+            "variant": self.variant,
             "choice": None if self.choice is None else plain_table(self.choice),
             "training": plain_table(self.training),
             "notes": list(self.notes),
@@ -66,7 +69,7 @@ class FlowSummary:
             shown(self.sites),
         ]
         if self.choice is not None:
-            lines += ["", "Variants (held-out log-probability a row):", shown(self.choice)]
+            lines += ["", f"Variants (held-out log-probability a row), '{self.variant}' chosen:", shown(self.choice)]
         lines += ["", "Training:", shown(self.training)]
         if profile["covariates"]:
             lines += ["", "Covariates:", *(covariate_line(name, of) for name, of in profile["covariates"].items())]
@@ -106,7 +109,8 @@ def summarize(
             if name in PARAMETERS[:2]:
                 sites[f"{name} min"], sites[f"{name} max"] = table.min(axis=1), table.max(axis=1)
     training = history.groupby("stage", sort=False).agg(epochs=("epoch", "max"), held_out=("held_out", "last"))
-    return FlowSummary(call, graph, sites, choice, training, notes, profile)
+    variant = model.features.variant if isinstance(model.features, StructuredFlow) else None
+    return FlowSummary(call, graph, sites, variant, choice, training, notes, profile)
 
 
 def effect_tables(model: StructuralModel) -> dict[str, pd.DataFrame]:

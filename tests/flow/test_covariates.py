@@ -13,16 +13,16 @@ import torch
 from scipy import integrate, stats
 
 from pycombat_gam.errors import DataError, DesignError, ModelFileError
-from pycombat_gam.flow import covariates
-from pycombat_gam.flow.causes import Causes
-from pycombat_gam.flow.covariates import (
+from pycombat_gam.flow.nodes import covariates
+from pycombat_gam.flow.nodes.causes import Causes
+from pycombat_gam.flow.nodes.covariates import (
     CovariateMechanism,
     DiscreteMechanism,
     NumericMechanism,
     covariate_from_dict,
     fit_covariate,
 )
-from pycombat_gam.flow.graph import Graph
+from pycombat_gam.flow.nodes.graph import Graph
 
 N = 300
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from pycombat_gam.errors import DataError, DesignError, ModelFileError, OptionError, PcgError
-from pycombat_gam.flow.graph import Graph
-from pycombat_gam.flow.kinds import factor_columns
+from pycombat_gam.flow.nodes.graph import Graph
+from pycombat_gam.flow.nodes.kinds import factor_columns
 from pycombat_gam.formula import parse_formula
 
 VARIABLES = ["age", "sex", "icv", "dx", "smoker", "wave"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pycombat_gam.flow.rational import LinearRationalSpline
-from pycombat_gam.flow.univariate import Univariate
+from pycombat_gam.flow.networks.rational import LinearRationalSpline
+from pycombat_gam.flow.networks.univariate import Univariate
 
 BINS = 6
 

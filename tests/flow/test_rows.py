@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pycombat_gam.flow.progress import rich_progress
-from pycombat_gam.flow.rows import canonical_order, split
+from pycombat_gam.flow.training.progress import rich_progress
+from pycombat_gam.flow.training.rows import canonical_order, split
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from pycombat_gam.container import read_container, write_container
 from pycombat_gam.errors import ModelFileError, OptionError, TrainingError
-from pycombat_gam.flow import descent
-from pycombat_gam.flow.conditional import ConditionalFlow
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
-from pycombat_gam.flow.network import Network, decayed
-from pycombat_gam.flow.progress import Hook
-from pycombat_gam.flow.train import Rows, Training, canonical_order, split, train
+from pycombat_gam.flow.networks.conditional import ConditionalFlow
+from pycombat_gam.flow.networks.network import Network, decayed
+from pycombat_gam.flow.training import descent
+from pycombat_gam.flow.training.progress import Hook
+from pycombat_gam.flow.training.train import Rows, Training, canonical_order, split, train
 
 QUICK = Training(max_epochs=8, batch_size=64, learning_rate=5e-3, checkpoint_every=3)
 

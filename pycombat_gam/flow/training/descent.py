@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from pycombat_gam.errors import OptionError
-from pycombat_gam.flow.checkpoint import Progress
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
-from pycombat_gam.flow.network import decayed, reduced_precision
-from pycombat_gam.flow.rows import Rows
+from pycombat_gam.flow.networks.network import decayed, reduced_precision
+from pycombat_gam.flow.training.checkpoint import Progress
+from pycombat_gam.flow.training.rows import Rows
 from pycombat_gam.types import IntArray
 
 RESIDENT = 2**28

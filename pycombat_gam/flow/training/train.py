@@ -21,11 +21,18 @@ import pandas as pd
 import torch
 
 from pycombat_gam.errors import TrainingError
-from pycombat_gam.flow.checkpoint import COLUMNS, Progress, fingerprint, read_checkpoint, state_of, write_checkpoint
-from pycombat_gam.flow.descent import Descent, FullBatch, Minibatches, Source, Training
 from pycombat_gam.flow.mechanism import FeatureMechanism
-from pycombat_gam.flow.progress import Hook
-from pycombat_gam.flow.rows import Rows, canonical_order, split
+from pycombat_gam.flow.training.checkpoint import (
+    COLUMNS,
+    Progress,
+    fingerprint,
+    read_checkpoint,
+    state_of,
+    write_checkpoint,
+)
+from pycombat_gam.flow.training.descent import Descent, FullBatch, Minibatches, Source, Training
+from pycombat_gam.flow.training.progress import Hook
+from pycombat_gam.flow.training.rows import Rows, canonical_order, split
 from pycombat_gam.types import IntArray, JsonDict
 
 __all__ = ["Rows", "Training", "canonical_order", "split", "train"]

@@ -18,7 +18,7 @@ from torch.nn.functional import log_softmax
 from zuko.transforms import MonotonicRQSTransform
 
 from pycombat_gam.errors import DataError, DesignError, ModelFileError, listing
-from pycombat_gam.flow.kinds import Kind
+from pycombat_gam.flow.nodes.kinds import Kind
 from pycombat_gam.formula.state import finite, floats
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 

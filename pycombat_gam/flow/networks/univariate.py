@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from zuko.transforms import MonotonicRQSTransform
 
-from pycombat_gam.flow.rational import LinearRationalSpline
+from pycombat_gam.flow.networks.rational import LinearRationalSpline
 
 BOUND = 5.0
 """Splines bend within ±5 sd and are the identity outside."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from pycombat_gam.flow.mechanism import Parents
-from pycombat_gam.flow.network import Network, SiteWeights, zeros
-from pycombat_gam.flow.univariate import Univariate, limited
+from pycombat_gam.flow.networks.network import Network, SiteWeights, zeros
+from pycombat_gam.flow.networks.univariate import Univariate, limited
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pycombat_gam.errors import ModelFileError
-from pycombat_gam.flow.graph import Graph
+from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.formula.state import floats, increasing
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from pycombat_gam.errors import OptionError, did_you_mean
 from pycombat_gam.flow.density import BASES, draw, log_density
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
-from pycombat_gam.flow.network import SiteWeights
-from pycombat_gam.flow.steps import Autoregressive, ConditionalAffine, Coupling, Elementwise, Layout, Step
-from pycombat_gam.flow.univariate import Univariate
+from pycombat_gam.flow.networks.network import SiteWeights
+from pycombat_gam.flow.networks.steps import Autoregressive, ConditionalAffine, Coupling, Elementwise, Layout, Step
+from pycombat_gam.flow.networks.univariate import Univariate
 from pycombat_gam.types import JsonDict
 
 FAMILIES = ("affine", "spline", "autoregressive", "coupling")

@@ -17,8 +17,8 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.errors import DataError, DesignError, ModelFileError, OptionError, did_you_mean, listing
-from pycombat_gam.flow.action import code_labels, code_numbers, per_row
-from pycombat_gam.flow.kinds import KINDS, Kind, Level, discrete_levels, holds, plain_dtype, sound_levels
+from pycombat_gam.flow.nodes.action import code_labels, code_numbers, per_row
+from pycombat_gam.flow.nodes.kinds import KINDS, Kind, Level, discrete_levels, holds, plain_dtype, sound_levels
 from pycombat_gam.formula.columns import Columns, Groups, code_levels, label_of
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 

@@ -1,0 +1,1 @@
+"""The paper's family of flows: conditional transforms whose parameters networks of covariates and site give."""

@@ -1,0 +1,1 @@
+"""One loop that fits any mechanism of the features: rows in, descent, checkpoints, progress."""
