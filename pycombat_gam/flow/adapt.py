@@ -100,6 +100,9 @@ class _NewSite(FeatureMechanism):
         """Draw noise as training sees it, (rows, V)."""
         return density.draw(rows, self.shift.shape[-1], None, rng)
 
+    def reorder_sites(self, place: IntArray) -> None:
+        """There is one site only."""
+
     def penalty(self) -> Tensor:
         """Return minus the log-prior of the new site's parameters."""
         effects = self.effects()[:, 0]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.training.rows import sites_in_order
 from pycombat_gam.types import FloatArray, IntArray
 
 SEPARATOR = "|"
@@ -86,6 +87,10 @@ class Ensemble(FeatureMechanism):
         """Draw noise of the first member, (rows, V)."""
         return self._one[0].draw(rows, rng)
 
+    def reorder_sites(self, place: IntArray) -> None:
+        """Reorder the sites of every member; see `FeatureMechanism`."""
+        raise NotImplementedError("reorder the members, once they are apart")
+
     def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
         """Return the sum of the members' losses; weight : (n, M)."""
         each: Tensor = self._each("loss", x, parents.design, parents.site, weight, dims=(None, None, None, 1))
@@ -130,11 +135,6 @@ class _Call(nn.Module):
 
 def _flat(name: str) -> str:
     return name.replace(".", SEPARATOR)
-
-
-def sites_in_order(site: IntArray, order: IntArray) -> list[int]:
-    """Return the codes of the sites, (B,), by their first row in canonical order: not by what they are called."""
-    return sorted(map(int, np.unique(site)), key=lambda code: int(np.flatnonzero(site[order] == code)[0]))
 
 
 def bootstrap_weights(site: IntArray, order: IntArray, members: int, seed: int) -> FloatArray:

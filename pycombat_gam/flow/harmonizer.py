@@ -27,11 +27,12 @@ from pycombat_gam.flow.outliers import Reference
 from pycombat_gam.flow.queries import Queries
 from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.scm import StructuralModel, learn_covariates
+from pycombat_gam.flow.sizes import size_notes
 from pycombat_gam.flow.start import frame_of
-from pycombat_gam.flow.structured import MOST_CORRELATED, StructuredFlow
+from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
 from pycombat_gam.flow.training.progress import rich_progress
-from pycombat_gam.flow.training.train import Rows, canonical_order
+from pycombat_gam.flow.training.rows import Rows, canonical_order, sites_in_order
 from pycombat_gam.formula import Formula
 from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
@@ -39,10 +40,6 @@ from pycombat_gam.options import names
 from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake_notes
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 
-FEW_ROWS = 10
-"""A site of the structured flow with fewer rows leans on the others, which is said."""
-ROWS_FOR_A_NETWORK = 200
-"""Rows a site that the flows of the paper's family need before they remove site effects as well as ComBat does."""
 AFTER_FIT = ("id", "output", "device")
 
 
@@ -165,26 +162,35 @@ class FlowSCM(Queries):
             formula.variables, self.batch, table, self.graph,
             factors=factor_columns(formula), features=given.features, ids=names(self.id, "id"),
         )  # fmt: skip
+        # Descent goes other ways for sums in another order: rows and sites are put into an order of their own.
+        order = canonical_order(given.Y, np.zeros((len(table), 0)), codes)
+        sites_by_row = sites_in_order(codes, order)
+        place = np.argsort(sites_by_row)
+        Y, rows, at = given.Y[order], table.iloc[order], place[codes[order]]
+        ranked = BatchLevels(self.batch, tuple(levels.labels[code] for code in sites_by_row))
         # One feature has no others to share a prior with.
         prior = "parametric" if len(given.features) > 1 else "none"
         combat = fit_harmonizer(
-            given.Y, table, codes, features=given.features, levels=levels, reference=None, formula=formula,
+            Y, rows, at, features=given.features, levels=ranked, reference=None, formula=formula,
             mean_model=AdditiveMean(), options=BatchOptions(prior, False, False), n_given=len(table),
         )  # fmt: skip
-        frame = frame_of(combat, table)
+        frame = frame_of(combat, rows)
         device = choose_device(self.device)
         with threads_for(given.Y.size), rich_progress() if progress else nullcontext() as hook:
             learned = learn(
-                combat, frame, given.Y, frame.columns(table), codes, recipe, device=device, progress=hook,
+                combat, frame, Y, frame.columns(rows), at, recipe, device=device, progress=hook,
                 checkpoint=None if checkpoint is None else Path(checkpoint), resume=resume,
             )  # fmt: skip
+        for mechanism in (learned.mechanism, *learned.members):
+            mechanism.reorder_sites(place)
         causes, mechanisms = learn_covariates(graph, table, codes)
-        shares = combat.mean.n_rows / combat.mean.n_rows.sum()
+        sizes = combat.mean.n_rows[place]
+        shares = sizes / sizes.sum()
         model = StructuralModel(
             graph, causes, mechanisms, levels, shares, frame, learned.mechanism, learned.members, device
         )  # fmt: skip
         reference = Reference.learn(model.log_prob(given.Y, model.parents(table, codes)))
-        notes = (*combat.notes, *self._size_notes(levels, combat.mean.n_rows, len(frame.scale)))
+        notes = (*combat.notes, *size_notes(self.flow, levels, sizes, len(frame.scale)))
         choice = None if learned.choice is None else learned.choice.table
         self._fitted = Fitted(model, notes, combat.profile, learned.history, choice, reference)
         self._fitted_params = self._plain()
@@ -361,25 +367,6 @@ class FlowSCM(Queries):
         if to is not None:
             return fitted.model.levels.index(to, "to")
         return None if self.ref_batch is None else fitted.model.levels.index(self.ref_batch)
-
-    def _size_notes(self, levels: BatchLevels, n_rows: IntArray, V: int) -> list[str]:
-        """Say where the flow has few rows for what it estimates, or too many features for their covariance."""
-        structured = self.flow == "structured"
-        notes = []
-        if structured and V > MOST_CORRELATED:
-            notes.append(
-                f"more than {MOST_CORRELATED:,} features: log_prob takes them as independent given their parents"
-            )
-        enough = FEW_ROWS if structured else ROWS_FOR_A_NETWORK
-        few = [f"{label} ({rows:,})" for label, rows in zip(levels.labels, n_rows, strict=True) if 1 < rows < enough]
-        if few and structured:
-            notes.append(f"few rows at {listing(few)}: what such a site does rests largely on the other sites")
-        elif few:
-            notes.append(
-                f"flow='{self.flow}' estimates networks and needs about {ROWS_FOR_A_NETWORK} rows a site; fewer are at "
-                f"{listing(few)}: expect site effects to remain, or use flow='structured'"
-            )
-        return notes
 
 
 def _harmonized(

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from pycombat_gam.flow.choose import Choice, choose_variant
-from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights, sites_in_order
+from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
 from pycombat_gam.flow.frame import Frame
 from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.networks.conditional import ConditionalFlow, conditional
@@ -19,6 +19,7 @@ from pycombat_gam.flow.recipe import Recipe
 from pycombat_gam.flow.start import Start, restarted, start_of
 from pycombat_gam.flow.structured import StructuredFlow, Variant
 from pycombat_gam.flow.training.progress import Hook
+from pycombat_gam.flow.training.rows import sites_in_order
 from pycombat_gam.flow.training.train import Rows, canonical_order, split, train
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import FloatArray, IntArray

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pycombat_gam.types import IntArray
+
 
 @dataclass(frozen=True, eq=False)
 class Parents:
@@ -95,6 +97,10 @@ class FeatureMechanism(nn.Module, ABC):
     def pulled(self, *pull: Tensor) -> Tensor:
         """Return what a pull adds to the penalty, a scalar linear in the parameters."""
         return torch.zeros((), dtype=torch.float64)
+
+    @abstractmethod
+    def reorder_sites(self, place: IntArray) -> None:
+        """Give the site of code s the map that the site of code place[s] has now, in place; place : (B,)."""
 
     @torch.no_grad()
     def refresh(self, x: Tensor, parents: Parents, weight: Tensor) -> None:

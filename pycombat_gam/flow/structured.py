@@ -27,7 +27,7 @@ from pycombat_gam.errors import ModelFileError
 from pycombat_gam.flow import density, site_map
 from pycombat_gam.flow.covariance import whitener
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
-from pycombat_gam.types import BoolArray, FloatArray, JsonDict
+from pycombat_gam.types import BoolArray, FloatArray, IntArray, JsonDict
 
 Variant = Literal["residual", "whole", "residual-shape", "whole-shape"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -251,6 +251,13 @@ class StructuredFlow(FeatureMechanism):
     def draw(self, rows: int, rng: np.random.Generator) -> Tensor:
         """Draw noise, (rows, V)."""
         return density.draw(rows, self.first.shape[2], float(self.df) if self.base == "student_t" else None, rng)
+
+    @torch.no_grad()
+    def reorder_sites(self, place: IntArray) -> None:
+        """See `FeatureMechanism`."""
+        index = torch.as_tensor(place, device=self.first.device)
+        for array, axis in ((self.first, 1), (self.shift, 1), (self.width, 1), (self.sizes, 0), (self.known, 0)):
+            array.copy_(array.index_select(axis, index))
 
     @torch.no_grad()
     def frozen(self) -> StructuredFlow:

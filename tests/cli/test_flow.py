@@ -245,7 +245,7 @@ BAD: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "holes": (["holes.csv", *FAST], ("'area'", "missing")),
     "out is a file": (["data.csv", *FAST, "--out", "data.csv"], ("'data.csv' is a file",)),
     "one site": (["one.csv", *FAST], ("'Lyon'", "at least two")),
-    "a spreadsheet": (["data.xlsx", *FAST], (".csv, .tsv, .txt, .parquet",)),
+    "a spreadsheet": (["data.xlsx", *FAST], (".csv, .tsv, .txt, .csv.gz",)),
 }
 
 

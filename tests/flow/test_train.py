@@ -56,6 +56,9 @@ class Gaussian(FeatureMechanism):
     def draw(self, rows: int, rng: np.random.Generator) -> Tensor:
         return torch.from_numpy(rng.standard_normal((rows, len(self.factor))))
 
+    def reorder_sites(self, place: np.ndarray) -> None:
+        """It has none."""
+
     def penalty(self) -> Tensor:
         return 0.5 * self.slope.square().sum()
 

@@ -32,7 +32,7 @@ from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.networks.network import SiteWeights
 from pycombat_gam.flow.networks.steps import Autoregressive, ConditionalAffine, Coupling, Elementwise, Layout, Step
 from pycombat_gam.flow.networks.univariate import Univariate
-from pycombat_gam.types import JsonDict
+from pycombat_gam.types import IntArray, JsonDict
 
 FAMILIES = ("affine", "spline", "autoregressive", "coupling")
 TRANSFORMS = {"affine": 0, "spline": 1, "autoregressive": 2, "coupling": 4}
@@ -139,6 +139,13 @@ class ConditionalFlow(FeatureMechanism):
         """Draw noise, (rows, V)."""
         noise = draw(rows, self.shape.features, None if self.df is None else float(self.df.detach()), rng)
         return noise.to(self.affine.location_design.device)
+
+    @torch.no_grad()
+    def reorder_sites(self, place: IntArray) -> None:
+        """See `FeatureMechanism`."""
+        for part in self.modules():
+            if isinstance(part, SiteWeights):
+                part.known.copy_(part.known[torch.as_tensor(place, device=part.known.device)])
 
     def penalty(self) -> Tensor:
         """Return minus the log-prior of a new site's own parameters; 0 in a flow without one."""

@@ -91,6 +91,11 @@ def canonical_order(x: np.ndarray, design: FloatArray, site: IntArray) -> IntArr
     return order
 
 
+def sites_in_order(site: IntArray, order: IntArray) -> list[int]:
+    """Return the codes of the sites, (B,), by their first row in canonical order: not by what they are called."""
+    return sorted(map(int, np.unique(site)), key=lambda code: int(np.flatnonzero(site[order] == code)[0]))
+
+
 def split(site: IntArray, order: IntArray, held_out: float, seed: int) -> tuple[IntArray, IntArray]:
     """Hold out a share of every site's rows.
 
