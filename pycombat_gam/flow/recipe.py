@@ -20,9 +20,13 @@ from pycombat_gam.types import JsonDict
 
 FLOWS = ("structured", "affine", "spline", "autoregressive", "coupling")
 ALLOWED = {"flow": FLOWS, "base": BASES, "ensemble": ("bootstrap", "seed"), "output": ("table", "features")}
-STRUCTURED = {"max_epochs": 15, "tolerance": 1e-5, "learning_rate": 0.2}
-"""What differs from `Training`'s defaults: parameters are in units of their standard errors, and 1e-5 of the objective
-is far below what separates one variant from another."""
+DEFAULTS: dict[str, dict[str, Any]] = {
+    # Parameters are in units of their standard errors; 1e-5 of the objective is far below what separates two variants.
+    "structured": {"max_epochs": 15, "tolerance": 1e-5, "learning_rate": 0.2},
+    # At the general rate it ends before the sites' own splines have bent far.
+    "spline": {"learning_rate": 3e-3},
+}
+"""What differs from `Training`'s own defaults."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Recipe:
                 raise OptionError(
                     f"training has no '{name}'; there are {listing(known, 20)}{did_you_mean(name, list(known))}"
                 )
-        return Training(**{**(STRUCTURED if self.flow == "structured" else {}), **self.training})
+        return Training(**{**DEFAULTS.get(self.flow, {}), **self.training})
 
     def check(self) -> None:
         """Check the options of the flow.

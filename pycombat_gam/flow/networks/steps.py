@@ -90,15 +90,19 @@ class ConditionalAffine(Step):
 
 
 class Elementwise(Step):
-    """Each feature by its own monotone map, whose parameters depend on covariates and site."""
+    """Each feature by its own monotone map, with parameters of the site's own and a network's of covariates and site.
+
+    What a site does to a feature whoever is measured, its distortion, takes no network.
+    """
 
     def __init__(self, layout: Layout, univariate: Univariate) -> None:
         super().__init__()
         self.univariate = univariate
+        self.of_site = SiteWeights(layout.sites, layout.features * univariate.size, adapted=layout.adapted)
         self.network = layout.network(layout.features * univariate.size)
 
     def _raw(self, parents: Parents) -> Tensor:
-        outputs: Tensor = self.network(parents)
+        outputs: Tensor = self.of_site(parents.site) + self.network(parents)
         return outputs.reshape(len(parents), -1, self.univariate.size)
 
     def forward(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
