@@ -21,12 +21,15 @@ def suspicious_features(Y: np.ndarray) -> IntArray:
         return np.flatnonzero(~np.isfinite(np.ones(Y.shape[0], Y.dtype) @ Y))
 
 
-def check_cells(Y: np.ndarray, columns: IntArray, features: Sequence[str], *, omit_missing: bool) -> IntArray:
+def check_cells(
+    Y: np.ndarray, columns: IntArray, features: Sequence[str], *, omit_missing: bool, may_omit: bool = True
+) -> IntArray:
     """Stop for infinite cells, and for missing ones unless `omit_missing`.
 
     Parameters
     ----------
     Y : (n, V) features; columns : the ones to look at; features : (V,) names.
+    may_omit : whether the caller could omit missing cells, if asked to; messages then say so.
 
     Returns
     -------
@@ -44,12 +47,14 @@ def check_cells(Y: np.ndarray, columns: IntArray, features: Sequence[str], *, om
         return listing(f"'{features[k]}' ({c})" for k, c in zip(columns, counts, strict=True) if c)
 
     if infinite.any():
-        raise DataError(
-            f"infinite values in {named(infinite)}: correct them, or set them to missing and use missing='omit'"
-        )
+        remedy = ", or set them to missing and use missing='omit'" if may_omit else ""
+        raise DataError(f"infinite values in {named(infinite)}: correct them{remedy}")
     if not omit_missing and missing.any():
-        raise DataError(
-            f"missing values in {named(missing)}: use missing='omit' (each feature is fitted on its observed cells, "
-            "the others stay missing), or complete the table"
+        remedy = (
+            "use missing='omit' (each feature is fitted on its observed cells, the others stay missing), or complete "
+            "the table"
+            if may_omit
+            else "complete the table, or leave out those rows or features"
         )
+        raise DataError(f"missing values in {named(missing)}: {remedy}")
     return missing

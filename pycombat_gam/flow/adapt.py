@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pycombat_gam.flow import density, site_map
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.networks.conditional import ConditionalFlow
-from pycombat_gam.flow.structured import StructuredFlow
+from pycombat_gam.flow.structured import StructuredFlow, location_integral
 from pycombat_gam.flow.training.train import Rows, Training, train
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -109,7 +109,8 @@ class _NewSite(FeatureMechanism):
         centre = effects.mean(-1, keepdim=True)
         within = ((effects - centre) ** 2).sum(-1) / self.width
         between = (centre[:, 0] - self.centre) ** 2 / self.spread
-        return 0.5 * (within + between).sum()
+        rows = self.width.new_tensor([float(self._rows)])
+        return 0.5 * (within + between).sum() + location_integral(effects[1:2], rows, self.width[:1])
 
     def share(self) -> FloatArray:
         """Return the weight of the rows in each parameter."""

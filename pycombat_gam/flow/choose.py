@@ -17,9 +17,13 @@ import pandas as pd
 import torch
 
 from pycombat_gam.flow.structured import VARIANTS, StructuredFlow, Variant
+from pycombat_gam.flow.training.descent import SAMPLE
 from pycombat_gam.flow.training.progress import Hook
 from pycombat_gam.flow.training.train import Rows, Training, split, train
 from pycombat_gam.types import FloatArray, IntArray
+
+FEWEST_ROWS = 30
+"""Fewer rows than this in a half tell no variant from another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +52,8 @@ def choose_variant(
     seed: int,
     progress: Hook | None,
     candidates: Sequence[Variant] = VARIANTS,
-) -> Choice:
-    """Choose among variants by two-fold cross-validation.
+) -> Choice | None:
+    """Choose among variants by two-fold cross-validation; None where there are too few rows to hold out.
 
     Parameters
     ----------
@@ -58,6 +62,8 @@ def choose_variant(
     """
     halves = split(rows.site, order, 0.5, seed)
     sites = int(rows.site.max()) + 1
+    if min(map(len, halves)) < FEWEST_ROWS:
+        return None
     scores: dict[Variant, FloatArray] = {}
     histories: list[pd.DataFrame] = []
     for variant in candidates:
@@ -71,6 +77,7 @@ def choose_variant(
                 )
             )  # fmt: skip
             with torch.no_grad():
+                flow.refresh(*rows.take(rest[:: max(1, len(rest) // SAMPLE)]))
                 x, parents, _ = rows.take(held_out)
                 parts.append(flow.log_prob(x, parents).cpu().numpy())
         scores[variant] = np.concatenate(parts)

@@ -138,7 +138,10 @@ def _flat(name: str) -> str:
 
 
 def bootstrap_weights(site: IntArray, order: IntArray, members: int, seed: int) -> FloatArray:
-    """Return how often each row is drawn from its site, (n, M); the same whatever order the rows came in.
+    """Return weights of the Bayesian bootstrap within each site, (n, M); the same whatever order the rows came in.
+
+    A site of n rows has n times a flat Dirichlet draw (Rubin 1981, Ann. Statist. 9:130). Drawing rows with replacement
+    would give a site of three rows the same row three times, and no variance, in one member of nine.
 
     Parameters
     ----------
@@ -148,5 +151,5 @@ def bootstrap_weights(site: IntArray, order: IntArray, members: int, seed: int) 
     weights = np.zeros((len(site), members))
     for code in sites_in_order(site, order):
         rows = order[site[order] == code]
-        weights[rows] = rng.multinomial(len(rows), np.full(len(rows), 1.0 / len(rows)), size=members).T
+        weights[rows] = len(rows) * rng.dirichlet(np.ones(len(rows)), size=members).T
     return weights

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
+from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.container import Container, write_container
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, listing
 from pycombat_gam.flow import saved
@@ -156,6 +157,7 @@ class FlowSCM(Queries):
         codes, _ = levels.codes(sites)
         if self.ref_batch is not None:
             levels.index(self.ref_batch)
+        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=False, may_omit=False)
         for name in formula.variables:
             find_column(table, name, "formula")
         graph = Graph.learn(
@@ -190,7 +192,11 @@ class FlowSCM(Queries):
             graph, causes, mechanisms, levels, shares, frame, learned.mechanism, learned.members, device
         )  # fmt: skip
         reference = Reference.learn(model.log_prob(given.Y, model.parents(table, codes)))
-        notes = (*combat.notes, *size_notes(self.flow, levels, sizes, len(frame.scale)))
+        notes = (
+            *combat.notes,
+            *size_notes(self.flow, levels, sizes, len(frame.scale)),
+            *learned.notes,
+        )
         choice = None if learned.choice is None else learned.choice.table
         self._fitted = Fitted(model, notes, combat.profile, learned.history, choice, reference)
         self._fitted_params = self._plain()
@@ -209,10 +215,19 @@ class FlowSCM(Queries):
         given = self._given(X, covariates, fitted)
         sites = find_column(given.covariates, self.batch, "batch")
         labels = sorted({canonical(label) for label in sites.dropna()})
-        if len(labels) != 1 or sites.isna().any() or labels[0] in fitted.model.levels.labels:
+        if sites.isna().any():
+            raise DataError(
+                f"batch column '{self.batch}' has missing labels: adapt takes rows of one site, named in each"
+            )
+        if len(labels) != 1 or labels[0] in fitted.model.levels.labels:
             raise DataError(
                 f"adapt takes rows of one site that was not in the fit; given: {listing(labels)}; "
                 f"the fit has {listing(fitted.model.levels.labels, 30)}"
+            )
+        if fitted.model.graph.parents[self.batch]:
+            raise OptionError(
+                f"adapt: in the graph '{self.batch}' has causes, and how they lead to a new site its rows cannot tell; "
+                "fit again with these rows"
             )
         if any(self.batch in causes for causes in fitted.model.graph.parents.values()):
             raise OptionError(
@@ -285,7 +300,7 @@ class FlowSCM(Queries):
         members = fitted.model.members
         if len(members) < 2:
             raise OptionError("interval needs an ensemble: fit with n_members=20, say")
-        if not 0 < level < 1:
+        if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
             raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
         each = np.stack([_harmonized(fitted.model, given, codes, self._target(fitted, to), one) for one in members])
         # About the first member, so that members that agree exactly (rows of the site itself) have no spread at all.

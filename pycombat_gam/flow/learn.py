@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from pycombat_gam.flow.choose import Choice, choose_variant
 from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
@@ -17,7 +18,8 @@ from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.networks.conditional import ConditionalFlow, conditional
 from pycombat_gam.flow.recipe import Recipe
 from pycombat_gam.flow.start import Start, restarted, start_of
-from pycombat_gam.flow.structured import StructuredFlow, Variant
+from pycombat_gam.flow.structured import VARIANTS, StructuredFlow, Variant
+from pycombat_gam.flow.training.descent import SAMPLE, Training
 from pycombat_gam.flow.training.progress import Hook
 from pycombat_gam.flow.training.rows import sites_in_order
 from pycombat_gam.flow.training.train import Rows, canonical_order, split, train
@@ -26,18 +28,17 @@ from pycombat_gam.types import FloatArray, IntArray
 
 LARGEST_WHOLE = 3e7
 """Feature values that the structured flow takes at once (240 MB, some twenty times over while it descends)."""
-SAMPLE = 20_000
-"""Rows from which covariance and prior widths are taken where the descent goes by minibatches."""
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """The trained features: one mechanism, the members of its ensemble (none, or M), and how it came about."""
+    """The trained features: a mechanism, the members of its ensemble (none, or M), how it came about, what was odd."""
 
     mechanism: FeatureMechanism
     members: tuple[FeatureMechanism, ...]
     choice: Choice | None
     history: pd.DataFrame
+    notes: tuple[str, ...]
 
 
 def learn(
@@ -74,7 +75,12 @@ def learn(
         mechanism, history = plan.conditional(checkpoint, resume)
     members, more = plan.ensemble(mechanism) if recipe.members > 1 else ((), [])
     final = [one.frozen() if isinstance(one, StructuredFlow) else one for one in (mechanism, *members)]
-    return Learned(final[0], tuple(final[1:]), choice, pd.concat([*history, *more], ignore_index=True))
+    notes = []
+    if recipe.flow == "structured" and recipe.options.get("variant", "auto") == "auto" and choice is None:
+        notes.append(f"too few rows to hold any out: variant '{VARIANTS[0]}', ComBat's, was taken without a choice")
+    if recipe.flow != "structured" and history[0]["held_out"].notna().any() and history[0]["held_out"].argmax() == 0:
+        notes.append(f"flow='{recipe.flow}' never improved on its start on held-out rows: its answer is ComBat's")
+    return Learned(final[0], tuple(final[1:]), choice, pd.concat([*history, *more], ignore_index=True), tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +92,13 @@ class _Plan:
     order: IntArray
     start: Start
     progress: Hook | None
+
+    @property
+    def settings(self) -> Training:
+        """How to train; minibatches take more epochs than full descents."""
+        found = self.recipe.settings()
+        large = self.recipe.flow == "structured" and self.rows.x.size > LARGEST_WHOLE
+        return replace(found, max_epochs=100) if large and "max_epochs" not in self.recipe.training else found
 
     def make(self, variant: Variant, sizes: FloatArray) -> StructuredFlow:
         """Return a structured flow at its start."""
@@ -108,14 +121,14 @@ class _Plan:
         self, checkpoint: Path | None, resume: bool
     ) -> tuple[FeatureMechanism, Choice | None, list[pd.DataFrame]]:
         """Choose the variant, unless one was asked for, and fit it to all rows."""
-        settings, seed = self.recipe.settings(), self.recipe.seed
+        settings, seed = self.settings, self.recipe.seed
         variant: Any = self.recipe.options.get("variant", "auto")
         choice = None
         if variant == "auto":
             choice = choose_variant(
                 self.make, self.rows, self.order, settings=settings, seed=seed, progress=self.progress
             )
-            variant = choice.variant
+            variant = VARIANTS[0] if choice is None else choice.variant
         flow = self.make(variant, self.start.sizes)
         rest, held_out = (self.order, self.order[:0]) if flow.full_batch else self._split()
         history = train(
@@ -127,12 +140,15 @@ class _Plan:
 
     def conditional(self, checkpoint: Path | None, resume: bool) -> tuple[FeatureMechanism, list[pd.DataFrame]]:
         """Train a flow of the paper's family, with rows held out to know when to stop."""
-        flow = self._conditional(self.recipe.seed, self.start)
         rest, held_out = self._split()
+        known = self._restarted(np.isin(np.arange(len(self.rows)), rest).astype(np.float64))
+        flow = self._conditional(self.recipe.seed, known)
         history = train(
-            flow, self.rows, rest, held_out, settings=self.recipe.settings(), seed=self.recipe.seed,
+            flow, self.rows, rest, held_out, settings=self.settings, seed=self.recipe.seed,
             stage=self.recipe.flow, progress=self.progress, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
+        # What training learned beside ComBat's answer stays; that answer is once more of all rows.
+        flow.shift(*(b - a for a, b in zip(_parts(known), _parts(self.start), strict=True)))
         return flow, [history]
 
     def ensemble(self, mechanism: FeatureMechanism) -> tuple[tuple[FeatureMechanism, ...], list[pd.DataFrame]]:
@@ -150,23 +166,22 @@ class _Plan:
         rest, held_out = (self.order, self.order[:0]) if members.full_batch else self._split()
         history = train(
             members.to(self.rows.device), replace(self.rows, weight=weights), rest, held_out,
-            settings=recipe.settings(), seed=recipe.seed, stage=f"{recipe.members} members", progress=self.progress,
+            settings=self.settings, seed=recipe.seed, stage=f"{recipe.members} members", progress=self.progress,
         )  # fmt: skip
         return members.members(), [history]
 
     def _split(self) -> tuple[IntArray, IntArray]:
-        return split(self.rows.site, self.order, self.recipe.settings().held_out, self.recipe.seed)
+        return split(self.rows.site, self.order, self.settings.held_out, self.recipe.seed)
 
     def _resampled(self, mechanism: FeatureMechanism, weights: FloatArray) -> list[FeatureMechanism]:
         """Return the members before training. The structured flow forgets its start; a network may never leave it."""
         if isinstance(mechanism, StructuredFlow):
             return [mechanism] * weights.shape[1]
+        return [self._conditional(self.recipe.seed, self._restarted(weight)) for weight in weights.T]
+
+    def _restarted(self, weight: FloatArray) -> Start:
         x, parents, _ = self.rows.take(np.arange(len(self.rows)))
-        values, columns = x.cpu().numpy(), parents.design.cpu().numpy()
-        return [
-            self._conditional(self.recipe.seed, restarted(self.start, values, columns, self.rows.site, weight))
-            for weight in weights.T
-        ]
+        return restarted(self.start, x.cpu().numpy(), parents.design.cpu().numpy(), self.rows.site, weight)
 
     def _conditional(self, seed: int, start: Start) -> ConditionalFlow:
         B, V = start.location.shape
@@ -174,6 +189,12 @@ class _Plan:
             self.recipe.flow, features=V, columns=self.rows.design.shape[1], sites=B, seed=seed,
             base=self.recipe.base, **self.recipe.options,
         )  # fmt: skip
-        parts = (start.coefficients, start.location, start.log_scale)
-        flow.start(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+        flow.start(*_parts(start))
         return flow.to(self.rows.device)
+
+
+def _parts(start: Start) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a conditional flow starts from."""
+    parts = (start.coefficients, start.location, start.log_scale)
+    coefficients, location, log_scale = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
+    return coefficients, location, log_scale

@@ -12,7 +12,8 @@ from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.errors import DataError, OptionError, did_you_mean, listing
 from pycombat_gam.estimator import TableEstimator
 from pycombat_gam.flow.fitted import Fitted
-from pycombat_gam.flow.scm import FEATURES, Coded, StructuralModel
+from pycombat_gam.flow.nodes.graph import FEATURES
+from pycombat_gam.flow.scm import Coded, StructuralModel
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.tables import Intake, find_column, put_back
 from pycombat_gam.types import FloatArray, IntArray
@@ -31,7 +32,7 @@ class Queries(TableEstimator):
     def _given(self, X: pd.DataFrame | np.ndarray, covariates: object, fitted: Fitted) -> Intake:
         """Sort out rows for a fitted model."""
         given = self._intake(X, covariates, parse_formula(self.formula), fitted.model.frame.features)
-        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=False)
+        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=False, may_omit=False)
         return given
 
     def _rows(self, X: pd.DataFrame | np.ndarray, covariates: object) -> tuple[Fitted, Intake, IntArray]:
@@ -116,6 +117,8 @@ class Queries(TableEstimator):
         fitted = self._check_fitted()
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise OptionError(f"sample({n!r}): give a whole number of rows, at least 1")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise OptionError(f"seed={seed!r}: give a whole number, at least 0")
         model = fitted.model
         streams = np.random.SeedSequence(seed).spawn(2)
         action = model.graph.check_do(do or {}, n)
@@ -148,7 +151,7 @@ class Queries(TableEstimator):
         DataFrame : site, log_prob (of the features given their parents), below (share of the fit's rows that are as
             low), and the feature with the largest noise, with that noise.
         """
-        if not 0 < share < 1:
+        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
             raise OptionError(f"share={share!r}: give a number between 0 and 1, such as 0.01")
         fitted, given, codes = self._rows(X, covariates)
         model, table = fitted.model, given.covariates

@@ -24,8 +24,6 @@ from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray
 
-FEATURES = "features"
-"""What the block of features is called beside the nodes."""
 BLOCK = 2**22
 """Feature values worked on at a time."""
 

@@ -51,7 +51,7 @@ class StructuredFlow(FeatureMechanism):
     preconditioner : (1 or V, p, p) factor F with FFᵀ about the inverse of β's information.
     roots : (m, r, p) square roots of the penalties' matrices; smoothing : (m, V) their smoothing parameters.
     sizes : (B,) rows of each site; base : ``"normal"`` or ``"student_t"``.
-    known : (B, V) where a site's rows tell more than a location; elsewhere S stays as it starts.
+    known : (B, V) where a site's rows tell more than a location; elsewhere scale and shape stay as they start.
     """
 
     full_batch = True
@@ -115,7 +115,9 @@ class StructuredFlow(FeatureMechanism):
     def effects(self) -> Tensor:
         """The parameters of S, (2 or 4, B, V)."""
         shift = self.shift * self._unit()
-        return self.first + (shift if self._all_known else shift * self.known)
+        if self._all_known:
+            return self.first + shift
+        return self.first + torch.cat([shift[:1], shift[1:] * self.known])
 
     def _unit(self) -> Tensor:
         return torch.rsqrt(self._information() + 1.0 / FIRST_VARIANCE)[..., None]
@@ -187,10 +189,13 @@ class StructuredFlow(FeatureMechanism):
     def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
         """Return minus the sum of the features' own log-likelihoods, constants left out."""
         e, log_slope = self.residual(x, parents)
-        each = 0.5 * e * e - log_slope
-        return (weight @ (each if self._all_known else each * self.known[parents.site])).sum()
+        return (weight @ (0.5 * e * e - log_slope)).sum()
 
     def penalty(self) -> Tensor:
+        """Return minus the log-prior, and what integrating the locations out adds to it."""
+        return self.prior() + location_integral(self.effects[1], self.sizes, self.width[0])
+
+    def prior(self) -> Tensor:
         """Return minus the log-prior: of the smooths, and of the sites' parameters."""
         rough = torch.einsum("mrp,pv->mrv", self.roots, self.coefficients)
         total = 0.5 * (self.smoothing[:, None] * rough**2).sum()
@@ -302,6 +307,18 @@ class StructuredFlow(FeatureMechanism):
             raise ModelFileError("the saved flow's shape is broken; fit the model again")
         sites, columns, features = numbers
         return _blank(config["variant"], config["base"], sites, columns, features, config["all_known"])
+
+
+def location_integral(log_scale: Tensor, sizes: Tensor, width: Tensor) -> Tensor:
+    """Return what integrating the locations out adds to minus the log-posterior, by Laplace's method.
+
+    Half the logarithm of each location's information: with it a scale rests on n − 1 rows, as ComBat's and REML's do.
+
+    Parameters
+    ----------
+    log_scale : (B, V); sizes : (B,) rows; width : (B,) prior variance of the locations.
+    """
+    return 0.5 * torch.log(sizes[:, None] * torch.exp(-2.0 * log_scale) + 1.0 / width[:, None]).sum()
 
 
 def _blank(variant: Variant, base: str, sites: int, columns: int, features: int, all_known: bool) -> StructuredFlow:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pycombat_gam.errors import count
-from pycombat_gam.flow.scm import FEATURES, StructuralModel
+from pycombat_gam.flow.nodes.graph import FEATURES
+from pycombat_gam.flow.scm import StructuralModel
 from pycombat_gam.flow.site_map import PARAMETERS
 from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.summary import covariate_line, plain_table, printable

@@ -47,4 +47,4 @@ class _Penalty(torch.nn.Module):
         self.flow = flow
 
     def forward(self) -> torch.Tensor:
-        return self.flow.penalty()
+        return self.flow.prior()

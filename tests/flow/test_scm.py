@@ -210,8 +210,8 @@ def test_an_ensemble_gives_intervals(options: dict[str, Any]) -> None:
     assert sd_gap(interval.mean, scm.transform(table, to="Cork")).mean() < 0.1
 
 
-def test_members_trained_together_are_members_trained_alone() -> None:
-    """A bootstrap member's weights are counts: fitting a table with its rows repeated gives the same member."""
+def test_members_are_weighed_within_sites_and_come_apart() -> None:
+    """Weights of a site add up to its rows, and members taken apart are what went in."""
     from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
 
     table = study().table
@@ -220,7 +220,7 @@ def test_members_trained_together_are_members_trained_alone() -> None:
     weights = bootstrap_weights(codes, np.arange(len(table)), 3, 7)
     sizes = np.bincount(codes)
     for member in weights.T:
-        np.testing.assert_array_equal(np.bincount(codes, weights=member), sizes)
+        np.testing.assert_allclose(np.bincount(codes, weights=member), sizes, rtol=1e-12)
     members = Ensemble([scm._fitted.model.features] * 2).members()
     for name, value in scm._fitted.model.features.state_dict().items():
         assert all((member.state_dict()[name] == value).all() for member in members)
@@ -356,3 +356,28 @@ except pcg.PcgError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "the flow needs torch: pip install 'pycombat-gam[flow]'"
+
+
+@pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")
+def test_the_least_known_site_is_the_least_sure() -> None:
+    table = study().table
+    cork = table.index[table["site"] == "Cork"]
+    sure = {}
+    for rows in (1, 3, 50):
+        some = table.drop(index=cork[rows:])
+        interval = new(n_members=15).fit(some).interval(some.loc[cork[:rows]], to="Bergen")
+        sure[rows] = float((interval.sd / study().spread).to_numpy().mean())
+    assert sure[50] < sure[3] < 1.5 and sure[50] < sure[1] < 1.5
+
+
+@pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")
+def test_too_few_rows_to_choose_a_variant_are_said() -> None:
+    few = study().table.groupby("site").head(4)
+    with pytest.warns(pcg.PcgWarning, match="too few rows to hold any out: variant 'residual'"):
+        scm = new("~ age", flow_options=None).fit(few)
+    assert scm.summary().variant == "residual" and scm.summary().choice is None
+
+
+def test_a_network_that_never_left_its_start_says_so() -> None:
+    with pytest.warns(pcg.PcgWarning, match="never improved on its start on held-out rows: its answer is ComBat's"):
+        new(flow="affine", flow_options=None, training={"max_epochs": 1, "learning_rate": 10.0}).fit(study().table)

@@ -115,6 +115,13 @@ class ConditionalFlow(FeatureMechanism):
         self.affine.location_site.known.copy_(location_site)
         self.affine.log_scale_site.known.copy_(log_scale_site)
 
+    @torch.no_grad()
+    def shift(self, location_design: Tensor, location_site: Tensor, log_scale_site: Tensor) -> None:
+        """Add to what `start` has set."""
+        self.affine.location_design.add_(location_design.to(self.affine.location_design))
+        self.affine.location_site.known.add_(location_site.to(self.affine.location_design))
+        self.affine.log_scale_site.known.add_(log_scale_site.to(self.affine.location_design))
+
     def abduct(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the noise (n, V) of values x (n, V), and log |det ∂noise/∂x| (n,)."""
         noise, log_det = self.affine(x, parents)

@@ -30,6 +30,8 @@ _WEIGHT_SD = 30.0
 """Prior standard deviation of weights, in residual standard deviations or log odds for one of a cause: next to none."""
 _RIDGE = 0.5 / 10.0**2
 """Prior of a softmax's weights, likewise: it keeps them finite where a cause separates the levels."""
+CLEARLY = 0.05
+"""Nats a row that the line has to be better than the log scale, for numbers that are all positive."""
 _MAX_ROWS = 20_000
 _FLOOR = -27.0
 """Smallest logarithm of a level's odds against the likeliest: below, intervals of u would be lost to rounding."""
@@ -220,10 +222,12 @@ def fit_covariate(
 def _fit_numeric(x: FloatArray, columns: FloatArray, name: str) -> NumericMechanism:
     if x[0] == x[-1]:
         raise DesignError(f"'{name}' has the same value, {x[0]:g}, in every row: there is nothing to model")
-    found = [_fit_on_scale(x, columns, positive=False, name=name)]
-    if x[0] > 0:
-        found.append(_fit_on_scale(np.log(x), columns, positive=True, name=name))
-    return min(found, key=lambda one: one[1])[0]
+    line = _fit_on_scale(x, columns, positive=False, name=name)
+    if not x[0] > 0:
+        return line[0]
+    exp = _fit_on_scale(np.log(x), columns, positive=True, name=name)
+    # Of positive numbers no draw should be negative, unless the line fits them clearly better.
+    return line[0] if line[1] < exp[1] - CLEARLY * len(x) else exp[0]
 
 
 def _fit_on_scale(

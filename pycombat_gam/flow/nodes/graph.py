@@ -22,6 +22,9 @@ from pycombat_gam.flow.nodes.kinds import KINDS, Kind, Level, discrete_levels, h
 from pycombat_gam.formula.columns import Columns, Groups, code_levels, label_of
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 
+FEATURES = "features"
+"""What the block of features is called beside the nodes."""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -93,6 +96,10 @@ class Graph:
         """
         names = tuple(dict.fromkeys([*(name for name in variables if name != batch), batch]))
         for name in names:
+            if name == FEATURES:
+                raise DesignError(
+                    f"a covariate cannot be called '{FEATURES}', the name of the features' block: rename it"
+                )
             if name in ids or name in features:
                 what = "identifies rows" if name in ids else "is a feature, and so an effect of every node"
                 raise DesignError(f"'{name}' cannot be a node of the graph: it {what}; take it out of the formula")

@@ -21,6 +21,8 @@ from pycombat_gam.flow.training.checkpoint import Progress
 from pycombat_gam.flow.training.rows import Rows
 from pycombat_gam.types import IntArray
 
+SAMPLE = 20_000
+"""Rows that a mechanism is refreshed from where it is trained by minibatches."""
 RESIDENT = 2**28
 """Feature values up to this many (2 GiB) stay on the device; more are read batch by batch."""
 
@@ -161,6 +163,8 @@ class Minibatches(Descent):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         rows = len(self.source)
+        if type(self.mechanism).refresh is not FeatureMechanism.refresh:
+            self.mechanism.refresh(*self.source.take(np.arange(0, rows, max(1, rows // SAMPLE))))
         shuffled = torch.randperm(rows, generator=generator).numpy()
         total = 0.0
         for batch in np.array_split(shuffled, math.ceil(rows / self.settings.batch_size)):
