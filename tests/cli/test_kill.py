@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,7 +177,7 @@ def test_killed_at_sixty_moments(harness: Harness, old: Files, new: Files, tmp_p
     out = tmp_path / "out"
     prepare(out, old)
     whole = min(harness.run("~ age + sex", out)[1] for _ in range(3))
-    killed, latest = 0, time.perf_counter() + 30
+    killed = 0
     for step in range(60):
         prepare(out, old)
         status, _ = harness.run("~ age + sex", out, delay=whole * 1.15 * step / 59)
@@ -186,7 +185,6 @@ def test_killed_at_sixty_moments(harness: Harness, old: Files, new: Files, tmp_p
         killed += status == KILLED
         fresh = check(out, old, new)
         assert status == KILLED or fresh == len(OURS)
-        assert time.perf_counter() < latest
     assert killed >= 20
     tidy(harness, out, new)
 
