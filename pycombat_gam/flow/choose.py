@@ -2,9 +2,8 @@
 
 Every site is halved; each half is harmonized by a fit to the other, so that each row is held out once (rows of sites
 too small to halve are not). Two variants are compared by the median over rows of the difference: a mean would be
-decided by a handful of rows far out (with 100 rows a site it took the wrong shape in 4 of 12 simulated studies, the
-median in none). Of the two variants without shape the better one is taken; with shape it has to be better by more
-than a standard error of the median, for it has twice as many parameters.
+decided by a handful of rows far out. Of the two variants without shape the better one is taken; with shape it has to
+be better by more than a standard error of the median, for it has twice as many parameters.
 """
 
 from __future__ import annotations

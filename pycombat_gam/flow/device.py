@@ -42,7 +42,7 @@ def choose_device(name: str) -> torch.device:
 def threads_for(values: int) -> Iterator[None]:
     """Let torch and BLAS use one thread for a table of few feature values, and put their numbers back afterwards.
 
-    On small tables threads only wait for each other: 20 times longer where other work keeps the cores busy.
+    On small tables threads only wait for each other, and for long where other work keeps the cores busy.
     """
     if values >= SMALL:
         yield
