@@ -153,7 +153,7 @@ def table_writer(table: pd.DataFrame, suffix: str) -> Callable[[BinaryIO], None]
 
 def _opened(path: Path) -> BinaryIO:
     """Open a text file, unpacked if it is gzipped, as bytes."""
-    return gzip.open(path, "rb") if path.name.lower().endswith(GZIP) else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path, "rb") if path.name.lower().endswith(GZIP) else path.open("rb")  # type: ignore[return-value]  # as above
 
 
 def _text(path: Path) -> io.TextIOWrapper:

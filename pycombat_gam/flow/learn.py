@@ -159,25 +159,33 @@ class _Plan:
             rng = np.random.default_rng([recipe.seed, 1])
             sites = sites_in_order(self.rows.site, self.order)
             pulls = [mechanism.draw_pull(rng, sites) for _ in range(recipe.members)]
-            members = Ensemble(self._resampled(mechanism, weights), pulls)
         else:
-            weights = np.ones((len(self.rows), recipe.members))
-            members = Ensemble([self._conditional(recipe.seed + 1 + j, self.start) for j in range(recipe.members)])
+            weights, pulls = np.ones((len(self.rows), recipe.members)), []
+        shifts: list[tuple[Tensor, ...]] = []
+        if isinstance(mechanism, StructuredFlow):
+            members = Ensemble([mechanism] * recipe.members, pulls)
+        else:
+            # As in `conditional`: a start that knows the held-out rows would never be left.
+            kept = np.isin(np.arange(len(self.rows)), self._split()[0]).astype(np.float64)
+            starts = [(self._restarted(weight * kept), self._restarted(weight)) for weight in weights.T]
+            shifts = [tuple(b - a for a, b in zip(*map(_parts, pair), strict=True)) for pair in starts]
+            seeds = [recipe.seed + (0 if recipe.bootstrap else 1 + j) for j in range(recipe.members)]
+            members = Ensemble(
+                [self._conditional(seed, known) for seed, (known, _) in zip(seeds, starts, strict=True)], pulls
+            )
         rest, held_out = (self.order, self.order[:0]) if members.full_batch else self._split()
         history = train(
             members.to(self.rows.device), replace(self.rows, weight=weights), rest, held_out,
             settings=self.settings, seed=recipe.seed, stage=f"{recipe.members} members", progress=self.progress,
         )  # fmt: skip
-        return members.members(), [history]
+        apart = members.members()
+        for member, shift in zip(apart, shifts, strict=False):
+            assert isinstance(member, ConditionalFlow)
+            member.shift(*shift)
+        return apart, [history]
 
     def _split(self) -> tuple[IntArray, IntArray]:
         return split(self.rows.site, self.order, self.settings.held_out, self.recipe.seed)
-
-    def _resampled(self, mechanism: FeatureMechanism, weights: FloatArray) -> list[FeatureMechanism]:
-        """Return the members before training. The structured flow forgets its start; a network may never leave it."""
-        if isinstance(mechanism, StructuredFlow):
-            return [mechanism] * weights.shape[1]
-        return [self._conditional(self.recipe.seed, self._restarted(weight)) for weight in weights.T]
 
     def _restarted(self, weight: FloatArray) -> Start:
         x, parents, _ = self.rows.take(np.arange(len(self.rows)))

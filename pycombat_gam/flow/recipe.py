@@ -72,6 +72,9 @@ class Recipe:
         for name in self.options:
             if name not in allowed:
                 raise OptionError(f"flow_options: '{self.flow}' has no '{name}'; there are {listing(allowed)}")
+        hidden = self.options.get("hidden", [])
+        if not isinstance(hidden, list | tuple):
+            raise OptionError(f"hidden is {hidden!r}; give a list of layer sizes, such as [64, 64]")
         variant = self.options.get("variant", "auto")
         if variant not in ("auto", *VARIANTS):
             raise OptionError(f"variant is {variant!r}; allowed are 'auto', {listing(map(repr, VARIANTS))}")

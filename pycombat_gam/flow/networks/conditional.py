@@ -233,7 +233,7 @@ def from_config(config: Mapping[str, object]) -> ConditionalFlow:
     if set(fields) != set(Shape.__dataclass_fields__) or not isinstance(hidden, list):
         raise OptionError(f"no description of a conditional flow: it has {', '.join(map(str, fields)) or 'nothing'}")
     fields["hidden"] = tuple(hidden)
-    flow = ConditionalFlow(Shape(**fields), seed=0)  # type: ignore[arg-type]
+    flow = ConditionalFlow(Shape(**fields), seed=0)  # type: ignore[arg-type]  # `Shape` checks them
     if flow.shape.adapted:
         flow.requires_grad_(False)
         for part in flow.modules():

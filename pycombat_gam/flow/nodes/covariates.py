@@ -294,10 +294,10 @@ def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, n: int) -> tuple[T
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss(theta) / n
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         return value
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch has no types here
     with torch.no_grad():
         return theta.detach(), float(loss(theta))
 

@@ -61,6 +61,11 @@ class Training:
     max_rollbacks: int = 5
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            given = "a number" if name not in ("compile", "amp") else "True or False" if name == "compile" else "text"
+            kinds = {"a number": int | float, "True or False": bool, "text": str}[given]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and name != "compile"):
+                raise OptionError(f"{name} is {value!r}; give {given}")
         for name in ("max_epochs", "patience", "batch_size", "iterations", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -173,7 +178,7 @@ class Minibatches(Descent):
             with self.arithmetic():
                 loss = self.loss(x, parents, weight) * (rows / len(batch))
             objective = (loss + self.mechanism.penalty()) / self.source.weight
-            objective.backward()  # type: ignore[no-untyped-call]
+            objective.backward()  # type: ignore[no-untyped-call]  # torch has no types here
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
             if not bool(torch.isfinite(objective.detach() + norm)):
                 return math.nan
@@ -215,10 +220,10 @@ class FullBatch(Descent):
         def closure() -> float:
             optimizer.zero_grad()
             value = objective()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]  # torch has no types here
             return float(value.detach())
 
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch has no types here
         with torch.no_grad():
             return float(objective())
 
