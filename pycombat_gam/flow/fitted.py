@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from pycombat_gam.flow.outliers import Reference
 from pycombat_gam.flow.scm import StructuralModel
-from pycombat_gam.types import JsonDict
+from pycombat_gam.types import FloatArray, JsonDict
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,18 @@ class Interval:
     lower: pd.DataFrame
     upper: pd.DataFrame
     level: float
+
+    @classmethod
+    def of(cls, each: FloatArray, index: pd.Index, features: Sequence[str], level: float) -> Interval:
+        """Return the intervals of M members' values (M, n, V)."""
+        M = len(each)
+        # About the first member, so that members that agree exactly (rows of the site itself) have no spread at all.
+        mean, sd = each[0] + (each - each[0]).mean(axis=0), (each - each[0]).std(axis=0, ddof=1)
+        # The middle is a mean of M draws, and has an error of its own.
+        half = float(t.ppf(0.5 + level / 2, M - 1)) * np.sqrt(1.0 + 1.0 / M) * sd
+        names = list(features)
+        tables = [pd.DataFrame(values, index=index, columns=names) for values in (mean, sd, mean - half, mean + half)]
+        return cls(tables[0], tables[1], tables[2], tables[3], level)
 
 
 @dataclass(frozen=True, eq=False)

@@ -294,24 +294,18 @@ class FlowSCM(Queries):
         OptionError
             Without an ensemble (``n_members`` of at least 2), or for a level outside (0, 1).
         """
-        from scipy.stats import t
-
         fitted, given, codes = self._rows(X, covariates)
         members = fitted.model.members
         if len(members) < 2:
             raise OptionError("interval needs an ensemble: fit with n_members=20, say")
         if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
             raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
-        each = np.stack([_harmonized(fitted.model, given, codes, self._target(fitted, to), one) for one in members])
-        # About the first member, so that members that agree exactly (rows of the site itself) have no spread at all.
-        mean, sd = each[0] + (each - each[0]).mean(axis=0), (each - each[0]).std(axis=0, ddof=1)
-        # The middle is a mean of M draws, and has an error of its own.
-        half = float(t.ppf(0.5 + level / 2, len(members) - 1)) * np.sqrt(1.0 + 1.0 / len(members)) * sd
-
-        def frame(values: FloatArray) -> pd.DataFrame:
-            return pd.DataFrame(values, index=given.covariates.index, columns=list(given.features))
-
-        return Interval(frame(mean), frame(sd), frame(mean - half), frame(mean + half), level)
+        target = self._target(fitted, to)
+        each = np.stack([_harmonized(fitted.model, given, codes, target, one) for one in members])
+        found = Interval.of(each, given.covariates.index, given.features, level)
+        if (target is None or (codes != target).any()) and not found.sd.any(axis=None):
+            warnings.warn("the members agree in every digit: the intervals say nothing", PcgWarning, stacklevel=2)
+        return found
 
     # Results
 

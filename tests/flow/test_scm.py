@@ -250,6 +250,8 @@ CALLS = {
     "option of another flow": ({"flow_options": {"hidden": [8]}}, "'structured' has no 'hidden'"),
     "option": ({"flow": "affine", "flow_options": {"variant": "auto"}}, "'affine' has no 'variant'"),
     "training": ({"training": {"epochs": 3}}, "training has no 'epochs'.*did you mean"),
+    "training text": ({"training": {"max_epochs": "a"}}, "max_epochs is 'a'; give a number"),
+    "hidden": ({"flow": "affine", "flow_options": {"hidden": 8}}, "hidden is 8; give a list of layer sizes"),
     "training value": ({"training": {"max_epochs": 0}}, "max_epochs is 0"),
     "members": ({"n_members": 0}, "n_members=0: give a whole number"),
     "seeds of a structured flow": ({"n_members": 3, "ensemble": "seed"}, "has no random start"),
