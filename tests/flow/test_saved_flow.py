@@ -70,6 +70,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the members agree:pycombat_gam.errors.PcgWarning")  # a quick training
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_comes_back(name: str, tmp_path: Path) -> None:
     model = fitted(**KINDS[name])
