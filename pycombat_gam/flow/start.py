@@ -126,20 +126,13 @@ def _penalties(fit: FittedComBat, frame: Frame) -> tuple[FloatArray, FloatArray]
     """Return square roots of all penalties on the frame's columns (m, r, p), and their parameters (m, V)."""
     design, p = fit.mean.design, len(frame.spread)
     linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
-    known = {row: j for j, row in enumerate(linked.row) if row is not None}
-    L = linked.penalties.L
     roots: list[FloatArray] = []
-    smoothing: list[FloatArray] = []
     for block in linked.penalties.blocks:
         for S in block.matrices:
-            at = len(roots)
             values, vectors = np.linalg.eigh(S)
             root = np.zeros((p, p))
             height = len(S)
             root[:height, block.columns] = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
             roots.append(root / frame.spread)
-            same = next(row for row in known if row == at or (L[row].any() and np.array_equal(L[row], L[at])))
-            smoothing.append(fit.mean.smoothing.parameters[known[same]][frame.modelled])
-    V = int(frame.modelled.sum())
-    m = len(roots)
-    return np.array(roots).reshape(m, p, p), np.array(smoothing).reshape(m, V)
+    smoothing = linked.of_penalties(fit.mean.smoothing.parameters)[:, frame.modelled]
+    return np.array(roots).reshape(len(roots), p, p), smoothing

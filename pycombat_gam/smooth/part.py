@@ -383,6 +383,16 @@ class SmoothingParameters:
         rows = [np.zeros(sp.shape[1]) if i is None else sp[i] for i in self.row]
         return np.array(rows).reshape(len(self.names), sp.shape[1])
 
+    def of_penalties(self, values: FloatArray) -> FloatArray:
+        """Return what each of the engine's penalties is multiplied by, (m, V), from the parameters: undo `values`."""
+        known = {row: j for j, row in enumerate(self.row) if row is not None}
+        L = self.penalties.L
+        linked = [
+            next(row for row in known if row == at or (L[row].any() and np.array_equal(L[row], L[at])))
+            for at in range(len(L))
+        ]
+        return values[[known[row] for row in linked]]
+
 
 def null_space(smooth: Smooth) -> FloatArray:
     """Basis of the coefficients that no penalty touches, (df, M_j); all of them for a smooth without penalties."""

@@ -1,0 +1,54 @@
+r"""How sure the coefficients of a mean model are, batches included, for many features at once.
+
+With X the design less its batch means, S the penalties and H_k = X'X + Σ λ_jk S_j, the covariance of feature k's
+coefficients is φ_k H_k⁻¹ (mgcv's Bayesian `Vp`; of a linear model the usual one), φ = rss/(n − edf). A batch's level
+α_b = ȳ_b − x̄_b'β has covariance φ (diag(1/n_b) + x̄ H⁻¹ x̄').
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.types import FloatArray, IntArray
+
+STIFFEST = 1e10
+"""A penalty this many times the data is as good as infinite, and no digit is lost to it yet."""
+
+
+def inverse_information(fit: MeanFit, features: IntArray) -> FloatArray:
+    """Return H⁻¹ of features that are observed on all rows, (k, p, p); (1, p, p) where nothing is penalised.
+
+    Parameters
+    ----------
+    fit : V features; features : (k,) which of them.
+    """
+    information = fit.R.T @ fit.R
+    design = fit.design
+    if not design.smooth.smooths:
+        total = information[None]
+    else:
+        linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
+        weights = linked.of_penalties(fit.smoothing.parameters)[:, features]
+        total = np.repeat(information[None], features.size, axis=0)
+        matrices = [(block.columns, S) for block in linked.penalties.blocks for S in block.matrices]
+        for (columns, S), weight in zip(matrices, weights, strict=True):
+            most = STIFFEST * np.trace(information[columns, columns]) / np.trace(S)
+            total[:, columns, columns] += np.minimum(weight, most)[:, None, None] * S
+    size = 1.0 / np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+    inverse = np.linalg.inv(total * size[:, :, None] * size[:, None, :])
+    return np.asarray(inverse * size[:, :, None] * size[:, None, :])
+
+
+def residual_df(fit: MeanFit) -> FloatArray:
+    """Return n − edf of every feature, batches counted, (V,)."""
+    slices = fit.design.smooth_slices
+    parametric = fit.coefficients.shape[0] - sum(columns.stop - columns.start for columns in slices)
+    observed = fit.n_observed.sum(axis=0)
+    return np.asarray(observed - parametric - fit.n_rows.size - fit.smoothing.edf.sum(axis=0), dtype=np.float64)
+
+
+def residual_variance(fit: MeanFit) -> FloatArray:
+    """Return φ of every feature, (V,)."""
+    return np.asarray(fit.residual_ss.sum(axis=0) / residual_df(fit))
