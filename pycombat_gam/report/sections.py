@@ -1,0 +1,241 @@
+"""The sections of a report, a function each: in a notebook any of them shows itself.
+
+`reproduce` has a file of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.combat import ComBat
+from pycombat_gam.formula import parse_formula
+from pycombat_gam.report.methods import diagnosis_text, methods_text
+from pycombat_gam.report.parts import (
+    MOST_ROWS,
+    Code,
+    Figure,
+    Finding,
+    Findings,
+    Items,
+    Part,
+    References,
+    Section,
+    Sentences,
+    Table,
+    slug,
+)
+from pycombat_gam.report.references import bibtex, references
+
+if TYPE_CHECKING:
+    from pycombat_gam.audit import Audit
+    from pycombat_gam.diagnose import Diagnosis
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+STATES = ("before", "after", "held out")
+SEVERITIES = ("problem", "caution", "note")
+AUDIT_CAPTIONS = {
+    "sites": "Sites: who was measured there",
+    "covariates": "Covariates by site",
+    "overlap": "Overlap of covariates between sites",
+    "confounding": "Which terms are confounded with which sites",
+    "canonical": "Canonical correlations of covariates and sites",
+    "imbalance": "Imbalance of the covariates kept, and what it costs later tests",
+    "missing": "Missing cells",
+    "features": "Features",
+}
+ASPECT_CAPTIONS = {
+    "covariance": "Covariance of the features, compared between sites",
+    "distribution": "Joint distribution of the features, compared between sites",
+    "site prediction": "How well the site of a row is told from its features (balanced accuracy)",
+    "covariate prediction": "Covariates predicted from the features, a site left out at a time",
+}
+
+
+def methods(
+    model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, *, to: str | None = None
+) -> Section:
+    """Write what was done as a paper's supplement does, with references."""
+    text = methods_text(model, to=to)
+    adjusted = diagnosis is not None and "p_adjusted" in diagnosis.table and diagnosis.table["p_adjusted"].notna().any()
+    if diagnosis is not None:
+        text = f"{text} {diagnosis_text(diagnosis)}".strip()
+    used = references(model, parse_formula(model.formula), adjusted=bool(adjusted))
+    return Section(
+        "methods",
+        "Methods",
+        (
+            Sentences(text, id="methods-text", lead="For a paper's supplement"),
+            References(tuple(one.text for one in used)),
+            Code("bibtex", "BibTeX", bibtex(used), "bibtex"),
+        ),
+    )
+
+
+def design_audit(audit: Audit) -> Section:
+    """Show what the audit of the design found, and its tables."""
+    tables = {name: table for name, table in audit.tables.items() if name != "findings"}
+    found = sorted(
+        audit.findings.to_dict("records"), key=lambda row: SEVERITIES.index(str(row["severity"]))
+    )
+    parts: list[Part] = []
+    if found:
+        parts.append(Findings(tuple(_finding(row, tables) for row in found)))
+    else:
+        parts.append(Sentences("Nothing was found that stands in the way of harmonization."))
+    for name, table in tables.items():
+        caption = AUDIT_CAPTIONS.get(name, name)
+        parts.append(_any_table(f"audit-{slug(name)}", caption, table, f"pcg.audit(…).{name}"))
+    return Section("audit", "Design audit", tuple(parts))
+
+
+def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
+    """Show what is left of the sites: in a word, feature by feature, and in all features at once."""
+    parts: list[Part] = [
+        Table.of("summary", "Before and after, in a word", diagnosis.summary, where="diagnosis.summary"),
+        *figures,
+    ]
+    for aspect, caption in (
+        ("location", "Location: does the mean of a feature differ between sites?"),
+        ("scale", "Scale: does the spread of a feature differ between sites?"),
+    ):
+        parts += feature_table(diagnosis, aspect, "measure", caption)
+    for aspect in ("covariance", "distribution", "site prediction"):
+        parts += _aspect(diagnosis, aspect)
+    return Section("before-after", "Sites before and after", tuple(parts))
+
+
+def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
+    """Show what became of the associations with the covariates."""
+    parts: list[Part] = [*figures]
+    parts += feature_table(
+        diagnosis, "association", "covariate", "Partial R² of each covariate within sites, feature by feature"
+    )
+    parts += _aspect(diagnosis, "covariate prediction")
+    if not parts:
+        parts = [Sentences("The formula names no covariate whose association could be compared.")]
+    return Section("biology", "Biology kept", tuple(parts))
+
+
+def shrinkage(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
+    """Show how much empirical Bayes took from the effects of each site."""
+    rows = _aspect(diagnosis, "shrinkage", "Shrinkage of each site")
+    empty = [Sentences("Site effects were not shrunk, or not by a model that tells by how much.")]
+    return Section("shrinkage", "Shrinkage", (*(rows or empty), *figures))
+
+
+def estimates(model: ComBat | FlowSCM, figures: Sequence[Figure] = ()) -> Section:
+    """Show what was estimated of each site."""
+    summary = model.summary()
+    if isinstance(model, ComBat):
+        batches = summary.batches
+        used = batches.loc[:, batches.notna().any() & ~(batches.eq(0).all() & (batches.columns == "iterations"))]
+        caption = "Sites: location in units of the pooled standard deviation, scale as a ratio of standard deviations"
+        parts: list[Part] = [Table.of("estimates-sites", caption, used, where="model.summary().batches")]
+        if len(summary.smooths):
+            parts.append(
+                Table.of(
+                    "estimates-smooths",
+                    "Smooths: effective degrees of freedom over features",
+                    summary.smooths,
+                    where="model.summary().smooths",
+                )
+            )
+        parts.append(
+            Table.of("estimates-features", "Features", summary.features, where="model.summary().features")
+        )
+        where = "model.estimates: gamma_hat, gamma_star, delta_hat, delta_star and the others"
+    else:
+        parts = [
+            Table.of("estimates-graph", "Graph: each node and its causes", summary.graph, where="model.summary().graph"),
+            Table.of(
+                "estimates-sites",
+                "Sites: their maps, location in units of the pooled standard deviation",
+                summary.sites,
+                where="model.summary().sites",
+            ),
+        ]
+        if summary.choice is not None:
+            caption = "Variants tried: held-out log-probability of a row"
+            parts.append(Table.of("estimates-variants", caption, summary.choice, where="model.summary().choice"))
+        parts.append(Table.of("estimates-training", "Training", summary.training, where="model.summary().training"))
+        where = "model.site_effects" if model.flow == "structured" else "model.summary()"
+    parts.append(Sentences(f"Every site's effect on every feature: {where}."))
+    return Section("estimates", "Estimates", (*figures, *parts))
+
+
+def notes(
+    model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, more: Sequence[str] = ()
+) -> Section:
+    """List everything that was out of the ordinary."""
+    texts = [*model.summary().notes, *more, *(diagnosis.notes if diagnosis is not None else ())]
+    parts: tuple[Part, ...] = (Items(tuple(dict.fromkeys(texts))),) if texts else (Sentences("None."),)
+    return Section("notes", "Warnings and notes", parts)
+
+
+def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> list[Part]:
+    """Return the tests of every feature, one row a feature: for each measure (or covariate) effect and adjusted p.
+
+    More features than a table shows: those with the smallest p before harmonization.
+    """
+    rows = diagnosis.table[diagnosis.table["aspect"] == aspect]
+    if not len(rows):
+        return []
+    features = list(dict.fromkeys(rows["feature"]))
+    note = ""
+    if len(features) > MOST_ROWS:
+        smallest = rows[rows["state"] == "before"].groupby("feature", sort=False)["p"].min().reindex(features)
+        chosen = set(smallest.sort_values(kind="stable").index[:MOST_ROWS])
+        note = (
+            f"The {MOST_ROWS:,} features with the smallest p before harmonization, of {len(features):,}; all of them: "
+            f"diagnosis.of('{aspect}')"
+        )
+        features = [name for name in features if name in chosen]
+    columns: list[pd.Series] = [pd.Series(features, name="feature", dtype=object)]
+    short, groups, p_values = ["feature"], [("", 1)], []
+    for group, part in rows.groupby(by, sort=False):
+        width = len(columns)
+        for value, words in (("value", "effect" if by == "measure" else "R²"), ("p_adjusted", "adjusted p")):
+            wide = part.pivot(index="feature", columns="state", values=value).reindex(features)
+            for state in STATES:
+                if state not in wide or wide[state].isna().all():
+                    continue
+                if value == "p_adjusted":
+                    p_values.append(len(columns))
+                short.append(f"{words} {state}")
+                columns.append(
+                    pd.Series(wide[state].to_numpy(dtype=np.float64), name=f"{group}, {words} {state}")
+                )
+        groups.append((str(group), len(columns) - width))
+    frame = pd.concat(columns, axis=1)
+    table = Table(
+        f"tests-{slug(aspect)}", caption, frame, 1, frozenset(p_values), tuple(short), tuple(groups), note
+    )
+    return [table]
+
+
+def _aspect(diagnosis: Diagnosis, aspect: str, caption: str = "") -> list[Part]:
+    """Return the rows of an aspect as they are."""
+    rows = diagnosis.of(aspect)
+    if not len(rows):
+        return []
+    shown = rows.drop(columns="aspect", errors="ignore").reset_index(drop=True)
+    return [
+        Table.of(
+            f"tests-{slug(aspect)}", caption or ASPECT_CAPTIONS[aspect], shown, where=f"diagnosis.of('{aspect}')"
+        )
+    ]
+
+
+def _any_table(id: str, caption: str, frame: pd.DataFrame, where: str) -> Part:
+    return Table.of(id, caption, frame, where=where) if len(frame) else Sentences("none.", lead=f"{caption}:")
+
+
+def _finding(row: dict[str, object], tables: dict[str, pd.DataFrame]) -> Finding:
+    table, label = str(row["table"]), str(row["row"])
+    place = f"audit-{slug(table)}" if table in tables and len(tables[table]) else ""
+    rests_on = f"table {table}, row {label}" if table else ""
+    return Finding(str(row["severity"]), str(row["verdict"]), rests_on, place)
