@@ -11,6 +11,8 @@ import pandas as pd
 DIGITS = 4
 """Significant digits of a number that is read; the cell carries all of them."""
 MISSING = "–"
+LONG = 36
+"""Letters of a word beyond which it is broken."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Cell:
 
     text: str
     value: str | None
+
+    @property
+    def long(self) -> bool:
+        """Whether a word of it is too long for one line of a table."""
+        return len(self.text) > LONG and any(len(word) > LONG for word in self.text.split())
 
 
 def visible(text: object) -> str:
@@ -43,7 +50,7 @@ def visible_lines(text: object) -> str:
     return "\n".join(visible(line) for line in str(text).split("\n"))
 
 
-def number_text(value: float) -> str:
+def number_text(value: float, digits: int = DIGITS) -> str:
     """Write a number for reading.
 
     >>> number_text(0.123456), number_text(1035), number_text(-12.0), number_text(1.5e-7), number_text(123456.7)
@@ -59,11 +66,11 @@ def number_text(value: float) -> str:
     if value == 0:
         return "0"
     if size < 1e-4 or size >= 1e7:
-        text = f"{value:.{DIGITS - 1}e}"
+        text = f"{value:.{digits - 1}e}"
     else:
         # The exponent after rounding: 9.9996 has one digit more before its point.
-        exponent = int(f"{size:.{DIGITS - 1}e}".split("e")[1])
-        text = f"{value:,.{max(DIGITS - 1 - exponent, 0)}f}"
+        exponent = int(f"{size:.{digits - 1}e}".split("e")[1])
+        text = f"{value:,.{max(digits - 1 - exponent, 0)}f}"
     return f"−{text[1:]}" if text.startswith("-") else text
 
 

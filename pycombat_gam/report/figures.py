@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 DPI = 180
-SHOWN = 90
+SHOWN = 100
 """Pixels an inch: in the file, for print; and on the page."""
 STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
 EFFECTS = {"location": "location (γ)", "scale": "scale (δ)"}

@@ -143,7 +143,7 @@ def _kept(formula: Formula) -> str:
             "No covariate was kept: with the formula ~ 1 all differences between sites count as effects of site, those "
             "in who was measured there included."
         )
-    return f"The effects of {joined(formula.variables)} were modelled together with those of site, and kept: {formula}."
+    return f"The effects of {joined(formula.variables)} were modelled together with those of site, and kept (formula {formula})."
 
 
 def _mean(model: ComBat, formula: Formula) -> str:

@@ -62,7 +62,7 @@ def escaped(text: str) -> str:
     >>> print(escaped("a|b *c* <d> `e` x_y $z$"))
     a\|b \*c\* \<d\> \`e\` x\_y \$z\$
     """
-    text = re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", text)
+    text = re.sub(r"([\\`*_\[\]<>|~$]|&(?=#?\w+;))", r"\\\1", text)
     # What begins a list, a heading or a rule at the start of a line.
     return re.sub(r"^(\d*)([-+#=.)])(?=\s|$|[-+#=])", r"\1\\\2", text)
 

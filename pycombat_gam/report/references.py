@@ -152,7 +152,7 @@ BENJAMINI = _article(
 
 
 def references(model: object, formula: Formula, *, adjusted: bool) -> tuple[Reference, ...]:
-    """Return what a harmonization rests on, oldest first.
+    """Return what a harmonization rests on, by author and year.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def references(model: object, formula: Formula, *, adjusted: bool) -> tuple[Refe
     else:
         used += [WANG]
     used += [WOOD] if formula.smooths or formula.random else []
-    return tuple(sorted(used, key=lambda one: (one.fields["year"], one.key)))
+    return tuple(sorted(used, key=lambda one: (one.fields["author"].split(",")[0], one.fields["year"])))
 
 
 def bibtex(used: Iterable[Reference]) -> str:

@@ -16,6 +16,7 @@ from pycombat_gam.formula import parse_formula
 from pycombat_gam.report.methods import diagnosis_text, methods_text
 from pycombat_gam.report.parts import (
     MOST_ROWS,
+    P_VALUES,
     Code,
     Figure,
     Finding,
@@ -47,6 +48,14 @@ AUDIT_CAPTIONS = {
     "missing": "Missing cells",
     "features": "Features",
 }
+EFFECTS = {
+    "ANOVA": "partial R²",
+    "Kruskal-Wallis": "ε²",
+    "Levene": "sd ratio",
+    "Fligner-Killeen": "X²/(n − 1)",
+    "partial R2": "partial R²",
+}
+"""What the value of each test of a feature is."""
 ASPECT_CAPTIONS = {
     "covariance": "Covariance of the features, compared between sites",
     "distribution": "Joint distribution of the features, compared between sites",
@@ -59,16 +68,16 @@ def methods(
     model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, *, to: str | None = None
 ) -> Section:
     """Write what was done as a paper's supplement does, with references."""
-    text = methods_text(model, to=to)
+    texts = [Sentences(methods_text(model, to=to), id="methods-text", lead="Harmonization, for a paper's supplement")]
     adjusted = diagnosis is not None and "p_adjusted" in diagnosis.table and diagnosis.table["p_adjusted"].notna().any()
     if diagnosis is not None:
-        text = f"{text} {diagnosis_text(diagnosis)}".strip()
+        texts.append(Sentences(diagnosis_text(diagnosis), id="evaluation-text", lead="Evaluation"))
     used = references(model, parse_formula(model.formula), adjusted=bool(adjusted))
     return Section(
         "methods",
         "Methods",
         (
-            Sentences(text, id="methods-text", lead="For a paper's supplement"),
+            *texts,
             References(tuple(one.text for one in used)),
             Code("bibtex", "BibTeX", bibtex(used), "bibtex"),
         ),
@@ -103,8 +112,8 @@ def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Se
         ("scale", "Scale: does the spread of a feature differ between sites?"),
     ):
         parts += feature_table(diagnosis, aspect, "measure", caption)
-    for aspect in ("covariance", "distribution", "site prediction"):
-        parts += _aspect(diagnosis, aspect)
+    for aspect in ("distribution", "covariance", "site prediction"):
+        parts += _compared(diagnosis, aspect, ASPECT_CAPTIONS[aspect])
     return Section("before-after", "Sites before and after", tuple(parts))
 
 
@@ -112,9 +121,9 @@ def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     """Show what became of the associations with the covariates."""
     parts: list[Part] = [*figures]
     parts += feature_table(
-        diagnosis, "association", "covariate", "Partial R² of each covariate within sites, feature by feature"
+        diagnosis, "association", "covariate", "Associations of the features with each term of the formula, at equal sites"
     )
-    parts += _aspect(diagnosis, "covariate prediction")
+    parts += _compared(diagnosis, "covariate prediction", ASPECT_CAPTIONS["covariate prediction"])
     if not parts:
         parts = [Sentences("The formula names no covariate whose association could be compared.")]
     return Section("biology", "Biology kept", tuple(parts))
@@ -122,9 +131,16 @@ def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
 
 def shrinkage(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     """Show how much empirical Bayes took from the effects of each site."""
-    rows = _aspect(diagnosis, "shrinkage", "Shrinkage of each site")
-    empty = [Sentences("Site effects were not shrunk, or not by a model that tells by how much.")]
-    return Section("shrinkage", "Shrinkage", (*(rows or empty), *figures))
+    rows = diagnosis.of("shrinkage")
+    if not len(rows):
+        text = "Site effects were not shrunk, or not by a model that tells by how much."
+        return Section("shrinkage", "Shrinkage", (Sentences(text), *figures))
+    sites = list(dict.fromkeys(rows["site"]))
+    wide = rows.pivot(index="site", columns="measure", values="value")
+    frame = wide.reindex(sites)[list(dict.fromkeys(rows["measure"]))].rename_axis(columns=None)
+    frame.insert(0, "n", rows.groupby("site", sort=False)["n"].first())
+    table = Table.of("shrinkage-sites", "How much of each site's effects is kept", frame, where="diagnosis.of('shrinkage')")
+    return Section("shrinkage", "Shrinkage", (table, *figures))
 
 
 def estimates(model: ComBat | FlowSCM, figures: Sequence[Figure] = ()) -> Section:
@@ -194,38 +210,63 @@ def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> l
             f"diagnosis.of('{aspect}')"
         )
         features = [name for name in features if name in chosen]
-    columns: list[pd.Series] = [pd.Series(features, name="feature", dtype=object)]
+    columns = {"feature": pd.Series(features, dtype=object)}
     short, groups, p_values = ["feature"], [("", 1)], []
     for group, part in rows.groupby(by, sort=False):
         width = len(columns)
-        for value, words in (("value", "effect" if by == "measure" else "R²"), ("p_adjusted", "adjusted p")):
-            wide = part.pivot(index="feature", columns="state", values=value).reindex(features)
+        effect = EFFECTS.get(str(part["measure"].iloc[0]), "effect")
+        for value, words in (("value", effect), ("p_adjusted", "adjusted p")):
             for state in STATES:
-                if state not in wide or wide[state].isna().all():
+                here = part[part["state"] == state].set_index("feature")[value].reindex(features)
+                if here.isna().all():
                     continue
                 if value == "p_adjusted":
                     p_values.append(len(columns))
                 short.append(f"{words} {state}")
-                columns.append(
-                    pd.Series(wide[state].to_numpy(dtype=np.float64), name=f"{group}, {words} {state}")
-                )
+                columns[f"{group}, {words} {state}"] = pd.Series(here.to_numpy(dtype=np.float64))
         groups.append((str(group), len(columns) - width))
-    frame = pd.concat(columns, axis=1)
-    table = Table(
-        f"tests-{slug(aspect)}", caption, frame, 1, frozenset(p_values), tuple(short), tuple(groups), note
-    )
-    return [table]
+    return [
+        Table(
+            f"tests-{slug(aspect)}",
+            caption,
+            pd.DataFrame(columns),
+            p_values=frozenset(p_values),
+            short=tuple(short),
+            groups=tuple(groups),
+            note=note,
+        )
+    ]
 
 
-def _aspect(diagnosis: Diagnosis, aspect: str, caption: str = "") -> list[Part]:
-    """Return the rows of an aspect as they are."""
+def _compared(diagnosis: Diagnosis, aspect: str, caption: str) -> list[Part]:
+    """Return the rows of an aspect with its states side by side."""
     rows = diagnosis.of(aspect)
     if not len(rows):
         return []
-    shown = rows.drop(columns="aspect", errors="ignore").reset_index(drop=True)
+    keys = [name for name in ("measure", "site", "covariate", "chance") if name in rows]
+    values = [name for name in ("value", "lower", "upper", "p", "p_adjusted") if name in rows]
+    frame = rows[keys].drop_duplicates().reset_index(drop=True)
+    labels = len([name for name in keys if name != "chance"])
+    short, groups, p_values = [*keys], [("", len(keys))], []
+    for state in STATES:
+        here = rows.loc[rows["state"] == state, [*keys, *values]]
+        if not len(here):
+            continue
+        p_values += [len(short) + at for at, name in enumerate(values) if name in P_VALUES]
+        short += [name.replace("p_adjusted", "adjusted p") for name in values]
+        groups.append((state, len(values)))
+        frame = frame.merge(here.rename(columns={name: f"{name} {state}" for name in values}), on=keys, how="left")
+    if "site" in frame:
+        frame["site"] = frame["site"].replace("", "all sites")
     return [
-        Table.of(
-            f"tests-{slug(aspect)}", caption or ASPECT_CAPTIONS[aspect], shown, where=f"diagnosis.of('{aspect}')"
+        Table(
+            f"tests-{slug(aspect)}",
+            caption,
+            frame,
+            labels=labels,
+            p_values=frozenset(p_values),
+            short=tuple(short),
+            groups=tuple(groups),
         )
     ]
 
