@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import ClassVar, TypeAlias
 
 import pandas as pd
@@ -134,13 +135,13 @@ class Table:
 
     @classmethod
     def of(cls, id: str, caption: str, frame: pd.DataFrame, *, where: str) -> Table:
-        """Show any DataFrame: its index, unless it only numbers the rows, becomes columns.
+        """Show any DataFrame: its index, unless it only numbers the rows, becomes columns; else texts at the left name it.
 
         Parameters
         ----------
         where : how the Python API gets at the table, for what is not shown.
         """
-        labels = 1
+        labels = max(1, sum(1 for _ in takewhile(lambda at: _is_text(frame.iloc[:, at]), range(min(3, frame.shape[1])))))
         if not _only_numbers_rows(frame.index):
             labels = frame.index.nlevels
             names = [str(name) if name is not None else "row" for name in frame.index.names]
@@ -223,6 +224,10 @@ def slug(text: str) -> str:
     'site-prediction-svm'
     """
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _is_text(column: pd.Series) -> bool:
+    return not pd.api.types.is_numeric_dtype(column.dtype)
 
 
 def _only_numbers_rows(index: pd.Index) -> bool:

@@ -44,6 +44,7 @@ AUDIT_CAPTIONS = {
     "overlap": "Overlap of covariates between sites",
     "confounding": "Which terms are confounded with which sites",
     "canonical": "Canonical correlations of covariates and sites",
+    "carriers": "Which sites make a term's confounding, and which its estimate",
     "imbalance": "Imbalance of the covariates kept, and what it costs later tests",
     "missing": "Missing cells",
     "features": "Features",
