@@ -129,7 +129,7 @@ def estimate_figures(study: Study) -> list[Figure]:
                 lambda ax: plot.site_effects(model, ax=ax),
                 f"Location of every site (rows) in every feature (columns), in units of the pooled standard deviation.",
                 f"Heat map of site effects, {count(study.sites, 'site')} by {count(len(study.features), 'feature')}.",
-                size=(9.2, min(1.8 + 0.24 * study.sites, 9.0)),
+                size=(9.2, min(2.8 + 0.24 * study.sites, 9.0)),
             )
         )
     if not isinstance(model, ComBat):
