@@ -43,7 +43,7 @@ class Opened:
     """A page that is open, and all it said and asked for."""
 
     def __init__(self, browser: Browser, file: Path, **options: Any) -> None:
-        self.context = browser.new_context(accept_downloads=True, **options)
+        self.context = browser.new_context(reduced_motion="reduce", **options)
         self.context.set_offline(True)
         self.said: list[str] = []
         self.asked: list[str] = []
@@ -171,10 +171,12 @@ def test_copy_buttons_copy(browser: Browser, files: dict[str, Path], allowed: bo
 @pytest.mark.parametrize("name", ["packaged", "hostile"])
 def test_csv_has_every_digit(browser: Browser, files: dict[str, Path], name: str) -> None:
     found = {"packaged": lambda: packaged()[2], "hostile": hostile}[name]()
-    with Opened(browser, files[name]) as page, page.expect_download() as download:
-        page.locator("#tests-location .bar button").click()
-    assert download.value.suggested_filename == "tests-location.csv"
-    rows = list(csv.reader(io.StringIO(download.value.path().read_text(encoding="utf-8"), newline="")))
+    with Opened(browser, files[name]) as page:
+        with page.expect_download() as download:
+            page.locator("#tests-location .bar button").click()
+        assert download.value.suggested_filename == "tests-location.csv"
+        text = download.value.path().read_text(encoding="utf-8")
+    rows = list(csv.reader(io.StringIO(text, newline="")))
     frame = found.tables["tests-location"]
     assert rows[0] == list(frame.columns)
     assert [row[0] for row in rows[1:]] == [visible(feature) for feature in frame["feature"]]
@@ -183,8 +185,10 @@ def test_csv_has_every_digit(browser: Browser, files: dict[str, Path], name: str
 
 
 def test_it_prints(browser: Browser, files: dict[str, Path]) -> None:
-    with Opened(browser, files["packaged"]) as page:
+    # A4 less its margins, at 96 pixels an inch.
+    with Opened(browser, files["packaged"], viewport={"width": 688, "height": 1000}) as page:
         pdf = page.pdf(prefer_css_page_size=True)
+        ARTIFACTS.mkdir(exist_ok=True)
         (ARTIFACTS / "report.pdf").write_bytes(pdf)
         assert pdf.startswith(b"%PDF")
         assert 8 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 60
@@ -198,6 +202,7 @@ def test_it_prints(browser: Browser, files: dict[str, Path]) -> None:
         for kind in ("h1", "h2", "h3", "table", "img", "figcaption", "pre"):
             assert page.locator(kind).count() == page.locator(f"{kind}:visible").count()
         assert page.locator("tbody tr").count() == page.locator("tbody tr:visible").count()
+        page.screenshot(path=ARTIFACTS / "report-print.png", full_page=True, caret="initial")
 
 
 def test_hostile_names_do_nothing(browser: Browser, files: dict[str, Path]) -> None:
