@@ -33,7 +33,7 @@ def site_differences(diagnosis: Diagnosis, state: str) -> dict[str, bool]:
     """Tell, aspect by aspect, whether sites differ in a state.
 
     Means and spreads differ if more features than the level are significant after adjustment, by either test; the joint
-    distribution and the covariance if a permutation test has p below the level; site prediction finds them different if
+    distribution and the covariance if a permutation test has p at most the level; site prediction finds them different if
     the interval of its accuracy lies above chance.
     """
     table, level = diagnosis.table, diagnosis.level
@@ -44,7 +44,7 @@ def site_differences(diagnosis: Diagnosis, state: str) -> dict[str, bool]:
             tested = part["p_adjusted"].dropna()
             differs = len(tested) > 0 and float((tested < level).mean()) > level
         elif aspect in ("distribution", "covariance"):
-            differs = bool((part["p"] < level).any())
+            differs = bool((part["p"] <= level).any())
         elif aspect == "site prediction":
             differs = bool((part["lower"] > part["chance"]).any())
         else:

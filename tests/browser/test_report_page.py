@@ -202,7 +202,13 @@ def test_it_prints(browser: Browser, files: dict[str, Path]) -> None:
         for kind in ("h1", "h2", "h3", "table", "img", "figcaption", "pre"):
             assert page.locator(kind).count() == page.locator(f"{kind}:visible").count()
         assert page.locator("tbody tr").count() == page.locator("tbody tr:visible").count()
-        page.screenshot(path=ARTIFACTS / "report-print.png", full_page=True, caret="initial")
+        # No table is cut: wide ones have landscape pages.
+        for chosen, width in ((".table:not(.wide)", 688), (".table.wide", 1032)):
+            page.set_viewport_size({"width": width, "height": 1000})
+            widths = page.locator(f"{chosen} table").evaluate_all("all => all.map(one => one.scrollWidth)")
+            assert widths
+            assert max(widths) <= width
+            page.screenshot(path=ARTIFACTS / f"report-print-{width}.png", full_page=True, caret="initial")
 
 
 def test_hostile_names_do_nothing(browser: Browser, files: dict[str, Path]) -> None:
