@@ -47,7 +47,9 @@ def hostile_table() -> pd.DataFrame:
     n = 90
     site = np.repeat(np.array(HOSTILE_SITES, dtype=object), n // 3)
     age = rng.uniform(20, 70, n)
-    values = rng.normal(size=(n, len(HOSTILE_FEATURES))) + 0.03 * age[:, None] + np.repeat([0.0, 1.0, 2.0], n // 3)[:, None]
+    values = (
+        rng.normal(size=(n, len(HOSTILE_FEATURES))) + 0.03 * age[:, None] + np.repeat([0.0, 1.0, 2.0], n // 3)[:, None]
+    )
     return pd.DataFrame({"site": site, "age <i>": age, **dict(zip(HOSTILE_FEATURES, values.T, strict=True))})
 
 

@@ -13,7 +13,7 @@ from pycombat_gam.atomic import sweep, write_files
 from pycombat_gam.errors import OutputError, count, listing
 from pycombat_gam.report import sections as parts
 from pycombat_gam.report.page import html_page, markdown_page
-from pycombat_gam.report.parts import Figure, Section, Sentences, Table
+from pycombat_gam.report.parts import Figure, Section, Sentences
 from pycombat_gam.report.reproduce import reproduce
 from pycombat_gam.report.study import Study
 from pycombat_gam.report.verdict import verdict
@@ -167,9 +167,7 @@ def _about(study: Study) -> str:
 def _audited(study: Study) -> Audit:
     from pycombat_gam.audit import audit
 
-    return audit(
-        study.before, study.model.formula, study.batch, features=list(study.features), id=study.model.id
-    )
+    return audit(study.before, study.model.formula, study.batch, features=list(study.features), id=study.model.id)
 
 
 def _diagnosed(study: Study, seed: int) -> Diagnosis:

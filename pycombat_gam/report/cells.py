@@ -35,11 +35,11 @@ class Cell:
 
 
 def visible(text: object) -> str:
-    """Return a text whose invisible characters show as their code points: names that look alike are told apart.
+    r"""Return a text whose invisible characters show as their code points: names that look alike are told apart.
 
     Zero-width and direction marks, control characters, line breaks and odd spaces are invisible.
 
-    >>> visible("a\\u200bb"), visible("two words")
+    >>> visible("a\u200bb"), visible("two words")
     ('a⟨U+200B⟩b', 'two words')
     """
     return "".join(c if c.isprintable() else f"⟨U+{ord(c):04X}⟩" for c in str(text))

@@ -11,19 +11,16 @@ import pandas as pd
 from pycombat_gam import plot
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import count
-from pycombat_gam.formula import parse_formula
 from pycombat_gam.options import names
-from pycombat_gam.report.parts import Figure
+from pycombat_gam.report.parts import Figure, joined
 from pycombat_gam.report.study import Study
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
-    from pycombat_gam.flow.harmonizer import FlowSCM
 
 DPI = 180
 SHOWN = 100
 """Pixels an inch: in the file, for print; and on the page."""
-STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
 EFFECTS = {"location": "location (γ)", "scale": "scale (δ)"}
 
 
@@ -37,8 +34,8 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
             lambda axes: plot.features(
                 study.before, study.after, feature=feature, batch=study.batch, model=study.model, axes=axes
             ),
-            f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before (left) "
-            "and after (right), on the same scale.",
+            f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before "
+            "(left) and after (right), on the same scale.",
             f"Two panels with the values of {feature} at each of {sites}, before and after harmonization.",
             size=(9.2, 3.9),
             panels=2,
@@ -48,8 +45,8 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
             lambda axes: plot.components(
                 study.before, study.after, batch=study.batch, features=list(study.features), axes=axes
             ),
-            f"First two principal components of the {count(len(study.features), 'feature')}, a point for each row, coloured "
-            "by site: before (left) and after (right).",
+            f"First two principal components of the {count(len(study.features), 'feature')}, a point for each row, "
+            "coloured by site: before (left) and after (right).",
             f"Two scatter plots of principal components with the rows of {sites}, before and after harmonization.",
             size=(9.2, 4.2),
             panels=2,
@@ -69,8 +66,8 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
             draw(
                 "figure-curve",
                 lambda ax: plot.curve(study.model, study.before, feature, covariate, ax=ax),
-                f"{feature} against {covariate}: the fitted effect with its 95 % interval, and partial residuals coloured by "
-                "site.",
+                f"{feature} against {covariate}: the fitted effect with its 95 % interval, and partial residuals "
+                "coloured by site.",
                 f"A curve of {feature} over {covariate} with a band around it and a point for each row.",
                 size=(6.6, 4.0),
             )
@@ -99,19 +96,23 @@ def shrinkage_figures(study: Study) -> list[Figure]:
     return [
         draw(
             "figure-shrinkage",
-            lambda axes: [plot.shrinkage(model, effect=effect, ax=ax) for effect, ax in zip(effects, _each(axes), strict=True)],
-            f"Site effects as estimated from each feature alone (horizontal) and after shrinkage (vertical), a point for "
-            f"each feature and site, by {both}.",
-            f"Scatter plots of estimated against shrunken site effects, by {joined_effects(effects)}.",
+            lambda axes: [
+                plot.shrinkage(model, effect=effect, ax=ax) for effect, ax in zip(effects, _each(axes), strict=True)
+            ],
+            f"Site effects as estimated from each feature alone (horizontal) and after shrinkage (vertical), a point "
+            f"for each feature and site, by {both}.",
+            f"Scatter plots of estimated against shrunken site effects, by {joined(effects)}.",
             size=(4.6 * len(effects), 4.0),
             panels=len(effects),
         ),
         draw(
             "figure-prior",
-            lambda axes: [plot.prior(model, site, effect=effect, ax=ax) for effect, ax in zip(effects, _each(axes), strict=True)],
-            f"Site {site}, the largest: distribution over features of the estimated effects, and the prior they are shrunk "
-            f"with, by {both}. A prior that does not follow its data shrinks too much or too little.",
-            f"Densities of estimated site effects and of their prior at site {site}, by {joined_effects(effects)}.",
+            lambda axes: [
+                plot.prior(model, site, effect=effect, ax=ax) for effect, ax in zip(effects, _each(axes), strict=True)
+            ],
+            f"Site {site}, the largest: distribution over features of the estimated effects, and the prior they are "
+            f"shrunk with, by {both}. A prior that does not follow its data shrinks too much or too little.",
+            f"Densities of estimated site effects and of their prior at site {site}, by {joined(effects)}.",
             size=(4.6 * len(effects), 3.4),
             panels=len(effects),
         ),
@@ -127,7 +128,7 @@ def estimate_figures(study: Study) -> list[Figure]:
             draw(
                 "figure-effects",
                 lambda ax: plot.site_effects(model, ax=ax),
-                f"Location of every site (rows) in every feature (columns), in units of the pooled standard deviation.",
+                "Location of every site (rows) in every feature (columns), in units of the pooled standard deviation.",
                 f"Heat map of site effects, {count(study.sites, 'site')} by {count(len(study.features), 'feature')}.",
                 size=(9.2, min(2.8 + 0.24 * study.sites, 9.0)),
             )
@@ -165,7 +166,9 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Picture
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
+    ):
         picture = Picture(figsize=size, dpi=DPI, layout="constrained")
         FigureCanvasAgg(picture)
         fill(picture.subplots(1, panels) if panels > 1 else picture.subplots())
@@ -186,36 +189,31 @@ def most_different(diagnosis: Diagnosis, features: tuple[str, ...]) -> str:
     return str(first.sort_values(["p", "value"], ascending=[True, False], kind="stable")["feature"].iloc[0])
 
 
-def joined_effects(effects: list[str]) -> str:
-    """Name one effect or two."""
-    return " and ".join(effects)
-
-
 def _travelers(study: Study, feature: str) -> list[Figure]:
     """Draw subjects who were measured at several sites, if the table names them."""
     for column in names(study.model.id, "id"):
         places = study.before.groupby(column, observed=True)[study.batch].nunique()
         if (places > 1).sum() >= 2:
-            traveling = places.index[places > 1]
-            rows = study.before[study.before[column].isin(traveling)]
-            return [
-                draw(
-                    "figure-travelers",
-                    lambda ax: plot.travelers(rows, subject=column, batch=study.batch, feature=feature, ax=ax),
-                    f"{feature} of the {count(len(traveling), 'subject')} measured at several sites, a line each, before "
-                    "harmonization.",
-                    f"Lines of {feature} across sites, one for each traveling subject.",
-                    size=(6.6, 3.8),
-                )
-            ]
+            return [_traveling(study, feature, column, places.index[places > 1])]
     return []
+
+
+def _traveling(study: Study, feature: str, column: str, subjects: pd.Index) -> Figure:
+    rows = study.before[study.before[column].isin(subjects)]
+    return draw(
+        "figure-travelers",
+        lambda ax: plot.travelers(rows, subject=column, batch=study.batch, feature=feature, ax=ax),
+        f"{feature} of the {count(len(subjects), 'subject')} measured at several sites, a line each: before.",
+        f"Lines of {feature} across sites, one for each traveling subject.",
+        size=(6.6, 3.8),
+    )
 
 
 def _largest_site(model: ComBat) -> str:
     """The site with most rows that is shrunk: not the reference."""
     rows = dict(model.summary().profile["batches"])
     reference = None if model.ref_batch is None else str(model.ref_batch)
-    return max((label for label in rows if label != reference), key=lambda label: rows[label])
+    return str(max((label for label in rows if label != reference), key=lambda label: rows[label]))
 
 
 def _each(axes: Any) -> list[Any]:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 VARIANTS = {
     "residual": "location and scale, acting on what the covariates leave of a feature, as in ComBat",
-    "whole": "location and scale, acting on the whole feature, the part of the covariates included",
+    "whole": "location and scale, acting on the whole feature, the covariates' part included",
     "residual-shape": "location, scale, skewness and tail, acting on what the covariates leave of a feature",
-    "whole-shape": "location, scale, skewness and tail, acting on the whole feature, the part of the covariates included",
+    "whole-shape": "location, scale, skewness and tail, acting on the whole feature, the covariates' part included",
 }
 FAMILIES = {
     "affine": "a conditional affine flow",
@@ -52,8 +52,8 @@ def _flow(model: FlowSCM, variant: str | None, formula: Formula) -> str:
     chosen = " (chosen by held-out log-probability)" if asked == "auto" and model.summary().choice is not None else ""
     smooth = f", its smooths penalised, their smoothing parameters by REML ({WOOD.cited})" if formula.smooths else ""
     return (
-        f"The flow is structured: each site has a strictly monotone map of its own for each feature, of {VARIANTS[variant]}"
-        f"{chosen}; the covariates' part{smooth} and the covariance are shared by all sites."
+        "The flow is structured: each site has a strictly monotone map of its own for each feature, of "
+        f"{VARIANTS[variant]}{chosen}; the covariates' part{smooth} and the covariance are shared by all sites."
     )
 
 
@@ -63,4 +63,6 @@ def _target(to: str | None) -> str:
             "Harmonized values are averages over what each row would have measured at every site, sites weighted by "
             "their rows."
         )
-    return f"Harmonized values are what each row would have measured at site '{to}'; rows of that site were not changed."
+    return (
+        f"Harmonized values are what each row would have measured at site '{to}'; rows of that site were not changed."
+    )

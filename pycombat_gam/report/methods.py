@@ -63,9 +63,7 @@ def methods_text(model: ComBat | FlowSCM, *, to: str | None = None) -> str:
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """Say in a paragraph how the harmonization was checked."""
     table = diagnosis.table
-    by_aspect = {
-        aspect: list(dict.fromkeys(rows["measure"])) for aspect, rows in table.groupby("aspect", sort=False)
-    }
+    by_aspect = {aspect: list(dict.fromkeys(rows["measure"])) for aspect, rows in table.groupby("aspect", sort=False)}
 
     def of(*aspects: str) -> str:
         return joined([str(measure) for aspect in aspects for measure in by_aspect.get(aspect, [])])
@@ -143,7 +141,8 @@ def _kept(formula: Formula) -> str:
             "No covariate was kept: with the formula ~ 1 all differences between sites count as effects of site, those "
             "in who was measured there included."
         )
-    return f"The effects of {joined(formula.variables)} were modelled together with those of site, and kept (formula {formula})."
+    kept = joined(formula.variables)
+    return f"The effects of {kept} were modelled together with those of site, and kept (formula {formula})."
 
 
 def _mean(model: ComBat, formula: Formula) -> str:
@@ -157,8 +156,8 @@ def _mean(model: ComBat, formula: Formula) -> str:
         )
     terms = joined([*(["smooths"] if formula.smooths else []), *(["random effects"] if formula.random else [])])
     return (
-        f"The mean of each feature was fitted by penalised least squares with an intercept for each site; the smoothing "
-        f"parameters of {terms} were chosen for each feature by {CRITERIA[model.smoothing]} ({WOOD.cited})."
+        f"The mean of each feature was fitted by penalised least squares with an intercept for each site; the "
+        f"smoothing parameters of {terms} were chosen for each feature by {CRITERIA[model.smoothing]} ({WOOD.cited})."
     )
 
 

@@ -135,13 +135,15 @@ class Table:
 
     @classmethod
     def of(cls, id: str, caption: str, frame: pd.DataFrame, *, where: str) -> Table:
-        """Show any DataFrame: its index, unless it only numbers the rows, becomes columns; else texts at the left name it.
+        """Show any DataFrame: its index becomes columns; if it only numbers the rows, texts at the left name them.
 
         Parameters
         ----------
         where : how the Python API gets at the table, for what is not shown.
         """
-        labels = max(1, sum(1 for _ in takewhile(lambda at: _is_text(frame.iloc[:, at]), range(min(3, frame.shape[1])))))
+        labels = max(
+            1, sum(1 for _ in takewhile(lambda at: _is_text(frame.iloc[:, at]), range(min(3, frame.shape[1]))))
+        )
         if not _only_numbers_rows(frame.index):
             labels = frame.index.nlevels
             names = [str(name) if name is not None else "row" for name in frame.index.names]
@@ -166,9 +168,7 @@ class Table:
     @cached_property
     def columns(self) -> list[list[Cell]]:
         """The cells, column by column."""
-        return [
-            column_cells(self.frame.iloc[:, at], p=at in self.p_values) for at in range(self.frame.shape[1])
-        ]
+        return [column_cells(self.frame.iloc[:, at], p=at in self.p_values) for at in range(self.frame.shape[1])]
 
     @property
     def numeric(self) -> list[bool]:

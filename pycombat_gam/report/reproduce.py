@@ -54,7 +54,9 @@ def reproduce(
             raise DataError(f"data='{path}': there is no such file to hash; give the file the table was read from")
         parts.append(Sentences(f"Data file: {path.name}, SHA-256 {file_sha256(path)}. Seed: {seed}."))
     if profile["rows"] != profile["rows_given"] and command is None:
-        parts.append(Sentences(f"fit_mask chose the {profile['rows']:,} rows that estimate; it is not stored in the model."))
+        parts.append(
+            Sentences(f"fit_mask chose the {profile['rows']:,} rows that estimate; it is not stored in the model.")
+        )
     found = versions(model, ("statsmodels", "scikit-learn", "matplotlib"))
     table = pd.DataFrame({"software": list(found), "version": list(found.values())})
     parts.append(Table("versions", "Versions of what computed.", table))
@@ -68,7 +70,9 @@ def python_call(model: ComBat | FlowSCM, seed: int, to: str | None) -> str:
     given = [f"    {model.formula!r}", f"    batch={model.batch!r}"]
     for name, value in model.get_params().items():
         default = defaults[name].default
-        if name not in ("formula", "batch") and not (value is default or (type(value) is type(default) and value == default)):
+        if name not in ("formula", "batch") and not (
+            value is default or (type(value) is type(default) and value == default)
+        ):
             given.append(f"    {name}={value!r}")
     arguments = ",\n".join(given)
     masked = isinstance(model, ComBat) and _masked(model)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -65,9 +65,7 @@ ASPECT_CAPTIONS = {
 }
 
 
-def methods(
-    model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, *, to: str | None = None
-) -> Section:
+def methods(model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, *, to: str | None = None) -> Section:
     """Write what was done as a paper's supplement does, with references."""
     texts = [Sentences(methods_text(model, to=to), id="methods-text", lead="Harmonization, for a paper's supplement")]
     adjusted = diagnosis is not None and "p_adjusted" in diagnosis.table and diagnosis.table["p_adjusted"].notna().any()
@@ -88,9 +86,7 @@ def methods(
 def design_audit(audit: Audit) -> Section:
     """Show what the audit of the design found, and its tables."""
     tables = {name: table for name, table in audit.tables.items() if name != "findings"}
-    found = sorted(
-        audit.findings.to_dict("records"), key=lambda row: SEVERITIES.index(str(row["severity"]))
-    )
+    found = sorted(audit.findings.to_dict("records"), key=lambda row: SEVERITIES.index(str(row["severity"])))
     parts: list[Part] = []
     if found:
         parts.append(Findings(tuple(_finding(row, tables) for row in found)))
@@ -122,7 +118,10 @@ def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     """Show what became of the associations with the covariates."""
     parts: list[Part] = [*figures]
     parts += feature_table(
-        diagnosis, "association", "covariate", "Associations of the features with each term of the formula, at equal sites"
+        diagnosis,
+        "association",
+        "covariate",
+        "Associations of the features with each term of the formula, at equal sites",
     )
     parts += _compared(diagnosis, "covariate prediction", ASPECT_CAPTIONS["covariate prediction"])
     if not parts:
@@ -140,53 +139,58 @@ def shrinkage(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     wide = rows.pivot(index="site", columns="measure", values="value")
     frame = wide.reindex(sites)[list(dict.fromkeys(rows["measure"]))].rename_axis(columns=None)
     frame.insert(0, "n", rows.groupby("site", sort=False)["n"].first())
-    table = Table.of("shrinkage-sites", "How much of each site's effects is kept", frame, where="diagnosis.of('shrinkage')")
+    table = Table.of(
+        "shrinkage-sites", "How much of each site's effects is kept", frame, where="diagnosis.of('shrinkage')"
+    )
     return Section("shrinkage", "Shrinkage", (table, *figures))
 
 
 def estimates(model: ComBat | FlowSCM, figures: Sequence[Figure] = ()) -> Section:
     """Show what was estimated of each site."""
-    summary = model.summary()
-    if isinstance(model, ComBat):
-        batches = summary.batches
-        used = batches.loc[:, batches.notna().any() & ~(batches.eq(0).all() & (batches.columns == "iterations"))]
-        caption = "Sites: location in units of the pooled standard deviation, scale as a ratio of standard deviations"
-        parts: list[Part] = [Table.of("estimates-sites", caption, used, where="model.summary().batches")]
-        if len(summary.smooths):
-            parts.append(
-                Table.of(
-                    "estimates-smooths",
-                    "Smooths: effective degrees of freedom over features",
-                    summary.smooths,
-                    where="model.summary().smooths",
-                )
-            )
-        parts.append(
-            Table.of("estimates-features", "Features", summary.features, where="model.summary().features")
-        )
-        where = "model.estimates: gamma_hat, gamma_star, delta_hat, delta_star and the others"
-    else:
-        parts = [
-            Table.of("estimates-graph", "Graph: each node and its causes", summary.graph, where="model.summary().graph"),
-            Table.of(
-                "estimates-sites",
-                "Sites: their maps, location in units of the pooled standard deviation",
-                summary.sites,
-                where="model.summary().sites",
-            ),
-        ]
-        if summary.choice is not None:
-            caption = "Variants tried: held-out log-probability of a row"
-            parts.append(Table.of("estimates-variants", caption, summary.choice, where="model.summary().choice"))
-        parts.append(Table.of("estimates-training", "Training", summary.training, where="model.summary().training"))
-        where = "model.site_effects" if model.flow == "structured" else "model.summary()"
-    parts.append(Sentences(f"Every site's effect on every feature: {where}."))
+    parts = _of_combat(model) if isinstance(model, ComBat) else _of_flow(model)
     return Section("estimates", "Estimates", (*figures, *parts))
 
 
-def notes(
-    model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, more: Sequence[str] = ()
-) -> Section:
+def _of_combat(model: ComBat) -> list[Part]:
+    summary = model.summary()
+    batches = summary.batches
+    used = batches.loc[:, batches.notna().any() & ~(batches.eq(0).all() & (batches.columns == "iterations"))]
+    captions = {
+        "sites": "Sites: location in units of the pooled standard deviation, scale as a ratio of standard deviations",
+        "smooths": "Smooths: effective degrees of freedom over features",
+        "features": "Features",
+    }
+    where = {"sites": "batches", "smooths": "smooths", "features": "features"}
+    tables = {"sites": used, "smooths": summary.smooths, "features": summary.features}
+    parts: list[Part] = [
+        Table.of(f"estimates-{name}", captions[name], table, where=f"model.summary().{where[name]}")
+        for name, table in tables.items()
+        if len(table)
+    ]
+    text = "Every site's effect on every feature: model.estimates (gamma_hat, gamma_star, delta_hat, delta_star)."
+    return [*parts, Sentences(text)]
+
+
+def _of_flow(model: FlowSCM) -> list[Part]:
+    summary = model.summary()
+    captions = {
+        "graph": "Graph: each node and its causes",
+        "sites": "Sites: their maps, location in units of the pooled standard deviation",
+        "choice": "Variants tried: held-out log-probability of a row",
+        "training": "Training",
+    }
+    tables = {"graph": summary.graph, "sites": summary.sites, "choice": summary.choice, "training": summary.training}
+    parts: list[Part] = [
+        Table.of(f"estimates-{name}", captions[name], table, where=f"model.summary().{name}")
+        for name, table in tables.items()
+        if table is not None
+    ]
+    if model.flow == "structured":
+        parts.append(Sentences("Every site's effect on every feature: model.site_effects."))
+    return parts
+
+
+def notes(model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, more: Sequence[str] = ()) -> Section:
     """List everything that was out of the ordinary."""
     texts = [*model.summary().notes, *more, *(diagnosis.notes if diagnosis is not None else ())]
     parts: tuple[Part, ...] = (Items(tuple(dict.fromkeys(texts))),) if texts else (Sentences("None."),)
@@ -276,7 +280,7 @@ def _any_table(id: str, caption: str, frame: pd.DataFrame, where: str) -> Part:
     return Table.of(id, caption, frame, where=where) if len(frame) else Sentences("none.", lead=f"{caption}:")
 
 
-def _finding(row: dict[str, object], tables: dict[str, pd.DataFrame]) -> Finding:
+def _finding(row: Mapping[Hashable, Any], tables: dict[str, pd.DataFrame]) -> Finding:
     table, label = str(row["table"]), str(row["row"])
     place = f"audit-{slug(table)}" if table in tables and len(tables[table]) else ""
     rests_on = f"table {table}, row {label}" if table else ""

@@ -83,8 +83,8 @@ class Study:
             to = _target(model, before, covariates, given, then)
             if to is None:
                 notes.append(
-                    "the harmonized table given is not what this model makes of the rows before (transform): the report "
-                    "describes the table given, and the model beside it"
+                    "the harmonized table given is not what this model makes of the rows before (transform): the "
+                    "report describes the table given, and the model beside it"
                 )
         wide = _wide(given, given.Y, model.batch)
         return cls(

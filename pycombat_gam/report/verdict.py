@@ -1,4 +1,4 @@
-"""The verdict in words: was there a site effect, is it gone, is the biology still there. Its numbers are `summary`'s."""
+"""The verdict in words: was there a site effect, is it gone, is the biology still there. Numbers are `summary`'s."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def site_differences(diagnosis: Diagnosis, state: str) -> dict[str, bool]:
     """Tell, aspect by aspect, whether sites differ in a state.
 
     Means and spreads differ if more features than the level are significant after adjustment, by either test; the joint
-    distribution and the covariance if a permutation test has p at most the level; site prediction finds them different if
-    the interval of its accuracy lies above chance.
+    distribution and the covariance if a permutation test has p at most the level; site prediction tells them apart
+    if the interval of its accuracy lies above chance.
     """
     table, level = diagnosis.table, diagnosis.level
     rows = table[(table["state"] == state) & (table["site"] == "")]
@@ -56,14 +56,12 @@ def site_differences(diagnosis: Diagnosis, state: str) -> dict[str, bool]:
 def weaker_covariates(diagnosis: Diagnosis) -> list[str]:
     """Name the covariates that harmonization weakened.
 
-    A term is weaker if the share of features that it is significant in fell by more than the level; a covariate if it is
-    predicted worse than the interval of the prediction before allows.
+    A term is weaker if the share of features that it is significant in fell by more than the level; a covariate if it
+    is predicted worse than the interval of the prediction before allows.
     """
     summary, table = diagnosis.summary, diagnosis.table
     shares = summary[(summary["aspect"] == "association") & summary["quantity"].str.startswith("share")]
-    weaker = [
-        str(row["covariate"]) for _, row in shares.iterrows() if row[BEFORE] - row[AFTER] > diagnosis.level
-    ]
+    weaker = [str(row["covariate"]) for _, row in shares.iterrows() if row[BEFORE] - row[AFTER] > diagnosis.level]
     rows = table[table["aspect"] == "covariate prediction"].set_index(["covariate", "state"])
     for covariate in dict.fromkeys(name for name, _ in rows.index):
         if (covariate, AFTER) not in rows.index:
@@ -94,7 +92,9 @@ def _after(diagnosis: Diagnosis) -> Sentences | None:
     if left:
         lead = f"After harmonization sites still differ, by {joined(left)}."
     elif held:
-        lead = f"After harmonization the difference is gone in the rows of the fit, but not in others, by {joined(held)}."
+        lead = (
+            f"After harmonization the difference is gone in the rows of the fit, but not in others, by {joined(held)}."
+        )
     else:
         lead = "After harmonization no difference between sites was found."
     text = (
@@ -102,7 +102,9 @@ def _after(diagnosis: Diagnosis) -> Sentences | None:
         f"{_numbers(diagnosis, AFTER, now)}."
     )
     if _below_chance(diagnosis):
-        text += " Accuracies below chance are a trace of the fit: its rows' sites agree better than sites of new rows do."
+        text += (
+            " Accuracies below chance are a trace of the fit: its rows' sites agree better than sites of new rows do."
+        )
     if unseen:
         text += f" Held out, in rows that the model did not see, {_numbers(diagnosis, HELD_OUT, unseen)}."
     else:
@@ -144,7 +146,8 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool]) -> str:
     """Write a state's numbers in words, aspect by aspect."""
     summary = diagnosis.summary
     rows = summary[summary[state].notna()]
-    features, others = [], []
+    features: list[str] = []
+    others: list[str] = []
     for aspect, words in WORDS.items():
         part = rows[rows["aspect"] == aspect]
         shares, ps = part[part["quantity"].str.startswith("share")], part[part["quantity"].str.startswith("p ")]
@@ -163,8 +166,8 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool]) -> str:
             each = [f"{_three(row[state])} ({row['measure']})" for _, row in part.iterrows()]
             chance = diagnosis.table.loc[diagnosis.table["aspect"] == aspect, "chance"].iloc[0]
             others.append(
-                f"the site of a row was told from its features with a balanced accuracy of {joined(each)}, chance being "
-                f"{_three(chance)}"
+                f"the site of a row was told from its features with a balanced accuracy of {joined(each)}, chance "
+                f"being {_three(chance)}"
             )
     if features:
         others.insert(0, f"{', '.join(features)} (false discovery rate {_share(diagnosis.level)})")

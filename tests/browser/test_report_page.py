@@ -71,9 +71,7 @@ class Opened:
 def test_it_loads_fits_and_is_photographed(
     browser: Browser, files: dict[str, Path], name: str, width: str, scheme: Any
 ) -> None:
-    with Opened(
-        browser, files[name], viewport={"width": WIDTHS[width], "height": 900}, color_scheme=scheme
-    ) as page:
+    with Opened(browser, files[name], viewport={"width": WIDTHS[width], "height": 900}, color_scheme=scheme) as page:
         assert page.title() == "Harmonization report"
         assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width]
         for image in page.locator("img").all():
@@ -145,7 +143,9 @@ def test_tables_sort_by_their_headers(browser: Browser, files: dict[str, Path]) 
         order = page.evaluate(
             "() => Array.from(document.querySelectorAll('#summary tbody tr'), row => row.cells[3].textContent)"
         )
-        frame = packaged()[2].tables["summary"].sort_values("held out", ascending=False, kind="stable", na_position="last")
+        frame = (
+            packaged()[2].tables["summary"].sort_values("held out", ascending=False, kind="stable", na_position="last")
+        )
         assert order == frame.sort_values("aspect", kind="stable")["quantity"].tolist()
 
 
@@ -233,7 +233,8 @@ def _worst_contrast(page: Page) -> float:
             const color = getComputedStyle(at).backgroundColor; const parts = rgb(color);
             if (parts.length < 4 || parts[3] > 0) return color; } return 'rgb(255, 255, 255)'; };
           let worst = 99;
-          for (const place of document.querySelectorAll('h1, h2, h3, p, li, a, summary, b, span, pre, th, td, button, figcaption')) {
+          const all = 'h1, h2, h3, p, li, a, summary, b, span, pre, th, td, button, figcaption';
+          for (const place of document.querySelectorAll(all)) {
             if (!place.innerText || !place.innerText.trim()) continue;
             const one = light(getComputedStyle(place).color), other = light(behind(place));
             worst = Math.min(worst, (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05));

@@ -125,7 +125,7 @@ def test_many_features_show_the_smallest_p_and_say_so(V: int, shown: int) -> Non
         rows = diagnosis.table.query("aspect == @aspect and state == 'before'")
         smallest = rows.groupby("feature")["p"].min()
         kept = set(table.frame["feature"])
-        assert smallest[list(kept)].max() <= smallest.drop(list(kept)).min() if V > shown else len(kept) == V
+        assert smallest[list(kept)].max() <= smallest.drop(list(kept)).min() if shown < V else len(kept) == shown
         if V > MOST_ROWS:
             assert f"of {V:,}" in table.note
             assert f"diagnosis.of('{aspect}')" in table.note
