@@ -193,7 +193,14 @@ def test_it_prints(browser: Browser, files: dict[str, Path]) -> None:
         assert pdf.startswith(b"%PDF")
         assert 8 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 60
         page.emulate_media(media="print")
-        assert page.locator("button:visible").count() == 0
+        assert page.locator(".bar button:visible").count() == 0
+        heads = page.locator("thead th").evaluate_all("all => all.map(one => one.innerText.trim())")
+        assert len(heads) > 100
+        assert all(heads)
+        arrows = page.locator("thead button").evaluate_all(
+            "all => all.map(one => getComputedStyle(one, '::after').content)"
+        )
+        assert set(arrows) == {"none"}
         hidden = page.evaluate(
             "() => Array.from(document.querySelectorAll('.scroll, pre')).filter(place => "
             "['auto', 'scroll', 'hidden'].includes(getComputedStyle(place).overflowY)).length"
