@@ -11,10 +11,18 @@ import pandas as pd
 
 from pycombat_gam.atomic import sweep, write_files
 from pycombat_gam.errors import OutputError, count, listing
-from pycombat_gam.report import sections as parts
 from pycombat_gam.report.page import html_page, markdown_page
 from pycombat_gam.report.parts import Figure, Section, Sentences
 from pycombat_gam.report.reproduce import reproduce
+from pycombat_gam.report.sections import (
+    before_and_after,
+    biology,
+    design_audit,
+    estimates,
+    methods,
+    notes,
+    shrinkage,
+)
 from pycombat_gam.report.study import Study
 from pycombat_gam.report.verdict import verdict
 
@@ -135,7 +143,7 @@ def report(
     >>> model = pcg.ComBat("~ age + sex", batch="site", id="subject", features="_thickness$").fit(table)
     >>> pcg.report(model, table).write("report")  # doctest: +SKIP
     """
-    from pycombat_gam.report import figures
+    import pycombat_gam.report.figures as figures
 
     study = Study.of(model, before, after, covariates)
     audit = audit if audit is not None else _audited(study)
@@ -147,13 +155,13 @@ def report(
         "estimates": figures.estimate_figures(study),
     }
     found = (
-        parts.methods(model, diagnosis, to=study.to),
-        parts.design_audit(audit),
-        parts.before_and_after(diagnosis, drawn["before and after"]),
-        parts.biology(diagnosis, drawn["biology"]),
-        parts.shrinkage(diagnosis, drawn["shrinkage"]),
-        parts.estimates(model, drawn["estimates"]),
-        parts.notes(model, diagnosis, study.notes),
+        methods(model, diagnosis, to=study.to),
+        design_audit(audit),
+        before_and_after(diagnosis, drawn["before and after"]),
+        biology(diagnosis, drawn["biology"]),
+        shrinkage(diagnosis, drawn["shrinkage"]),
+        estimates(model, drawn["estimates"]),
+        notes(model, diagnosis, study.notes),
         reproduce(model, command=command, data=data, seed=seed, to=study.to),
     )
     return Report(_about(study), verdict(diagnosis), found)
