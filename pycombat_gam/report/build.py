@@ -143,16 +143,21 @@ def report(
     >>> model = pcg.ComBat("~ age + sex", batch="site", id="subject", features="_thickness$").fit(table)
     >>> pcg.report(model, table).write("report")  # doctest: +SKIP
     """
-    import pycombat_gam.report.figures as figures
+    from pycombat_gam.report.figures import (
+        before_after_figures,
+        biology_figures,
+        estimate_figures,
+        shrinkage_figures,
+    )
 
     study = Study.of(model, before, after, covariates)
     audit = audit if audit is not None else _audited(study)
     diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, seed)
     drawn: dict[str, list[Figure]] = {
-        "before and after": figures.before_after_figures(study, diagnosis),
-        "biology": figures.biology_figures(study, diagnosis),
-        "shrinkage": figures.shrinkage_figures(study),
-        "estimates": figures.estimate_figures(study),
+        "before and after": before_after_figures(study, diagnosis),
+        "biology": biology_figures(study, diagnosis),
+        "shrinkage": shrinkage_figures(study),
+        "estimates": estimate_figures(study),
     }
     found = (
         methods(model, diagnosis, to=study.to),
