@@ -12,7 +12,7 @@ import pandas as pd
 from pycombat_gam.atomic import sweep, write_files
 from pycombat_gam.errors import OutputError, count, listing
 from pycombat_gam.report.page import html_page, markdown_page
-from pycombat_gam.report.parts import Figure, Section, Sentences
+from pycombat_gam.report.parts import Section, Sentences
 from pycombat_gam.report.reproduce import reproduce
 from pycombat_gam.report.sections import (
     before_and_after,
@@ -153,19 +153,13 @@ def report(
     study = Study.of(model, before, after, covariates)
     audit = audit if audit is not None else _audited(study)
     diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, seed)
-    drawn: dict[str, list[Figure]] = {
-        "before and after": before_after_figures(study, diagnosis),
-        "biology": biology_figures(study, diagnosis),
-        "shrinkage": shrinkage_figures(study),
-        "estimates": estimate_figures(study),
-    }
     found = (
         methods(model, diagnosis, to=study.to),
         design_audit(audit),
-        before_and_after(diagnosis, drawn["before and after"]),
-        biology(diagnosis, drawn["biology"]),
-        shrinkage(diagnosis, drawn["shrinkage"]),
-        estimates(model, drawn["estimates"]),
+        before_and_after(diagnosis, before_after_figures(study, diagnosis)),
+        biology(diagnosis, biology_figures(study, diagnosis)),
+        shrinkage(diagnosis, shrinkage_figures(study)),
+        estimates(model, estimate_figures(study)),
         notes(model, diagnosis, study.notes),
         reproduce(model, command=command, data=data, seed=seed, to=study.to),
     )
