@@ -28,30 +28,39 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
     """Draw the feature with the largest difference between sites, and principal components, before and after."""
     feature = most_different(diagnosis, study.features)
     sites = count(study.sites, "site")
+    # A flow has no covariates' part to take off.
+    model = study.model if isinstance(study.model, ComBat) else None
+    figure = draw(
+        "figure-feature",
+        lambda axes: plot.features(
+            study.before, study.after, feature=feature, batch=study.batch, model=model, axes=axes
+        ),
+        f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before "
+        "(left) and after (right), on the same scale.",
+        f"Two panels with the values of {feature} at each of {sites}, before and after harmonization.",
+        size=(9.2, 3.9),
+        panels=2,
+    )
+    return [figure, *_components(study, sites), *_travelers(study, feature)]
+
+
+def _components(study: Study, sites: str) -> list[Figure]:
+    """Draw principal components of the features that are complete, if there are two."""
+    whole = ~(study.before[list(study.features)].isna() | study.after[list(study.features)].isna()).any()
+    complete = [name for name in study.features if whole[name]]
+    if len(complete) < 2:
+        return []
+    which = "" if len(complete) == len(study.features) else " without missing cells"
     return [
         draw(
-            "figure-feature",
-            lambda axes: plot.features(
-                study.before, study.after, feature=feature, batch=study.batch, model=study.model, axes=axes
-            ),
-            f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before "
-            "(left) and after (right), on the same scale.",
-            f"Two panels with the values of {feature} at each of {sites}, before and after harmonization.",
-            size=(9.2, 3.9),
-            panels=2,
-        ),
-        draw(
             "figure-components",
-            lambda axes: plot.components(
-                study.before, study.after, batch=study.batch, features=list(study.features), axes=axes
-            ),
-            f"First two principal components of the {count(len(study.features), 'feature')}, a point for each row, "
+            lambda axes: plot.components(study.before, study.after, batch=study.batch, features=complete, axes=axes),
+            f"First two principal components of the {count(len(complete), 'feature')}{which}, a point for each row, "
             "coloured by site: before (left) and after (right).",
             f"Two scatter plots of principal components with the rows of {sites}, before and after harmonization.",
             size=(9.2, 4.2),
             panels=2,
-        ),
-        *_travelers(study, feature),
+        )
     ]
 
 
