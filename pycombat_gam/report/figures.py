@@ -129,11 +129,10 @@ def shrinkage_figures(study: Study) -> list[Figure]:
 
 
 def estimate_figures(study: Study) -> list[Figure]:
-    """Draw all site effects, and how a flow's training went."""
-    figures = []
+    """Draw ComBat's effects of all sites, or how a flow's training went."""
     model = study.model
-    if isinstance(model, ComBat) or model.flow == "structured":
-        figures.append(
+    if isinstance(model, ComBat):
+        return [
             draw(
                 "figure-effects",
                 lambda ax: plot.site_effects(model, ax=ax),
@@ -141,18 +140,16 @@ def estimate_figures(study: Study) -> list[Figure]:
                 f"Heat map of site effects, {count(study.sites, 'site')} by {count(len(study.features), 'feature')}.",
                 size=(9.2, min(2.8 + 0.24 * study.sites, 9.0)),
             )
+        ]
+    return [
+        draw(
+            "figure-training",
+            lambda ax: plot.training(model, ax=ax),
+            "Log-probability of a row by epoch of the training, held out (solid) or in training (dashed).",
+            "Lines of log-probability over epochs, one for each stage of the training.",
+            size=(6.6, 3.6),
         )
-    if not isinstance(model, ComBat):
-        figures.append(
-            draw(
-                "figure-training",
-                lambda ax: plot.training(model, ax=ax),
-                "Log-probability of a row by epoch of the training, held out (solid) or in training (dashed).",
-                "Lines of log-probability over epochs, one for each stage of the training.",
-                size=(6.6, 3.6),
-            )
-        )
-    return figures
+    ]
 
 
 def draw(

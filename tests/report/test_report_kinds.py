@@ -87,7 +87,7 @@ def test_flows_say_where_rows_were_taken_to(to: str | None) -> None:
         "~ age + sex", batch="site", id="subject", features=FEATURES, training=training, flow_options=variant
     )
     found = quick(model, study(), **({} if to is None else {"to": to}))
-    assert figures(found) == ["figure-feature", "figure-components", "figure-fan", "figure-effects", "figure-training"]
+    assert figures(found) == ["figure-feature", "figure-components", "figure-fan", "figure-training"]
     text = " ".join(Page(found.to_html()).texts)
     assert ("would have measured at site 'Bergen'" in text) == (to is not None)
     assert ("averages over what each row" in text) == (to is None)
