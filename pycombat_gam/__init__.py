@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 __version__ = "0.1.0"
-__all__ = ["ComBat", "Diagnosis", "FlowSCM", "GamFit", "GamFits", "PcgError", "PcgWarning", "datasets", "diagnose", "gam", "load"]
+__all__ = [
+    "ComBat",
+    "Diagnosis",
+    "FlowSCM",
+    "GamFit",
+    "GamFits",
+    "PcgError",
+    "PcgWarning",
+    "datasets",
+    "diagnose",
+    "gam",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ def associations(found: Adjusted, names: np.ndarray, state: str) -> list[dict[st
     parts = []
     for label, columns in design.term_slices.items():
         if label not in smooths:
-            statistic, df = _parametric(found, columns)
+            statistic, df, p = _parametric(found, columns)
         elif not smooths[label].random:
             statistic, df, p = _smooth(found, label, columns)
         else:
@@ -34,8 +34,6 @@ def associations(found: Adjusted, names: np.ndarray, state: str) -> list[dict[st
         df_residual = residual_df(found.fit)
         with np.errstate(divide="ignore", invalid="ignore"):
             F = np.where(found.modelled & (df > 0), statistic / df, np.nan)
-        if label not in smooths:
-            p = f_distribution.sf(F, df, df_residual)
         parts.append(
             rows(
                 aspect="association", measure="partial R2", state=state, feature=names, covariate=label,
@@ -46,7 +44,7 @@ def associations(found: Adjusted, names: np.ndarray, state: str) -> list[dict[st
     return parts
 
 
-def _parametric(found: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray]:
+def _parametric(found: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
     V, p = found.features.size, found.X.shape[1]
     beta = found.fit.coefficients[columns]
     statistic = np.empty(V)
@@ -55,7 +53,9 @@ def _parametric(found: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray
         solved = np.linalg.solve(inverse, beta[:, some].T[..., None])[..., 0]
         statistic[some] = (beta[:, some].T * solved).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return statistic / residual_variance(found.fit), np.full(V, float(len(beta)))
+        statistic /= residual_variance(found.fit)
+    df = len(beta)
+    return statistic, np.full(V, float(df)), np.asarray(f_distribution.sf(statistic / df, df, residual_df(found.fit)))
 
 
 def _smooth(found: Adjusted, label: str, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:

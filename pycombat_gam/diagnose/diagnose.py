@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.combat import ComBat
-from pycombat_gam.diagnose.adjusted import Adjusted, adjusted, without_sites
+from pycombat_gam.diagnose.adjusted import Adjusted, adjusted
 from pycombat_gam.diagnose.association import associations
 from pycombat_gam.diagnose.diagnosis import Diagnosis
 from pycombat_gam.diagnose.held_out import by_fold, by_site
@@ -82,8 +82,9 @@ def diagnose(
     -----
     Location: analysis of variance with the formula's terms, Kruskal-Wallis. Scale: Levene (Brown-Forsythe) and
     Fligner-Killeen. All features together: covariance, energy distance, MMD, with permutations. Site prediction:
-    logistic regression and a linear support vector machine, cross-validated. Biology: every term in every feature, and
-    each covariate predicted leaving a site out. The modules of `pycombat_gam.diagnose` have the equations and sources.
+    logistic regression and a support vector machine with a Gaussian kernel, cross-validated. Biology: every term in
+    every feature, and each covariate predicted leaving a site out. The modules of `pycombat_gam.diagnose` have the
+    equations and sources.
 
     Location and scale *after* harmonization are tested on the rows that the sites' effects were estimated from: where
     nothing is shrunk, locations agree by construction. What that harmonization does to other rows is under "held out".
@@ -113,7 +114,7 @@ def diagnose(
     if columns.size:
         some = _sample(study, seed, notes)
         again = model if (held_out is None and isinstance(model, ComBat)) or held_out else None
-        parts += _together(some, columns, permutations, seed)
+        parts += permutation_tests(some, columns, permutations=permutations, seed=seed)
         parts += _predictions(some, columns, again, notes, level=level, seed=seed)
     if columns.size < len(study.features):
         left = [name for k, name in enumerate(study.features) if k not in set(columns.tolist())]
@@ -190,22 +191,7 @@ def _sample(study: Study, seed: int, notes: list[str]) -> Study:
         f"permutations and predictions used {chosen.sum():,} of {n:,} rows, drawn at random from every site in "
         "proportion"
     )
-    part = study.part(chosen, np.arange(len(study.features)))
-    part.states.update({name: Y[chosen] for name, Y in study.states.items()})
-    return part
-
-
-def _together(study: Study, columns: IntArray, permutations: int, seed: int) -> Parts:
-    labels = np.array(study.levels.labels, dtype=object)
-    parts: Parts = []
-    some = study.part(np.ones(study.codes.size, dtype=bool), columns)
-    for state, Y in study.states.items():
-        (found,) = adjusted(some, Y[:, columns])
-        parts += permutation_tests(
-            without_sites(some, Y[:, columns]), found.residual, study.codes, labels, state,
-            permutations=permutations, seed=seed,
-        )  # fmt: skip
-    return parts
+    return study.part(chosen, np.arange(len(study.features)))
 
 
 def _predictions(
@@ -216,12 +202,12 @@ def _predictions(
     if small:
         notes.append(f"fewer than {FOLDS} rows, so not among the sites to be predicted: {listing(small)}")
     parts: Parts = []
-    some = study.part(np.ones(study.codes.size, dtype=bool), columns)
-    for state, Y in study.states.items():
-        (found,) = adjusted(some, Y[:, columns])
+    some = study.part(slice(None), columns)
+    for state, Y in some.states.items():
+        (found,) = adjusted(some, Y)
         parts += site_prediction(some, folds, [found.level], state, level=level, seed=seed)
         if len(study.levels) > 2:
-            parts += covariate_prediction(some, Y[:, columns], state, level=level, seed=seed)
+            parts += covariate_prediction(some, Y, state, level=level, seed=seed)
     if len(study.levels) == 2 and study.covariates:
         notes.append("with two sites a prediction leaving one out rests on one: left out")
     if model is None:

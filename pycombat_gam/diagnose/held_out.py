@@ -73,4 +73,3 @@ def _apply(study: Study, fitted: Any, rows: BoolArray) -> FloatArray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PcgWarning)
         return np.asarray(fitted.transform(study.states[BEFORE][rows], study.table[rows]), dtype=np.float64)
-

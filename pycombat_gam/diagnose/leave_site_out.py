@@ -12,22 +12,19 @@ and made comparable, not how well an unknown age could be told.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.diagnose.classify import coordinates
+from pycombat_gam.diagnose.classify import coordinates, fit_quietly
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.diagnose.site_prediction import _convergence
 from pycombat_gam.diagnose.study import Study
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import FloatArray, IntArray
 
-RESAMPLES = 2000
-Values = FloatArray | dict[int, FloatArray]
+RESAMPLES = 500
 
 
 def covariate_prediction(
@@ -103,9 +100,7 @@ def _classify(
         own = study.codes == b
         if np.unique(y[~own]).size == groups:
             model: Any = LogisticRegression(class_weight="balanced", max_iter=200, tol=1e-3, C=0.01)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", category=_convergence())
-                model.fit(X[~own], y[~own])
+            fit_quietly(model, X[~own], y[~own])
             guess[own] = model.predict(X[own])
             if groups == 2:
                 margin[own] = model.decision_function(X[own])

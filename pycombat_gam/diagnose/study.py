@@ -62,10 +62,15 @@ class Study:
         nodes = [node for s in smooths for node in (*s.args, *([] if s.by is None else [s.by]))]
         return list(dict.fromkeys([*_used(self.formula.parametric), *(n for node in nodes for n in variables(node))]))
 
-    def part(self, rows: BoolArray, features: IntArray) -> Study:
-        """Return some of the rows and features, without states."""
-        names = tuple(self.features[k] for k in features)
-        return replace(self, table=self.table[rows], codes=self.codes[rows], features=names, states={})
+    def part(self, rows: BoolArray | slice, features: IntArray) -> Study:
+        """Return some of the rows and features."""
+        return replace(
+            self,
+            table=self.table[rows],
+            codes=self.codes[rows],
+            features=tuple(self.features[k] for k in features),
+            states={name: Y[rows][:, features] for name, Y in self.states.items()},
+        )
 
     def patterns(self, Y: FloatArray) -> Iterator[tuple[IntArray, IntArray]]:
         """Yield (rows, features) for all features that are observed on the same rows."""

@@ -24,7 +24,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from pycombat_gam.diagnose.adjusted import adjusted, without_sites
 from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.diagnose.study import Study
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -33,7 +35,24 @@ COMPONENTS = 30
 _AT_ONCE = 32
 
 
-def permutation_tests(
+def permutation_tests(study: Study, columns: IntArray, *, permutations: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Test sites on all features together, in three ways, in every state; a row for all sites, and one for each.
+
+    Parameters
+    ----------
+    columns : (k,) the features that take part; no cell of theirs is missing.
+    """
+    labels = np.array(study.levels.labels, dtype=object)
+    some = study.part(slice(None), columns)
+    parts = []
+    for state, Y in some.states.items():
+        (found,) = adjusted(some, Y)
+        values = without_sites(some, Y)
+        parts += _permute(values, found.residual, some.codes, labels, state, permutations=permutations, seed=seed)
+    return parts
+
+
+def _permute(
     values: FloatArray,
     residual: FloatArray,
     codes: IntArray,
@@ -43,13 +62,6 @@ def permutation_tests(
     permutations: int,
     seed: int,
 ) -> list[dict[str, np.ndarray]]:
-    """Test sites on all features together, in three ways; a row for all sites, and one for each.
-
-    Parameters
-    ----------
-    values : (n, V) features less the covariates' part, no missing cells; residual : (n, V) less the sites' too.
-    codes : (n,) sites; labels : (B,) their names.
-    """
     spread = values.std(axis=0)
     kept = spread > 0
     scaled = values[:, kept] / spread[kept]
