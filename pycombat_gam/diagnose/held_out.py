@@ -46,11 +46,11 @@ def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray) -> list[F
 def by_site(study: Study, model: Any, columns: IntArray) -> dict[int, FloatArray]:
     """Harmonize all rows without those of a site, which is then estimated from its own rows."""
     found = {}
-    with progress_bar("harmonizing without each site", len(study.levels)) as advance:
-        for b in range(len(study.levels)):
+    with progress_bar("harmonizing without each site", len(study.sites)) as advance:
+        for b in range(len(study.sites)):
             others = study.codes != b
             # A reference site that is left out cannot be gone to: the sites then meet at their mean.
-            gone = model.get_params()["ref_batch"] is not None and canonical(model.ref_batch) == study.levels.labels[b]
+            gone = model.get_params()["ref_batch"] is not None and canonical(model.ref_batch) == study.sites[b]
             fitted = _fit(study, model, others, **({"ref_batch": None} if gone else {}))
             values = np.empty((study.codes.size, columns.size))
             values[others] = _apply(study, fitted, others)[:, columns]
