@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pycombat_gam import datasets
+from pycombat_gam import datasets, plot
 from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 __version__ = "0.1.0"
-__all__ = ["ComBat", "FlowSCM", "GamFit", "GamFits", "PcgError", "PcgWarning", "datasets", "gam", "load"]
+__all__ = ["ComBat", "FlowSCM", "GamFit", "GamFits", "PcgError", "PcgWarning", "datasets", "gam", "load", "plot"]
 
 
 def __getattr__(name: str) -> Any:
