@@ -21,12 +21,13 @@ class Fan:
     ----------
     grid : (G,) values that the covariate is set to.
     values : (G, n) the feature; members : (M, G, n) by each member, M = 0 without an ensemble.
-    codes : (n,) the rows' own sites.
+    here : (n,) the feature at the rows' own value of the covariate; codes : (n,) their own sites.
     """
 
     grid: FloatArray
     values: FloatArray
     members: FloatArray
+    here: FloatArray
     codes: IntArray
 
 
@@ -63,4 +64,9 @@ def fan_of(scm: Queries, table: pd.DataFrame, feature: str, over: str, *, to: ob
             for m, member in enumerate(model.members):
                 members[m, g] = model.counterfactual(given.Y, own, parents, member)[:, k]
                 advance()
-    return Fan(grid, values, members, codes)
+    here = np.array(given.Y[:, k], dtype=np.float64)
+    if to is not None:
+        target = model.levels.index(to, "to")
+        moved_site = model.counterfactual(given.Y, own, own.at(target))[:, k]
+        here = np.where(codes == target, here, moved_site)
+    return Fan(grid, values, members, here, codes)

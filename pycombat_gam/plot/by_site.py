@@ -9,7 +9,21 @@ import pandas as pd
 
 from pycombat_gam.errors import DataError, count, listing
 from pycombat_gam.plot.given import check_frame, combat_of, feature_index, numbers, sites_of, states
-from pycombat_gam.plot.style import INK, LOOKS, PALE, Look, dots, panels, plain, shown, shown_apart, spread_out, titled
+from pycombat_gam.plot.style import (
+    INK,
+    LOOKS,
+    PALE,
+    Look,
+    dots,
+    labelled,
+    panels,
+    plain,
+    shown,
+    shown_apart,
+    spread_out,
+    tick_letters,
+    titled,
+)  # fmt: skip
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -53,11 +67,11 @@ def features(
         values = {state: y - part for state, y in values.items()}
     sizes = np.bincount(codes, minlength=len(labels))
     order = _by_median(values["before"], codes, len(labels))
-    height = float(np.clip(1.1 + 0.2 * len(labels), 2.6, 13.0))
+    height = float(np.clip(1.1 + 0.2 * len(labels), 2.6, 9.5))
     drawn = panels(axes, len(tables), (7.0 if after is not None else 4.6, height))
     everything = np.concatenate([y[~np.isnan(y)] for y in values.values()])
     margin = 0.04 * (float(np.ptp(everything)) or 1.0)
-    names = [f"{name} ({n:,})" for name, n in zip(shown_apart(labels), sizes, strict=True)]
+    names = [f"{name} ({n:,})" for name, n in zip(shown_apart(labels, tick_letters(drawn[0])), sizes, strict=True)]
     few = len(labels) <= len(LOOKS)
     for at, (ax, (state, y)) in enumerate(zip(drawn, values.items(), strict=True)):
         for place, b in enumerate(order):
@@ -66,14 +80,14 @@ def features(
         ax.axvline(float(np.nanmedian(y)), color="0.5", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
         ax.set_xlim(everything.min() - margin, everything.max() + margin)
         ax.set_ylim(len(labels) - 0.4, -0.6)
-        ax.set_xlabel(shown(feature, 48) + (", adjusted" if model is not None else ""))
+        labelled(ax, feature, suffix=", adjusted" if model is not None else "")
         plain(ax)
         ax.tick_params(axis="y", length=0)
         missing = int(np.isnan(y).sum())
         under = [said] if said else []
         under += [f"{count(missing, 'missing value')} not shown"] if missing else []
         titled(ax, state, "; ".join(under))
-        if at == 0:
+        if at == 0 or abs(ax.get_position().y0 - drawn[0].get_position().y0) > 0.01:
             _name_rows(ax, [names[b] for b in order])
             ax.set_ylabel(f"{shown(batch, 30)} (rows)")
         else:
@@ -85,7 +99,8 @@ def travelers(table: pd.DataFrame, *, subject: str, batch: str, feature: str, ax
     """Draw one line for each traveling subject across the sites where it was measured.
 
     Several rows of a subject at one site are averaged. Subjects with values from one site only say nothing here; the
-    title counts them. Up to eight subjects are told apart and named.
+    title counts them. Up to eight subjects are told apart and named; of more, their mean is drawn too where each was
+    measured at every site.
 
     Parameters
     ----------
@@ -126,14 +141,20 @@ def travelers(table: pd.DataFrame, *, subject: str, batch: str, feature: str, ax
             at, row.to_numpy()[at], color=look.color, marker=look.marker, linestyle=look.line,
             alpha=1.0 if few else float(np.clip(30 / len(traveled), 0.25, 0.9)), **size,
         )  # fmt: skip
+    if not few and bool(traveled.notna().all(axis=None)):
+        whole = traveled.mean()
+        ax.plot(whole.index, whole, color="white", linewidth=4.0, zorder=4)
+        ax.plot(whole.index, whole, color=INK, linewidth=2.2, marker="o", markersize=5, zorder=5)
+        ax.annotate(
+            "mean", (len(labels) - 1, whole.iloc[-1]), (8, 0), textcoords="offset points", va="center", zorder=6
+        )
     if few:
         ends = [(int(np.flatnonzero(row.notna())[-1]), float(row.dropna().iloc[-1])) for _, row in traveled.iterrows()]
         _name_ends(ax, ends, shown_apart(list(traveled.index), 16))
-    ax.set_xticks(np.arange(len(labels)), shown_apart(labels, 18))
+    ax.set_xticks(np.arange(len(labels)), shown_apart(labels))
     ax.set_xlim(-0.3, len(labels) - 0.7)
     _turn_where_crowded(ax, labels)
-    ax.set_xlabel(shown(batch, 40))
-    ax.set_ylabel(shown(feature, 40))
+    labelled(ax, batch, feature)
     plain(ax)
     alone = len(means) - len(traveled)
     missing = int(np.isnan(y).sum())

@@ -16,17 +16,21 @@ from pycombat_gam.plot.style import (
     evenly,
     handle,
     legend_below,
+    minus,
     panels,
     plain,
     shown_apart,
+    tick_letters,
     titled,
 )  # fmt: skip
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import FloatArray
 
-MOST_COLUMNS = 1000
-"""Features in a heat map: more than the pixels of a page's width show nothing more."""
+MOST_COLUMNS = 400
+"""Features in a heat map: more than a page's width can show says nothing more."""
 MOST_NAMED = 40
+LEAST_POINTS = 6.0
+"""Features are named where their columns are at least this wide."""
 MOST_POINTS = 20_000
 
 
@@ -36,7 +40,7 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
     Location is γ* in units of the pooled sd; scale is √δ*, the site's sd as a multiple of the pooled one, on a
     logarithmic scale. Colours are symmetric about no effect. Sites stand in order of their mean over the features,
     which is written at their right (of scale the geometric mean), so that the sign can be read without colour. Features
-    stand in the order of the fit; of more than 1,000, that many are drawn, evenly spread, as the label says.
+    stand in the order of the fit; of more than 400, that many are drawn, evenly spread, as the label says.
 
     Parameters
     ----------
@@ -58,8 +62,9 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
     order = np.argsort(-means, kind="stable")
     V = values.shape[1]
     chosen = evenly(V, MOST_COLUMNS)
-    named = V <= MOST_NAMED
-    (ax,) = panels(ax, 1, (7.0, float(np.clip(1.7 + 0.19 * len(order), 2.8, 12.0)) + 0.9 * named))
+    (ax,) = panels(ax, 1, (7.0, float(np.clip(1.7 + 0.19 * len(order), 2.8, 9.5)) + 0.9 * (V <= MOST_NAMED)))
+    width = 0.8 * ax.get_window_extent().width / ax.figure.dpi * 72.0 / V
+    named = width >= LEAST_POINTS
     largest = float(np.abs(values).max()) or 1.0
     image = ax.imshow(
         values[np.ix_(order, chosen)], aspect="auto", cmap="PuOr_r", vmin=-largest, vmax=largest,
@@ -67,18 +72,17 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
     )  # fmt: skip
     room = ax.get_window_extent().height / ax.figure.dpi * 72.0 / len(order)
     size = float(np.clip(0.8 * room, 4.0, 9.0))
-    names = shown_apart(fitted.levels.labels)
+    names = shown_apart(fitted.levels.labels, tick_letters(ax))
     ax.set_yticks(np.arange(len(order)), [names[b] for b in order], fontsize=size)
     for row, b in enumerate(order):
         text = f"{means[b]:+.2f}" if location else f"×{2 ** means[b]:.2f}"
         ax.annotate(
-            text.replace("-", "−"), (1.0, row), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            minus(text), (1.0, row), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             va="center", fontsize=size, color=INK,
         )  # fmt: skip
     ax.tick_params(length=0)
     if named:
-        width = ax.get_window_extent().width / ax.figure.dpi * 72.0 / V
-        ax.set_xticks(np.arange(V), shown_apart(fitted.features, 30), rotation=90, fontsize=float(np.clip(width, 4, 8)))
+        ax.set_xticks(np.arange(V), shown_apart(fitted.features, 26), rotation=90, fontsize=float(min(width, 8.0)))
         ax.set_xlabel("feature")
     else:
         ax.set_xticks([])
@@ -88,7 +92,7 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
     if location:
         bar.set_label("location γ* (pooled sd)")
     else:
-        bar.set_label("sd, as a multiple of the pooled sd")
+        bar.set_label("sd (× pooled sd)")
         steps = _nice_ratios(largest)
         bar.set_ticks(list(np.log2(steps)), labels=[f"{step:.3g}" for step in steps])
     what = "Location" if location else "Scale"
@@ -128,7 +132,7 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     sites.sort(key=lambda b: (sizes[b], b))
     V = len(fitted.features)
     chosen = evenly(V, max(1, MOST_POINTS // len(sites)))
-    (ax,) = panels(ax, 1, (5.2, 4.6))
+    (ax,) = panels(ax, 1, (5.0, 5.4))
     ends = []
     few = len(sites) <= len(LOOKS)
     marked = sites if few else sites[: len(LOOKS) - 1]
@@ -140,9 +144,9 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
         some = drawn[b]
         if not some.size:
             continue
-        look = looks.get(b, Look(PALE, ".", "-"))
+        look = looks.get(b, Look(PALE, "o", "-"))
         ax.scatter(
-            hat[b, some], star[b, some], s=14 if b in looks else 5, c=look.color, marker=look.marker, linewidths=0,
+            hat[b, some], star[b, some], s=14 if b in looks else 6, c=look.color, marker=look.marker, linewidths=0,
             alpha=0.7 if b in looks else 0.45, zorder=3 if b in looks else 2, rasterized=V * len(sites) > 5000,
         )  # fmt: skip
         ends += [hat[b, some].min(), hat[b, some].max(), star[b, some].min(), star[b, some].max()]
@@ -150,20 +154,27 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
         handles.append(handle(looks[b]))
         names.append(f"{texts[b]} ({sizes[b]:,})")
     if not few:
-        handles.append(handle(Look(PALE, ".", "-")))
+        handles.append(handle(Look(PALE, "o", "-"), size=3))
         names.append(f"{len(sites) - len(marked)} larger sites")
-    ax.axline((1.0, 1.0), (2.0, 2.0), color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-    if not location:
+    low, high = min(ends), max(ends)
+    if location:
+        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    else:
+        low, high = low / 1.15, high * 1.15
         ax.set_xscale("log")
         ax.set_yscale("log")
         _plain_log(ax)
+    ax.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_box_aspect(1.0)
     sign = "γ" if location else "δ"
-    unit = "pooled sd" if location else "variance, multiple of the pooled one"
+    unit = "pooled sd" if location else "× pooled variance"
     ax.set_xlabel(f"own estimate {sign}̂ ({unit})")
     ax.set_ylabel(f"shrunken {sign}* ({unit})")
     plain(ax)
     legend_below(ax, handles, names)
-    under = "a point: one site and feature; in brackets, rows; dashed: not shrunk"
+    under = "in brackets: rows; dashed: no shrinkage"
     if chosen.size < V:
         under += f"; {chosen.size:,} of {V:,} features, evenly spread"
     titled(ax, f"Shrinkage of {effect}", under)

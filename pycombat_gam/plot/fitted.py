@@ -21,6 +21,7 @@ from pycombat_gam.plot.style import (
     check_level,
     dots,
     handle,
+    labelled,
     legend_below,
     panels,
     plain,
@@ -111,16 +112,15 @@ def curve(
         _line(ax, found, sure)
     else:
         _bars(ax, found, sure)
+    labelled(ax, name, feature)
     _legend(ax, labels, looks, sure, level, numeric)
-    ax.set_xlabel(shown(name, 48))
-    ax.set_ylabel(shown(feature, 40))
     plain(ax)
     held = [f"{shown(other, 24)} = {_value(at)}" for other, at in found.held.items()]
     missing = int((~seen).sum())
-    under = [f"at the average site{', ' if held else ''}{listing(held, 4)}"]
+    under = [f"at {listing(held, 4)}"] if held else []
     under += [f"{count(missing, 'missing value')} not shown"] if missing else []
     under += [] if sure else ["no interval, for cells of the fit are missing"]
-    titled(ax, f"{shown(feature, 40)} over {shown(name, 30)}", "; ".join(under))
+    titled(ax, "Expected value at the average site", "; ".join(under))
     return ax
 
 
@@ -230,7 +230,8 @@ def _by_location(ax: Any, fitted: FittedComBat, k: int, present: list[int]) -> d
     gamma = fitted.effects.gamma[:, k]
     scale = ScalarMappable(Normalize(float(gamma.min()), float(gamma.max()) + 1e-12), "viridis")
     bar = ax.figure.colorbar(scale, ax=ax, fraction=0.04, pad=0.02, aspect=30)
-    bar.set_label("location of the row's site, γ̂ (pooled sd)")
+    bar.set_label("site's location γ̂ (pooled sd)")
+    bar.ax.yaxis.label.set_fontsize("small")
     bar.outline.set_visible(False)
     unknown = Look(PALE, "x", "-")
     return {b: Look(to_hex(tuple(scale.to_rgba(gamma[b]))), "o", "-") if b < gamma.size else unknown for b in present}

@@ -10,6 +10,7 @@ import pandas as pd
 from pycombat_gam.errors import OptionError, count, did_you_mean, listing
 from pycombat_gam.plot.given import check_frame, flow_of
 from pycombat_gam.plot.style import (
+    BLUE,
     INK,
     LOOKS,
     PALE,
@@ -17,7 +18,9 @@ from pycombat_gam.plot.style import (
     check_level,
     evenly,
     handle,
+    labelled,
     legend_below,
+    minus,
     panels,
     plain,
     shown,
@@ -28,16 +31,17 @@ from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray
 
 POINTS = 25
-MOST_ROWS = 200
+MOST_ROWS = 60
 FEW_ROWS = 12
 """Up to this many rows have a band each; of more, their mean has one."""
 
 
 def training(scm: object, *, ax: Any = None) -> Any:
-    """Draw the log-probability of held-out rows by epoch, a line for each stage of the training.
+    """Draw what training gained in log-probability of held-out rows by epoch, a line for each stage.
 
-    A stage without held-out rows shows minus its training loss. The mark is each line's best epoch. Of more than eight
-    stages, such as the members of an ensemble, the first seven are told apart.
+    Stages differ in their rows and so in their level: lines are gains since the stage's first epoch, marks the best
+    epochs, and the legend has the log-probability there. A stage without held-out rows shows minus its training loss
+    instead. Of more than eight stages the latest seven are told apart.
 
     Parameters
     ----------
@@ -50,36 +54,32 @@ def training(scm: object, *, ax: Any = None) -> Any:
     """
     history = flow_of(scm, "training").history_
     stages = [(str(stage), rows) for stage, rows in history.groupby("stage", sort=False)]
-    few = len(stages) <= len(LOOKS)
-    marked = len(stages) if few else len(LOOKS) - 1
-    (ax,) = panels(ax, 1, (7.0, 3.8))
+    marked = min(len(stages), len(LOOKS) if len(stages) <= len(LOOKS) else len(LOOKS) - 1)
+    (ax,) = panels(ax, 1, (7.0, 4.2))
     handles, names = [], []
-    for i, (stage, rows) in enumerate(stages):
-        look = LOOKS[i] if i < marked else Look(PALE, "", "-")
+    for i, (stage, rows) in enumerate(reversed(stages)):
+        told = i < marked
+        look = LOOKS[i] if told else Look(PALE, "", "-")
         held = bool(rows["held_out"].notna().any())
         y = (rows["held_out"] if held else -rows["loss"]).to_numpy(dtype=np.float64)
         epochs = rows["epoch"].to_numpy()
+        gain = y - y[np.isfinite(y)][0]
         ax.plot(
-            epochs,
-            y,
-            color=look.color,
-            linestyle=look.line,
-            linewidth=1.5 if i < marked else 0.8,
-            zorder=3 - (i >= marked),
+            epochs, gain, color=look.color, linestyle=look.line, linewidth=1.5 if told else 0.8, zorder=3 if told else 2
         )
-        if i < marked:
+        if told:
             best = int(np.nanargmax(y))
-            ax.plot(epochs[best], y[best], marker=look.marker, color=look.color, markersize=6, zorder=4)
+            ax.plot(epochs[best], gain[best], marker=look.marker, color=look.color, markersize=6, zorder=4)
             handles.append(handle(look, line=True))
-            names.append(f"{shown(stage, 30)}, {'held out' if held else 'training rows'}")
-    if not few:
+            names.append(f"{shown(stage, 30)}{'' if held else ', training rows'}: {minus(f'{y[best]:.4g}')}")
+    if marked < len(stages):
         handles.append(handle(Look(PALE, "", "-"), line=True))
-        names.append(f"{len(stages) - marked} more stages")
+        names.append(count(len(stages) - marked, "earlier stage"))
     ax.set_xlabel("epoch")
-    ax.set_ylabel("log-probability a row")
+    ax.set_ylabel("gain since first epoch")
     plain(ax)
     legend_below(ax, handles, names)
-    titled(ax, "Training", "marks: the best epoch of each stage")
+    titled(ax, "Log-probability a row, of held-out rows", "marks, numbers: best epoch of each stage, latest first")
     return ax
 
 
@@ -96,13 +96,13 @@ def fan(
     """Draw counterfactual fans: what each row's feature would be, were its `over` another.
 
     A line is a row under do(over = …) across the range of the fit, with its own noise and at its own site, or at site
-    `to`; whatever the graph makes an effect of `over` follows. Dots are rows at their own `over`. With an ensemble,
+    `to`; whatever the graph makes an effect of `over` follows. Marks are rows at their own `over`. With an ensemble,
     bands are intervals over its members, mean ± t √(1 + 1/M) sd as `FlowSCM.interval`: of each row where there are at
     most 12, else of their mean (dark line).
 
     Parameters
     ----------
-    scm : a fitted `FlowSCM`; table : rows of known sites; of more than 200, that many are drawn, evenly spread.
+    scm : a fitted `FlowSCM`; table : rows of known sites; of more than 60, that many are drawn, evenly spread.
     feature : of the fit; over : a column of numbers in the formula.
     to : site to set all rows to; None: their own.
     level : coverage of the bands.
@@ -135,12 +135,12 @@ def fan(
     for i, b in enumerate(found.codes):
         look, line = looks[int(b)], found.values[:, i]
         ax.plot(
-            found.grid, line, color=look.color, linestyle=look.line if few_rows else "-",
-            linewidth=1.5 if few_rows else 0.7, alpha=1.0 if few_rows else 0.45, zorder=3,
+            found.grid, line, color=look.color if few_rows else PALE, linestyle=look.line if few_rows else "-",
+            linewidth=1.5 if few_rows else 0.6, zorder=3,
         )  # fmt: skip
         ax.plot(
-            own[i], np.interp(own[i], found.grid, line), marker=look.marker, color=look.color, linestyle="none",
-            markersize=6 if few_rows else 3, zorder=4,
+            own[i], found.here[i], marker=look.marker, color=look.color, linestyle="none",
+            markersize=6 if few_rows else 4, zorder=4,
         )  # fmt: skip
         if ensemble and few_rows:
             low, high = _band(found.members[:, :, i], level)
@@ -150,17 +150,16 @@ def fan(
         ax.plot(found.grid, found.values.mean(axis=1), color=INK, linewidth=2.0, zorder=7)
         if ensemble:
             low, high = _band(found.members.mean(axis=2), level)
-            ax.fill_between(found.grid, low, high, color=INK, alpha=0.25, linewidth=0, zorder=5)
-    _legend(ax, looks, shown_apart(labels), few_sites, few_rows, ensemble, level)
-    ax.set_xlabel(f"{shown(over, 40)}, set to")
-    ax.set_ylabel(shown(feature, 40))
+            ax.fill_between(found.grid, low, high, color=BLUE, alpha=0.3, linewidth=0, zorder=5)
+    labelled(ax, over, feature, suffix=", set to")
+    _legend(ax, looks, shown_apart(labels), few_rows, ensemble, level)
     plain(ax)
     under = [
         "at each row's own site" if to is None else f"all at {shown(to, 30)}",
-        "dots: as observed" if to is None else "dots: at their own value",
+        "marks: rows as measured" if to is None else f"marks: at their own {shown(over, 30)}",
     ]
     under += [f"{len(some):,} of {len(table):,} rows, evenly spread"] if len(some) < len(table) else []
-    titled(ax, f"Counterfactuals of {count(len(some), 'row')} over {shown(over, 30)}", "; ".join(under))
+    titled(ax, f"Counterfactuals of {count(len(some), 'row')}", "; ".join(under))
     return ax
 
 
@@ -172,16 +171,14 @@ def _band(members: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
     return found.lower["value"].to_numpy(), found.upper["value"].to_numpy()
 
 
-def _legend(
-    ax: Any, looks: dict[int, Look], names: list[str], few_sites: bool, few_rows: bool, ensemble: bool, level: float
-) -> None:
+def _legend(ax: Any, looks: dict[int, Look], names: list[str], few_rows: bool, ensemble: bool, level: float) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = []
     texts: list[str] = []
-    if few_sites:
-        handles += [handle(look, line=True) for look in looks.values()]
+    if len(looks) <= len(LOOKS):
+        handles += [handle(look, line=few_rows) for look in looks.values()]
         texts += [names[b] for b in looks]
     else:
         handles.append(handle(Look(PALE, "o", "-"), line=True))
@@ -190,6 +187,6 @@ def _legend(
         handles.append(Line2D([], [], color=INK, linewidth=2.0))
         texts.append("mean of the rows")
     if ensemble:
-        handles.append(Patch(color=PALE if few_rows else INK, alpha=0.3, linewidth=0))
+        handles.append(Patch(color=PALE if few_rows else BLUE, alpha=0.3, linewidth=0))
         texts.append(f"{100 * level:.4g} % over members")
     legend_below(ax, handles, texts)

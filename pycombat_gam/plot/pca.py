@@ -27,7 +27,7 @@ from pycombat_gam.plot.style import (
 from pycombat_gam.tables import FeatureChoice, intake
 from pycombat_gam.types import FloatArray, IntArray
 
-DENSE = 2000
+DENSE = 500
 """Up to this many rows or features all components are computed; beyond it, the first two only."""
 
 
@@ -73,7 +73,7 @@ def components(
     low, high = everything.min(axis=0), everything.max(axis=0)
     room = 0.06 * np.maximum(high - low, 1e-12)
     few = len(labels) <= len(LOOKS)
-    names = shown_apart(labels, 20)
+    names = shown_apart(labels)
     for at, (ax, (state, scores)) in enumerate(zip(drawn, found.scores.items(), strict=True)):
         ax.set_xlim(low[0] - room[0], high[0] + room[0])
         ax.set_ylim(low[1] - room[1], high[1] + room[1])
@@ -91,7 +91,7 @@ def components(
             unnamed = _by_name(ax, scores, means, names)
         under = [] if few else [f"dark: means of {len(labels):,} sites"]
         under += [f"{unnamed:,} too close together to name"] if unnamed else []
-        under += ["components of before"] if state == "after" else []
+        under.append("its own components" if state == "before" else "along the components of before")
         if found.left_out:
             under.append(f"{count(len(found.left_out), 'feature')} without variance within sites left out")
         titled(ax, state, "; ".join(under))
@@ -139,11 +139,10 @@ def _loadings(Z: FloatArray) -> FloatArray:
         small = Z.T @ Z if Z.shape[1] <= Z.shape[0] else Z @ Z.T
         vectors = np.linalg.eigh(small)[1][:, [-1, -2]]
     else:
-        from scipy.sparse.linalg import eigsh
+        from scipy.sparse.linalg import svds
 
-        tall = Z if Z.shape[1] > Z.shape[0] else Z.T
-        start = np.asarray(np.random.default_rng(0).standard_normal(tall.shape[0]))
-        vectors = eigsh(tall @ tall.T, k=2, v0=start)[1][:, [1, 0]]
+        start = np.asarray(np.random.default_rng(0).standard_normal(min(Z.shape)))
+        vectors = np.asarray(svds(Z, k=2, v0=start)[2])[[1, 0]].T
     if vectors.shape[0] != Z.shape[1]:
         vectors = Z.T @ vectors
         vectors /= np.linalg.norm(vectors, axis=0)

@@ -9,7 +9,7 @@ import numpy as np
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import OptionError
 from pycombat_gam.plot.given import check_effect, combat_of
-from pycombat_gam.plot.style import BLUE, INK, ORANGE, legend_below, panels, plain, shown, titled
+from pycombat_gam.plot.style import BLUE, INK, ORANGE, legend_below, minus, panels, plain, shown, titled
 from pycombat_gam.types import FloatArray
 
 POINTS = 400
@@ -74,9 +74,9 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     plain(ax)
     if location:
         ax.set_xlabel("location γ̂ (pooled sd)")
-        formula = f"normal, mean {first:.2f}, sd {np.sqrt(second):.2f}"
+        formula = f"normal, mean {minus(f'{first:.2f}')}, sd {np.sqrt(second):.2f}"
     else:
-        ax.set_xlabel("scale δ̂ (variance, multiple of the pooled one)")
+        ax.set_xlabel("scale δ̂ (× pooled variance)")
         formula = f"inverse gamma, shape {first:.3g}, rate {second:.3g}"
     ax.set_ylabel("density over features")
     used = "prior" if model.prior == "parametric" else "not used"

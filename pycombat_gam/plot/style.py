@@ -50,7 +50,7 @@ def shown(name: object, limit: int = 60) -> str:
     return text.replace("$", r"\$") or "''"
 
 
-def shown_apart(names: Sequence[object], limit: int = 24) -> list[str]:
+def shown_apart(names: Sequence[object], limit: int = 18) -> list[str]:
     """Return names as `shown`, numbered where shortening makes two of them the same."""
     texts = [shown(name, limit) for name in names]
     seen: dict[str, int] = {}
@@ -59,6 +59,29 @@ def shown_apart(names: Sequence[object], limit: int = 24) -> list[str]:
         if texts.count(text) > 1:
             texts[at] = f"{text} ({seen[text]})"
     return texts
+
+
+def minus(number: str) -> str:
+    """Return a number's text with a minus sign as long as its plus.
+
+    >>> minus(f"{-0.5:+.2f}"), minus("1e-05")
+    ('−0.50', '1e-05')
+    """
+    return "−" + number[1:] if number.startswith("-") else number
+
+
+def labelled(ax: Any, x: object = None, y: object = None, *, suffix: str = "") -> None:
+    """Write a column's name under or beside axes, shortened where it is longer than they are; `suffix` follows x."""
+    box = ax.get_window_extent()
+    for name, length, write, more in ((x, box.width, ax.set_xlabel, suffix), (y, box.height, ax.set_ylabel, "")):
+        if name is not None:
+            letters = int(length / ax.figure.dpi * 72.0 / 6.0) - len(more)
+            write(shown(name, min(60, max(16, letters))) + more)
+
+
+def tick_letters(ax: Any) -> int:
+    """Return how long a name beside axes may be: about a quarter of their width."""
+    return int(np.clip(ax.get_window_extent().width / ax.figure.dpi * 72.0 / 24.0, 10, 24))
 
 
 def wrapped(ax: Any, text: str, size: float = 10.0) -> str:
@@ -114,7 +137,7 @@ def dots(ax: Any, x: FloatArray, y: FloatArray, look: Look, *, crowd: int) -> No
 
 
 def legend_below(ax: Any, handles: Sequence[Any], names: Sequence[str]) -> Any:
-    """Put a legend under the axes' own labels, in as many columns as fit.
+    """Put a legend under the axes' own labels, which have to be there already, in as many columns as fit.
 
     Names are set afterwards: matplotlib leaves out labels that start with an underscore.
     """
@@ -124,11 +147,11 @@ def legend_below(ax: Any, handles: Sequence[Any], names: Sequence[str]) -> Any:
     box = ax.get_window_extent()
     ticks = ax.xaxis.get_tightbbox()
     depth = (box.y0 - ticks.y0) / dpi if ticks is not None else 0.4
-    widest = max(len(name) for name in names) * 0.075 + 0.42
+    widest = max(len(name) for name in names) * 0.066 + 0.42
     columns = max(1, min(len(names), int(box.width / dpi / widest)))
     found = ax.legend(
         handles, [f"{i}" for i in range(len(names))], loc="upper left", bbox_to_anchor=(0.0, 0.0), borderaxespad=0.0,
-        bbox_transform=ax.transAxes + ScaledTranslation(0.0, -depth - 0.06, ax.figure.dpi_scale_trans),
+        bbox_transform=ax.transAxes + ScaledTranslation(0.0, -depth - 0.07, ax.figure.dpi_scale_trans),
         ncols=columns, frameon=False, fontsize="small", handlelength=2.2, columnspacing=1.2, borderpad=0.0,
     )  # fmt: skip
     for text, name in zip(found.get_texts(), names, strict=True):
