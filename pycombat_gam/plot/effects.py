@@ -16,6 +16,7 @@ from pycombat_gam.plot.style import (
     evenly,
     handle,
     legend_below,
+    legend_letters,
     minus,
     panels,
     plain,
@@ -137,7 +138,7 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     few = len(sites) <= len(LOOKS)
     marked = sites if few else sites[: len(LOOKS) - 1]
     handles, names = [], []
-    texts = shown_apart(fitted.levels.labels)
+    texts = shown_apart(fitted.levels.labels, legend_letters(ax) - 4)
     drawn = {b: _points(fitted, b, chosen, location) for b in sites}
     looks = {b: LOOKS[i] for i, b in enumerate(marked)}
     for b in reversed(sites):
@@ -171,7 +172,7 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     sign = "γ" if location else "δ"
     unit = "pooled sd" if location else "× pooled variance"
     ax.set_xlabel(f"own estimate {sign}̂ ({unit})")
-    ax.set_ylabel(f"shrunken {sign}* ({unit})")
+    ax.set_ylabel(f"shrunken {sign}*, likewise")
     plain(ax)
     legend_below(ax, handles, names)
     under = "in brackets: rows; dashed: no shrinkage"

@@ -23,6 +23,7 @@ from pycombat_gam.plot.style import (
     handle,
     labelled,
     legend_below,
+    legend_letters,
     panels,
     plain,
     shown,
@@ -247,7 +248,7 @@ def _legend(ax: Any, labels: tuple[str, ...], looks: dict[int, Look], sure: bool
         handles.append(Patch(color=INK, alpha=0.22, linewidth=0) if numeric else Line2D([], [], color=INK, marker="|"))
         names.append(f"{100 * level:.4g} % interval")
     if len(looks) <= len(LOOKS):
-        texts = shown_apart(labels)
+        texts = shown_apart(labels, legend_letters(ax))
         handles += [handle(look) for look in looks.values()]
         names += [texts[b] for b in looks]
     else:

@@ -20,6 +20,7 @@ from pycombat_gam.plot.style import (
     handle,
     labelled,
     legend_below,
+    legend_letters,
     minus,
     panels,
     plain,
@@ -79,7 +80,7 @@ def training(scm: object, *, ax: Any = None) -> Any:
     ax.set_ylabel("gain since first epoch")
     plain(ax)
     legend_below(ax, handles, names)
-    titled(ax, "Log-probability a row, of held-out rows", "marks, numbers: best epoch of each stage, latest first")
+    titled(ax, "Held-out log-probability a row", "marks, numbers: best epochs; latest stage first")
     return ax
 
 
@@ -152,7 +153,7 @@ def fan(
             low, high = _band(found.members.mean(axis=2), level)
             ax.fill_between(found.grid, low, high, color=BLUE, alpha=0.3, linewidth=0, zorder=5)
     labelled(ax, over, feature, suffix=", set to")
-    _legend(ax, looks, shown_apart(labels), few_rows, ensemble, level)
+    _legend(ax, looks, shown_apart(labels, legend_letters(ax)), few_rows, ensemble, level)
     plain(ax)
     under = [
         "at each row's own site" if to is None else f"all at {shown(to, 30)}",
@@ -185,8 +186,8 @@ def _legend(ax: Any, looks: dict[int, Look], names: list[str], few_rows: bool, e
         texts.append(f"rows of {len(looks)} sites")
     if not few_rows:
         handles.append(Line2D([], [], color=INK, linewidth=2.0))
-        texts.append("mean of the rows")
+        texts.append("mean of rows")
     if ensemble:
         handles.append(Patch(color=PALE if few_rows else BLUE, alpha=0.3, linewidth=0))
-        texts.append(f"{100 * level:.4g} % over members")
+        texts.append(f"{100 * level:.4g} % interval")
     legend_below(ax, handles, texts)

@@ -19,6 +19,7 @@ from pycombat_gam.plot.style import (
     dots,
     handle,
     legend_below,
+    legend_letters,
     panels,
     plain,
     shown_apart,
@@ -73,7 +74,7 @@ def components(
     low, high = everything.min(axis=0), everything.max(axis=0)
     room = 0.06 * np.maximum(high - low, 1e-12)
     few = len(labels) <= len(LOOKS)
-    names = shown_apart(labels)
+    names = shown_apart(labels, legend_letters(drawn[0]))
     for at, (ax, (state, scores)) in enumerate(zip(drawn, found.scores.items(), strict=True)):
         ax.set_xlim(low[0] - room[0], high[0] + room[0])
         ax.set_ylim(low[1] - room[1], high[1] + room[1])
@@ -89,9 +90,8 @@ def components(
             unnamed = 0
         else:
             unnamed = _by_name(ax, scores, means, names)
-        under = [] if few else [f"dark: means of {len(labels):,} sites"]
-        under += [f"{unnamed:,} too close together to name"] if unnamed else []
-        under.append("its own components" if state == "before" else "along the components of before")
+        under = [] if few else [f"{len(labels):,} site means{f', {unnamed:,} unnamed' if unnamed else ''}"]
+        under.append("its own components" if state == "before" else "components of before")
         if found.left_out:
             under.append(f"{count(len(found.left_out), 'feature')} without variance within sites left out")
         titled(ax, state, "; ".join(under))

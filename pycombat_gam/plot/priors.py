@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pycombat_gam.combat import ComBat
-from pycombat_gam.errors import OptionError
+from pycombat_gam.errors import OptionError, count
 from pycombat_gam.plot.given import check_effect, combat_of
 from pycombat_gam.plot.style import BLUE, INK, ORANGE, legend_below, minus, panels, plain, shown, titled
 from pycombat_gam.types import FloatArray
@@ -82,7 +82,7 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     used = "prior" if model.prior == "parametric" else "not used"
     legend_below(ax, [own, given], [f"estimates of {values.size:,} features", f"{used}: {formula}"])
     under = "" if model.prior == "parametric" else "the fit is nonparametric: the estimates themselves are the prior"
-    titled(ax, f"{effect.capitalize()} of {shown(label, 40)} ({fitted.mean.n_rows[b]:,} rows)", under)
+    titled(ax, f"{effect.capitalize()} of {shown(label, 40)} ({count(int(fitted.mean.n_rows[b]), 'row')})", under)
     return ax
 
 

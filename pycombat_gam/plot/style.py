@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -53,10 +54,10 @@ def shown(name: object, limit: int = 60) -> str:
 def shown_apart(names: Sequence[object], limit: int = 18) -> list[str]:
     """Return names as `shown`, numbered where shortening makes two of them the same."""
     texts = [shown(name, limit) for name in names]
-    seen: dict[str, int] = {}
+    times, seen = Counter(texts), Counter[str]()
     for at, text in enumerate(texts):
-        seen[text] = seen.get(text, 0) + 1
-        if texts.count(text) > 1:
+        seen[text] += 1
+        if times[text] > 1:
             texts[at] = f"{text} ({seen[text]})"
     return texts
 
@@ -75,13 +76,18 @@ def labelled(ax: Any, x: object = None, y: object = None, *, suffix: str = "") -
     box = ax.get_window_extent()
     for name, length, write, more in ((x, box.width, ax.set_xlabel, suffix), (y, box.height, ax.set_ylabel, "")):
         if name is not None:
-            letters = int(length / ax.figure.dpi * 72.0 / 6.0) - len(more)
+            letters = int(1.1 * length / ax.figure.dpi * 72.0 / 5.6) - len(more)
             write(shown(name, min(60, max(16, letters))) + more)
 
 
 def tick_letters(ax: Any) -> int:
     """Return how long a name beside axes may be: about a quarter of their width."""
-    return int(np.clip(ax.get_window_extent().width / ax.figure.dpi * 72.0 / 24.0, 10, 24))
+    return int(np.clip(ax.get_window_extent().width / ax.figure.dpi * 72.0 / 16.0, 12, 24))
+
+
+def legend_letters(ax: Any) -> int:
+    """Return how long a name in a legend may be for two columns of them to fit."""
+    return int(np.clip((ax.get_window_extent().width / ax.figure.dpi / 2.0 - 0.5) / 0.06, 12, 24))
 
 
 def wrapped(ax: Any, text: str, size: float = 10.0) -> str:
@@ -141,22 +147,34 @@ def legend_below(ax: Any, handles: Sequence[Any], names: Sequence[str]) -> Any:
 
     Names are set afterwards: matplotlib leaves out labels that start with an underscore.
     """
+    from matplotlib.font_manager import FontProperties
     from matplotlib.transforms import ScaledTranslation
 
     dpi = ax.figure.dpi
     box = ax.get_window_extent()
     ticks = ax.xaxis.get_tightbbox()
     depth = (box.y0 - ticks.y0) / dpi if ticks is not None else 0.4
-    widest = max(len(name) for name in names) * 0.066 + 0.42
-    columns = max(1, min(len(names), int(box.width / dpi / widest)))
+    bare = all(getattr(one, "get_linestyle", lambda: "-")() == "None" for one in handles)
+    length = 1.0 if bare else 2.0
+    em = FontProperties(size="small").get_size_in_points() / 72.0
+    widest = max(_inches(ax, name) for name in names) + (length + 2.0) * em
+    columns = max(1, min(len(names), int(1.14 * box.width / dpi / widest)))
     found = ax.legend(
         handles, [f"{i}" for i in range(len(names))], loc="upper left", bbox_to_anchor=(0.0, 0.0), borderaxespad=0.0,
         bbox_transform=ax.transAxes + ScaledTranslation(0.0, -depth - 0.07, ax.figure.dpi_scale_trans),
-        ncols=columns, frameon=False, fontsize="small", handlelength=2.2, columnspacing=1.2, borderpad=0.0,
+        ncols=columns, frameon=False, fontsize="small", handlelength=length, columnspacing=1.2, borderpad=0.0,
     )  # fmt: skip
     for text, name in zip(found.get_texts(), names, strict=True):
         text.set_text(name)
     return found
+
+
+def _inches(ax: Any, name: str) -> float:
+    """Return how wide a name is in small letters."""
+    probe = ax.text(0.0, 0.0, name, fontsize="small")
+    width = float(probe.get_window_extent().width) / float(ax.figure.dpi)
+    probe.remove()
+    return width
 
 
 def spread_out(values: FloatArray, height: float = 0.3) -> FloatArray:
