@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pycombat_gam import datasets
+from pycombat_gam import datasets, plot
 from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit
@@ -27,6 +27,7 @@ __all__ = [
     "diagnose",
     "gam",
     "load",
+    "plot",
 ]
 
 

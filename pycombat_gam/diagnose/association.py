@@ -15,7 +15,7 @@ from pycombat_gam.diagnose.location import blocks, partial_r2
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
 from pycombat_gam.progress import progress_bar
-from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray
 
 

@@ -314,12 +314,6 @@ class FlowSCM(Queries):
         """How training went, a row per epoch."""
         return self._check_fitted().history.copy()
 
-    def plot_history(self, ax: Any = None) -> Any:
-        """Plot the held-out log-probability by epoch and stage; matplotlib axes in and out."""
-        from pycombat_gam.flow.plot import plot_history
-
-        return plot_history(self.history_, ax)
-
     @property
     def site_effects(self) -> dict[str, pd.DataFrame]:
         """The parameters of the structured flow's site maps, sites × features: location, log_scale, and of shape.
