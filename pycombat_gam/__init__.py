@@ -6,6 +6,7 @@ from pycombat_gam import datasets
 from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit
+from pycombat_gam.audit import audit
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.saved import load
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 __version__ = "0.1.0"
-__all__ = ["ComBat", "FlowSCM", "GamFit", "GamFits", "PcgError", "PcgWarning", "datasets", "gam", "load"]
+__all__ = ["ComBat", "FlowSCM", "GamFit", "GamFits", "PcgError", "PcgWarning", "audit", "datasets", "gam", "load"]
 
 
 def __getattr__(name: str) -> Any:
