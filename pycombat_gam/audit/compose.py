@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.confounding import confounding_findings, confounding_tables
+from pycombat_gam.audit.confounding import INFLATED, confounding_findings, confounding_tables, nearly
 from pycombat_gam.audit.distributions import covariate_table, level_findings
 from pycombat_gam.audit.features import look_at_features
 from pycombat_gam.audit.finding import SEVERITIES, Finding, frame, row_text
@@ -71,16 +71,22 @@ def audit(
     looked = look_at_features(material)
     flag_features(looked)
     levels = list(level_findings(material))
-    broken = {name for row in confounding.itertuples() if not row.estimable for name in str(row.variables).split(", ")}
+    smooth = {term.label for term in terms.terms if term.smooth}
+    told = {
+        name
+        for _, row in confounding.iterrows()
+        if not row["estimable"] or nearly(row, row["term"] in smooth) > INFLATED
+        for name in row["variables"].split(", ")
+    }
     found = [
         *site_findings(material, sites),
         *subject_findings(material, sites),
         *missing_findings(material, missing),
         *covariate_codes(material),
-        *confounding_findings(material, terms, confounding, carriers, {one.subject for one in levels}),
+        *confounding_findings(material, terms, confounding, carriers, imbalance, {one.subject for one in levels}),
         *levels,
         *overlap_findings(material, overlap),
-        *imbalance_findings(material, terms, imbalance, overlap, set(material.covariates) - broken),
+        *imbalance_findings(material, terms, imbalance, overlap, told),
         *feature_findings(material, looked),
     ]
     tables = {

@@ -54,7 +54,7 @@ def confounding_tables(material: Material, terms: Terms) -> tuple[pd.DataFrame, 
         rest = np.hstack([np.zeros((terms.codes.size, 0)), *others])
         alone = associate(term.X, rest[:, :0], terms.codes, len(labels))
         partial = associate(term.X, rest, terms.codes, len(labels))
-        why = _why(material, terms, at, partial)
+        why = _why(material, terms, at, alone, partial)
         between = alone.between / max(alone.between.sum(), np.finfo(float).tiny)
         information = partial.within / max(partial.within.sum(), np.finfo(float).tiny)
         with np.errstate(divide="ignore"):
@@ -89,7 +89,7 @@ def confounding_tables(material: Material, terms: Terms) -> tuple[pd.DataFrame, 
     return frame(rows, TERMS), frame(canonical, CANONICAL), frame(carriers, CARRIERS)
 
 
-def _why(material: Material, terms: Terms, at: int, partial: Association) -> str:
+def _why(material: Material, terms: Terms, at: int, alone: Association, partial: Association) -> str:
     """Say why a term cannot be estimated, naming rows and sites where the reason lies in one covariate."""
     term = terms.terms[at]
     reasons = [(what, reason) for owner, what, reason in terms.rank.dependent if owner == term.label]
@@ -99,16 +99,18 @@ def _why(material: Material, terms: Terms, at: int, partial: Association) -> str
         reasons = [(term.label, "confounded with batch: a combination of the batches")] if confounded else []
     if not reasons:
         return ""
-    seen = ""
-    if len(term.variables) == 1 and any(reason.startswith("confounded") for _, reason in reasons):
-        seen = _seen(material.covariates[term.variables[0]], material)
+    seen = _seen(material.covariates[term.variables[0]], material) if len(term.variables) == 1 else ""
+    if seen:
+        return f"confounded with site: {seen}"
     said = [reason if what == term.label else f"'{what}' is {reason}" for what, reason in reasons]
-    text = joined([part.replace("with batch", "with site").replace("batch", "site") for part in said])
-    return f"{text} ({seen})" if seen else text
+    if partial.squared.size < alone.squared.size:
+        # The other terms alone make up some of its columns, whatever the sites.
+        said = [part.replace(" and the batches", "") for part in said]
+    return joined([part.replace("batches", "sites").replace("batch", "site") for part in said])
 
 
 def _seen(covariate: Covariate, material: Material) -> str:
-    """Describe what a confounded covariate looks like."""
+    """Describe a covariate with one value in each site, or a level that is all or nothing there; else nothing."""
     labels = material.levels.labels
     if covariate.levels:
         counts = level_counts(covariate, material.codes, len(labels))
@@ -129,18 +131,30 @@ def _seen(covariate: Covariate, material: Material) -> str:
     sites: dict[float, list[str]] = {}
     for label, x in values.items():
         sites.setdefault(float(x[0]), []).append(label)
-    return joined([f"{value:g} at {named(own)}" for value, own in sorted(sites.items())])
+    if len(sites) < 2:
+        return ""
+    return "one value in each site, " + joined([f"{value:g} at {named(own)}" for value, own in sorted(sites.items())])
 
 
 def confounding_findings(
-    material: Material, terms: Terms, confounding: pd.DataFrame, carriers: pd.DataFrame, one_site: set[str]
+    material: Material,
+    terms: Terms,
+    confounding: pd.DataFrame,
+    carriers: pd.DataFrame,
+    imbalance: pd.DataFrame,
+    one_site: set[str],
 ) -> Iterator[Finding]:
     """Judge what can be estimated, and from where; `one_site`: covariates that are already known to rest on one."""
+    single = [one for one in material.covariates.values() if len(one.levels) == 1]
+    for one in single:
+        rows = count(int(one.present.sum()), "row")
+        said = f"'{one.name}' has one level, '{one.levels[0]}' ({rows}), and ComBat stops: remove it from the formula"
+        yield Finding("problem", "design", one.name, said, "covariates", keys([one.name]))
     for name, covariate in material.covariates.items():
         if covariate.trouble:
             said = f"'{name}' cannot be used, and ComBat stops: {covariate.trouble}"
             yield Finding("problem", "design", name, said, "covariates", keys([name]))
-    if terms.trouble and not any(covariate.trouble for covariate in material.covariates.values()):
+    if terms.trouble and not single and not any(one.trouble for one in material.covariates.values()):
         said = f"The design of '{material.fixed}' cannot be built, and ComBat stops: {terms.trouble}"
         yield Finding("problem", "design", str(material.fixed), said, "confounding")
     if terms.rank.extreme:
@@ -149,35 +163,42 @@ def confounding_findings(
     if len(material.levels) > 1:
         for _, row in confounding.iterrows():
             smooth = any(term.smooth and term.label == row["term"] for term in terms.terms)
-            yield from _judge(row, carriers, one_site, smooth)
+            yield from _judge(row, smooth, imbalance)
+            if row["estimable"] and not terms.rank.saturated and not set(row["variables"].split(", ")) & one_site:
+                yield from _carried(row["term"], carriers)
     if terms.rank.saturated:
         said = f"The design is saturated, and ComBat stops: {terms.rank.saturated}"
         yield Finding("problem", "design", str(material.fixed), said, "confounding")
 
 
-def _judge(row: pd.Series, carriers: pd.DataFrame, one_site: set[str], smooth: bool) -> Iterator[Finding]:
+def nearly(row: pd.Series, smooth: bool) -> float:
+    """Return the variance inflation that a term's verdict goes by, from its row of `confounding`."""
+    # Few rows tell some combinations of a basis apart; a penalty shrinks just those.
+    return float(row["gvif_df"] ** 2 if smooth else row["worst"])
+
+
+def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Finding]:
     term, where = row["term"], keys([row["term"]])
     if not row["estimable"]:
         with_site = "confounded" in row["why"] or "sites" in row["why"]
         end = "its effect cannot be told from the site's" if with_site else "its effect cannot be estimated"
-        said = f"'{term}' is {row['why']}: {end}, and ComBat stops"
-        check = "confounding" if with_site else "design"
-        yield Finding("problem", check, term, said, "confounding", where)
-        return
-    # Few rows tell some combinations of a basis apart; a penalty shrinks just those.
-    inflation = row["gvif_df"] ** 2 if smooth else row["worst"]
-    if inflation > INFLATED:
+        said = f"'{term}' is {row['why']}; {end}, and ComBat stops"
+        yield Finding("problem", "confounding" if with_site else "design", term, said, "confounding", where)
+    elif (inflation := nearly(row, smooth)) > INFLATED:
+        levels = imbalance.loc[imbalance["covariate"].isin(row["variables"].split(", ")), "level"]
         said = (
-            f"'{term}' is nearly confounded with site: sites hold {percent(row['r2'])} of it, and estimating them "
-            f"multiplies the variance of its effect by {inflation:.3g}; most of it lies at '{row['site']}' "
-            f"({percent(row['site_share'])} of what is between sites)"
+            f"'{term}' is nearly confounded with site: sites hold {percent(row['r2'])} of it, "
+            f"{percent(row['site_share'])} of that at '{row['site']}', and estimating them multiplies the variance of "
+            f"its effect by {inflation:.3g}; a later test without site has level {percent(levels.max())} at a nominal "
+            "5 %"
         )
         yield Finding("caution", "confounding", term, said, "confounding", where)
+
+
+def _carried(term: str, carriers: pd.DataFrame) -> Iterator[Finding]:
     own = carriers[carriers["term"] == term]
     top = own.iloc[int(own["information"].argmax())]
     if top["information"] >= CARRIED and 2 * top["rows"] < own["rows"].sum() and (own["rows"] > 0).sum() > 2:
-        if set(row["variables"].split(", ")) & one_site:
-            return
         said = (
             f"'{term}' is estimated from '{top['site']}' nearly alone: {percent(top['information'])} of the "
             f"information within sites is there, in {top['rows']:,} of {own['rows'].sum():,} rows"

@@ -9,12 +9,15 @@ import pandas as pd
 
 from pycombat_gam.audit.finding import Finding, frame, joined, named, percent
 from pycombat_gam.audit.material import Covariate, Material
+from pycombat_gam.audit.sites import HANDFUL
 from pycombat_gam.errors import count
-from pycombat_gam.formula.columns import MISSING
 from pycombat_gam.types import IntArray
 
 BY_CHANCE = 0.01
 """A site that lacks a level is a caution where chance would do that less often than this, else a note."""
+
+WORDS = frozenset({"na", "n/a", "nan", "null", "missing", "unknown", "?"})
+"""Levels that stand for a missing value; "none" names a group in many a table."""
 
 MOST = 0.9
 """A level is as good as at one site where that site has so much of it, and less than half of the other rows."""
@@ -78,13 +81,11 @@ def level_findings(material: Material) -> Iterator[Finding]:
         single = [j for j in judged if _at_one_site(counts, j)]
         if single:
             yield _single(name, covariate, counts, labels, single)
-        lacking = [j for j in judged if j not in single and (counts[j] == 0)[counts.sum(axis=0) > 0].any()]
-        if lacking:
-            yield _lacking(name, covariate, counts, labels, lacking)
+        yield from _lacking(name, covariate, counts, labels, [j for j in judged if j not in single])
 
 
 def _words(name: str, covariate: Covariate) -> Iterator[Finding]:
-    words = [level for level in covariate.levels if level.strip().casefold() in {*MISSING, "unknown"}]
+    words = [level for level in covariate.levels if level.strip().casefold() in WORDS]
     if words:
         rows = sum(int(covariate.indicator(level).sum()) for level in words)
         said = f"{named(words)} is a level of '{name}' ({count(rows, 'row')}): if it stands for missing, make it so"
@@ -115,16 +116,24 @@ def _single(name: str, covariate: Covariate, counts: IntArray, labels: tuple[str
     return Finding("caution", "levels", name, said, "covariates", tuple(where))
 
 
-def _lacking(name: str, covariate: Covariate, counts: IntArray, labels: tuple[str, ...], judged: list[int]) -> Finding:
+def _lacking(
+    name: str, covariate: Covariate, counts: IntArray, labels: tuple[str, ...], judged: list[int]
+) -> Iterator[Finding]:
     sizes = counts.sum(axis=0)
     parts, where, least = [], [], 1.0
     for j in judged:
         having = counts[j] > 0
         lacking = np.flatnonzero(~having & (sizes > 0)).tolist()
         share = float(counts[j].sum() / sizes[having].sum())
-        least = min(least, *((1 - share) ** int(sizes[b]) for b in lacking))
-        each = joined([f"'{labels[b]}' (0 of {sizes[b]:,} rows)" for b in lacking])
+        chance = {b: (1 - share) ** int(sizes[b]) for b in lacking}
+        # Of a handful of rows a level is easily absent, and that they are few is said elsewhere.
+        lacking = [b for b in lacking if sizes[b] > HANDFUL or chance[b] < BY_CHANCE]
+        if not lacking:
+            continue
+        least = min([least, *(chance[b] for b in lacking)])
+        each = joined([f"'{labels[b]}' (0 of {count(int(sizes[b]), 'row')})" for b in lacking])
         parts.append(f"no '{covariate.levels[j]}' at {each}, {percent(share)} at the other sites")
         where += [(name, covariate.levels[j], labels[b]) for b in lacking]
-    said = f"'{name}': {joined(parts)}; the site effect there leans on the effect of '{name}' at the others"
-    return Finding("caution" if least < BY_CHANCE else "note", "levels", name, said, "covariates", tuple(where))
+    if parts:
+        said = f"'{name}': {joined(parts)}; the site effect there leans on the effect of '{name}' at the others"
+        yield Finding("caution" if least < BY_CHANCE else "note", "levels", name, said, "covariates", tuple(where))

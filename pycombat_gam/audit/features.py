@@ -3,7 +3,8 @@
 - `far`: number of values farther than `FAR` robust standard deviations from the median of their site; the robust sd
   is 1.4826 times the median absolute distance. `farthest`: the largest distance. Sites with fewer than `RANGE` rows
   take no part, for their median follows single rows.
-- `isolated`: whether the smallest or largest value is farther than `FAR` times IQR/1.349 from the median of all.
+- `low_isolated`, `high_isolated`: whether the smallest, or largest, value is farther than `ISOLATED` times IQR/1.349
+  from the median of all.
 - `constant_sites`: sites of two or more values where they are all equal, if not everywhere.
 - `duplicate_of`: the first of several equal features in alphabetical order.
 """
@@ -23,6 +24,9 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 FAR = 5.0
 """Robust standard deviations beyond which a value is far out: of normal values, 6 in 10 million are."""
+
+ISOLATED = 6.0
+"""The same, for single values among as many as there may be: of normal values, 2 in 10⁹ are."""
 
 LEAST = 20
 """Values needed to speak of tails."""
@@ -99,7 +103,7 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
     mean = np.where(constant, low, mean)
     sd = np.where(constant, 0.0, np.sqrt(squares / np.maximum(observed - 1, 1)))
     with np.errstate(invalid="ignore"):
-        low_isolated, high_isolated = middle - low > FAR * spread, high - middle > FAR * spread
+        low_isolated, high_isolated = middle - low > ISOLATED * spread, high - middle > ISOLATED * spread
     within = _constant_within(rows, sites, bounds) & ~constant[:, None]
     far, farthest = _tails(rows, sites, bounds)
     nothing = observed == 0

@@ -26,8 +26,8 @@ leaves it in, so that the figures are for what is removed in full; scales that d
 counted. Smooths count with their whole basis, unpenalised.
 
 In the table, `r2` is the share of the covariate's own values (or of its levels' indicators) between sites, `r2_given`
-the mean of ρ², `variance_ratio` the mean of λ and `worst_ratio` the largest; `df_assumed` is ν', `df_true` ν; `difference`
-is the largest standardized difference of a `site` from the others (`pycombat_gam.audit.overlap`).
+the mean of ρ², `variance_ratio` the mean of λ and `worst_ratio` the largest; `df_assumed` is ν', `df_true` ν;
+`difference` is the largest standardized difference of a `site` from the others (`pycombat_gam.audit.overlap`).
 """
 
 from __future__ import annotations
@@ -128,15 +128,15 @@ def _largest(overlap: pd.DataFrame, name: str) -> tuple[float, str]:
 
 
 def imbalance_findings(
-    material: Material, terms: Terms, imbalance: pd.DataFrame, overlap: pd.DataFrame, estimable: set[str]
+    material: Material, terms: Terms, imbalance: pd.DataFrame, overlap: pd.DataFrame, told: set[str]
 ) -> Iterator[Finding]:
-    """Judge later tests, of covariates whose effect can be estimated at all."""
+    """Judge later tests; `told`: covariates that cannot be told from sites, or hardly, which stands elsewhere."""
     smooth = {term.label for term in terms.terms if term.smooth}
     if len(material.levels) < 2:
         return
     for _, row in imbalance.iterrows():
         name = row["covariate"]
-        if name not in estimable or np.isnan(row["level"]):
+        if name in told or np.isnan(row["level"]):
             continue
         lost = row["df_assumed"] - row["df_true"]
         if row["level"] > LIBERAL:

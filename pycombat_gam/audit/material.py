@@ -46,7 +46,7 @@ class Covariate:
     @property
     def present(self) -> BoolArray:
         """Cells that can be used."""
-        return ~(self.missing | self.infinite)
+        return ~(self.missing | self.infinite) & (not self.trouble)
 
     def indicator(self, level: str) -> FloatArray:
         """Return 1 where the level is, 0 elsewhere, for the rows present."""

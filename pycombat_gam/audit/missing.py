@@ -90,21 +90,23 @@ def _features(missing: pd.DataFrame, n: int, sizes: IntArray) -> Iterator[Findin
     if len(whole):
         said = f"{count(len(whole), 'feature')} without any value: {named(whole)}; ComBat stops"
         yield Finding("problem", "missing", joined(list(whole)), said, "missing", keys(whole))
-    nowhere = missing[(missing["missing"] == missing["rows"]) & ~missing["column"].isin(whole)]
+    nowhere = missing[
+        (missing["missing"] == missing["rows"]) & ~missing["column"].isin(whole) & (missing["site"] != "")
+    ]
     if len(nowhere):
         pairs = nowhere.sort_values(["column", "site"])
         each = joined([f"'{row['column']}' at '{row['site']}' (0 of {row['rows']:,})" for _, row in pairs.iterrows()])
         said = f"No value of a feature at a site: {each}; its site effect cannot be estimated, and ComBat stops"
         where = tuple(zip(pairs["column"], pairs["site"], strict=True))
         yield Finding("problem", "missing", joined(sorted(set(pairs["column"]))), said, "missing", where)
-    lone = missing[(missing["missing"] == missing["rows"] - 1) & (missing["rows"] > 1)]
+    lone = missing[(missing["missing"] == missing["rows"] - 1) & (missing["rows"] > 1) & (missing["site"] != "")]
     if len(lone):
         pairs = lone.sort_values(["column", "site"])
         each = joined([f"'{row['column']}' at '{row['site']}' (1 of {row['rows']:,})" for _, row in pairs.iterrows()])
         said = f"One value only of a feature at a site: {each}; its scale there cannot be estimated"
         where = tuple(zip(pairs["column"], pairs["site"], strict=True))
         yield Finding("caution", "missing", joined(sorted(set(pairs["column"]))), said, "missing", where)
-    some = by_name[by_name["missing"] > 0].drop(index=whole)
+    some = by_name[by_name["missing"] > 0].drop(index=sorted({*whole, *nowhere["column"]}))
     if len(some):
         cells = int(some["missing"].sum())
         most = some["missing"].sort_values(ascending=False, kind="stable")

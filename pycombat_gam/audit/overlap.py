@@ -130,7 +130,9 @@ def overlap_findings(material: Material, overlap: pd.DataFrame) -> Iterator[Find
     """Judge sites whose rows lie where no other site has any."""
     n = int((material.codes >= 0).sum())
     numeric = [
-        name for name, one in material.covariates.items() if not one.levels and not _within_constant(material, name)
+        name
+        for name, one in material.covariates.items()
+        if not one.levels and one.present.any() and not _within_constant(material, name)
     ]
     level = BY_CHANCE / max(1, len(numeric) * len(material.levels))
     for name in numeric:
@@ -141,8 +143,8 @@ def overlap_findings(material: Material, overlap: pd.DataFrame) -> Iterator[Find
         if len(apart):
             sizes = [_span(material, name, row["site"], row["n"]) for _, row in apart.iterrows()]
             said = (
-                f"'{name}' does not overlap: {joined(sizes)} within the range of no other site; there, site "
-                f"and '{name}' are told apart by the form of the model alone"
+                f"'{name}' does not overlap: no row of {joined(sizes)} lies within the range of another site; there, "
+                f"site and '{name}' are told apart by the form of the model alone"
             )
             yield _about("problem", name, said, apart)
         if len(partly):

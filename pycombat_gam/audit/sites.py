@@ -114,7 +114,8 @@ def subject_findings(material: Material, sites: pd.DataFrame) -> Iterator[Findin
     except ValueError as error:
         said = f"Rows cannot be told apart, and ComBat stops: {error}"
         yield Finding("problem", "ids", listing(material.ids) or "index", said, "sites")
-    who = material.subjects
+    # One id that repeats is told of above.
+    who = None if len(material.ids) == 1 and not material.formula.random else material.subjects
     if material.alike:
         said = f"{named(material.alike)} looks like an identifier, but is taken for a feature: name it with id=…"
         yield Finding("caution", "ids", listing(material.alike), said, "features", keys(material.alike))
@@ -138,6 +139,7 @@ def subject_findings(material: Material, sites: pd.DataFrame) -> Iterator[Findin
     visits = np.bincount(known)
     pairs = np.unique(np.column_stack([who.codes, material.codes])[material.codes >= 0], axis=0)
     moved = int((np.bincount(pairs[pairs[:, 0] >= 0, 0]) > 1).sum())
-    said += f", {visits[visits > 0].min()} to {visits.max()} rows each; {moved:,} of them at several sites"
+    low, high = int(visits[visits > 0].min()), int(visits.max())
+    said += f", {count(low, 'row') if low == high else f'{low} to {high:,} rows'} each; {moved:,} at several sites"
     said += ", which tell site effects apart from subjects" if moved else ": sites are compared between subjects only"
     yield Finding("note", "subjects", who.name, said, "sites")
