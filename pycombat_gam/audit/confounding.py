@@ -184,7 +184,7 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
         end = "its effect cannot be told from the site's" if with_site else "its effect cannot be estimated"
         said = f"'{term}' is {row['why']}; {end}, and ComBat stops"
         yield Finding("problem", "confounding" if with_site else "design", term, said, "confounding", where)
-    elif (inflation := nearly(row, smooth)) > INFLATED:
+    elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["level"].notna().any():
         levels = imbalance.loc[imbalance["covariate"].isin(row["variables"].split(", ")), "level"]
         said = (
             f"'{term}' is nearly confounded with site: sites hold {percent(row['r2'])} of it, "

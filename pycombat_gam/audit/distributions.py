@@ -110,8 +110,8 @@ def _single(name: str, covariate: Covariate, counts: IntArray, labels: tuple[str
         parts.append(f"{how} rows with '{covariate.levels[j]}' are at '{labels[top]}'")
         where.append((name, covariate.levels[j], labels[top]))
     said = (
-        f"'{name}' rests on one site: {joined(parts)}; what sets that level apart is estimated there, and hardly any "
-        "other site can confirm it"
+        f"'{name}' rests on one site: {joined(parts)}; what sets that level apart is estimated there, and "
+        f"{'no' if all(counts[j].max() == counts[j].sum() for j in judged) else 'hardly any'} other site can confirm it"
     )
     return Finding("caution", "levels", name, said, "covariates", tuple(where))
 

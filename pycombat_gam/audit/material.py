@@ -210,8 +210,8 @@ def _subjects(formula: Formula, table: pd.DataFrame, ids: tuple[str, ...]) -> Su
     if random and len(random[0]) == 1:
         return Subjects(random[0][0], _codes(table, random[0][0]), True)
     known = [Subjects(name, _codes(table, name), False) for name in ids]
-    # Of subject and visit it is the subject that has more values.
-    return max(known, key=lambda one: int(one.codes.max(initial=-1)), default=None)
+    # Of subject and visit it is the subject that has more values; a number of the scan that never repeats is neither.
+    return max(known, key=lambda one: (one.repeated, int(one.codes.max(initial=-1))), default=None)
 
 
 def _codes(table: pd.DataFrame, name: str) -> IntArray:

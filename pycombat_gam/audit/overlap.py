@@ -33,7 +33,7 @@ RANGE = HANDFUL + 1
 OUTSIDE = 0.1
 """Share of a site's rows outside the others' support from which on it is a caution."""
 
-BY_CHANCE = 0.01
+BY_CHANCE = 0.001
 """How often chance alone may give a caution, over all sites and covariates; see `_chance`."""
 
 COLUMNS = (

@@ -92,8 +92,8 @@ def _sizes(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
         worst = small.iloc[int(small["subjects"].argmin())]
         least = "" if len(small) == 1 else "at least "
         said = (
-            f"Site {each}: its scale rests on {least}{count(worst['scale_df'], 'degree')} of freedom, and the true "
-            f"standard deviation may well be {worst['sd_lower']:.2g} to {worst['sd_upper']:.3g} times the estimate"
+            f"Site {each}: the scale there rests on {least}{count(worst['scale_df'], 'degree')} of freedom, and the "
+            f"true standard deviation may well be {worst['sd_lower']:.2g} to {worst['sd_upper']:.3g} times the estimate"
         )
         yield Finding("caution", "site size", listing(small["site"]), said, "sites", keys(small["site"]))
     few = sites[(sites["subjects"] > HANDFUL) & (sites["subjects"] < FEW)]
