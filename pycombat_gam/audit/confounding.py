@@ -80,7 +80,8 @@ def confounding_tables(material: Material, terms: Terms) -> tuple[pd.DataFrame, 
         )
         given = np.append(np.sqrt(partial.squared), np.full(alone.squared.size, np.nan))
         canonical += [
-            (term.label, k + 1, float(np.sqrt(value)), float(given[k])) for k, value in enumerate(alone.squared)
+            (term.label, k + 1, float(np.sqrt(alone.squared[k])), float(given[k]))
+            for k in range(min(alone.squared.size, int((sizes > 0).sum()) - 1))
         ]
         carriers += [
             (term.label, label, int(sizes[b]), float(between[b]), float(information[b]))

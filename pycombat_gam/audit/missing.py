@@ -103,7 +103,9 @@ def _features(missing: pd.DataFrame, n: int, sizes: IntArray) -> Iterator[Findin
     if len(lone):
         pairs = lone.sort_values(["column", "site"])
         each = joined([f"'{row['column']}' at '{row['site']}' (1 of {row['rows']:,})" for _, row in pairs.iterrows()])
-        said = f"One value only of a feature at a site: {each}; needs missing='omit', and its scale there cannot be estimated"
+        said = (
+            f"One value only of a feature at a site: {each}; needs missing='omit', and no scale can be estimated there"
+        )
         where = tuple(zip(pairs["column"], pairs["site"], strict=True))
         yield Finding("caution", "missing", joined(sorted(set(pairs["column"]))), said, "missing", where)
     some = by_name[by_name["missing"] > 0].drop(index=sorted({*whole, *nowhere["column"], *lone["column"]}))

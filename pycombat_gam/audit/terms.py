@@ -160,7 +160,8 @@ def associate(X: FloatArray, others: FloatArray, codes: IntArray, n_sites: int) 
     kept = np.linalg.svd(left, compute_uv=False) ** 2
     kept[kept < NOTHING] = 0.0
     squared = np.clip(1.0 - np.sort(kept), 0.0, 1.0)
-    inside = (left**2).sum(axis=1)
+    squared[squared < NOTHING] = 0.0
+    inside = (left**2).sum(axis=1) * bool(kept.any())
     within = np.bincount(codes, weights=inside, minlength=n_sites).astype(np.float64)
     # What sites explain: without others, each site's mean repeated.
     between = np.bincount(codes, weights=((Q - left) ** 2).sum(axis=1), minlength=n_sites).astype(np.float64)
