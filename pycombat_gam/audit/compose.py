@@ -59,7 +59,7 @@ def audit(
     >>> found.worst
     'caution'
     >>> found.imbalance.loc[0, ["covariate", "variance_ratio", "level"]].tolist()
-    ['age', 2.0..., 0.1...]
+    ['age', 1.6..., 0.1...]
     """
     material = sort_out(table, formula, batch, covariates, features, id)
     sites = site_table(material)
