@@ -58,8 +58,11 @@ def audit(
     >>> found = pcg.audit(pcg.datasets.load_multisite(), "~ age + sex + dx", batch="site", id="subject")
     >>> found.worst
     'caution'
-    >>> found.imbalance.loc[0, ["covariate", "variance_ratio", "level"]].tolist()
-    ['age', 1.6..., 0.1...]
+    >>> found.imbalance[["covariate", "variance_ratio", "level"]].round(2)
+      covariate  variance_ratio  level
+    0       age            1.65   0.13
+    1       sex            1.03   0.06
+    2        dx            1.12   0.07
     """
     material = sort_out(table, formula, batch, covariates, features, id)
     sites = site_table(material)

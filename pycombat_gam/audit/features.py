@@ -1,8 +1,9 @@
 """What the features look like: one row each, computed in blocks of features.
 
 - `far`: number of values farther than `FAR` robust standard deviations from the median of their site; the robust sd
-  is 1.4826 times the median absolute distance. `farthest`: the largest distance. Sites with fewer than `RANGE` rows
-  take no part, for their median follows single rows.
+  is 1.4826 times the median absolute distance, of all sites or of that one, whichever is larger, so that sites of large
+  scale are no heavy tails. `farthest`: the largest distance. Sites with fewer than `RANGE` rows take no part, for their
+  median follows single rows.
 - `low_isolated`, `high_isolated`: whether the smallest, or largest, value is farther than `ISOLATED` times IQR/1.349
   from the median of all.
 - `constant_sites`: sites of two or more values where they are all equal, if not everywhere.
@@ -146,7 +147,7 @@ def _constant_within(rows: FloatArray, sites: IntArray, bounds: IntArray) -> Boo
 
 def _tails(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[IntArray, FloatArray]:
     """Count values far from their site's median, and the largest distance, in robust standard deviations."""
-    parts = []
+    parts, units = [], []
     for code, start, stop in zip(sites, bounds[:-1], bounds[1:], strict=True):
         if code < 0 or stop - start < RANGE:
             continue
@@ -154,14 +155,19 @@ def _tails(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[IntArra
         ordered = np.sort(own, axis=1)
         observed = own.shape[1] - np.isnan(ordered).sum(axis=1)
         middle = _median(ordered, observed)
-        parts.append(np.where((observed >= RANGE)[:, None], np.abs(own - middle[:, None]), np.nan))
+        away = np.where((observed >= RANGE)[:, None], np.abs(own - middle[:, None]), np.nan)
+        parts.append(away)
+        units.append(1.4826 * _median(np.sort(away, axis=1), observed))
     if not parts:
         return np.zeros(len(rows), dtype=np.intp), np.full(len(rows), np.nan)
     distance = np.sort(np.concatenate(parts, axis=1), axis=1)
     observed = distance.shape[1] - np.isnan(distance).sum(axis=1)
     unit = 1.4826 * _median(distance, observed)
     usable = (observed >= LEAST) & (unit > 0)
-    far = (distance > FAR * unit[:, None]).sum(axis=1)
-    largest = distance[np.arange(len(rows)), np.maximum(observed - 1, 0)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(usable, far, 0), np.where(usable, largest / unit, np.nan)
+    far, farthest = np.zeros(len(rows), dtype=np.intp), np.zeros(len(rows))
+    for away, own_unit in zip(parts, units, strict=True):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            away /= np.fmax(unit, own_unit)[:, None]
+        far += (away > FAR).sum(axis=1)
+        farthest = np.fmax(farthest, np.fmax.reduce(away, axis=1))
+    return np.where(usable, far, 0), np.where(usable, farthest, np.nan)

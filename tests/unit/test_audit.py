@@ -113,7 +113,7 @@ def test_the_packaged_table() -> None:
     ids=["women, small, constant", "confounded, apart, constant", "missing, alone, duplicate"],
 )
 def test_several_troubles_are_all_named(plant: object, expected: set[tuple[str, str]]) -> None:
-    audit = pcg.audit(plant(clean()), FORMULA, batch="site", id="subject")  # type: ignore[operator]
+    audit = pcg.audit(plant(clean()), FORMULA, batch="site", id="subject")
     assert expected <= set(audit.findings[["check", "subject"]].itertuples(index=False, name=None))
 
 
@@ -161,7 +161,7 @@ def test_features_beside_covariates_give_the_same_audit() -> None:
 )
 def test_calls_that_cannot_be_read_are_errors(call: dict[str, object], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        pcg.audit(clean(), **{"formula": FORMULA, "batch": "site", **call})  # type: ignore[arg-type]
+        pcg.audit(clean(), **{"formula": FORMULA, "batch": "site", **call})
 
 
 def test_what_combat_stops_for_is_a_problem() -> None:
