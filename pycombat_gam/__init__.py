@@ -6,6 +6,7 @@ from pycombat_gam import datasets, plot
 from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit
+from pycombat_gam.audit import audit
 from pycombat_gam.combat import ComBat
 from pycombat_gam.diagnose import Diagnosis, diagnose
 from pycombat_gam.errors import PcgError, PcgWarning
@@ -23,6 +24,7 @@ __all__ = [
     "GamFits",
     "PcgError",
     "PcgWarning",
+    "audit",
     "datasets",
     "diagnose",
     "gam",
