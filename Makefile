@@ -1,6 +1,6 @@
 # Two commands on a fresh Debian or Ubuntu machine:
 #   make demo   environment, installation, the main job end to end; says where the results are
-#   make test   everything that demo needs, R and its packages too; then every test and check
+#   make test   everything that demo needs, R and its packages and Chromium too; then every test and check
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH ?= 2.13.0
 SOURCES := pycombat_gam r_bridge tests benchmarks vignettes
 
-.PHONY: demo test environment test-environment r tests checks bench clean help
+.PHONY: demo test environment test-environment r chromium tests checks bench clean help
 
 help:
 	@grep -E '^#  ' Makefile
@@ -16,7 +16,7 @@ help:
 demo: environment
 	$(BIN)/pycombat-gam demo --out demo-output --force
 
-test: r test-environment checks tests
+test: r chromium test-environment checks tests
 
 environment: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
@@ -34,6 +34,9 @@ $(VENV)/installed-test: pyproject.toml | r $(VENV)/installed
 r:
 	.ci/install-r
 
+chromium:
+	.ci/install-chromium
+
 checks: test-environment
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -47,4 +50,4 @@ bench:
 	benchmarks/bench.sh
 
 clean:
-	rm -rf $(VENV) .venv-bench* demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench* demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/_artifacts
