@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pycombat_gam import datasets
+from pycombat_gam import datasets, plot
 from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit
+from pycombat_gam.audit import audit
 from pycombat_gam.combat import ComBat
 from pycombat_gam.diagnose import Diagnosis, diagnose
 from pycombat_gam.errors import PcgError, PcgWarning
@@ -15,7 +16,21 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 __version__ = "0.1.0"
-__all__ = ["ComBat", "Diagnosis", "FlowSCM", "GamFit", "GamFits", "PcgError", "PcgWarning", "datasets", "diagnose", "gam", "load"]
+__all__ = [
+    "ComBat",
+    "Diagnosis",
+    "FlowSCM",
+    "GamFit",
+    "GamFits",
+    "PcgError",
+    "PcgWarning",
+    "audit",
+    "datasets",
+    "diagnose",
+    "gam",
+    "load",
+    "plot",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,8 +29,7 @@ def demo(
     with plainly():
         table = datasets.load_multisite()
         model = ComBat(DEMO_FORMULA, batch="site", features=DEMO_FEATURES, id="subject")
-        with progress.status("harmonizing the packaged example"):
-            harmonized = model.fit_transform(table)
+        harmonized = model.fit_transform(table)
         run: JsonDict = {"command": ["demo"], "input": "packaged example"}
         write_run(out, _outputs(model, harmonized, ".csv"), run, force=force)
         progress.print(f"{count(len(table), 'subject')} at {table['site'].nunique()} sites, harmonized.")
@@ -63,8 +62,7 @@ def harmonize(
     with plainly():
         suffix = suffix_of(data)
         check_place(out, [*_names(suffix)], force=force)
-        with progress.status(f"reading {data}"):
-            source = read_table(data, [batch, *(ids or [])])
+        source = read_table(data, [batch, *(ids or [])])
         model = ComBat(
             formula,
             batch,
@@ -78,8 +76,7 @@ def harmonize(
             missing=missing.value,
             on_unseen=on_unseen.value,
         )
-        with progress.status("harmonizing"):
-            harmonized = verbatim(source, model.fit_transform(source.table), model.get_feature_names_out().tolist())
+        harmonized = verbatim(source, model.fit_transform(source.table), model.get_feature_names_out().tolist())
         run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         write_run(out, _outputs(model, harmonized, suffix), run, force=force)
         names = model.get_feature_names_out().tolist()

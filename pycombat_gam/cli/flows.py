@@ -101,8 +101,7 @@ def flow(
         names = _names(suffix, interval=interval is not None)
         check_place(out, [*_names(suffix, interval=True)], force=force)
         _check_checkpoint(checkpoint, resume=resume, force=force)
-        with progress.status(f"reading {data}"):
-            source = read_table(data, [batch, *(ids or [])])
+        source = read_table(data, [batch, *(ids or [])])
         sites = _check_target(source, batch, to)
         from pycombat_gam.flow.harmonizer import FlowSCM
 
@@ -121,8 +120,7 @@ def flow(
             device=device,
         )
         model.fit(source.table, checkpoint=checkpoint, resume=resume)
-        with progress.status("harmonizing"):
-            files = _outputs(model, source, suffix, to=to, interval=interval)
+        files = _outputs(model, source, suffix, to=to, interval=interval)
         run = {"command": ["flow", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         write_run(out, files, run, force=force, seeds={"seed": seed}, packages=("torch", "zuko"))
         _say(model, source, sites, to)

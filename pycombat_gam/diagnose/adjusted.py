@@ -59,7 +59,7 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
         if sites.size < 2:
             continue
         table, values = study.table.iloc[rows], Y[np.ix_(rows, features)]
-        labels = [study.levels.labels[b] for b in sites]
+        labels = [study.sites[b] for b in sites]
         names = [study.features[k] for k in features]
         fit = model.fit(table, values, codes, formula=study.formula, features=names, labels=labels)
         X = fit.design.on(table)
@@ -76,7 +76,7 @@ def without_sites(study: Study, Y: FloatArray) -> FloatArray:
     """
     if study.formula.random or any(s.option("bs") == "re" for s in study.formula.smooths):
         (both,) = adjusted(study, Y)
-        return both.level - both.level.mean(axis=0)
+        return np.asarray(both.level - both.level.mean(axis=0))
     one = np.zeros(Y.shape[0], dtype=np.intp)
     fit = AdditiveMean().fit(study.table, Y, one, formula=study.formula, labels=["all sites"])
     return np.asarray(Y - fit.design.on(study.table) @ fit.coefficients - fit.intercepts[0])

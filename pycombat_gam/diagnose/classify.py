@@ -1,10 +1,13 @@
-"""What a classifier or a regression is given: features on one scale, many of them turned into as many as there are rows.
+"""What a classifier or a regression is given: features on one scale, no more of them than there are rows.
 
 Logistic regression, support vectors and ridge regression see rows through inner products alone, so a rotation changes
 nothing: where there are more features than rows, the rows' coordinates in their own span take the features' place.
 """
 
 from __future__ import annotations
+
+import warnings
+from typing import Any
 
 import numpy as np
 
@@ -33,3 +36,12 @@ def balanced_accuracy(
     drawn = rng.beta(right[tested] + 0.5, sizes[tested] - right[tested] + 0.5, size=(4000, int(tested.sum())))
     lower, upper = np.quantile(drawn.mean(axis=1), [level / 2, 1 - level / 2])
     return float((right[tested] / sizes[tested]).mean()), float(lower), float(upper)
+
+
+def fit_quietly(model: Any, values: FloatArray, target: IntArray) -> None:
+    """Fit a classifier of scikit-learn; one that stops early predicts as well as it does, and that is reported."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(values, target)

@@ -59,7 +59,8 @@ class Diagnosis:
         found: dict[tuple[str, str, str, str], dict[str, float]] = {}
         keys = ["aspect", "measure", "covariate", "state"]
         whole = self.table[(self.table["site"] == "") & (self.table["state"] != "")]
-        for (aspect, measure, covariate, state), some in whole.groupby(keys, sort=False):
+        for key, some in whole.groupby(keys, sort=False):
+            aspect, measure, covariate, state = map(str, key)
             for quantity, value in self._quantities(aspect, measure, some):
                 found.setdefault((aspect, measure, covariate, quantity), {})[state] = value
         index = pd.DataFrame(list(found), columns=["aspect", "measure", "covariate", "quantity"])
@@ -93,7 +94,9 @@ class Diagnosis:
 
     def __str__(self) -> str:
         shown = self.summary.to_string(index=False, float_format="{:.3g}".format, na_rep="—", justify="left")
-        notes = [f"  - {note}" for note in self.notes]
-        return printable("\n".join(["Diagnosis of site effects", "", shown, "", "Notes:", *notes] if notes else [shown]))
+        lines = ["Diagnosis of site effects", "", shown]
+        if self.notes:
+            lines += ["", "Notes:", *(f"  - {note}" for note in self.notes)]
+        return printable("\n".join(lines))
 
     __repr__ = __str__

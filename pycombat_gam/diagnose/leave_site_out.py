@@ -12,22 +12,19 @@ and made comparable, not how well an unknown age could be told.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.diagnose.classify import coordinates
+from pycombat_gam.diagnose.classify import coordinates, fit_quietly
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.diagnose.site_prediction import _convergence
 from pycombat_gam.diagnose.study import Study
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import FloatArray, IntArray
 
-RESAMPLES = 2000
-Values = FloatArray | dict[int, FloatArray]
+RESAMPLES = 500
 
 
 def covariate_prediction(
@@ -41,9 +38,9 @@ def covariate_prediction(
     """
     targets = {name: study.table[name] for name in study.covariates}
     parts = []
-    with progress_bar(f"predicting covariates {state}", len(targets) * len(study.levels)) as advance:
+    with progress_bar(f"predicting covariates {state}", len(targets) * len(study.sites)) as advance:
         seen = coordinates(values) if isinstance(values, np.ndarray) else None
-        by_site = {b: seen if seen is not None else coordinates(values[b]) for b in range(len(study.levels))}
+        by_site = {b: seen if seen is not None else coordinates(values[b]) for b in range(len(study.sites))}
         for name, column in targets.items():
             found = _predict(study, by_site, column, advance)
             if found is not None:
@@ -103,9 +100,7 @@ def _classify(
         own = study.codes == b
         if np.unique(y[~own]).size == groups:
             model: Any = LogisticRegression(class_weight="balanced", max_iter=200, tol=1e-3, C=0.01)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", category=_convergence())
-                model.fit(X[~own], y[~own])
+            fit_quietly(model, X[~own], y[~own])
             guess[own] = model.predict(X[own])
             if groups == 2:
                 margin[own] = model.decision_function(X[own])
@@ -136,8 +131,7 @@ def _recognised(y: IntArray, guess: IntArray) -> float:
 def _interval(codes: IntArray, score: Score, level: float, seed: int) -> tuple[float, float]:
     """Resample sites."""
     rng = np.random.default_rng(seed)
-    first = codes[np.sort(np.unique(codes, return_index=True)[1])]
-    by_site = [np.flatnonzero(codes == b) for b in first]
+    by_site = [np.flatnonzero(codes == b) for b in np.unique(codes)]
     drawn = [
         score(np.concatenate([by_site[k] for k in rng.integers(len(by_site), size=len(by_site))]))
         for _ in range(RESAMPLES)

@@ -1,8 +1,11 @@
 r"""Do sites differ in location? One test of each feature by analysis of variance, one by ranks.
 
-Analysis of variance with covariates: the Wald test that all sites have one level, in the model with the formula's terms,
+Analysis of variance with covariates: the Wald test that all sites have one level, with the formula's terms beside them,
 
-.. math:: F = (C\hat\alpha)' [C V_\alpha C']^{-1} (C\hat\alpha) / (B - 1), \qquad V_\alpha = \phi(\mathrm{diag}(1/n_b) + \bar x H^{-1} \bar x'),
+.. math::
+
+    F = (C\hat\alpha)' [C V_\alpha C']^{-1} (C\hat\alpha) / (B - 1), \qquad
+    V_\alpha = \phi(\mathrm{diag}(1/n_b) + \bar x H^{-1} \bar x'),
 
 against F(B − 1, n − edf). Without smooths it is the F test of nested linear models (R: ``anova(lm(y ~ x), lm(y ~ x +
 site))``); with smooths R's ``anova(gam(y ~ site + s(x), method = "REML"))``. Its effect size is the partial R².
@@ -24,6 +27,10 @@ from pycombat_gam.types import FloatArray, IntArray
 
 _CELLS = 2**23
 """Numbers held at once while features are gone through in blocks."""
+
+
+_GRAIN = 1e-10
+"""Differences below this many standard deviations are rounding."""
 
 
 def blocks(size: int, each: int) -> list[IntArray]:
@@ -64,6 +71,12 @@ def partial_r2(F: FloatArray, df: FloatArray | float, df_residual: FloatArray) -
     return np.asarray(F * df / (F * df + df_residual))
 
 
+def ranked(values: FloatArray) -> FloatArray:
+    """Rank each column; values that differ by rounding only, as ties do once a mean is taken off, stay tied."""
+    grain = _GRAIN * np.maximum(values.std(axis=0), np.finfo(np.float64).tiny)
+    return np.asarray(rankdata(np.round((values - values.mean(axis=0)) / grain), axis=0))
+
+
 def kruskal(found: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarray]:
     """Test by ranks that sites have one location, covariates' part taken off (R: ``kruskal.test``)."""
     n, B = found.rows.size, found.sites.size
@@ -79,7 +92,7 @@ def kruskal(found: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndar
 
 def _kruskal(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArray:
     n = codes.size
-    ranks = rankdata(values, axis=0)
+    ranks = ranked(values)
     middle = (n + 1) / 2
     sums = np.zeros((sizes.size, values.shape[1]))
     np.add.at(sums, codes, ranks - middle)

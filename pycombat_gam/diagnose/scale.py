@@ -13,11 +13,11 @@ A site of one row has no scale: it takes no part.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import chi2, norm, rankdata
+from scipy.stats import chi2, norm
 from scipy.stats import f as f_distribution
 
 from pycombat_gam.diagnose.adjusted import Adjusted
-from pycombat_gam.diagnose.location import blocks
+from pycombat_gam.diagnose.location import blocks, ranked
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -36,7 +36,7 @@ def scale_tests(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str
         residual = found.residual[np.ix_(inside, some)]
         distance = _distance(residual, codes, B)
         W[some] = _variance_ratio(distance, codes, sizes)
-        scores = norm.ppf(0.5 + rankdata(distance, axis=0) / (2.0 * (n + 1)))
+        scores = norm.ppf(0.5 + ranked(distance) / (2.0 * (n + 1)))
         with np.errstate(divide="ignore", invalid="ignore"):
             X2[some] = _between(scores, codes, sizes) / scores.var(axis=0, ddof=1)
             sd = np.sqrt(_sums(residual**2, codes, B) / (sizes[:, None] - 1))

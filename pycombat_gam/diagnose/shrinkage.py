@@ -24,7 +24,8 @@ def shrinkage(estimates: Any, sizes: np.ndarray) -> list[dict[str, np.ndarray]]:
     sites = estimates.gamma_hat.index.to_numpy(dtype=object)
     touched = (estimates.gamma_hat != 0).any().to_numpy()
     hat, star, delta_hat, delta_star = (
-        getattr(estimates, name).to_numpy()[:, touched] for name in ("gamma_hat", "gamma_star", "delta_hat", "delta_star")
+        getattr(estimates, name).to_numpy()[:, touched]
+        for name in ("gamma_hat", "gamma_star", "delta_hat", "delta_star")
     )
     before, after = np.log(_positive(delta_hat)), np.log(delta_star)
     measures = {

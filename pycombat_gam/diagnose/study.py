@@ -28,13 +28,13 @@ BEFORE, AFTER, HELD_OUT = "before", "after", "held out"
 class Study:
     """n rows of V features at B sites, before and perhaps after harmonization.
 
-    The rows are sorted by their values before harmonization, so that what is drawn at random (permutations, folds)
-    does not depend on the order of the table.
+    The rows are sorted by their values before harmonization, and the sites by their first rows, so that what is drawn
+    at random (permutations, folds) does not depend on the order of the table or on what sites are called.
 
     Attributes
     ----------
     table : (n rows) the covariates.
-    codes : (n,) site of each row; levels : the sites.
+    codes : (n,) site of each row; sites : (B,) their labels; shown : (B,) the order in which tables list them.
     formula : what is held fixed when sites are compared.
     features : (V,) names.
     states : the features, (n, V) each, by state.
@@ -42,7 +42,8 @@ class Study:
 
     table: pd.DataFrame
     codes: IntArray
-    levels: BatchLevels
+    sites: tuple[str, ...]
+    shown: IntArray
     formula: Formula
     features: tuple[str, ...]
     states: dict[str, FloatArray]
@@ -62,10 +63,15 @@ class Study:
         nodes = [node for s in smooths for node in (*s.args, *([] if s.by is None else [s.by]))]
         return list(dict.fromkeys([*_used(self.formula.parametric), *(n for node in nodes for n in variables(node))]))
 
-    def part(self, rows: BoolArray, features: IntArray) -> Study:
-        """Return some of the rows and features, without states."""
-        names = tuple(self.features[k] for k in features)
-        return replace(self, table=self.table[rows], codes=self.codes[rows], features=names, states={})
+    def part(self, rows: BoolArray | slice, features: IntArray) -> Study:
+        """Return some of the rows and features."""
+        return replace(
+            self,
+            table=self.table[rows],
+            codes=self.codes[rows],
+            features=tuple(self.features[k] for k in features),
+            states={name: Y[rows][:, features] for name, Y in self.states.items()},
+        )
 
     def patterns(self, Y: FloatArray) -> Iterator[tuple[IntArray, IntArray]]:
         """Yield (rows, features) for all features that are observed on the same rows."""
@@ -113,10 +119,12 @@ class Study:
             _check_same_rows(given, then)
             states[AFTER] = _values(then)
         order = _order(states[BEFORE])
+        codes, known = pd.factorize(levels.codes(sites)[0][order])
         return cls(
             table=given.covariates.iloc[order],
-            codes=levels.codes(sites)[0][order],
-            levels=levels,
+            codes=codes.astype(np.intp),
+            sites=tuple(levels.labels[b] for b in known),
+            shown=np.argsort(known).astype(np.intp),
             formula=parsed,
             features=given.features,
             states={name: np.ascontiguousarray(Y[order]) for name, Y in states.items()},

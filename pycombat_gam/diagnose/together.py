@@ -24,7 +24,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from pycombat_gam.diagnose.adjusted import adjusted, without_sites
 from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.diagnose.study import Study
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -33,32 +35,36 @@ COMPONENTS = 30
 _AT_ONCE = 32
 
 
-def permutation_tests(
+def permutation_tests(study: Study, columns: IntArray, *, permutations: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Test sites on all features together, in three ways, in every state; a row for all sites, and one for each.
+
+    Parameters
+    ----------
+    columns : (k,) the features that take part; no cell of theirs is missing, and none is constant.
+    """
+    some = study.part(slice(None), columns)
+    parts = []
+    for state, Y in some.states.items():
+        (found,) = adjusted(some, Y)
+        values = without_sites(some, Y)
+        parts += _permute(some, values, found.residual, state, permutations=permutations, seed=seed)
+    return parts
+
+
+def _permute(
+    study: Study,
     values: FloatArray,
     residual: FloatArray,
-    codes: IntArray,
-    labels: np.ndarray,
     state: str,
     *,
     permutations: int,
     seed: int,
 ) -> list[dict[str, np.ndarray]]:
-    """Test sites on all features together, in three ways; a row for all sites, and one for each.
-
-    Parameters
-    ----------
-    values : (n, V) features less the covariates' part, no missing cells; residual : (n, V) less the sites' too.
-    codes : (n,) sites; labels : (B,) their names.
-    """
-    spread = values.std(axis=0)
-    kept = spread > 0
-    scaled = values[:, kept] / spread[kept]
-    distance = _distances(scaled)
+    codes, labels = study.codes, np.array(study.sites, dtype=object)
+    distance = _distances(values / values.std(axis=0))
     width = np.median(distance[np.triu_indices_from(distance, k=1)])
     kernel = np.exp(-0.5 * (distance / (width if width > 0 else 1.0)) ** 2)
-    spread = residual.std(axis=0)
-    kept = spread > 0
-    scores = _scores(residual[:, kept] / spread[kept], codes)
+    scores = _scores(residual / residual.std(axis=0), codes)
     tests: dict[tuple[str, str], Callable[[IntArray], Iterator[FloatArray]]] = {
         ("distribution", "energy distance"): lambda orders: _discrepancies(distance, codes, labels.size, orders),
         ("distribution", "MMD"): lambda orders: _discrepancies(-kernel, codes, labels.size, orders),
@@ -66,6 +72,7 @@ def permutation_tests(
     }
     rng = np.random.default_rng(seed)
     orders = np.array([np.arange(codes.size), *(rng.permutation(codes.size) for _ in range(permutations))])
+    shown = np.array([0, *(1 + study.shown)])
     parts = []
     with progress_bar(f"permuting sites {state} harmonization", len(tests) * len(orders)) as advance:
         for (aspect, measure), test in tests.items():
@@ -78,9 +85,9 @@ def permutation_tests(
             p = (1 + (found[1:] >= reach).sum(axis=0)) / (1 + permutations)
             parts.append(
                 rows(
-                    aspect=aspect, measure=measure, state=state, site=np.array(["", *labels], dtype=object),
-                    value=_ratio(found[0], found[1:].mean(axis=0)), statistic=found[0], p=p,
-                    n=np.array([codes.size, *np.bincount(codes, minlength=labels.size)]),
+                    aspect=aspect, measure=measure, state=state, site=np.array(["", *labels], dtype=object)[shown],
+                    value=_ratio(found[0], found[1:].mean(axis=0))[shown], statistic=found[0, shown], p=p[shown],
+                    n=np.array([codes.size, *np.bincount(codes, minlength=labels.size)])[shown],
                 )
             )  # fmt: skip
     return parts
