@@ -10,7 +10,7 @@ from pycombat_gam.audit import audit
 from pycombat_gam.combat import ComBat
 from pycombat_gam.diagnose import Diagnosis, diagnose
 from pycombat_gam.errors import PcgError, PcgWarning
-from pycombat_gam.report import Report, report
+from pycombat_gam.report import report
 from pycombat_gam.saved import load
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = [
     "GamFits",
     "PcgError",
     "PcgWarning",
-    "Report",
     "audit",
     "datasets",
     "diagnose",

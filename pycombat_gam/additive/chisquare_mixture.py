@@ -126,3 +126,9 @@ def ratio_tails(statistic: FloatArray, weights: FloatArray, df: FloatArray, df_r
     k = np.maximum(1.0, np.round(df_residual))
     against = np.column_stack([weights, -statistic / k])
     return upper_tails(np.zeros(statistic.size), against, np.column_stack([df, k]))
+
+
+def ratio_tail(statistic: float, weights: FloatArray, df_residual: float) -> float:
+    """P(Σ_j w_jχ²_1 > statistic · χ²_k/k): one of `ratio_tails`, each weight with one degree of freedom."""
+    once = np.ones((1, weights.size))
+    return float(ratio_tails(np.array([statistic]), weights[None], once, np.array([df_residual]))[0])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import f as f_distribution
 
-from pycombat_gam.additive.chisquare_mixture import ratio_tails
+from pycombat_gam.additive.chisquare_mixture import ratio_tail, ratio_tails
 from pycombat_gam.additive.factor import penalty_root
 from pycombat_gam.types import FloatArray
 
@@ -170,7 +170,7 @@ def random_effect_test(
     weights = np.linalg.eigvalsh(_even(triangle @ Ve[term, term] @ triangle.T / scale))
     weights = np.maximum(weights, 0.0)
     rank = int((weights > weights.max(initial=0.0) * EPS**0.8).sum()) if d else 0
-    p_value = float(ratio_tails(np.array([statistic]), weights[None], np.ones((1, d)), np.array([df_residual]))[0])
+    p_value = ratio_tail(statistic, weights, df_residual)
     return WaldTest(statistic, rank, p_value)
 
 

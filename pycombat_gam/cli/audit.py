@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pycombat_gam.audit import audit as look
-from pycombat_gam.cli.shell import plainly, progress
+from pycombat_gam.cli.shell import plainly
 from pycombat_gam.io import read_table
 
 
@@ -26,8 +26,7 @@ def audit(
     Exits with 0 where nothing is a problem, with 1 otherwise.
     """
     with plainly():
-        with progress.status(f"reading {data}"):
-            source = read_table(data, [batch, *(ids or [])])
+        source = read_table(data, [batch, *(ids or [])])
         found = look(source.table, formula, batch, features=features, id=ids or None)
         typer.echo(str(found))
     if found.worst == "problem":
