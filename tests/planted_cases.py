@@ -97,6 +97,17 @@ DESIGN = [
         {"estimable": False},
         formula="~ age + score",
     ),
+    Case(
+        "scanners nested in sites",
+        lambda t: t.assign(scanner=t["site"] + np.resize(["A", "B"], 160)),
+        *("problem", "confounding", "scanner", ("each of its 8 levels is at one site only",), {"estimable": False}),
+        formula="~ age + scanner",
+    ),
+    Case(
+        "too large",
+        lambda t: t.assign(age=t["age"] * 1e200),
+        *("problem", "design", "age", ("too large or too small to square in 'age'",)),
+    ),
     Case("one level", columns(sex="M"), "problem", "design", "sex", ("one level, 'M' (160 rows)",)),
     Case(
         "too many knots",

@@ -64,6 +64,18 @@ def audit(
     1       sex            1.03   0.06
     2        dx            1.12   0.07
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # of numbers too large to square, which a finding names
+        return _audit(table, formula, batch, covariates, features, id)
+
+
+def _audit(
+    table: pd.DataFrame | np.ndarray,
+    formula: str,
+    batch: str,
+    covariates: object,
+    features: FeatureChoice,
+    id: str | list[str] | tuple[str, ...] | None,
+) -> Audit:
     material = sort_out(table, formula, batch, covariates, features, id)
     sites = site_table(material)
     terms = learn_terms(material)

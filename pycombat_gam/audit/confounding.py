@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.distributions import level_counts, split_levels
+from pycombat_gam.audit.distributions import level_counts, nested, split_levels
 from pycombat_gam.audit.finding import Finding, frame, joined, keys, named, percent
 from pycombat_gam.audit.material import Covariate, Material
 from pycombat_gam.audit.terms import Association, Terms, associate
@@ -116,6 +116,8 @@ def _seen(covariate: Covariate, material: Material) -> str:
     if covariate.levels:
         counts = level_counts(covariate, material.codes, len(labels))
         split = split_levels(counts)
+        if nested(counts) and len(split) < len(covariate.levels):
+            return f"each of its {len(covariate.levels)} levels is at one site only"
         if len(split) == len(covariate.levels):
             split.remove(max(split, key=lambda j: (counts[j].sum(), covariate.levels[j])))
         parts = []
@@ -159,8 +161,8 @@ def confounding_findings(
         said = f"The design of '{material.fixed}' cannot be built, and ComBat stops: {terms.trouble}"
         yield Finding("problem", "design", str(material.fixed), said, "confounding")
     if terms.rank.extreme:
-        said = f"Values too large or too small to square in {named(terms.rank.extreme)}: rescale them"
-        yield Finding("problem", "design", joined(terms.rank.extreme), said, "confounding")
+        said = f"Values too large or too small to square in {named(terms.rank.extreme)}, and ComBat stops: rescale them"
+        yield Finding("problem", "design", joined(terms.rank.extreme), said, "covariates")
     if len(material.levels) > 1:
         for _, row in confounding.iterrows():
             smooth = any(term.smooth and term.label == row["term"] for term in terms.terms)

@@ -67,15 +67,20 @@ def split_levels(counts: IntArray) -> list[int]:
     return np.flatnonzero(whole & (counts.sum(axis=1) > 0) & (counts.sum(axis=1) < total.sum())).tolist()
 
 
+def nested(counts: IntArray) -> bool:
+    """Tell whether each level is at one site only."""
+    return bool(((counts > 0).sum(axis=1) <= 1).all())
+
+
 def level_findings(material: Material) -> Iterator[Finding]:
-    """Judge which levels are where; levels that are confounded with sites altogether are told of elsewhere."""
+    """Judge which levels are where; levels that are confounded with sites, or nested in them, are told of elsewhere."""
     labels = material.levels.labels
     for name, covariate in material.covariates.items():
         if not covariate.levels:
             continue
         yield from _words(name, covariate)
         counts = level_counts(covariate, material.codes, len(labels))
-        if (counts.sum(axis=0) > 0).sum() < 2 or len(covariate.levels) < 2:
+        if (counts.sum(axis=0) > 0).sum() < 2 or len(covariate.levels) < 2 or nested(counts):
             continue
         judged = [j for j in range(len(covariate.levels)) if j not in split_levels(counts)]
         single = [j for j in judged if _at_one_site(counts, j)]

@@ -77,7 +77,8 @@ def learn_terms(material: Material) -> Terms:
     factor = factor_design(X, codes, len(material.levels))
     sites = int((factor.n > 0).sum())
     rank = find_rank(design, X[factor.order], pooled_factor(factor.R)[1], n_batches=sites)
-    return Terms(rows, codes, tuple(_terms(design, X)), rank, "")
+    # Squares of extreme numbers tell nothing.
+    return Terms(rows, codes, () if rank.extreme else tuple(_terms(design, X)), rank, "")
 
 
 def _terms(design: Design, X: FloatArray) -> Iterator[Columns]:
