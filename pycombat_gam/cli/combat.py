@@ -10,7 +10,7 @@ import pandas as pd
 import typer
 
 from pycombat_gam import datasets
-from pycombat_gam.cli.evidence import Seed, WithReport, audited, reported, say_report
+from pycombat_gam.cli.evidence import Seed, WithReport, audited, reported, say_audit, say_report
 from pycombat_gam.cli.run import (
     REPORTING,
     RUN,
@@ -48,6 +48,7 @@ def demo(
         run: JsonDict = {"command": ["demo"], "input": "packaged example"}
         files = {**_outputs(model, harmonized, ".csv"), **report}
         write_run(out, files, run, force=force, seeds={"seed": 0}, packages=REPORTING)
+        say_audit(found)
         progress.print(f"{count(len(table), 'subject')} at {table['site'].nunique()} sites, harmonized.")
         say_where(out, _names(".csv") | say_report(report))
 
@@ -102,6 +103,7 @@ def harmonize(
         run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         write_run(out, files, run, force=force, seeds={"seed": seed} if report else None, packages=REPORTING)
         sites = len(model.estimates.gamma_star)
+        say_audit(found)
         progress.print(
             f"Harmonized {count(len(names), 'feature')} ({listing(names, 6)}) of {count(len(harmonized), 'row')} at "
             f"{count(sites, 'site')}.",

@@ -1,6 +1,6 @@
 """What goes with a harmonized table: the audit of its design, and the report.
 
-The audit is told once the model is fitted: bad input ends in one line, which says what is wrong with it.
+The audit is told at the end: bad input ends in one line, which says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ Seed = Annotated[int, typer.Option(min=0, help="Of what is random in the report:
 
 
 def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
-    """Look at the design of a table, and say on stderr what is a problem or asks for caution."""
-    found = look(table, model.formula, model.batch, features=model.features, id=model.id)
+    """Look at the design of a table."""
+    return look(table, model.formula, model.batch, features=model.features, id=model.id)
+
+
+def say_audit(found: Audit) -> None:
+    """Say on stderr what is a problem or asks for caution."""
     for severity, colour in COLOURS.items():
         for verdict in found.findings.loc[found.findings["severity"] == severity, "verdict"]:
             progress.print(f"Audit, {severity}: {printable(verdict)}", markup=False, style=colour)
-    return found
 
 
 def reported(

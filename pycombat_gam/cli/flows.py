@@ -11,7 +11,7 @@ import pandas as pd
 import typer
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.cli.evidence import WithReport, audited, reported, say_report
+from pycombat_gam.cli.evidence import WithReport, audited, reported, say_audit, say_report
 from pycombat_gam.cli.run import (
     REPORTING,
     RUN,
@@ -130,6 +130,7 @@ def flow(
         files = {**_outputs(model, source, harmonized, suffix, to=to, interval=interval), **report}
         run = {"command": ["flow", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         write_run(out, files, run, force=force, seeds={"seed": seed}, packages=("torch", "zuko", *REPORTING))
+        say_audit(found)
         _say(model, source, sites, to)
         names = _names(suffix, interval=interval is not None) | say_report(report)
         say_where(out, names)

@@ -85,7 +85,7 @@ class Harness:
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
 
-    def run(self, formula: str, out: Path, **job: object) -> tuple[int, float]:
+    def run(self, formula: str, out: Path, *, report: bool = False, **job: object) -> tuple[int, float]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         common = ["harmonize", str(self.folder / "data.csv"), "--batch", "site", "--id", "subject"]
@@ -96,6 +96,7 @@ class Harness:
             "--features",
             "^(thick|area|vol|depth)$",
             "--force",
+            *([] if report else ["--no-report"]),
             "--out",
             str(out),
         ]
@@ -222,3 +223,15 @@ def test_killed_in_a_first_run(where: str, call: int, harness: Harness, new: Fil
     assert present == {name: new[name] for name in OURS[: call - 1 if where == "rename" else 0]}
     assert harness.run("~ age + sex", out)[0] == 0
     assert {p.name: p.read_bytes() for p in out.iterdir()} == new
+
+
+@pytest.mark.parametrize("renamed", [3, 5])
+def test_killed_with_a_report(renamed: int, harness: Harness, new: Files, tmp_path: Path) -> None:
+    """The report's two files come after the summary; `run.json` is still the last."""
+    out, order = tmp_path / "out", [*OURS[:-1], "report.html", "report.md", "run.json"]
+    status, _ = harness.run("~ age + sex", out, report=True, where="rename", call=renamed + 1)
+    assert status == KILLED
+    assert {p.name for p in out.iterdir() if not p.name.startswith(".")} == set(order[:renamed])
+    assert harness.run("~ age + sex", out, report=True)[0] == 0
+    assert {p.name for p in out.iterdir()} == set(order)
+    assert (out / "harmonized.csv").read_bytes() == new["harmonized.csv"]
