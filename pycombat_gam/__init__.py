@@ -7,6 +7,7 @@ from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit
 from pycombat_gam.combat import ComBat
+from pycombat_gam.diagnose import Diagnosis, diagnose
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.saved import load
 
@@ -14,7 +15,19 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 __version__ = "0.1.0"
-__all__ = ["ComBat", "FlowSCM", "GamFit", "GamFits", "PcgError", "PcgWarning", "datasets", "gam", "load"]
+__all__ = [
+    "ComBat",
+    "Diagnosis",
+    "FlowSCM",
+    "GamFit",
+    "GamFits",
+    "PcgError",
+    "PcgWarning",
+    "datasets",
+    "diagnose",
+    "gam",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,6 @@
+"""What is left of the sites, and of the biology: tests before and after harmonization, one file per question."""
+
+from pycombat_gam.diagnose.diagnose import diagnose
+from pycombat_gam.diagnose.diagnosis import Diagnosis
+
+__all__ = ["Diagnosis", "diagnose"]

@@ -1,0 +1,99 @@
+"""Is the biology still there? Every term of the formula, tested in each feature beside the sites.
+
+Parametric terms: the Wald test β'V⁻¹β/d against F(d, n − edf) (R: ``anova`` of a gam). Smooths: Wood's (2013a) test.
+Smooths that can shrink to nothing (``cs``, ``ts``): Wood's (2013b). The effect size is the partial R², from F·d.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import f as f_distribution
+
+from pycombat_gam.additive.wald import random_effect_test, smooth_test
+from pycombat_gam.diagnose.adjusted import Adjusted
+from pycombat_gam.diagnose.location import blocks, partial_r2
+from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.types import FloatArray
+
+
+def associations(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
+    """Test every term but random effects; a row per term and feature."""
+    design = found.fit.design
+    smooths = {one.label: one for one in design.smooth.smooths}
+    parts = []
+    for label, columns in design.term_slices.items():
+        if label not in smooths:
+            statistic, df, p = _parametric(found, columns)
+        elif not smooths[label].random:
+            statistic, df, p = _smooth(found, label, columns)
+        else:
+            continue
+        df_residual = residual_df(found.fit)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            F = np.where(found.modelled & (df > 0), statistic / df, np.nan)
+        parts.append(
+            rows(
+                aspect="association", measure="partial R2", state=state, feature=names, covariate=label,
+                value=partial_r2(F, df, df_residual), statistic=F, df=df, df_residual=df_residual,
+                p=np.where(found.modelled, p, np.nan), n=found.rows.size,
+            )
+        )  # fmt: skip
+    return parts
+
+
+def _parametric(found: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+    V, p = found.features.size, found.X.shape[1]
+    beta = found.fit.coefficients[columns]
+    statistic = np.empty(V)
+    for some in blocks(V, p**2):
+        inverse = inverse_information(found.fit, some)[:, columns, columns]
+        solved = np.linalg.solve(inverse, beta[:, some].T[..., None])[..., 0]
+        statistic[some] = (beta[:, some].T * solved).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic /= residual_variance(found.fit)
+    df = len(beta)
+    return statistic, np.full(V, float(df)), np.asarray(f_distribution.sf(statistic / df, df, residual_df(found.fit)))
+
+
+def _smooth(found: Adjusted, label: str, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+    fit, (V, p) = found.fit, (found.features.size, found.X.shape[1])
+    smooths = fit.design.smooth.smooths
+    one = next(s for s in smooths if s.label == label)
+    random = [s for other, s in zip(smooths, fit.design.smooth_slices, strict=True) if other.random]
+    linked = SmoothingParameters.of(smooths, fit.design.smooth_slices)
+    weights = linked.of_penalties(fit.smoothing.parameters)
+    matrices = [(block.columns, S) for block in linked.penalties.blocks for S in block.matrices]
+    information = fit.R.T @ fit.R
+    own = np.linalg.qr(found.X[:, columns])[1]
+    phi, df_residual = residual_variance(fit), residual_df(fit)
+    statistic, df, p_value = np.full(V, np.nan), np.full(V, np.nan), np.full(V, np.nan)
+    with progress_bar(f"testing {label}", V) as advance:
+        for some in blocks(V, p**2):
+            for k, H in zip(some, inverse_information(fit, some), strict=True):
+                if not found.modelled[k]:
+                    continue
+                F = H @ information
+                if one.null_dim > 0:
+                    edf1 = np.diagonal(2 * F - F @ F)[columns].sum()
+                    rank = min(float(columns.stop - columns.start), float(edf1))
+                    test = smooth_test(
+                        fit.coefficients[columns, k], phi[k] * H[columns, columns], own, rank, df_residual[k]
+                    )
+                else:
+                    test = random_effect_test(
+                        fit.R,
+                        [(place, weight * S) for (place, S), weight in zip(matrices, weights[:, k], strict=True)],
+                        columns,
+                        random,
+                        beta=fit.coefficients[:, k],
+                        Vp=phi[k] * H,
+                        Ve=phi[k] * F @ H,
+                        scale=phi[k],
+                        df_residual=df_residual[k],
+                    )
+                statistic[k], df[k], p_value[k] = test.statistic, test.df, test.p_value
+            advance(some.size)
+    return statistic, df, p_value

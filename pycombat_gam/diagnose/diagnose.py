@@ -1,0 +1,229 @@
+"""`diagnose`: was there a site effect, is it gone, is the biology still there?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.combat import ComBat
+from pycombat_gam.diagnose.adjusted import Adjusted, adjusted
+from pycombat_gam.diagnose.association import associations
+from pycombat_gam.diagnose.diagnosis import Diagnosis
+from pycombat_gam.diagnose.held_out import by_fold, by_site
+from pycombat_gam.diagnose.leave_site_out import covariate_prediction
+from pycombat_gam.diagnose.location import anova, kruskal
+from pycombat_gam.diagnose.rows import false_discovery, tidy
+from pycombat_gam.diagnose.scale import scale_tests
+from pycombat_gam.diagnose.shrinkage import shrinkage
+from pycombat_gam.diagnose.site_prediction import Folds, site_prediction
+from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study
+from pycombat_gam.diagnose.together import permutation_tests
+from pycombat_gam.errors import NotFittedError, OptionError, PcgError, count, listing
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.tables import FeatureChoice
+from pycombat_gam.types import FloatArray, IntArray
+
+MOST_ROWS = 2000
+"""Rows that take part in permutations and predictions, whose cost grows with their square."""
+FOLDS = 5
+
+Parts = list[dict[str, np.ndarray]]
+
+
+def diagnose(
+    before: pd.DataFrame | np.ndarray,
+    after: pd.DataFrame | np.ndarray | None = None,
+    *,
+    model: Any = None,
+    formula: str | None = None,
+    batch: str | None = None,
+    features: FeatureChoice = None,
+    id: str | list[str] | tuple[str, ...] | None = None,
+    covariates: pd.DataFrame | None = None,
+    held_out: bool | None = None,
+    permutations: int = 999,
+    level: float = 0.05,
+    seed: int = 0,
+) -> Diagnosis:
+    """Test for site effects and for the biology, before and after harmonization.
+
+    Sites are compared at equal covariates throughout: differences that the formula's terms explain are none of theirs.
+
+    Parameters
+    ----------
+    before : what was measured: one wide DataFrame, or features only (n×V array or DataFrame) beside `covariates`.
+    after : the same rows, harmonized; None: only look for site effects.
+    model : the fitted model that harmonized them, `ComBat` or `FlowSCM`. It gives formula, batch, features and id, adds
+        the sites' shrinkage, and is fitted again for what is "held out".
+    formula, batch, features, id : as in `ComBat`, where there is no model; ``"~ 1"`` and ``"batch"`` if left out.
+    covariates : DataFrame with batch, id and formula columns, when `before` and `after` hold features only.
+    held_out : also ask whether sites and covariates can be told where the model did not see the rows (needs `model`, a
+        fit for each of 5 folds and each site). None: for ComBat, not for a flow.
+    permutations : random orders of the rows that give the null of the tests of all features together.
+    level : of significance after adjustment for the number of tests, and 1 − level that of intervals.
+    seed : of permutations, folds and resampling.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    DataError
+        Tables that don't hold the same rows, columns that aren't there, infinite cells.
+    DesignError
+        Covariates that can't be told from sites.
+    OptionError
+        Arguments that exclude each other.
+
+    Notes
+    -----
+    Location: analysis of variance with the formula's terms, Kruskal-Wallis. Scale: Levene (Brown-Forsythe) and
+    Fligner-Killeen. All features together: covariance, energy distance, MMD, with permutations. Site prediction:
+    logistic regression and a support vector machine with a Gaussian kernel, cross-validated. Biology: every term in
+    every feature, and each covariate predicted leaving a site out. The modules of `pycombat_gam.diagnose` have the
+    equations and sources.
+
+    Location and scale *after* harmonization are tested on the rows that the sites' effects were estimated from: where
+    nothing is shrunk, locations agree by construction. What that harmonization does to other rows is under "held out".
+
+    Examples
+    --------
+    >>> import pycombat_gam as pcg
+    >>> table = pcg.datasets.load_multisite()
+    >>> model = pcg.ComBat("~ age + sex + dx", batch="site", id="subject", features="_thickness$").fit(table)
+    >>> found = pcg.diagnose(table, model.transform(table), model=model, held_out=False, permutations=99)
+    >>> found.summary.loc[0, ["before", "after"]].astype(float).round(2).to_list()
+    [1.0, 0.0]
+    """
+    chosen = _choices(model, formula, batch, features, id)
+    _check(permutations, level, seed, held_out, model)
+    study = Study.of(before, after, **chosen, covariates=covariates)
+    notes: list[str] = []
+    parts: Parts = []
+    for state, Y in study.states.items():
+        for found in _tracked(study, Y, state):
+            names = np.array(study.features, dtype=object)[found.features]
+            parts += [anova(found, names, state), kruskal(found, names, state), *scale_tests(found, names, state)]
+            parts += associations(found, names, state)
+            if state == BEFORE:
+                notes += _notes(study, found, names)
+    columns = np.flatnonzero(~np.any([np.isnan(Y).any(axis=0) for Y in study.states.values()], axis=0))
+    if columns.size:
+        some = _sample(study, seed, notes)
+        again = model if (held_out is None and isinstance(model, ComBat)) or held_out else None
+        parts += permutation_tests(some, columns, permutations=permutations, seed=seed)
+        parts += _predictions(some, columns, again, notes, level=level, seed=seed)
+    if columns.size < len(study.features):
+        left = [name for k, name in enumerate(study.features) if k not in set(columns.tolist())]
+        notes.append(
+            f"{count(len(left), 'feature')} with missing cells took no part in permutations and predictions: "
+            f"{listing(left)}"
+        )
+    if isinstance(model, ComBat):
+        estimates = model.estimates
+        parts += shrinkage(estimates, _sizes(study, estimates.gamma_hat.index.to_list()))
+    return Diagnosis(false_discovery(tidy(parts)), level, permutations, seed, tuple(dict.fromkeys(notes)))
+
+
+def _choices(model: Any, formula: str | None, batch: str | None, features: FeatureChoice, id: Any) -> dict[str, Any]:
+    if model is None:
+        return {"formula": formula or "~ 1", "batch": batch or "batch", "features": features, "id": id}
+    given = {"formula": formula, "batch": batch, "features": features, "id": id}
+    twice = [name for name, value in given.items() if value is not None]
+    if twice:
+        raise OptionError(f"model gives {listing(twice)} already: leave out one or the other")
+    if not hasattr(model, "get_feature_names_out"):
+        raise OptionError(f"model is a {type(model).__name__}: give a fitted ComBat or FlowSCM, or none")
+    if not model.__sklearn_is_fitted__():
+        raise NotFittedError("the model is not fitted: fit it first, or give formula and batch instead")
+    names = model.get_feature_names_out().tolist()
+    return {"formula": model.formula, "batch": model.batch, "features": names, "id": model.id}
+
+
+def _check(permutations: int, level: float, seed: int, held_out: bool | None, model: Any) -> None:
+    if isinstance(permutations, bool) or not isinstance(permutations, int | np.integer) or permutations < 19:
+        raise OptionError(f"permutations={permutations!r}: give a whole number from 19 on, such as 999")
+    if not 0 < level < 1:
+        raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.05")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise OptionError(f"seed={seed!r}: give a whole number from 0 on")
+    if held_out and model is None:
+        raise OptionError("held_out=True fits the model again: give it with model=…")
+
+
+def _tracked(study: Study, Y: FloatArray, state: str) -> list[Adjusted]:
+    """Fit all patterns of missing cells, with a bar where there are many."""
+    done = []
+    with progress_bar(f"fitting covariates and sites {state}", Y.shape[1]) as advance:
+        for found in adjusted(study, Y):
+            done.append(found)
+            advance(found.features.size)
+    return done
+
+
+def _notes(study: Study, found: Adjusted, names: np.ndarray) -> list[str]:
+    notes = []
+    flat = names[~found.modelled].tolist()
+    if flat:
+        notes.append(f"no variance beyond rounding, not tested: {listing(flat)}")
+    single = [study.levels.labels[b] for b in found.sites[found.sizes == 1]]
+    if single:
+        where = "" if found.rows.size == study.codes.size else f" for {listing(names, 3)}"
+        notes.append(f"a site of one row has no scale and took no part in tests of it{where}: {listing(single)}")
+    return notes
+
+
+def _sample(study: Study, seed: int, notes: list[str]) -> Study:
+    """Draw rows where there are too many for permutations and predictions: of every site its share."""
+    n = study.codes.size
+    if n <= MOST_ROWS:
+        return study
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros(n, dtype=bool)
+    for b in np.unique(study.codes):
+        own = np.flatnonzero(study.codes == b)
+        take = min(own.size, max(FOLDS, round(MOST_ROWS * own.size / n)))
+        chosen[rng.permutation(own)[:take]] = True
+    notes.append(
+        f"permutations and predictions used {chosen.sum():,} of {n:,} rows, drawn at random from every site in "
+        "proportion"
+    )
+    return study.part(chosen, np.arange(len(study.features)))
+
+
+def _predictions(
+    study: Study, columns: IntArray, model: ComBat | None, notes: list[str], *, level: float, seed: int
+) -> Parts:
+    folds = Folds.of(study, FOLDS, seed)
+    small = folds.left_out(study)
+    if small:
+        notes.append(f"fewer than {FOLDS} rows, so not among the sites to be predicted: {listing(small)}")
+    parts: Parts = []
+    some = study.part(slice(None), columns)
+    for state, Y in some.states.items():
+        (found,) = adjusted(some, Y)
+        parts += site_prediction(some, folds, [found.level], state, level=level, seed=seed)
+        if len(study.levels) > 2:
+            parts += covariate_prediction(some, Y, state, level=level, seed=seed)
+    if len(study.levels) == 2 and study.covariates:
+        notes.append("with two sites a prediction leaving one out rests on one: left out")
+    if model is None:
+        return parts
+    try:
+        parts += site_prediction(some, folds, by_fold(study, model, folds, columns), HELD_OUT, level=level, seed=seed)
+    except PcgError as error:
+        notes.append(f"sites were not predicted with rows held out: without some rows, {error}")
+    if len(study.levels) > 2 and study.covariates:
+        try:
+            parts += covariate_prediction(some, by_site(study, model, columns), HELD_OUT, level=level, seed=seed)
+        except PcgError as error:
+            notes.append(f"covariates were not predicted with sites held out: without some site, {error}")
+    return parts
+
+
+def _sizes(study: Study, labels: list[str]) -> np.ndarray:
+    counts = dict(zip(study.levels.labels, np.bincount(study.codes, minlength=len(study.levels)), strict=True))
+    return np.array([counts.get(label, 0) for label in labels], dtype=np.float64)

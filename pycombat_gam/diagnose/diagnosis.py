@@ -1,0 +1,102 @@
+"""The result of `diagnose`: one tidy table of everything, and a summary that fits on a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from pycombat_gam.diagnose.study import AFTER, BEFORE, HELD_OUT
+from pycombat_gam.summary import printable
+from pycombat_gam.types import JsonDict
+
+STATES = (BEFORE, AFTER, HELD_OUT)
+_MEDIANS = {
+    ("location", "ANOVA"): "median partial R2 of the site",
+    ("scale", "Levene"): "median ratio of the largest to the smallest site sd",
+    ("association", "partial R2"): "median partial R2",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What sites and covariates do to the features, before and after harmonization.
+
+    Attributes
+    ----------
+    table : a row per test or estimate. `aspect` and `measure` say what it is, `state` is ``"before"``, ``"after"`` or
+        ``"held out"`` (harmonized by a model that did not see the row); `feature`, `site` and `covariate` say of what,
+        empty for all together. `value` is the effect size or estimate, with the interval `lower` to `upper` and its
+        value by `chance`; `statistic`, `df`, `df_residual`, `p`, and `p_adjusted` for the number of features or sites
+        tested alike (false discovery rate). `n` rows were used.
+    level : below which p_adjusted counts as significant, and 1 − level that of intervals.
+    permutations, seed : of what is random.
+    notes : what was left out, and why.
+    """
+
+    table: pd.DataFrame
+    level: float
+    permutations: int
+    seed: int
+    notes: tuple[str, ...]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states there are."""
+        present = set(self.table["state"])
+        return tuple(state for state in STATES if state in present)
+
+    def of(self, aspect: str) -> pd.DataFrame:
+        """Return the rows of one aspect, without the columns that are empty in all of them."""
+        some = self.table[self.table["aspect"] == aspect].reset_index(drop=True)
+        empty = [name for name in some if some[name].isna().all() or (some[name].astype(object) == "").all()]
+        return some.drop(columns=empty)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """A row per question, a column per state: shares of features, medians, p-values, accuracies."""
+        found: dict[tuple[str, str, str, str], dict[str, float]] = {}
+        keys = ["aspect", "measure", "covariate", "state"]
+        whole = self.table[(self.table["site"] == "") & (self.table["state"] != "")]
+        for key, some in whole.groupby(keys, sort=False):
+            aspect, measure, covariate, state = map(str, key)
+            for quantity, value in self._quantities(aspect, measure, some):
+                found.setdefault((aspect, measure, covariate, quantity), {})[state] = value
+        index = pd.DataFrame(list(found), columns=["aspect", "measure", "covariate", "quantity"])
+        return index.join(pd.DataFrame(list(found.values()), columns=list(self.states), dtype=float))
+
+    def _quantities(self, aspect: str, measure: str, some: pd.DataFrame) -> list[tuple[str, float]]:
+        """Reduce the rows of one test to a few numbers, with their names."""
+        if aspect in ("site prediction", "covariate prediction"):
+            name = measure if aspect == "covariate prediction" else "balanced accuracy"
+            return [(f"{name} (by chance {some['chance'].iloc[0]:.3g})", float(some["value"].iloc[0]))]
+        if (some["feature"] == "").all():
+            p = f"p of {self.permutations:,} permutations"
+            return [("statistic, times chance", float(some["value"].iloc[0])), (p, float(some["p"].iloc[0]))]
+        tested = some["p_adjusted"].notna()
+        share = float((some["p_adjusted"][tested] < self.level).mean())
+        quantities = [(f"share of features significant (FDR {100 * self.level:g} %)", share)]
+        if (aspect, measure) in _MEDIANS:
+            quantities.append((_MEDIANS[aspect, measure], float(some["value"].median())))
+        return quantities
+
+    def to_dict(self) -> JsonDict:
+        """Return everything as plain data; a number that is not there is None."""
+        plain = self.table.astype(object).where(self.table.notna(), None)
+        return {
+            "table": plain.to_dict("records"),
+            "level": self.level,
+            "permutations": self.permutations,
+            "seed": self.seed,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        shown = self.summary.to_string(index=False, float_format="{:.3g}".format, na_rep="—", justify="left")
+        lines = ["Diagnosis of site effects", "", shown]
+        if self.notes:
+            lines += ["", "Notes:", *(f"  - {note}" for note in self.notes)]
+        return printable("\n".join(lines))
+
+    __repr__ = __str__

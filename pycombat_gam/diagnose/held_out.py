@@ -1,0 +1,75 @@
+"""Rows harmonized by models that did not see them: fold by fold for sites, site by site for covariates."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from pycombat_gam.batch.levels import canonical
+from pycombat_gam.diagnose.adjusted import adjusted
+from pycombat_gam.diagnose.site_prediction import Folds
+from pycombat_gam.diagnose.study import BEFORE, Study
+from pycombat_gam.errors import PcgWarning
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+
+def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray) -> list[FloatArray]:
+    """Harmonize all rows without those of a fold, and take off the covariates' part estimated without them too.
+
+    Parameters
+    ----------
+    columns : (k,) the features to return, in which no cell is missing.
+
+    Returns
+    -------
+    list of (n, k) arrays
+        One for each fold.
+    """
+    found = []
+    with progress_bar("harmonizing without each fold", folds.n_folds) as advance:
+        for train, test in folds:
+            fitted = _fit(study, model, train)
+            use = train | test
+            values = np.full((study.codes.size, columns.size), np.nan)
+            values[use] = _apply(study, fitted, use)[:, columns]
+            (covariates,) = adjusted(study.part(train, columns), values[train])
+            X = covariates.fit.design.on(study.table[use])
+            values[use] -= (X - covariates.fit.center) @ covariates.fit.coefficients
+            found.append(values)
+            advance()
+    return found
+
+
+def by_site(study: Study, model: Any, columns: IntArray) -> dict[int, FloatArray]:
+    """Harmonize all rows without those of a site, which is then estimated from its own rows."""
+    found = {}
+    with progress_bar("harmonizing without each site", len(study.levels)) as advance:
+        for b in range(len(study.levels)):
+            others = study.codes != b
+            # A reference site that is left out cannot be gone to: the sites then meet at their mean.
+            gone = model.get_params()["ref_batch"] is not None and canonical(model.ref_batch) == study.levels.labels[b]
+            fitted = _fit(study, model, others, **({"ref_batch": None} if gone else {}))
+            values = np.empty((study.codes.size, columns.size))
+            values[others] = _apply(study, fitted, others)[:, columns]
+            values[~others] = _apply(study, fitted, ~others)[:, columns]
+            found[b] = values
+            advance()
+    return found
+
+
+def _fit(study: Study, model: Any, rows: BoolArray, **changed: Any) -> Any:
+    params = {**model.get_params(), "features": list(study.features), "on_unseen": "estimate", **changed}
+    again = type(model)(**params)
+    with warnings.catch_warnings():
+        # What is odd in the table was said when the model itself was fitted.
+        warnings.simplefilter("ignore", PcgWarning)
+        return again.fit(study.states[BEFORE][rows], study.table[rows])
+
+
+def _apply(study: Study, fitted: Any, rows: BoolArray) -> FloatArray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PcgWarning)
+        return np.asarray(fitted.transform(study.states[BEFORE][rows], study.table[rows]), dtype=np.float64)

@@ -1,0 +1,141 @@
+"""Is the biology still there, and the same at all sites? Each covariate predicted at sites the prediction never saw.
+
+For every site in turn, a ridge regression (numbers; the penalty by leave-one-out on the other sites) or a logistic one
+(groups) of the covariate on all features, fitted on the other sites and applied to this one. Numbers: mean absolute
+error, beside that of the other sites' mean. Two groups: area under the curve of all rows together, so that a site's
+shift costs; more groups: balanced accuracy. Intervals resample sites.
+
+"After", the harmonization has seen these covariates; "held out", it was fitted without the site and then estimated the
+site's location and scale from its rows (``on_unseen="estimate"``), with their covariates. So this measures what is kept
+and made comparable, not how well an unknown age could be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.diagnose.classify import coordinates, fit_quietly
+from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.diagnose.study import Study
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.types import FloatArray, IntArray
+
+RESAMPLES = 500
+
+
+def covariate_prediction(
+    study: Study, values: FloatArray | dict[int, FloatArray], state: str, *, level: float, seed: int
+) -> list[dict[str, np.ndarray]]:
+    """Predict every covariate leaving a site out; a row per covariate.
+
+    Parameters
+    ----------
+    values : (n, V) features without missing cells: for all sites, or for each site left out.
+    """
+    targets = {name: study.table[name] for name in study.covariates}
+    parts = []
+    with progress_bar(f"predicting covariates {state}", len(targets) * len(study.levels)) as advance:
+        seen = coordinates(values) if isinstance(values, np.ndarray) else None
+        by_site = {b: seen if seen is not None else coordinates(values[b]) for b in range(len(study.levels))}
+        for name, column in targets.items():
+            found = _predict(study, by_site, column, advance)
+            if found is not None:
+                measure, chance, score = found
+                value = score(np.arange(study.codes.size))
+                lower, upper = _interval(study.codes, score, level, seed)
+                parts.append(
+                    rows(
+                        aspect="covariate prediction", measure=measure, state=state, covariate=name, value=value,
+                        lower=lower, upper=upper, chance=chance, n=study.codes.size,
+                    )
+                )  # fmt: skip
+    return parts
+
+
+Score = Callable[[IntArray], float]
+
+
+def _predict(
+    study: Study, by_site: dict[int, FloatArray], column: pd.Series, advance: Callable[..., None]
+) -> tuple[str, float, Score] | None:
+    """Return the measure, its value by chance, and the score of any rows."""
+    if _is_number(column):
+        return _regress(study, by_site, column.to_numpy(dtype=np.float64), advance)
+    codes, levels = pd.factorize(column, sort=True)
+    if len(levels) < 2:
+        return None
+    return _classify(study, by_site, codes.astype(np.intp), len(levels), advance)
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _regress(
+    study: Study, by_site: dict[int, FloatArray], y: FloatArray, advance: Callable[..., None]
+) -> tuple[str, float, Score]:
+    from sklearn.linear_model import RidgeCV
+
+    error, plain = np.empty(y.size), np.empty(y.size)
+    for b, X in by_site.items():
+        own = study.codes == b
+        model = RidgeCV(alphas=np.geomspace(1e-1, 1e5, 13)).fit(X[~own], y[~own])
+        error[own] = np.abs(model.predict(X[own]) - y[own])
+        plain[own] = np.abs(y[~own].mean() - y[own])
+        advance()
+    return "mean absolute error", float(plain.mean()), lambda at: float(error[at].mean())
+
+
+def _classify(
+    study: Study, by_site: dict[int, FloatArray], y: IntArray, groups: int, advance: Callable[..., None]
+) -> tuple[str, float, Score] | None:
+    from sklearn.linear_model import LogisticRegression
+
+    margin, guess = np.full(y.size, np.nan), np.full(y.size, -1)
+    for b, X in by_site.items():
+        own = study.codes == b
+        if np.unique(y[~own]).size == groups:
+            model: Any = LogisticRegression(class_weight="balanced", max_iter=200, tol=1e-3, C=0.01)
+            fit_quietly(model, X[~own], y[~own])
+            guess[own] = model.predict(X[own])
+            if groups == 2:
+                margin[own] = model.decision_function(X[own])
+        advance()
+    if (guess < 0).all():
+        return None
+    if groups == 2:
+        return "AUC", 0.5, lambda at: _auc(y[at], margin[at])
+    return "balanced accuracy", 1.0 / groups, lambda at: _recognised(y[at], guess[at])
+
+
+def _auc(y: IntArray, margin: FloatArray) -> float:
+    from scipy.stats import rankdata
+
+    y, margin = y[~np.isnan(margin)], margin[~np.isnan(margin)]
+    n1 = int((y == 1).sum())
+    n0 = y.size - n1
+    if not (n0 and n1):
+        return float("nan")
+    return float((rankdata(margin)[y == 1].sum() - n1 * (n1 + 1) / 2) / (n0 * n1))
+
+
+def _recognised(y: IntArray, guess: IntArray) -> float:
+    known = guess >= 0
+    return float(np.mean([(guess[known & (y == level)] == level).mean() for level in np.unique(y[known])]))
+
+
+def _interval(codes: IntArray, score: Score, level: float, seed: int) -> tuple[float, float]:
+    """Resample sites."""
+    rng = np.random.default_rng(seed)
+    first = codes[np.sort(np.unique(codes, return_index=True)[1])]
+    by_site = [np.flatnonzero(codes == b) for b in first]
+    drawn = [
+        score(np.concatenate([by_site[k] for k in rng.integers(len(by_site), size=len(by_site))]))
+        for _ in range(RESAMPLES)
+    ]
+    lower, upper = np.nanquantile(drawn, [level / 2, 1 - level / 2])
+    return float(lower), float(upper)

@@ -1,0 +1,101 @@
+r"""Do sites differ in location? One test of each feature by analysis of variance, one by ranks.
+
+Analysis of variance with covariates: the Wald test that all sites have one level, with the formula's terms beside them,
+
+.. math::
+
+    F = (C\hat\alpha)' [C V_\alpha C']^{-1} (C\hat\alpha) / (B - 1), \qquad
+    V_\alpha = \phi(\mathrm{diag}(1/n_b) + \bar x H^{-1} \bar x'),
+
+against F(B − 1, n − edf). Without smooths it is the F test of nested linear models (R: ``anova(lm(y ~ x), lm(y ~ x +
+site))``); with smooths R's ``anova(gam(y ~ site + s(x), method = "REML"))``. Its effect size is the partial R².
+
+Kruskal & Wallis (1952) rank what is left of a feature when the covariates' part is taken off, ties corrected; the
+effect size is ε² = H/(n − 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import chi2, rankdata
+from scipy.stats import f as f_distribution
+
+from pycombat_gam.diagnose.adjusted import Adjusted
+from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
+from pycombat_gam.types import FloatArray, IntArray
+
+_CELLS = 2**23
+"""Numbers held at once while features are gone through in blocks."""
+
+
+_GRAIN = 1e-10
+"""Differences below this many standard deviations are rounding."""
+
+
+def blocks(size: int, each: int) -> list[IntArray]:
+    """Cut features 0 … size − 1 into blocks whose arrays, `each` numbers a feature, stay small."""
+    width = max(1, _CELLS // max(each, 1))
+    return [np.arange(left, min(left + width, size)) for left in range(0, size, width)]
+
+
+def anova(found: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarray]:
+    """Test that all sites have one level, at equal covariates; a row per feature."""
+    fit, B, p = found.fit, found.sites.size, found.X.shape[1]
+    means = np.zeros((B, p))
+    np.add.at(means, found.codes, found.X - fit.center)
+    means /= found.sizes[:, None]
+    # Differences from the first site; which one it is doesn't matter.
+    level = np.zeros((B, found.features.size))
+    np.add.at(level, found.codes, found.level)
+    level /= found.sizes[:, None]
+    ahead = level[1:] - level[0]
+    phi, df_residual = residual_variance(fit), residual_df(fit)
+    statistic = np.empty(found.features.size)
+    for some in blocks(found.features.size, (p + B) ** 2):
+        spread = means @ inverse_information(fit, some) @ means.T + np.diag(1.0 / found.sizes)
+        between = spread[:, 1:, 1:] - spread[:, 1:, :1] - spread[:, :1, 1:] + spread[:, :1, :1]
+        solved = np.linalg.solve(between, ahead[:, some].T[..., None])[..., 0]
+        statistic[some] = (ahead[:, some].T * solved).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        F = np.where(found.modelled, statistic / phi / (B - 1), np.nan)
+    return rows(
+        aspect="location", measure="ANOVA", state=state, feature=names,
+        value=partial_r2(F, B - 1, df_residual), statistic=F, df=B - 1, df_residual=df_residual,
+        p=f_distribution.sf(F, B - 1, df_residual), n=found.rows.size,
+    )  # fmt: skip
+
+
+def partial_r2(F: FloatArray, df: FloatArray | float, df_residual: FloatArray) -> FloatArray:
+    """Share of the variance left by everything else that a term explains."""
+    return np.asarray(F * df / (F * df + df_residual))
+
+
+def ranked(values: FloatArray) -> FloatArray:
+    """Rank each column; values that differ by rounding only, as ties do once a mean is taken off, stay tied."""
+    grain = _GRAIN * np.maximum(values.std(axis=0), np.finfo(np.float64).tiny)
+    return np.asarray(rankdata(np.round((values - values.mean(axis=0)) / grain), axis=0))
+
+
+def kruskal(found: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarray]:
+    """Test by ranks that sites have one location, covariates' part taken off (R: ``kruskal.test``)."""
+    n, B = found.rows.size, found.sites.size
+    H = np.empty(found.features.size)
+    for some in blocks(found.features.size, 4 * n):
+        H[some] = _kruskal(found.level[:, some], found.codes, found.sizes)
+    H[~found.modelled] = np.nan
+    return rows(
+        aspect="location", measure="Kruskal-Wallis", state=state, feature=names, value=H / (n - 1), statistic=H,
+        df=B - 1, p=chi2.sf(H, B - 1), n=n,
+    )  # fmt: skip
+
+
+def _kruskal(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArray:
+    n = codes.size
+    ranks = ranked(values)
+    middle = (n + 1) / 2
+    sums = np.zeros((sizes.size, values.shape[1]))
+    np.add.at(sums, codes, ranks - middle)
+    # The variance of the ranks themselves, instead of (n³ − n)/12, corrects for ties.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((n - 1) * (sums**2 / sizes[:, None]).sum(axis=0) / ((ranks - middle) ** 2).sum(axis=0))

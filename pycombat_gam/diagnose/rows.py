@@ -1,0 +1,46 @@
+"""The one layout of everything that a diagnosis finds: a row per number, with where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+TEXT = ("aspect", "measure", "state", "feature", "site", "covariate")
+NUMBERS = ("value", "lower", "upper", "chance", "statistic", "df", "df_residual", "p", "p_adjusted", "n")
+
+
+def rows(**columns: Any) -> dict[str, np.ndarray]:
+    """Bring columns, single values among them, to one length; a column not given is empty."""
+    size = max(np.size(value) for value in columns.values())
+    found = {}
+    for name in TEXT:
+        found[name] = np.broadcast_to(np.asarray(columns.pop(name, ""), dtype=object), (size,))
+    for name in NUMBERS:
+        found[name] = np.broadcast_to(np.asarray(columns.pop(name, np.nan), dtype=np.float64), (size,))
+    if columns:
+        raise TypeError(f"no such columns: {list(columns)}")
+    return found
+
+
+def tidy(parts: Sequence[Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    """Stack parts made by `rows`."""
+    names = (*TEXT, *NUMBERS)
+    if not parts:
+        return pd.DataFrame({name: np.zeros(0, dtype=object if name in TEXT else np.float64) for name in names})
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in names})
+
+
+def false_discovery(table: pd.DataFrame) -> pd.DataFrame:
+    """Adjust p-values for the number of features, or sites, tested alike (Benjamini & Hochberg 1995)."""
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted = table["p_adjusted"].to_numpy(copy=True)
+    family = ["aspect", "measure", "state", "covariate"]
+    many = (table["feature"] != "") | (table["site"] != "")
+    for _, at in table[many & table["p"].notna()].groupby(family, sort=False).indices.items():
+        where = np.flatnonzero((many & table["p"].notna()).to_numpy())[at]
+        adjusted[where] = multipletests(table["p"].to_numpy()[where], method="fdr_bh")[1]
+    return table.assign(p_adjusted=adjusted)

@@ -1,0 +1,84 @@
+r"""Do sites differ in scale? One test of each feature by absolute deviations, one by their ranks.
+
+Both start from residuals, covariates' and sites' parts taken off, and from their distance d to the site's median:
+
+- Levene's test in the form of Brown & Forsythe (1974): an analysis of variance of d (R: ``car::leveneTest``, scipy's
+  `levene`). Its effect size is the ratio of the largest to the smallest residual standard deviation of a site.
+- Fligner & Killeen (1976), median-centred (Conover et al. 1981; R: ``fligner.test``): normal scores
+  Φ⁻¹(½ + rank/(2(n + 1))) of d, their between-site sum of squares over their variance. Its effect size is X²/(n − 1).
+
+A site of one row has no scale: it takes no part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import chi2, norm
+from scipy.stats import f as f_distribution
+
+from pycombat_gam.diagnose.adjusted import Adjusted
+from pycombat_gam.diagnose.location import blocks, ranked
+from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.types import FloatArray, IntArray
+
+
+def scale_tests(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
+    """Test that sites have one scale, in two ways; a row per test and feature."""
+    several = np.flatnonzero(found.sizes > 1)
+    if several.size < 2:
+        return []
+    inside = np.isin(found.codes, several)
+    codes = np.searchsorted(several, found.codes[inside])
+    sizes = found.sizes[several]
+    n, B, V = codes.size, several.size, found.features.size
+    W, X2, ratio = np.empty(V), np.empty(V), np.empty(V)
+    for some in blocks(V, 6 * n):
+        residual = found.residual[np.ix_(inside, some)]
+        distance = _distance(residual, codes, B)
+        W[some] = _variance_ratio(distance, codes, sizes)
+        scores = norm.ppf(0.5 + ranked(distance) / (2.0 * (n + 1)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            X2[some] = _between(scores, codes, sizes) / scores.var(axis=0, ddof=1)
+            sd = np.sqrt(_sums(residual**2, codes, B) / (sizes[:, None] - 1))
+            ratio[some] = sd.max(axis=0) / sd.min(axis=0)
+    for statistic in (W, X2, ratio):
+        statistic[~found.modelled] = np.nan
+    return [
+        rows(
+            aspect="scale", measure="Levene", state=state, feature=names, value=ratio, statistic=W, df=B - 1,
+            df_residual=n - B, p=f_distribution.sf(W, B - 1, n - B), n=n,
+        ),
+        rows(
+            aspect="scale", measure="Fligner-Killeen", state=state, feature=names, value=X2 / (n - 1), statistic=X2,
+            df=B - 1, p=chi2.sf(X2, B - 1), n=n,
+        ),
+    ]  # fmt: skip
+
+
+def _distance(residual: FloatArray, codes: IntArray, B: int) -> FloatArray:
+    distance = np.empty_like(residual)
+    for b in range(B):
+        own = codes == b
+        distance[own] = np.abs(residual[own] - np.median(residual[own], axis=0))
+    return distance
+
+
+def _sums(values: FloatArray, codes: IntArray, B: int) -> FloatArray:
+    sums = np.zeros((B, values.shape[1]))
+    np.add.at(sums, codes, values)
+    return sums
+
+
+def _between(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArray:
+    """Sum of squares between sites."""
+    centred = values - values.mean(axis=0)
+    return np.asarray((_sums(centred, codes, sizes.size) ** 2 / sizes[:, None]).sum(axis=0))
+
+
+def _variance_ratio(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArray:
+    n, B = codes.size, sizes.size
+    between = _between(values, codes, sizes)
+    means = _sums(values, codes, B) / sizes[:, None]
+    within = ((values - means[codes]) ** 2).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(between / (B - 1) / (within / (n - B)))

@@ -1,0 +1,54 @@
+"""How much of each site's own estimates the empirical Bayes step kept.
+
+Location: the slope of γ* on γ̂ over the features, 1 where nothing is shrunk and 0 where a site takes its mean over
+features; scale: the same of log δ. The reference site has none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.types import FloatArray
+
+
+def shrinkage(estimates: Any, sizes: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Tell what was kept, and how large the sites' effects are; a row per site and measure.
+
+    Parameters
+    ----------
+    estimates : `result.Estimates`; sizes : (B,) rows of each site.
+    """
+    sites = estimates.gamma_hat.index.to_numpy(dtype=object)
+    touched = (estimates.gamma_hat != 0).any().to_numpy()
+    hat, star, delta_hat, delta_star = (
+        getattr(estimates, name).to_numpy()[:, touched]
+        for name in ("gamma_hat", "gamma_star", "delta_hat", "delta_star")
+    )
+    before, after = np.log(_positive(delta_hat)), np.log(delta_star)
+    measures = {
+        "location kept": _slope(hat, star),
+        "scale kept": _slope(before, after),
+        "location, root mean square": np.sqrt((star**2).mean(axis=1)),
+        "scale, geometric mean": np.exp(after.mean(axis=1) / 2),
+    }
+    return [
+        rows(aspect="shrinkage", measure=measure, site=sites, value=value, n=sizes)
+        for measure, value in measures.items()
+    ]
+
+
+def _positive(delta: FloatArray) -> FloatArray:
+    return np.where(delta > 0, delta, np.nan)
+
+
+def _slope(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Slope of each row of y on that of x."""
+    known = np.isfinite(x) & np.isfinite(y)
+    n = known.sum(axis=1, keepdims=True)
+    x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dx, dy = np.where(known, x - x.sum(axis=1, keepdims=True) / n, 0.0), y - y.sum(axis=1, keepdims=True) / n
+        return np.asarray((dx * dy).sum(axis=1) / (dx**2).sum(axis=1))

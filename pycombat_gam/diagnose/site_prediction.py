@@ -1,0 +1,108 @@
+"""Can a classifier still tell the sites apart? Logistic regression and a support vector machine, cross-validated.
+
+Logistic regression sees shifts of location; the Gaussian kernel of the support vectors sees scale and shape too.
+They are given the features less the covariates' part, so that a site is not known by the age of its people, and sites
+have equal weight. Chance is 1 over the number of sites. Rows of one subject stay in one fold where the formula says
+whose they are.
+
+"After" lets the harmonization see the rows that the classifier is tested on: sites' means are then equal over all rows,
+so that those of training and test rows differ in opposite directions, and accuracy falls *below* chance. "Held out" is
+the figure to believe: harmonization and covariates' part are estimated without the rows that are tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pycombat_gam.diagnose.classify import balanced_accuracy, coordinates, fit_quietly
+from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.diagnose.study import Study
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+KINDS = ("logistic", "SVM")
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Which fold each row is tested in, (n,); −1: in none, as its site has fewer rows than there are folds."""
+
+    fold: IntArray
+    n_folds: int
+
+    @classmethod
+    def of(cls, study: Study, n_folds: int, seed: int) -> Folds:
+        """Deal the rows of each site, or its subjects, to the folds."""
+        rng = np.random.default_rng(seed)
+        unit = study.grouping if study.grouping is not None else np.arange(study.codes.size)
+        order = rng.permutation(unit.max() + 1)
+        fold = np.full(study.codes.size, -1)
+        start = 0
+        # Sites in the order of their first rows: what they are called doesn't matter.
+        for b in study.codes[np.sort(np.unique(study.codes, return_index=True)[1])]:
+            own = np.flatnonzero((study.codes == b) & (fold < 0))
+            subjects, which = np.unique(order[unit[own]], return_inverse=True)
+            if subjects.size >= n_folds:
+                fold[own] = (which + start) % n_folds
+                start += subjects.size
+        return cls(fold, n_folds)
+
+    def __iter__(self) -> Iterator[tuple[BoolArray, BoolArray]]:
+        for k in range(self.n_folds):
+            yield (self.fold >= 0) & (self.fold != k), self.fold == k
+
+    def left_out(self, study: Study) -> list[str]:
+        """Sites without any row in a fold."""
+        inside = set(study.codes[self.fold >= 0].tolist())
+        return [label for b, label in enumerate(study.levels.labels) if b not in inside]
+
+
+def site_prediction(
+    study: Study, folds: Folds, values: list[FloatArray], state: str, *, level: float, seed: int
+) -> list[dict[str, np.ndarray]]:
+    """Predict each row's site from the other folds; a row per classifier.
+
+    Parameters
+    ----------
+    values : (n, V) features less the covariates' part, no missing cells: one array for all folds, or one for each.
+    """
+    inside = np.unique(study.codes[folds.fold >= 0])
+    if inside.size < 2:
+        return []
+    guess = {kind: np.full(study.codes.size, -1) for kind in KINDS}
+    tested = folds.fold >= 0
+    with progress_bar(f"predicting sites {state}", folds.n_folds * len(KINDS)) as advance:
+        for k, (train, test) in enumerate(folds):
+            given = values[k % len(values)]
+            use = np.flatnonzero(train | test)
+            seen = coordinates(given[use])
+            for kind in KINDS:
+                model = _classifier(kind)
+                fit_quietly(model, seen[train[use]], study.codes[train])
+                guess[kind][test] = model.predict(seen[test[use]])
+                advance()
+    parts = []
+    for kind in KINDS:
+        value, lower, upper = balanced_accuracy(
+            study.codes[tested], guess[kind][tested], len(study.levels), level=level, seed=seed
+        )
+        parts.append(
+            rows(
+                aspect="site prediction", measure=kind, state=state, value=value, lower=lower, upper=upper,
+                chance=1.0 / inside.size, n=int(tested.sum()),
+            )
+        )  # fmt: skip
+    return parts
+
+
+def _classifier(kind: str) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC
+
+    if kind == "logistic":
+        return LogisticRegression(class_weight="balanced", max_iter=200, tol=1e-3)
+    return SVC(kernel="rbf", class_weight="balanced")

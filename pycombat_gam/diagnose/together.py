@@ -1,0 +1,171 @@
+r"""Do sites differ in all features together? Covariance, energy distance and maximum mean discrepancy, by permutation.
+
+The values are those less the covariates' part, each feature divided by its standard deviation over all rows.
+
+Energy (Székely & Rizzo 2004; R: ``energy::eqdist.etest``) and MMD (Gretton et al. 2012, biased form, Gaussian kernel
+with the median distance as its width) are one computation with another n×n matrix M, the distances or minus the kernel:
+
+.. math:: T = \sum_{b<c} \frac{n_b n_c}{n_b + n_c} (2 \bar M_{bc} - \bar M_{bb} - \bar M_{cc}),
+
+with block means over the rows of sites b and c. Both see any difference of distributions. They are zero in
+expectation only for sites that are alike, and their null is found by giving the rows' sites a random order.
+
+Covariances are compared as Σ n_b ‖S_b − S‖² / ‖S‖² (Frobenius), S_b of the residuals of site b and S pooled, on at most
+30 principal components. Residuals, not values, are permuted, each multiplied by √(n_b/(n_b − 1)) so that sites of all
+sizes share one variance, and centred again by their new site: a difference of location is none of covariance.
+
+A row for a site compares it with all others together, under the same permutations. p = (1 + #{T* ≥ T})/(1 + R), and the
+effect size is T over the mean of T*: 1 is what chance gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pycombat_gam.diagnose.adjusted import adjusted, without_sites
+from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.diagnose.study import Study
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.types import FloatArray, IntArray
+
+COMPONENTS = 30
+"""Principal components on which covariances are compared: more than most tables' sites could tell apart."""
+_AT_ONCE = 32
+
+
+def permutation_tests(study: Study, columns: IntArray, *, permutations: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Test sites on all features together, in three ways, in every state; a row for all sites, and one for each.
+
+    Parameters
+    ----------
+    columns : (k,) the features that take part; no cell of theirs is missing.
+    """
+    labels = np.array(study.levels.labels, dtype=object)
+    some = study.part(slice(None), columns)
+    parts = []
+    for state, Y in some.states.items():
+        (found,) = adjusted(some, Y)
+        values = without_sites(some, Y)
+        parts += _permute(values, found.residual, some.codes, labels, state, permutations=permutations, seed=seed)
+    return parts
+
+
+def _permute(
+    values: FloatArray,
+    residual: FloatArray,
+    codes: IntArray,
+    labels: np.ndarray,
+    state: str,
+    *,
+    permutations: int,
+    seed: int,
+) -> list[dict[str, np.ndarray]]:
+    spread = values.std(axis=0)
+    kept = spread > 0
+    scaled = values[:, kept] / spread[kept]
+    distance = _distances(scaled)
+    width = np.median(distance[np.triu_indices_from(distance, k=1)])
+    kernel = np.exp(-0.5 * (distance / (width if width > 0 else 1.0)) ** 2)
+    spread = residual.std(axis=0)
+    kept = spread > 0
+    scores = _scores(residual[:, kept] / spread[kept], codes)
+    tests: dict[tuple[str, str], Callable[[IntArray], Iterator[FloatArray]]] = {
+        ("distribution", "energy distance"): lambda orders: _discrepancies(distance, codes, labels.size, orders),
+        ("distribution", "MMD"): lambda orders: _discrepancies(-kernel, codes, labels.size, orders),
+        ("covariance", "covariance"): lambda orders: _covariances(scores, codes, labels.size, orders),
+    }
+    rng = np.random.default_rng(seed)
+    orders = np.array([np.arange(codes.size), *(rng.permutation(codes.size) for _ in range(permutations))])
+    parts = []
+    with progress_bar(f"permuting sites {state} harmonization", len(tests) * len(orders)) as advance:
+        for (aspect, measure), test in tests.items():
+            found = np.empty((len(orders), 1 + labels.size))
+            for at, statistic in enumerate(test(orders)):
+                found[at] = statistic
+                advance()
+            # Equal sums in another order differ in the last digits.
+            reach = found[0] * (1.0 - 1e-12)
+            p = (1 + (found[1:] >= reach).sum(axis=0)) / (1 + permutations)
+            parts.append(
+                rows(
+                    aspect=aspect, measure=measure, state=state, site=np.array(["", *labels], dtype=object),
+                    value=_ratio(found[0], found[1:].mean(axis=0)), statistic=found[0], p=p,
+                    n=np.array([codes.size, *np.bincount(codes, minlength=labels.size)]),
+                )
+            )  # fmt: skip
+    return parts
+
+
+def _ratio(found: FloatArray, chance: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(found / chance)
+
+
+def _distances(values: FloatArray) -> FloatArray:
+    """Euclidean distances between rows, (n, n)."""
+    centred = values - values.mean(axis=0)
+    gram = centred @ centred.T
+    square = np.diagonal(gram)
+    squared = square[:, None] + square - (gram + gram.T)
+    np.fill_diagonal(squared, 0.0)
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
+
+
+def _scores(residual: FloatArray, codes: IntArray) -> FloatArray:
+    """First principal components of residuals whose variance does not depend on the size of their site."""
+    n = np.bincount(codes)[codes]
+    even = residual * np.sqrt(n / np.maximum(n - 1, 1))[:, None]
+    if even.shape[1] > even.shape[0]:
+        square, left = np.linalg.eigh(even @ even.T)
+        return np.asarray((left * np.sqrt(np.maximum(square, 0.0)))[:, ::-1][:, :COMPONENTS])
+    _, along = np.linalg.eigh(even.T @ even)
+    return np.asarray(even @ along[:, ::-1][:, :COMPONENTS])
+
+
+def _discrepancies(M: FloatArray, codes: IntArray, B: int, orders: IntArray) -> Iterator[FloatArray]:
+    """Yield T for all sites together and for each against the others, (1 + B,), for every order of the rows."""
+    sizes = np.bincount(codes, minlength=B).astype(np.float64)
+    n = sizes.sum()
+    weight = np.triu(np.outer(sizes, sizes) / (sizes[:, None] + sizes), k=1)
+    for left in range(0, len(orders), _AT_ONCE):
+        some = orders[left : left + _AT_ONCE]
+        member = np.zeros((some.shape[0], codes.size, B))
+        np.put_along_axis(member, codes[some][..., None], 1.0, axis=2)
+        products = (M @ member.transpose(1, 0, 2).reshape(codes.size, -1)).reshape(codes.size, -1, B)
+        for one, product in zip(member, products.transpose(1, 0, 2), strict=True):
+            sums = one.T @ product
+            means = sums / np.outer(sizes, sizes)
+            own = np.diagonal(means)
+            pairs = 2 * means - own[:, None] - own
+            rest = n - sizes
+            across = sums.sum(axis=1) - np.diagonal(sums)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                others = (sums.sum() - 2 * across - np.diagonal(sums)) / rest**2
+                each = sizes * rest / n * (2 * across / (sizes * rest) - own - others)
+            yield np.array([(weight * pairs).sum(), *each])
+
+
+def _covariances(scores: FloatArray, codes: IntArray, B: int, orders: IntArray) -> Iterator[FloatArray]:
+    """Yield the distance of the sites' covariances, all together and of each from the pooled one, (1 + B,)."""
+    sizes = np.bincount(codes, minlength=B)
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    by_site = np.argsort(codes, kind="stable")
+    for order in orders:
+        # Row order[i] takes the site of row i.
+        moved = scores[np.argsort(order)][by_site]
+        each = []
+        for b in range(B):
+            own = moved[bounds[b] : bounds[b + 1]]
+            own = own - own.mean(axis=0)
+            each.append(own.T @ own)
+        pooled = np.sum(each, axis=0) / max(codes.size - B, 1)
+        total = np.linalg.norm(pooled) ** 2
+        far = np.array(
+            [
+                n * np.linalg.norm(own / (n - 1) - pooled) ** 2 / total if n > 1 else 0.0
+                for own, n in zip(each, sizes, strict=True)
+            ]
+        )
+        yield np.array([far.sum(), *far])
