@@ -75,6 +75,8 @@ def register_kernels() -> None:
         "PYTHONPATH": str(ROOT),
         "RETICULATE_PYTHON": sys.executable,
         "LC_ALL": "C.UTF-8",
+        "COLUMNS": "92",
+        "NO_COLOR": "1",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
     python = [sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"]
