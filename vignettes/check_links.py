@@ -1,8 +1,8 @@
 """Check every link of the built site and of Markdown files: ``python vignettes/check_links.py build/site README.md``.
 
 What a page links to on this disk must be there, its anchors too. What it loads (images, scripts, style sheets) must be
-on this disk, so that the site works offline. An address elsewhere must be https and well formed; whether it answers, `make
-linkcheck` asks where there is internet.
+on this disk, so that the site works offline. An address elsewhere must be https and well formed; whether it answers,
+`make linkcheck` asks where there is internet.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def read(path: Path) -> Page:
     if path.suffix == ".html":
         page.feed(text)
     else:
-        prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
         page.anchors = {slug(heading) for heading in re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)}
+        prose = re.sub(r"(?<!\[)`[^`\n]*`", "", prose)
         page.links = re.findall(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)", prose)
         page.loads = re.findall(r"!\[[^]]*\]\(([^)\s]+)\)", prose)
     return page

@@ -73,6 +73,7 @@ def register_kernels() -> None:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
+        "PAGES": str(PAGES),
         "RETICULATE_PYTHON": sys.executable,
         "LC_ALL": "C.UTF-8",
         "COLUMNS": "92",
@@ -91,7 +92,12 @@ def register_kernels() -> None:
     }
 
 
-nb_execution_cache_path = str(BUILD / "executed" / fingerprint())
+EXECUTED = BUILD / "executed" / fingerprint()
+nb_execution_cache_path = str(EXECUTED)
+PAGES = EXECUTED / "pages"
+"""Where vignettes leave whole pages, reports, that are shown as they are."""
+PAGES.mkdir(parents=True, exist_ok=True)
+html_extra_path = [str(PAGES)]
 
 # Reference
 
