@@ -173,18 +173,14 @@ def house_style(app: Sphinx, what: str, name: str, obj: object, options: Any, li
     lines[:] = [line if line.lstrip().startswith((">>>", "...", ".. ")) else plain(line) for line in lines]
 
 
-def no_signature(app: Sphinx, what: str, name: str, obj: Any, *_: object) -> tuple[str, str] | None:
-    """Show no constructor of what users never construct: results."""
-    result = what == "class" and (hasattr(obj, "__dataclass_fields__") or name.endswith(("Fit", "Fits")))
-    return ("", "") if result else None
-
-
-def of_this_package(
-    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+def signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: object, given: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Say which `Diagnosis` a signature means: both packages have one."""
+    """Show no constructor of what users never construct, results; say which `Diagnosis` is meant, as there are two."""
+    if what == "class" and (hasattr(obj, "__dataclass_fields__") or name.endswith(("Fit", "Fits"))):
+        return "", ""
     full = f"~{name.partition('.')[0]}.Diagnosis"
-    first, second = (text and re.sub(r"(?<![\w.])Diagnosis\b", full, text) for text in (signature, returns))
+    first, second = (text and re.sub(r"(?<![\w.])Diagnosis\b", full, text) for text in (given, returns))
     return first, second
 
 
@@ -201,5 +197,4 @@ def setup(app: Sphinx) -> None:
     register_kernels()
     app.add_html_math_renderer("mathml", inline_renderers=(mathml, None), block_renderers=(mathml, None))
     app.connect("autodoc-process-docstring", house_style, priority=100)
-    app.connect("autodoc-process-signature", of_this_package, priority=800)
-    app.connect("autodoc-process-signature", no_signature, priority=900)
+    app.connect("autodoc-process-signature", signature)
