@@ -1,6 +1,6 @@
 # Two commands on a fresh Debian or Ubuntu machine:
 #   make demo   environment, installation, the main job end to end; says where the results are
-#   make test   everything that demo needs, R and its packages too; then every test and check
+#   make test   everything that demo needs, R and its packages and Chromium too; then every test and check
 # and
 #   make docs   the site, vignettes executed: build/site/index.html
 #   make linkcheck   whether the addresses in it answer (needs internet)
@@ -12,7 +12,7 @@ TORCH ?= 2.13.0
 SOURCES := pycombat_gam r_bridge tests benchmarks vignettes
 SPHINX := $(BIN)/python -m sphinx -W --keep-going -n -E -a -q -d build/doctrees
 
-.PHONY: demo test docs linkcheck environment test-environment docs-environment r tests checks bench clean help
+.PHONY: demo test docs linkcheck environment test-environment docs-environment r chromium tests checks bench clean help
 
 help:
 	@grep -E '^#  ' Makefile
@@ -20,7 +20,7 @@ help:
 demo: environment
 	$(BIN)/pycombat-gam demo --out demo-output --force
 
-test: r test-environment checks tests
+test: r chromium test-environment checks tests
 
 environment: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
@@ -43,6 +43,9 @@ $(VENV)/installed-docs: pyproject.toml | r $(VENV)/installed
 
 r:
 	.ci/install-r
+
+chromium:
+	.ci/install-chromium
 
 checks: test-environment
 	$(BIN)/ruff check $(SOURCES)
@@ -67,4 +70,4 @@ bench:
 	benchmarks/bench.sh
 
 clean:
-	rm -rf $(VENV) .venv-bench* demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench* demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/_artifacts

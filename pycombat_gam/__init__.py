@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pycombat_gam import datasets
+from pycombat_gam import datasets, plot
 from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit
+from pycombat_gam.audit import audit
 from pycombat_gam.combat import ComBat
 from pycombat_gam.diagnose import Diagnosis, diagnose
 from pycombat_gam.errors import PcgError, PcgWarning
+from pycombat_gam.report import report
 from pycombat_gam.saved import load
 
 if TYPE_CHECKING:
@@ -23,10 +25,13 @@ __all__ = [
     "GamFits",
     "PcgError",
     "PcgWarning",
+    "audit",
     "datasets",
     "diagnose",
     "gam",
     "load",
+    "plot",
+    "report",
 ]
 
 

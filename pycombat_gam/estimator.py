@@ -89,13 +89,8 @@ class TableEstimator(ABC):
         formula: Formula,
         fitted: tuple[str, ...] | None,
     ) -> Intake:
-        ids = names(self.id, "id")
-        reserved = (self.batch, *ids, *formula.variables)
-        by_rule = self.features is None or isinstance(self.features, str)
-        choice = self.features if by_rule else names(self.features, "features")
-        given = intake(X, covariates, reserved=reserved, choice=choice, fitted=fitted)
-        find_column(given.covariates, self.batch, "batch")
-        check_ids(given.covariates, ids)
+        given = take(X, covariates, formula, fitted, batch=self.batch, id=self.id, features=self.features)
+        check_ids(given.covariates, names(self.id, "id"))
         return given
 
     def _give(self, given: Intake, out: np.ndarray) -> Any:
@@ -103,3 +98,21 @@ class TableEstimator(ABC):
         if given.frame is None:
             return feature_frame(given, out) if pandas else out
         return feature_frame(given, out) if self.output == "features" else put_back(given, out)
+
+
+def take(
+    X: pd.DataFrame | np.ndarray,
+    covariates: object,
+    formula: Formula,
+    fitted: tuple[str, ...] | None,
+    *,
+    batch: str,
+    id: str | list[str] | tuple[str, ...] | None,
+    features: FeatureChoice,
+) -> Intake:
+    """Sort out what a caller gave; whether ids are unique is not looked at. See `tables.intake`."""
+    reserved = (batch, *names(id, "id"), *formula.variables)
+    choice = features if features is None or isinstance(features, str) else names(features, "features")
+    given = intake(X, covariates, reserved=reserved, choice=choice, fitted=fitted)
+    find_column(given.covariates, batch, "batch")
+    return given

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from pycombat_gam.errors import DataError, OptionError, listing
+from pycombat_gam.progress import Advance, progress_bar, tracked
 
 GZIP = ".gz"
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -33,6 +34,10 @@ EXACT_FLOATS: dict[str, Any] = (
 
 _MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null"]
 """What stands for a missing cell: pandas's list less "None", which names a group in many a table."""
+
+
+_CELLS_AT_ONCE = 2**20
+"""Cells written between two looks at the clock."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +93,20 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
             table = pd.read_parquet(path)
         else:
             header = _header(path, _SEPARATORS[suffix])
-            _check_rows(path, _SEPARATORS[suffix], len(header))
-            table = pd.read_csv(
-                path,
-                sep=_SEPARATORS[suffix],
-                encoding="utf-8-sig",
-                index_col=False,
-                **EXACT_FLOATS,
-                low_memory=False,
-                keep_default_na=False,
-                na_values=_MISSING,
-                dtype={name: str for name in text_columns if name in header},
-            )
+            with progress_bar(f"reading {path.name}", 3 * path.stat().st_size) as advance:
+                _check_rows(path, _SEPARATORS[suffix], len(header), advance)
+                with _opened(path, advance) as stream:
+                    table = pd.read_csv(
+                        stream,
+                        sep=_SEPARATORS[suffix],
+                        encoding="utf-8-sig",
+                        index_col=False,
+                        **EXACT_FLOATS,
+                        low_memory=False,
+                        keep_default_na=False,
+                        na_values=_MISSING,
+                        dtype={name: str for name in text_columns if name in header},
+                    )
     except DataError:
         raise
     except UnicodeDecodeError as error:
@@ -118,15 +125,19 @@ def verbatim(source: TableFile, harmonized: pd.DataFrame, features: Sequence[str
     others = [name for name in harmonized.columns if name not in set(features)]
     if suffix == PARQUET or not others:
         return harmonized
-    text = pd.read_csv(
-        source.path,
-        sep=_SEPARATORS[suffix],
-        encoding="utf-8-sig",
-        index_col=False,
-        usecols=others,
-        dtype=str,
-        keep_default_na=False,
-    )
+    with (
+        progress_bar(f"reading {source.path.name} again", source.path.stat().st_size) as advance,
+        _opened(source.path, advance) as stream,
+    ):
+        text = pd.read_csv(
+            stream,
+            sep=_SEPARATORS[suffix],
+            encoding="utf-8-sig",
+            index_col=False,
+            usecols=others,
+            dtype=str,
+            keep_default_na=False,
+        )
     values = harmonized.loc[:, list(features)].reset_index(drop=True)
     return pd.concat([text, values], axis=1)[list(harmonized.columns)]
 
@@ -139,7 +150,10 @@ def table_writer(table: pd.DataFrame, suffix: str) -> Callable[[BinaryIO], None]
 
     def write(stream: BinaryIO) -> None:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-        table.to_csv(text, sep=_SEPARATORS[suffix], index=False, lineterminator="\n")
+        step = max(1, _CELLS_AT_ONCE // max(table.shape[1], 1))
+        for start in tracked(range(0, max(len(table), 1), step), "writing the table", -(-len(table) // step)):
+            part = table.iloc[start : start + step]
+            part.to_csv(text, sep=_SEPARATORS[suffix], index=False, lineterminator="\n", header=start == 0)
         text.flush()
         text.detach()
 
@@ -151,18 +165,39 @@ def table_writer(table: pd.DataFrame, suffix: str) -> Callable[[BinaryIO], None]
     return write_gzipped if suffix.endswith(GZIP) else write
 
 
-def _opened(path: Path) -> BinaryIO:
+class _Watched(io.RawIOBase):
+    """A file that says how many bytes were read of it."""
+
+    def __init__(self, path: Path, advance: Advance) -> None:
+        self._raw = path.open("rb", buffering=0)
+        self._advance = advance
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        got = self._raw.readinto(buffer)
+        self._advance(got)
+        return got
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _opened(path: Path, advance: Advance) -> BinaryIO:
     """Open a text file, unpacked if it is gzipped, as bytes."""
-    return gzip.open(path, "rb") if path.name.lower().endswith(GZIP) else path.open("rb")  # type: ignore[return-value]  # as above
+    packed = io.BufferedReader(_Watched(path, advance), 2**18)
+    return gzip.open(packed, "rb") if path.name.lower().endswith(GZIP) else packed  # type: ignore[return-value]  # as above
 
 
-def _text(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(_opened(path), encoding="utf-8-sig", newline="")
+def _text(path: Path, advance: Advance) -> io.TextIOWrapper:
+    return io.TextIOWrapper(_opened(path, advance), encoding="utf-8-sig", newline="")
 
 
 def _header(path: Path, separator: str) -> list[str]:
     """Return the column names as they stand; pandas would quietly rename duplicated ones."""
-    with _text(path) as stream:
+    with _text(path, lambda steps: None) as stream:
         header = next(csv.reader(stream, delimiter=separator), [])
     if not header:
         raise DataError(f"'{path}' is empty")
@@ -179,11 +214,11 @@ def _header(path: Path, separator: str) -> list[str]:
     return header
 
 
-def _check_rows(path: Path, separator: str, width: int) -> None:
+def _check_rows(path: Path, separator: str, width: int, advance: Advance) -> None:
     """Stop for rows shorter or longer than the header: pandas fills or drops cells without a word."""
-    with _opened(path) as stream:
+    with _opened(path, advance) as stream:
         quoted = any(b'"' in chunk for chunk in iter(lambda: stream.read(2**20), b""))
-    with _text(path) as stream:
+    with _text(path, advance) as stream:
         # Splitting is only needed where a quoted cell may hold the separator or a line break.
         widths = (
             map(len, csv.reader(stream, delimiter=separator))

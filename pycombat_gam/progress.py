@@ -27,6 +27,7 @@ PATIENCE = 2.0
 """Seconds that something may take before a bar appears."""
 
 Advance: TypeAlias = Callable[..., None]
+"""``advance(steps=1, note="")``"""
 T = TypeVar("T")
 
 _running: ContextVar[Progress | None] = ContextVar("running", default=None)
@@ -41,21 +42,22 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def bars(console: Console | None = None) -> Iterator[Progress | None]:
-    """Give what draws bars, shared by all that run at the same time; None where nothing is to be shown.
+def bars(console: Console | None = None) -> Iterator[Progress]:
+    """Give what draws bars, shared by all that run at the same time; outside a terminal it draws nothing.
 
     Parameters
     ----------
     console : where to; None: stderr. If it is no terminal, nothing is shown.
     """
     running = _running.get()
-    console = console or Console(stderr=True)
-    if running is not None or not console.is_terminal:
+    if running is not None:
         yield running
         return
+    console = console or Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate())
     note = TextColumn("{task.fields[note]}", markup=False)
-    with Progress(*columns, TimeRemainingColumn(), note, console=console, transient=True) as progress:
+    silent = not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), note, console=console, transient=True, disable=silent) as progress:
         token = _running.set(progress)
         try:
             yield progress
@@ -76,34 +78,28 @@ def progress_bar(what: str, total: int, console: Console | None = None) -> Itera
     Returns
     -------
     callable
-        To be called with the steps done since the last call; 1 if left out.
+        To be called with the steps done since the last call (1 if left out), and a note to show beside the bar.
     """
-    console = console or Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda steps=1: None
-        return
     started, done = time.monotonic(), 0
     with ExitStack() as stack:
         progress: Progress | None = None
         task = None
 
-        def advance(steps: int = 1) -> None:
+        def advance(steps: int = 1, note: str = "") -> None:
             nonlocal progress, task, done
             done += steps
-            if task is None:
-                if time.monotonic() - started < PATIENCE or done >= total:
-                    return
+            if progress is None and time.monotonic() - started >= PATIENCE and done < total:
                 progress = stack.enter_context(bars(console))
-                if progress is None:
-                    return
-                task = progress.add_task(what, total=total, note="")
-            if progress is not None:
-                progress.update(task, completed=done)
+            if progress is not None and task is None:
+                task = progress.add_task(what, total=total, completed=done, note=note)
+            elif progress is not None and task is not None:
+                progress.update(task, completed=done, note=note)
 
         try:
             yield advance
         finally:
             if progress is not None and task is not None:
+                progress.refresh()
                 progress.remove_task(task)
 
 

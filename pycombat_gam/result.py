@@ -17,7 +17,7 @@ from pycombat_gam.container import Container
 from pycombat_gam.design import Design
 from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.mean.fit import MeanFit, Smoothing
-from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import JsonDict
 
 KIND = "combat"

@@ -321,7 +321,7 @@ def intake_notes(given: Intake, choice: FeatureChoice) -> list[str]:
     notes = []
     if given.converted:
         notes.append(f"integer, boolean or half-precision features come back as float64: {listing(given.converted)}")
-    like = _identifier_like(given) if choice is None and given.frame is given.covariates else []
+    like = identifier_like(given, choice)
     if like:
         notes.append(
             f"{listing(like)} looks like an identifier but is treated as a feature; name it with id=…, or choose "
@@ -330,8 +330,10 @@ def intake_notes(given: Intake, choice: FeatureChoice) -> list[str]:
     return notes
 
 
-def _identifier_like(given: Intake) -> list[str]:
-    """Return the features that look like identifiers: integer-valued and unique per row."""
+def identifier_like(given: Intake, choice: FeatureChoice) -> list[str]:
+    """Return the features, chosen by default, that look like identifiers: integer-valued and unique per row."""
+    if choice is not None or given.frame is not given.covariates:
+        return []
     head = np.asarray(given.Y[:16], dtype=np.float64)
     with np.errstate(invalid="ignore"):
         candidates = np.flatnonzero((head == np.floor(head)).all(axis=0))

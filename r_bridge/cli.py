@@ -44,8 +44,7 @@ def crosscheck(
     with plainly():
         if out.suffix.lower() not in (".html", ".htm"):
             raise OutputError(f"'{out}' is no page: give --out a name that ends in .html")
-        with progress.status(f"reading {data}"):
-            source = read_table(data, [batch, *(ids or [])])
+        source = read_table(data, [batch, *(ids or [])])
         model = ComBat(
             formula,
             batch,
@@ -58,8 +57,7 @@ def crosscheck(
             smoothing=smoothing.value,
             missing=missing.value,
         )
-        with progress.status("fitting here and in R"):
-            agreement = compare(model, source.table, engines=engines)
+        agreement = compare(model, source.table, engines=engines)
         out.parent.mkdir(parents=True, exist_ok=True)
         agreement.write(out, force=force)
         typer.echo(str(agreement))

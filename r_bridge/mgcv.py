@@ -23,6 +23,7 @@ from pycombat_gam.formula.nodes import Name, deparse
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.mean.groups import Groups, assemble, gather
 from pycombat_gam.penalized.solve import LeastSquares, by_batch, pooled_factor
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.basis import Values
 from pycombat_gam.smooth.part import SmoothPart, smooth_terms
@@ -126,15 +127,17 @@ class MgcvMean:
             gather(design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing)
         cells = np.asarray(Y, dtype=np.float64)
         varying = np.array([np.ptp(column[~np.isnan(column)]) > 0 for column in cells.T], dtype=bool)
-        fitted = session.call(
-            sources.function("mgcv_mean", "mgcv"),
-            data=data,
-            formula=to_r(parsed),
-            batch=as_factor(batch, labels),
-            Y=cells[:, varying],
-            method="fREML" if self.discrete else METHODS[self.method],
-            discrete=self.discrete,
-        )
+        with progress_bar("fitting in R", int(varying.sum())) as advance:
+            fitted = session.call(
+                sources.function("mgcv_mean", "mgcv"),
+                data=data,
+                formula=to_r(parsed),
+                batch=as_factor(batch, labels),
+                Y=cells[:, varying],
+                method="fREML" if self.discrete else METHODS[self.method],
+                discrete=self.discrete,
+                step=advance,
+            )
         if not fitted["converged"].all():
             stopped = [str(features[k]) for k in np.flatnonzero(varying)[~fitted["converged"]]]
             warnings.warn(

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
+
+from pycombat_gam.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "vignettes").rglob("*.md"))]
@@ -84,6 +87,16 @@ def test_numbers_in_sentences_come_from_cells(path: Path) -> None:
     used = set(re.findall(r"{glue:text}`(\w+)`", text))
     assert all(any(name.startswith(one) for one in made) for name in used)
     assert all(any(name.startswith(one) for name in used) for one in made)
+
+
+def test_every_command_is_in_the_reference() -> None:
+    """A shell command that fails in a cell does not stop the build, so that a wrong name would show as an error."""
+    page = (ROOT / "vignettes" / "command_line.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^!pycombat-gam (\w+) --help$", page, flags=re.MULTILINE)
+    registered = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    others = [entry.name for entry in entry_points(group="pycombat_gam.commands")]
+    assert sorted(shown) == sorted({*registered, *others})
+    assert shown == re.findall(r"^## (\w+):", page, flags=re.MULTILINE)
 
 
 def test_quick_start_is_ten_lines() -> None:

@@ -17,7 +17,7 @@ from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.mean.check import check_rank
 from pycombat_gam.penalized.problem import METHODS, Method, Problem
 from pycombat_gam.penalized.smoothing import fit_smoothing
-from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import BoolArray
 
 NAMES: dict[str, Method] = {**METHODS, "GCV.Cp": "GCV"}

@@ -19,7 +19,7 @@ from pycombat_gam.design import Design
 from pycombat_gam.errors import OptionError, PcgWarning
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.penalized.problem import Method, SmoothingFit
-from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import f as f_distribution
 
-from pycombat_gam.additive.chisquare_mixture import ratio_tail
+from pycombat_gam.additive.chisquare_mixture import ratio_tail, ratio_tails
 from pycombat_gam.additive.factor import penalty_root
 from pycombat_gam.types import FloatArray
 
@@ -44,8 +44,48 @@ def parametric_test(beta: FloatArray, V: FloatArray, df_residual: float) -> Wald
     return WaldTest(statistic, beta.size, float(f_distribution.sf(statistic / beta.size, beta.size, df_residual)))
 
 
+@dataclass(frozen=True, eq=False)
+class SmoothStatistic:
+    """What a smooth's test knows before its p-value.
+
+    Attributes
+    ----------
+    values : the statistic; twice where the sign of a part of it is arbitrary: the p-value averages both.
+    df : the reference degrees of freedom.
+    weights, weight_df : of the χ² variables that make its null distribution; a single one is an F test.
+    """
+
+    values: tuple[float, ...]
+    df: float
+    weights: tuple[float, ...]
+    weight_df: tuple[float, ...]
+
+
 def smooth_test(beta: FloatArray, V: FloatArray, R: FloatArray, rank: float, df_residual: float) -> WaldTest:
-    """Wood's (2013a) test of a smooth: β'R'(RVR')⁻ᵣRβ with a pseudo-inverse of fractional rank r = edf1.
+    """Wood's (2013a) test of a smooth; see `smooth_statistic`."""
+    found = smooth_statistic(beta, V, R, rank)
+    return WaldTest(found.values[0], found.df, float(smooth_p_values([found], np.array([df_residual]))[0]))
+
+
+def smooth_p_values(found: Sequence[SmoothStatistic], df_residual: FloatArray) -> FloatArray:
+    """p-values of many tests at once, (v,): their tail probabilities are integrals that cost little together."""
+    p = np.zeros(len(found))
+    plain = [i for i, one in enumerate(found) if len(one.weights) == 1]
+    mixed = [i for i, one in enumerate(found) if len(one.weights) > 1]
+    if plain:
+        statistic, df = np.array([(found[i].values[0], found[i].weight_df[0]) for i in plain]).T
+        p[plain] = f_distribution.sf(statistic / df, df, df_residual[plain])
+    if mixed:
+        weights = np.array([found[i].weights for i in mixed])
+        df = np.array([found[i].weight_df for i in mixed])
+        for sign in (0, 1):
+            statistic = np.array([found[i].values[sign] for i in mixed])
+            p[mixed] += ratio_tails(statistic, weights, df, df_residual[mixed]) / 2.0
+    return p
+
+
+def smooth_statistic(beta: FloatArray, V: FloatArray, R: FloatArray, rank: float) -> SmoothStatistic:
+    """Wood's (2013a) statistic of a smooth: β'R'(RVR')⁻ᵣRβ with a pseudo-inverse of fractional rank r = edf1.
 
     The inverse takes the ⌊r⌋ − 1 largest eigenvalues of RVR' whole, the next two through a 2×2 matrix whose trace is
     r − ⌊r⌋ + 1 (§2.2 of the paper). The sign of that block's off-diagonal is arbitrary: the p-value averages both.
@@ -69,19 +109,16 @@ def smooth_test(beta: FloatArray, V: FloatArray, R: FloatArray, rank: float, df_
         part, rank = 0.0, float(reach)
     if k == 0:
         statistic = float(along[0] ** 2 / values[0])
-        return WaldTest(statistic, rank, _f_tail(statistic, 1.0, df_residual))
+        return SmoothStatistic((statistic,), rank, (1.0,), (1.0,))
     if part == 0:
         statistic = float((along[:k] ** 2 / values[:k]).sum())
-        return WaldTest(statistic, float(k), _f_tail(statistic, float(k), df_residual))
+        return SmoothStatistic((statistic,), float(k), (1.0,), (float(k),))
     head = float((along[: k - 1] ** 2 / values[: k - 1]).sum())
     two = along[k - 1 : k + 1] / np.sqrt(values[k - 1 : k + 1])
     off = np.sqrt(max(0.5 * part * (1.0 - part), 0.0))
     both = [head + float(two @ np.array([[1.0, sign * off], [sign * off, part]]) @ two) for sign in (1.0, -1.0)]
-    weights = np.ones(k + 1)
-    weights[k - 1] = (part + 1.0 + np.sqrt((part + 1.0) * (1.0 - part))) / 2.0
-    weights[k] = part + 1.0 - weights[k - 1]
-    p_value = sum(ratio_tail(statistic, weights, df_residual) for statistic in both) / 2.0
-    return WaldTest(both[0], rank, p_value)
+    first = (part + 1.0 + np.sqrt((part + 1.0) * (1.0 - part))) / 2.0
+    return SmoothStatistic((both[0], both[1]), rank, (1.0, first, part + 1.0 - first), (k - 1.0, 1.0, 1.0))
 
 
 def random_effect_test(
@@ -135,10 +172,6 @@ def random_effect_test(
     rank = int((weights > weights.max(initial=0.0) * EPS**0.8).sum()) if d else 0
     p_value = ratio_tail(statistic, weights, df_residual)
     return WaldTest(statistic, rank, p_value)
-
-
-def _f_tail(statistic: float, df: float, df_residual: float) -> float:
-    return float(f_distribution.sf(statistic / df, df, df_residual))
 
 
 def _even(S: np.ndarray) -> FloatArray:

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.linalg.blas import dgemm
 
 from pycombat_gam.penalized.sufficient import blocks, group_rows
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
@@ -54,9 +55,14 @@ def adjust(Y: np.ndarray, X: FloatArray, codes: IntArray, by: Adjustment, out: n
     order, bounds = group_rows(codes, by.shift.shape[0])
     # [X − x̄, 1] times [β(1 − s); m(1 − s) − σ̂γ*s]
     augmented = np.column_stack([X - by.center, np.ones(len(X))])
-    for b, (start, stop) in enumerate(pairwise(bounds)):
-        rows = order[start:stop]
-        for columns, block in blocks(Y, rows):
+    parts = (
+        (b, order[start:stop], columns, block)
+        for b, (start, stop) in enumerate(pairwise(bounds))
+        for columns, block in blocks(Y, order[start:stop])
+    )
+    with progress_bar("adjusting", Y.size) as advance:
+        for b, rows, columns, block in parts:
+            advance(block.size)
             if b == by.reference:
                 out[rows, columns] = block
                 continue

@@ -30,6 +30,7 @@ import numpy as np
 
 from pycombat_gam.batch.location_scale import BatchEffects
 from pycombat_gam.errors import DataError, count
+from pycombat_gam.progress import tracked
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 CONVERGENCE = 1e-4
@@ -89,7 +90,7 @@ def shrink(
     gamma, delta = effects.gamma.copy(), effects.delta.copy()
     table = {name: np.full(n_batches, np.nan) for name in ("gamma_bar", "t2", "a_prior", "b_prior")}
     iterations = np.zeros(n_batches, dtype=np.intp)
-    for b in range(n_batches):
+    for b in tracked(range(n_batches), "shrinking site effects", n_batches):
         if b == reference:
             gamma[b], delta[b] = 0.0, 1.0
             continue
@@ -212,7 +213,7 @@ def nonparametric(g_hat: FloatArray, d_hat: FloatArray, n: FloatArray) -> tuple[
     totals = np.empty((V, 3))
     height = max(1, _BLOCK_CELLS // V)
     buffer = np.empty((min(height, V), V))
-    for top in range(0, V, height):
+    for top in tracked(range(0, V, height), "shrinking one site", -(-V // height)):
         rows = slice(top, min(top + height, V))
         n_h = n[rows, None]
         work = buffer[: rows.stop - top]

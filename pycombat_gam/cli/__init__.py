@@ -1,4 +1,4 @@
-"""The command line: demo, harmonize, flow, apply, summary. Progress on stderr; exit 2 and one line on bad input."""
+"""The command line. Progress on stderr; exit 2 and one line on bad input."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pycombat_gam.cli.audit import audit
 from pycombat_gam.cli.combat import demo, harmonize
 from pycombat_gam.cli.flows import flow
 from pycombat_gam.cli.models import apply, summary
@@ -41,7 +42,7 @@ def _start(
     """Harmonize data measured at many sites: remove site effects, keep the biology."""
 
 
-for _command in (demo, harmonize, flow, apply, summary):
+for _command in (demo, audit, harmonize, flow, apply, summary):
     app.command()(_command)
 
 

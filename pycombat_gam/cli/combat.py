@@ -10,14 +10,26 @@ import pandas as pd
 import typer
 
 from pycombat_gam import datasets
-from pycombat_gam.cli.run import Writer, check_place, model_writer, say_where, text_writer, write_run
+from pycombat_gam.cli.evidence import Seed, WithReport, audited, reported, say_report
+from pycombat_gam.cli.run import (
+    REPORTING,
+    RUN,
+    Writer,
+    check_place,
+    model_writer,
+    say_left,
+    say_where,
+    text_writer,
+    write_run,
+)
 from pycombat_gam.cli.shell import Force, Missing, Prior, SmoothingBy, Unseen, plainly, progress
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import count, listing
 from pycombat_gam.io import read_table, suffix_of, table_writer, verbatim
+from pycombat_gam.report import FILES
 from pycombat_gam.types import JsonDict
 
-DEMO_FORMULA = "~ age + I(age^2) + sex + dx"
+DEMO_FORMULA = "~ s(age) + sex + dx"
 DEMO_FEATURES = "_thickness$"
 
 
@@ -29,18 +41,21 @@ def demo(
     with plainly():
         table = datasets.load_multisite()
         model = ComBat(DEMO_FORMULA, batch="site", features=DEMO_FEATURES, id="subject")
-        with progress.status("harmonizing the packaged example"):
-            harmonized = model.fit_transform(table)
+        check_place(out, [*_names(".csv"), *FILES], force=force)
+        found = audited(model, table)
+        harmonized = model.fit_transform(table)
+        report = reported(model, table, harmonized, found, seed=0)
         run: JsonDict = {"command": ["demo"], "input": "packaged example"}
-        write_run(out, _outputs(model, harmonized, ".csv"), run, force=force)
+        files = {**_outputs(model, harmonized, ".csv"), **report}
+        write_run(out, files, run, force=force, seeds={"seed": 0}, packages=REPORTING)
         progress.print(f"{count(len(table), 'subject')} at {table['site'].nunique()} sites, harmonized.")
-        say_where(out, _names(".csv"))
+        say_where(out, _names(".csv") | say_report(report))
 
 
 def harmonize(
     data: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet table: a row per subject or visit.")],
     batch: Annotated[str, typer.Option(help="Column of site labels.")],
-    out: Annotated[Path, typer.Option(help="Folder for table, model and summary.")],
+    out: Annotated[Path, typer.Option(help="Folder for table, model, summary and report.")],
     formula: Annotated[str, typer.Option(help="What to keep, in R's notation.")] = "~ 1",
     ids: Annotated[
         list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
@@ -57,14 +72,15 @@ def harmonize(
     on_unseen: Annotated[
         Unseen, typer.Option(help="Stored in the model: what apply does with new sites.")
     ] = Unseen.error,
+    with_report: WithReport = True,
+    seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Fit ComBat to a table and write the harmonized table, the model and a summary."""
+    """Fit ComBat to a table and write the harmonized table, the model, a summary and a report."""
     with plainly():
         suffix = suffix_of(data)
-        check_place(out, [*_names(suffix)], force=force)
-        with progress.status(f"reading {data}"):
-            source = read_table(data, [batch, *(ids or [])])
+        check_place(out, [*_names(suffix), *FILES], force=force)
+        source = read_table(data, [batch, *(ids or [])])
         model = ComBat(
             formula,
             batch,
@@ -78,18 +94,21 @@ def harmonize(
             missing=missing.value,
             on_unseen=on_unseen.value,
         )
-        with progress.status("harmonizing"):
-            harmonized = verbatim(source, model.fit_transform(source.table), model.get_feature_names_out().tolist())
-        run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
-        write_run(out, _outputs(model, harmonized, suffix), run, force=force)
+        found = audited(model, source.table)
+        harmonized = model.fit_transform(source.table)
+        report = reported(model, source.table, harmonized, found, seed=seed, source=source) if with_report else {}
         names = model.get_feature_names_out().tolist()
+        files = {**_outputs(model, verbatim(source, harmonized, names), suffix), **report}
+        run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
+        write_run(out, files, run, force=force, seeds={"seed": seed} if report else None, packages=REPORTING)
         sites = len(model.estimates.gamma_star)
         progress.print(
             f"Harmonized {count(len(names), 'feature')} ({listing(names, 6)}) of {count(len(harmonized), 'row')} at "
             f"{count(sites, 'site')}.",
             markup=False,
         )
-        say_where(out, _names(suffix))
+        say_where(out, _names(suffix) | say_report(report))
+        say_left(out, [name for name in FILES if name not in report])
 
 
 def _names(suffix: str) -> dict[str, str]:
@@ -98,7 +117,7 @@ def _names(suffix: str) -> dict[str, str]:
         f"harmonized{suffix}": "harmonized table",
         "model.pcg": "model",
         "summary.txt": "summary",
-        "run.json": "run record",
+        RUN: "run record",
     }
 
 

@@ -11,11 +11,14 @@ import pandas as pd
 import typer
 
 from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.cli.evidence import WithReport, audited, reported, say_report
 from pycombat_gam.cli.run import (
+    REPORTING,
     RUN,
     Writer,
     check_place,
     model_writer,
+    say_left,
     say_where,
     text_writer,
     write_run,
@@ -29,6 +32,7 @@ from pycombat_gam.errors import (
     listing,
 )
 from pycombat_gam.io import TableFile, read_table, suffix_of, table_writer, verbatim
+from pycombat_gam.report import FILES
 from pycombat_gam.tables import find_column
 
 if TYPE_CHECKING:
@@ -65,7 +69,7 @@ class Base(str, Enum):
 def flow(
     data: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet table: a row per subject or visit.")],
     batch: Annotated[str, typer.Option(help="Column of site labels.")],
-    out: Annotated[Path, typer.Option(help="Folder for table, model, summary and training.")],
+    out: Annotated[Path, typer.Option(help="Folder for table, model, summary, training and report.")],
     formula: Annotated[
         str, typer.Option(help="What the features depend on besides the site, in R's notation.")
     ] = "~ 1",
@@ -91,6 +95,7 @@ def flow(
     epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs of each training.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="File that the training is written to while it runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if it is there.")] = False,
+    with_report: WithReport = True,
     force: Force = False,
 ) -> None:
     """Train a flow on a table: what would each row measure at another site, or at the average of all?"""
@@ -98,11 +103,9 @@ def flow(
         flow_requirements()
         suffix = suffix_of(data)
         _check_interval(interval, members)
-        names = _names(suffix, interval=interval is not None)
-        check_place(out, [*_names(suffix, interval=True)], force=force)
+        check_place(out, [*_names(suffix, interval=True), *FILES], force=force)
         _check_checkpoint(checkpoint, resume=resume, force=force)
-        with progress.status(f"reading {data}"):
-            source = read_table(data, [batch, *(ids or [])])
+        source = read_table(data, [batch, *(ids or [])])
         sites = _check_target(source, batch, to)
         from pycombat_gam.flow.harmonizer import FlowSCM
 
@@ -120,16 +123,17 @@ def flow(
             seed=seed,
             device=device,
         )
+        found = audited(model, source.table)
         model.fit(source.table, checkpoint=checkpoint, resume=resume)
-        with progress.status("harmonizing"):
-            files = _outputs(model, source, suffix, to=to, interval=interval)
+        harmonized = model.transform(source.table, to=to)
+        report = reported(model, source.table, harmonized, found, seed=seed, source=source) if with_report else {}
+        files = {**_outputs(model, source, harmonized, suffix, to=to, interval=interval), **report}
         run = {"command": ["flow", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
-        write_run(out, files, run, force=force, seeds={"seed": seed}, packages=("torch", "zuko"))
+        write_run(out, files, run, force=force, seeds={"seed": seed}, packages=("torch", "zuko", *REPORTING))
         _say(model, source, sites, to)
+        names = _names(suffix, interval=interval is not None) | say_report(report)
         say_where(out, names)
-        left = [name for name in _names(suffix, interval=True) if name not in names and (out / name).exists()]
-        if left:
-            progress.print(f"Note: {listing(left)} in '{out}' is of an earlier run", markup=False, style="yellow")
+        say_left(out, [name for name in (*_names(suffix, interval=True), *FILES) if name not in names])
 
 
 def _names(suffix: str, *, interval: bool) -> dict[str, str]:
@@ -146,11 +150,16 @@ def _names(suffix: str, *, interval: bool) -> dict[str, str]:
 
 
 def _outputs(
-    model: FlowSCM, source: TableFile, suffix: str, *, to: str | None, interval: float | None
+    model: FlowSCM,
+    source: TableFile,
+    harmonized: pd.DataFrame,
+    suffix: str,
+    *,
+    to: str | None,
+    interval: float | None,
 ) -> dict[str, Writer]:
-    """Harmonize, and return what writes each file."""
+    """Return what writes each file but the report."""
     names = model.get_feature_names_out().tolist()
-    harmonized: pd.DataFrame = model.transform(source.table, to=to)
     tables = [harmonized]
     if interval is not None:
         found = model.interval(source.table, to=to, level=interval)

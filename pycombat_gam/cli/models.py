@@ -52,9 +52,8 @@ def apply(
         for place in (out, adapt):
             if place is not None and place.exists() and not force:
                 raise OutputError(f"'{place}' exists already: use --force to overwrite it")
-        with progress.status(f"reading {data}"):
-            ids = [fitted.id] if isinstance(fitted.id, str) else list(fitted.id or [])
-            source = read_table(data, [fitted.batch, *ids])
+        ids = [fitted.id] if isinstance(fitted.id, str) else list(fitted.id or [])
+        source = read_table(data, [fitted.batch, *ids])
         if isinstance(fitted, ComBat):
             for name, choice in (("on_unseen", on_unseen), ("missing", missing)):
                 if choice is not None:

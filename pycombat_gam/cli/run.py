@@ -20,6 +20,8 @@ Writer: TypeAlias = Callable[[BinaryIO], None]
 
 RUN = "run.json"
 PACKAGES = ("pycombat-gam", "numpy", "pandas", "scipy")
+REPORTING = ("matplotlib", "scikit-learn", "statsmodels")
+"""Packages whose versions matter to a report besides those that always do."""
 
 
 def check_place(out: Path, names: Sequence[str], *, force: bool) -> None:
@@ -88,6 +90,13 @@ def say_where(out: Path, names: Mapping[str, str]) -> None:
     """Print where each file of a run is, and what it is."""
     for name, what in names.items():
         progress.print(f"  {what:<17} {out / name}", markup=False)
+
+
+def say_left(out: Path, names: Sequence[str]) -> None:
+    """Say that files of an earlier run, which this one did not write, are still there."""
+    left = [name for name in names if (out / name).exists()]
+    if left:
+        progress.print(f"Note: {listing(left)} in '{out}' is of an earlier run", markup=False, style="yellow")
 
 
 def _hashing(write: Writer, name: str, hashes: dict[str, str]) -> Writer:

@@ -59,7 +59,7 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
         if sites.size < 2:
             continue
         table, values = study.table.iloc[rows], Y[np.ix_(rows, features)]
-        labels = [study.levels.labels[b] for b in sites]
+        labels = [study.sites[b] for b in sites]
         names = [study.features[k] for k in features]
         fit = model.fit(table, values, codes, formula=study.formula, features=names, labels=labels)
         X = fit.design.on(table)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import f as f_distribution
 
-from pycombat_gam.additive.wald import random_effect_test, smooth_test
+from pycombat_gam.additive.wald import SmoothStatistic, random_effect_test, smooth_p_values, smooth_statistic
 from pycombat_gam.diagnose.adjusted import Adjusted
 from pycombat_gam.diagnose.location import blocks, partial_r2
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
 from pycombat_gam.progress import progress_bar
-from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray
 
 
@@ -61,7 +61,7 @@ def _parametric(found: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray
 def _smooth(found: Adjusted, label: str, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
     fit, (V, p) = found.fit, (found.features.size, found.X.shape[1])
     smooths = fit.design.smooth.smooths
-    one = next(s for s in smooths if s.label == label)
+    smooth = next(s for s in smooths if s.label == label)
     random = [s for other, s in zip(smooths, fit.design.smooth_slices, strict=True) if other.random]
     linked = SmoothingParameters.of(smooths, fit.design.smooth_slices)
     weights = linked.of_penalties(fit.smoothing.parameters)
@@ -70,18 +70,18 @@ def _smooth(found: Adjusted, label: str, columns: slice) -> tuple[FloatArray, Fl
     own = np.linalg.qr(found.X[:, columns])[1]
     phi, df_residual = residual_variance(fit), residual_df(fit)
     statistic, df, p_value = np.full(V, np.nan), np.full(V, np.nan), np.full(V, np.nan)
+    curves: dict[int, SmoothStatistic] = {}
     with progress_bar(f"testing {label}", V) as advance:
         for some in blocks(V, p**2):
             for k, H in zip(some, inverse_information(fit, some), strict=True):
                 if not found.modelled[k]:
                     continue
                 F = H @ information
-                if one.null_dim > 0:
+                if smooth.null_dim > 0:
                     edf1 = np.diagonal(2 * F - F @ F)[columns].sum()
                     rank = min(float(columns.stop - columns.start), float(edf1))
-                    test = smooth_test(
-                        fit.coefficients[columns, k], phi[k] * H[columns, columns], own, rank, df_residual[k]
-                    )
+                    one = smooth_statistic(fit.coefficients[columns, k], phi[k] * H[columns, columns], own, rank)
+                    curves[int(k)], statistic[k], df[k] = one, one.values[0], one.df
                 else:
                     test = random_effect_test(
                         fit.R,
@@ -94,6 +94,9 @@ def _smooth(found: Adjusted, label: str, columns: slice) -> tuple[FloatArray, Fl
                         scale=phi[k],
                         df_residual=df_residual[k],
                     )
-                statistic[k], df[k], p_value[k] = test.statistic, test.df, test.p_value
+                    statistic[k], df[k], p_value[k] = test.statistic, test.df, test.p_value
             advance(some.size)
+    if curves:
+        which = list(curves)
+        p_value[which] = smooth_p_values(list(curves.values()), df_residual[which])
     return statistic, df, p_value

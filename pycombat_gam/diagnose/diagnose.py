@@ -103,21 +103,24 @@ def diagnose(
     study = Study.of(before, after, **chosen, covariates=covariates)
     notes: list[str] = []
     parts: Parts = []
+    whole, flat = np.ones(len(study.features), dtype=bool), np.zeros(len(study.features), dtype=bool)
     for state, Y in study.states.items():
+        whole &= ~np.isnan(Y).any(axis=0)
         for found in _tracked(study, Y, state):
             names = np.array(study.features, dtype=object)[found.features]
             parts += [anova(found, names, state), kruskal(found, names, state), *scale_tests(found, names, state)]
             parts += associations(found, names, state)
+            flat[found.features] |= ~found.modelled
             if state == BEFORE:
                 notes += _notes(study, found, names)
-    columns = np.flatnonzero(~np.any([np.isnan(Y).any(axis=0) for Y in study.states.values()], axis=0))
+    columns = np.flatnonzero(whole & ~flat)
     if columns.size:
         some = _sample(study, seed, notes)
         again = model if (held_out is None and isinstance(model, ComBat)) or held_out else None
         parts += permutation_tests(some, columns, permutations=permutations, seed=seed)
         parts += _predictions(some, columns, again, notes, level=level, seed=seed)
-    if columns.size < len(study.features):
-        left = [name for k, name in enumerate(study.features) if k not in set(columns.tolist())]
+    if not whole.all():
+        left = np.array(study.features, dtype=object)[~whole].tolist()
         notes.append(
             f"{count(len(left), 'feature')} with missing cells took no part in permutations and predictions: "
             f"{listing(left)}"
@@ -169,7 +172,7 @@ def _notes(study: Study, found: Adjusted, names: np.ndarray) -> list[str]:
     flat = names[~found.modelled].tolist()
     if flat:
         notes.append(f"no variance beyond rounding, not tested: {listing(flat)}")
-    single = [study.levels.labels[b] for b in found.sites[found.sizes == 1]]
+    single = [study.sites[b] for b in found.sites[found.sizes == 1]]
     if single:
         where = "" if found.rows.size == study.codes.size else f" for {listing(names, 3)}"
         notes.append(f"a site of one row has no scale and took no part in tests of it{where}: {listing(single)}")
@@ -206,9 +209,9 @@ def _predictions(
     for state, Y in some.states.items():
         (found,) = adjusted(some, Y)
         parts += site_prediction(some, folds, [found.level], state, level=level, seed=seed)
-        if len(study.levels) > 2:
+        if len(study.sites) > 2:
             parts += covariate_prediction(some, Y, state, level=level, seed=seed)
-    if len(study.levels) == 2 and study.covariates:
+    if len(study.sites) == 2 and study.covariates:
         notes.append("with two sites a prediction leaving one out rests on one: left out")
     if model is None:
         return parts
@@ -216,7 +219,7 @@ def _predictions(
         parts += site_prediction(some, folds, by_fold(study, model, folds, columns), HELD_OUT, level=level, seed=seed)
     except PcgError as error:
         notes.append(f"sites were not predicted with rows held out: without some rows, {error}")
-    if len(study.levels) > 2 and study.covariates:
+    if len(study.sites) > 2 and study.covariates:
         try:
             parts += covariate_prediction(some, by_site(study, model, columns), HELD_OUT, level=level, seed=seed)
         except PcgError as error:
@@ -225,5 +228,5 @@ def _predictions(
 
 
 def _sizes(study: Study, labels: list[str]) -> np.ndarray:
-    counts = dict(zip(study.levels.labels, np.bincount(study.codes, minlength=len(study.levels)), strict=True))
+    counts = dict(zip(study.sites, np.bincount(study.codes, minlength=len(study.sites)), strict=True))
     return np.array([counts.get(label, 0) for label in labels], dtype=np.float64)

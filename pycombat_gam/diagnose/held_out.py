@@ -44,24 +44,31 @@ def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray) -> list[F
 
 
 def by_site(study: Study, model: Any, columns: IntArray) -> dict[int, FloatArray]:
-    """Harmonize all rows without those of a site, which is then estimated from its own rows."""
+    """Harmonize all rows by a model fitted without those of a site, which is then estimated from its own rows."""
     found = {}
-    with progress_bar("harmonizing without each site", len(study.levels)) as advance:
-        for b in range(len(study.levels)):
+    with progress_bar("harmonizing without each site", len(study.sites)) as advance:
+        for b in range(len(study.sites)):
             others = study.codes != b
             # A reference site that is left out cannot be gone to: the sites then meet at their mean.
-            gone = model.get_params()["ref_batch"] is not None and canonical(model.ref_batch) == study.levels.labels[b]
+            gone = model.get_params()["ref_batch"] is not None and canonical(model.ref_batch) == study.sites[b]
             fitted = _fit(study, model, others, **({"ref_batch": None} if gone else {}))
             values = np.empty((study.codes.size, columns.size))
             values[others] = _apply(study, fitted, others)[:, columns]
-            values[~others] = _apply(study, fitted, ~others)[:, columns]
+            values[~others] = _apply(study, fitted, ~others, new_site=True)[:, columns]
             found[b] = values
             advance()
     return found
 
 
+def _adapts(model: Any) -> bool:
+    """Tell whether a new site makes a new model (a flow), or is estimated when rows are harmonized (ComBat)."""
+    return hasattr(model, "adapt")
+
+
 def _fit(study: Study, model: Any, rows: BoolArray, **changed: Any) -> Any:
-    params = {**model.get_params(), "features": list(study.features), "on_unseen": "estimate", **changed}
+    params = {**model.get_params(), "features": list(study.features), **changed}
+    if not _adapts(model):
+        params["on_unseen"] = "estimate"
     again = type(model)(**params)
     with warnings.catch_warnings():
         # What is odd in the table was said when the model itself was fitted.
@@ -69,7 +76,9 @@ def _fit(study: Study, model: Any, rows: BoolArray, **changed: Any) -> Any:
         return again.fit(study.states[BEFORE][rows], study.table[rows])
 
 
-def _apply(study: Study, fitted: Any, rows: BoolArray) -> FloatArray:
+def _apply(study: Study, fitted: Any, rows: BoolArray, *, new_site: bool = False) -> FloatArray:
+    Y, table = study.states[BEFORE][rows], study.table[rows]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PcgWarning)
-        return np.asarray(fitted.transform(study.states[BEFORE][rows], study.table[rows]), dtype=np.float64)
+        knows = fitted.adapt(Y, table) if new_site and _adapts(fitted) else fitted
+        return np.asarray(knows.transform(Y, table), dtype=np.float64)

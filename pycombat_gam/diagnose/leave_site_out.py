@@ -38,9 +38,9 @@ def covariate_prediction(
     """
     targets = {name: study.table[name] for name in study.covariates}
     parts = []
-    with progress_bar(f"predicting covariates {state}", len(targets) * len(study.levels)) as advance:
+    with progress_bar(f"predicting covariates {state}", len(targets) * len(study.sites)) as advance:
         seen = coordinates(values) if isinstance(values, np.ndarray) else None
-        by_site = {b: seen if seen is not None else coordinates(values[b]) for b in range(len(study.levels))}
+        by_site = {b: seen if seen is not None else coordinates(values[b]) for b in range(len(study.sites))}
         for name, column in targets.items():
             found = _predict(study, by_site, column, advance)
             if found is not None:
@@ -131,8 +131,7 @@ def _recognised(y: IntArray, guess: IntArray) -> float:
 def _interval(codes: IntArray, score: Score, level: float, seed: int) -> tuple[float, float]:
     """Resample sites."""
     rng = np.random.default_rng(seed)
-    first = codes[np.sort(np.unique(codes, return_index=True)[1])]
-    by_site = [np.flatnonzero(codes == b) for b in first]
+    by_site = [np.flatnonzero(codes == b) for b in np.unique(codes)]
     drawn = [
         score(np.concatenate([by_site[k] for k in rng.integers(len(by_site), size=len(by_site))]))
         for _ in range(RESAMPLES)

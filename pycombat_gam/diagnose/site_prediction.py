@@ -42,8 +42,7 @@ class Folds:
         order = rng.permutation(unit.max() + 1)
         fold = np.full(study.codes.size, -1)
         start = 0
-        # Sites in the order of their first rows: what they are called doesn't matter.
-        for b in study.codes[np.sort(np.unique(study.codes, return_index=True)[1])]:
+        for b in range(len(study.sites)):
             own = np.flatnonzero((study.codes == b) & (fold < 0))
             subjects, which = np.unique(order[unit[own]], return_inverse=True)
             if subjects.size >= n_folds:
@@ -58,7 +57,7 @@ class Folds:
     def left_out(self, study: Study) -> list[str]:
         """Sites without any row in a fold."""
         inside = set(study.codes[self.fold >= 0].tolist())
-        return [label for b, label in enumerate(study.levels.labels) if b not in inside]
+        return [label for b, label in enumerate(study.sites) if b not in inside]
 
 
 def site_prediction(
@@ -88,7 +87,7 @@ def site_prediction(
     parts = []
     for kind in KINDS:
         value, lower, upper = balanced_accuracy(
-            study.codes[tested], guess[kind][tested], len(study.levels), level=level, seed=seed
+            study.codes[tested], guess[kind][tested], len(study.sites), level=level, seed=seed
         )
         parts.append(
             rows(

@@ -28,13 +28,13 @@ BEFORE, AFTER, HELD_OUT = "before", "after", "held out"
 class Study:
     """n rows of V features at B sites, before and perhaps after harmonization.
 
-    The rows are sorted by their values before harmonization, so that what is drawn at random (permutations, folds)
-    does not depend on the order of the table.
+    The rows are sorted by their values before harmonization, and the sites by their first rows, so that what is drawn
+    at random (permutations, folds) does not depend on the order of the table or on what sites are called.
 
     Attributes
     ----------
     table : (n rows) the covariates.
-    codes : (n,) site of each row; levels : the sites.
+    codes : (n,) site of each row; sites : (B,) their labels; shown : (B,) the order in which tables list them.
     formula : what is held fixed when sites are compared.
     features : (V,) names.
     states : the features, (n, V) each, by state.
@@ -42,7 +42,8 @@ class Study:
 
     table: pd.DataFrame
     codes: IntArray
-    levels: BatchLevels
+    sites: tuple[str, ...]
+    shown: IntArray
     formula: Formula
     features: tuple[str, ...]
     states: dict[str, FloatArray]
@@ -118,10 +119,12 @@ class Study:
             _check_same_rows(given, then)
             states[AFTER] = _values(then)
         order = _order(states[BEFORE])
+        codes, known = pd.factorize(levels.codes(sites)[0][order])
         return cls(
             table=given.covariates.iloc[order],
-            codes=levels.codes(sites)[0][order],
-            levels=levels,
+            codes=codes.astype(np.intp),
+            sites=tuple(levels.labels[b] for b in known),
+            shown=np.argsort(known).astype(np.intp),
             formula=parsed,
             features=given.features,
             states={name: np.ascontiguousarray(Y[order]) for name, Y in states.items()},

@@ -40,37 +40,31 @@ def permutation_tests(study: Study, columns: IntArray, *, permutations: int, see
 
     Parameters
     ----------
-    columns : (k,) the features that take part; no cell of theirs is missing.
+    columns : (k,) the features that take part; no cell of theirs is missing, and none is constant.
     """
-    labels = np.array(study.levels.labels, dtype=object)
     some = study.part(slice(None), columns)
     parts = []
     for state, Y in some.states.items():
         (found,) = adjusted(some, Y)
         values = without_sites(some, Y)
-        parts += _permute(values, found.residual, some.codes, labels, state, permutations=permutations, seed=seed)
+        parts += _permute(some, values, found.residual, state, permutations=permutations, seed=seed)
     return parts
 
 
 def _permute(
+    study: Study,
     values: FloatArray,
     residual: FloatArray,
-    codes: IntArray,
-    labels: np.ndarray,
     state: str,
     *,
     permutations: int,
     seed: int,
 ) -> list[dict[str, np.ndarray]]:
-    spread = values.std(axis=0)
-    kept = spread > 0
-    scaled = values[:, kept] / spread[kept]
-    distance = _distances(scaled)
+    codes, labels = study.codes, np.array(study.sites, dtype=object)
+    distance = _distances(values / values.std(axis=0))
     width = np.median(distance[np.triu_indices_from(distance, k=1)])
     kernel = np.exp(-0.5 * (distance / (width if width > 0 else 1.0)) ** 2)
-    spread = residual.std(axis=0)
-    kept = spread > 0
-    scores = _scores(residual[:, kept] / spread[kept], codes)
+    scores = _scores(residual / residual.std(axis=0), codes)
     tests: dict[tuple[str, str], Callable[[IntArray], Iterator[FloatArray]]] = {
         ("distribution", "energy distance"): lambda orders: _discrepancies(distance, codes, labels.size, orders),
         ("distribution", "MMD"): lambda orders: _discrepancies(-kernel, codes, labels.size, orders),
@@ -78,6 +72,7 @@ def _permute(
     }
     rng = np.random.default_rng(seed)
     orders = np.array([np.arange(codes.size), *(rng.permutation(codes.size) for _ in range(permutations))])
+    shown = np.array([0, *(1 + study.shown)])
     parts = []
     with progress_bar(f"permuting sites {state} harmonization", len(tests) * len(orders)) as advance:
         for (aspect, measure), test in tests.items():
@@ -90,9 +85,9 @@ def _permute(
             p = (1 + (found[1:] >= reach).sum(axis=0)) / (1 + permutations)
             parts.append(
                 rows(
-                    aspect=aspect, measure=measure, state=state, site=np.array(["", *labels], dtype=object),
-                    value=_ratio(found[0], found[1:].mean(axis=0)), statistic=found[0], p=p,
-                    n=np.array([codes.size, *np.bincount(codes, minlength=labels.size)]),
+                    aspect=aspect, measure=measure, state=state, site=np.array(["", *labels], dtype=object)[shown],
+                    value=_ratio(found[0], found[1:].mean(axis=0))[shown], statistic=found[0, shown], p=p[shown],
+                    n=np.array([codes.size, *np.bincount(codes, minlength=labels.size)])[shown],
                 )
             )  # fmt: skip
     return parts

@@ -32,7 +32,7 @@ from pycombat_gam.flow.sizes import size_notes
 from pycombat_gam.flow.start import frame_of
 from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
-from pycombat_gam.flow.training.progress import rich_progress
+from pycombat_gam.flow.training.progress import training_progress
 from pycombat_gam.flow.training.rows import Rows, canonical_order, sites_in_order
 from pycombat_gam.formula import Formula
 from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
@@ -178,7 +178,7 @@ class FlowSCM(Queries):
         )  # fmt: skip
         frame = frame_of(combat, rows)
         device = choose_device(self.device)
-        with threads_for(given.Y.size), rich_progress() if progress else nullcontext() as hook:
+        with threads_for(given.Y.size), training_progress() if progress else nullcontext() as hook:
             learned = learn(
                 combat, frame, Y, frame.columns(rows), at, recipe, device=device, progress=hook,
                 checkpoint=None if checkpoint is None else Path(checkpoint), resume=resume,
@@ -313,12 +313,6 @@ class FlowSCM(Queries):
     def history_(self) -> pd.DataFrame:
         """How training went, a row per epoch."""
         return self._check_fitted().history.copy()
-
-    def plot_history(self, ax: Any = None) -> Any:
-        """Plot the held-out log-probability by epoch and stage; matplotlib axes in and out."""
-        from pycombat_gam.flow.plot import plot_history
-
-        return plot_history(self.history_, ax)
 
     @property
     def site_effects(self) -> dict[str, pd.DataFrame]:

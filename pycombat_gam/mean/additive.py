@@ -18,7 +18,7 @@ from pycombat_gam.mean.groups import Groups, assemble, gather, in_order
 from pycombat_gam.penalized.problem import Method, Penalties
 from pycombat_gam.penalized.solve import LeastSquares, solve, solve_penalised
 from pycombat_gam.penalized.sufficient import Statistics
-from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray, IntArray
 
 

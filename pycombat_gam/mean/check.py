@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,21 @@ def check_design(design: Design, X: FloatArray, factor: DesignFactor, features: 
     check_rank(design, X[factor.order], pooled_factor(factor.R)[1], n_batches=n_batches, features=features)
 
 
+class Rank(NamedTuple):
+    """What stands in the way of estimating a design; all of it empty where nothing does.
+
+    Attributes
+    ----------
+    extreme : columns whose squares overflow or vanish; where there are any, the rest was not looked at.
+    dependent : (term, the term itself or one of its columns, reason) of what is not estimable.
+    saturated : how many rows there are for how much, where no residual is left.
+    """
+
+    extreme: tuple[str, ...] = ()
+    dependent: tuple[tuple[str, str, str], ...] = ()
+    saturated: str = ""
+
+
 def check_rank(
     design: Design, X: FloatArray, R: FloatArray, *, n_batches: int, features: Sequence[str] | None = None
 ) -> None:
@@ -39,6 +55,20 @@ def check_rank(
     features : the features concerned, when those are the rows observed for them only.
     """
     where = f" on the rows observed for {listing(features, 3)}" if features else ""
+    found = find_rank(design, X, R, n_batches=n_batches)
+    if found.extreme:
+        named = listing(map(repr, found.extreme))
+        raise DesignError(f"values too large or too small to square in {named}: rescale them")
+    if found.dependent:
+        said = [f"'{what}' is {reason}" for _, what, reason in found.dependent]
+        reasons = listing(said, 5) if len(said) > 5 else "; ".join(said)
+        raise DesignError(f"the design cannot be estimated{where}: {reasons}. Remove it from the formula")
+    if found.saturated:
+        raise DesignError(f"the design is saturated{where}: {found.saturated}; use fewer terms or more rows")
+
+
+def find_rank(design: Design, X: FloatArray, R: FloatArray, *, n_batches: int) -> Rank:
+    """Find what `check_rank` stops for."""
     free = design.unpenalised()
     if design.smooth.smooths:
         X, R = X @ free.basis, R @ free.basis
@@ -46,22 +76,20 @@ def check_rank(
     size = np.abs(X).max(axis=0)
     extreme = [free.columns[j] for j in range(p) if not 1 / LARGEST < size[j] < LARGEST and np.ptp(X[:, j]) > 0]
     if extreme:
-        raise DesignError(f"values too large or too small to square in {listing(map(repr, extreme))}: rescale them")
+        return Rank(extreme=tuple(extreme))
     bad = dependent_columns(R, size) if p else {}
-    if bad:
-        reasons = "; ".join(_reasons(free, X, bad, batches=n_batches > 0))
-        raise DesignError(f"the design cannot be estimated{where}: {reasons}. Remove it from the formula")
     # As mgcv: curves may not have more coefficients than there are rows, however they are penalised.
     p = max(p, len(design.columns) - sum(one.df for one in design.smooth.smooths if one.random))
+    saturated = ""
     if n - p - n_batches <= 0:
         held = f"{count(n_batches, 'batch', 'batches')} and " if n_batches else ""
-        raise DesignError(
-            f"the design is saturated{where}: {count(n, 'row')} for {held}"
-            f"{count(p, 'covariate column')} leave no residual variance; use fewer terms or more rows"
-        )
+        saturated = f"{count(n, 'row')} for {held}{count(p, 'covariate column')} leave no residual variance"
+    return Rank(dependent=tuple(_reasons(free, X, bad, batches=n_batches > 0)), saturated=saturated)
 
 
-def _reasons(design: Unpenalised, X: FloatArray, bad: dict[int, list[int]], *, batches: bool) -> list[str]:
+def _reasons(
+    design: Unpenalised, X: FloatArray, bad: dict[int, list[int]], *, batches: bool
+) -> Iterator[tuple[str, str, str]]:
     """Say why columns are dependent; a term all of whose columns are so for one reason is named as a whole."""
     term_of = {j: term for term, columns in design.term_slices.items() for j in range(columns.start, columns.stop)}
     reason = {}
@@ -73,14 +101,12 @@ def _reasons(design: Unpenalised, X: FloatArray, bad: dict[int, list[int]], *, b
         else:
             names = listing(f"'{term}'" for term in dict.fromkeys(term_of[k] for k in others))
             reason[j] = f"collinear: a combination of {names}{' and the batches' if batches else ''}"
-    said = []
     for term, columns in design.term_slices.items():
         own = [reason.get(j) for j in range(columns.start, columns.stop)]
         if own and own[0] is not None and len(set(own)) == 1:
-            said.append(f"'{term}' is {own[0]}")
+            yield term, term, own[0]
         else:
-            said += [f"'{design.columns[j]}' is {reason[j]}" for j in range(columns.start, columns.stop) if j in reason]
-    return [listing(said, 5)] if len(said) > 5 else said
+            yield from ((term, design.columns[j], reason[j]) for j in range(columns.start, columns.stop) if j in reason)
 
 
 def check_measured(empty: BoolArray, columns: IntArray, features: Sequence[str]) -> None:

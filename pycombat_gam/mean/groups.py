@@ -25,6 +25,7 @@ from pycombat_gam.penalized.sufficient import (
     factor_design,
     last_digit,
 )
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import FloatArray, IntArray
 
 SMALLEST_SD = 1e-152
@@ -83,12 +84,14 @@ def gather(
         columns = np.flatnonzero(broken)
         missing = check_cells(Y, columns, features, omit_missing=omit_missing)
         check_measured(missing == Y.shape[0], columns, features)
-        for rows, members in missing_patterns(Y, columns):
-            partial = factor_design(X, batch, len(labels), rows)
-            check_observed(partial, [features[k] for k in members], labels)
-            check_design(design, X, partial, [features[k] for k in members])
-            groups.append(Group(members, rows, accumulate(Y[:, members], partial)))
-            check_squares(groups[-1].statistics, [features[k] for k in members])
+        with progress_bar("features with missing cells", columns.size) as advance:
+            for rows, members in missing_patterns(Y, columns):
+                partial = factor_design(X, batch, len(labels), rows)
+                check_observed(partial, [features[k] for k in members], labels)
+                check_design(design, X, partial, [features[k] for k in members])
+                groups.append(Group(members, rows, accumulate(Y[:, members], partial)))
+                check_squares(groups[-1].statistics, [features[k] for k in members])
+                advance(members.size)
     return Groups(design, X, factor, tuple(groups))
 
 

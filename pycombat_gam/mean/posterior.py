@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from pycombat_gam.mean.fit import MeanFit
-from pycombat_gam.smooth.part import SmoothingParameters
+from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray, IntArray
 
 STIFFEST = 1e10

@@ -16,6 +16,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from pycombat_gam.penalized.criterion import Criterion, Evaluation
 from pycombat_gam.penalized.logdet import log_determinant
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 GRID = {1: 31, 2: 20, 3: 10, 4: 5}
@@ -143,22 +144,24 @@ class Search:
         chunk = max(16, BLOCK_BYTES // (8 * max(q * q, 1) * 4))
         rho, converged = np.empty((V, r)), np.empty(V, dtype=bool)
         points, shape = self.grid()
-        for start in range(0, V, 4096):
-            members = np.arange(start, min(start + 4096, V))
-            scores = self.survey(points, slice(start, members[-1] + 1))
-            starts = _valleys(scores, shape)
-            for left in range(0, members.size, chunk):
-                some = slice(left, left + chunk)
-                own = members[some]
-                rho[own], score, converged[own] = self._newton(points[starts[0][some]], own)
-                for other in starts[1:]:
-                    again = np.flatnonzero(other[some] >= 0)
-                    if not again.size:
-                        break
-                    found, lower, fine = self._newton(points[other[some][again]], own[again])
-                    better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
-                    rho[own[again[better]]], converged[own[again[better]]] = found[better], fine[better]
-                    score[again[better]] = lower[better]
+        with progress_bar("choosing smoothing parameters", V) as advance:
+            for start in range(0, V, 4096):
+                members = np.arange(start, min(start + 4096, V))
+                scores = self.survey(points, slice(start, members[-1] + 1))
+                starts = _valleys(scores, shape)
+                for left in range(0, members.size, chunk):
+                    some = slice(left, left + chunk)
+                    own = members[some]
+                    rho[own], score, converged[own] = self._newton(points[starts[0][some]], own)
+                    for other in starts[1:]:
+                        again = np.flatnonzero(other[some] >= 0)
+                        if not again.size:
+                            break
+                        found, lower, fine = self._newton(points[other[some][again]], own[again])
+                        better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
+                        rho[own[again[better]]], converged[own[again[better]]] = found[better], fine[better]
+                        score[again[better]] = lower[better]
+                    advance(own.size)
         return rho, converged, rho >= self.box.top - 1.0
 
     def _newton(self, start: FloatArray, members: IntArray) -> tuple[FloatArray, FloatArray, BoolArray]:

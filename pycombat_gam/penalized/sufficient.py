@@ -24,6 +24,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 _BLOCK_BYTES = 2**21
@@ -174,23 +175,25 @@ def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
     Z = np.zeros((n_batches, q, V))
     residual_ss = np.zeros((n_batches, V))
     constant = np.zeros((n_batches, V), dtype=bool)
-    for b, group in enumerate(factor.slices()):
-        rows, Q = factor.order[group], factor.Q[group]
-        if not rows.size:
-            continue
-        projector = np.vstack([np.full(rows.size, 1.0 / rows.size), Q.T])
-        for columns, block in blocks(Y, rows):
-            with np.errstate(all="ignore"):
-                projected = projector @ block
-                mean, Zb = projected[0], projected[1:]
-                total = np.einsum("ij,ij->j", block, block)
-                left_ss = total - rows.size * mean**2 - np.einsum("ij,ij->j", Zb, Zb)
-                lossy = np.flatnonzero(left_ss <= _CANCELLATION * total)
-                if lossy.size:
-                    some = _Careful.of(block[:, lossy], mean[lossy], Q, digit)
-                    mean[lossy], Zb[:, lossy], left_ss[lossy] = some.mean, some.Z, some.residual_ss
-                    constant[b, columns.start + lossy] = some.constant
-            y_mean[b, columns], Z[b, :, columns], residual_ss[b, columns] = mean, Zb, left_ss
+    with progress_bar("adding up", factor.order.size * V) as advance:
+        for b, group in enumerate(factor.slices()):
+            rows, Q = factor.order[group], factor.Q[group]
+            if not rows.size:
+                continue
+            projector = np.vstack([np.full(rows.size, 1.0 / rows.size), Q.T])
+            for columns, block in blocks(Y, rows):
+                with np.errstate(all="ignore"):
+                    projected = projector @ block
+                    mean, Zb = projected[0], projected[1:]
+                    total = np.einsum("ij,ij->j", block, block)
+                    left_ss = total - rows.size * mean**2 - np.einsum("ij,ij->j", Zb, Zb)
+                    lossy = np.flatnonzero(left_ss <= _CANCELLATION * total)
+                    if lossy.size:
+                        some = _Careful.of(block[:, lossy], mean[lossy], Q, digit)
+                        mean[lossy], Zb[:, lossy], left_ss[lossy] = some.mean, some.Z, some.residual_ss
+                        constant[b, columns.start + lossy] = some.constant
+                y_mean[b, columns], Z[b, :, columns], residual_ss[b, columns] = mean, Zb, left_ss
+                advance(block.size)
     return Statistics(factor.n, factor.x_mean, factor.R, y_mean, Z, residual_ss, constant)
 
 

@@ -2,7 +2,7 @@
 #
 # data: covariates, factors as such; formula: of the covariates, without response, as text;
 # batch: factor; its contrasts enter as one matrix term, so that smooths and the other factors are coded as with an
-# intercept; Y: rows x features, NA where not observed.
+# intercept; Y: rows x features, NA where not observed; step: called after each feature.
 
 tight <- function() {
   # R's default stops at a gradient of 1e-6 of the score, which is 1e-4 of a residual sd in places.
@@ -18,7 +18,7 @@ mgcv_model <- function(data, formula, batch) {
   list(formula = stats::as.formula(text), data = data)
 }
 
-mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE) {
+mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE, step = function() NULL) {
   held <- options(contrasts = c("contr.treatment", "contr.treatment"))
   on.exit(options(held))
   model <- mgcv_model(data, formula, batch)
@@ -27,9 +27,14 @@ mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE
     mgcv::gam(model$formula, data = model$data, method = method, control = tight(), fit = FALSE)
   }
   fits <- lapply(seq_len(ncol(Y)), function(k) {
-    if (!discrete) return(fit_rows(setup, Y[, k], method))
     model$data$.y <- Y[, k]
-    mgcv::bam(model$formula, data = model$data, method = method, discrete = TRUE)
+    fit <- if (discrete) {
+      mgcv::bam(model$formula, data = model$data, method = method, discrete = TRUE)
+    } else {
+      fit_rows(setup, Y[, k], method)
+    }
+    step()
+    fit
   })
   first <- fits[[1]]
   smooths <- first$smooth

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pycombat_gam.flow.training.progress import rich_progress
+from pycombat_gam.flow.training.progress import training_progress
 from pycombat_gam.flow.training.rows import canonical_order, split
 
 
@@ -81,12 +81,13 @@ def test_split_depends_neither_on_row_order_nor_on_labels() -> None:
         np.testing.assert_array_equal(a, c)
 
 
-def test_the_bar_is_for_terminals(capfd: pytest.CaptureFixture[str]) -> None:
-    with rich_progress() as hook:
+def test_the_bar_says_how_the_training_goes(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pycombat_gam.progress.PATIENCE", 0.0)
+    with training_progress() as hook:
         hook("age", 1, 10, -1.5)
     assert capfd.readouterr() == ("", "")
     screen = io.StringIO()
-    with rich_progress(Console(file=screen, force_terminal=True, width=120)) as hook:
+    with training_progress(Console(file=screen, force_terminal=True, width=120)) as hook:
         hook("age", 1, 10, float("nan"))
         hook("features", 7, 10, -152.25)
     assert "held-out log p -152.250" in screen.getvalue() and "7/10" in screen.getvalue()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import f as f_distribution
 
-from pycombat_gam.additive.chisquare_mixture import ratio_tail
+from pycombat_gam.additive.chisquare_mixture import ratio_tail, ratio_tails
 from pycombat_gam.additive.covariance import Covariance, covariance
 from pycombat_gam.additive.factor import penalized_factor, penalty_root
 from pycombat_gam.additive.score_hessian import score_curvature
@@ -129,9 +129,10 @@ def test_a_repeated_column_changes_no_prediction() -> None:
 @pytest.mark.parametrize("k", [1, 4, 12])
 @pytest.mark.parametrize("statistic", [0.1, 1.0, 2.5])
 def test_equal_weights_are_an_f_distribution(k: int, statistic: float) -> None:
-    # 1e-7: the bound of the quadrature.
     expected = f_distribution.sf(statistic, k, 200)
-    assert ratio_tail(k * statistic, np.ones(k), 200) == pytest.approx(expected, abs=1e-7)
+    assert ratio_tail(k * statistic, np.ones(k), 200) == pytest.approx(expected, rel=1e-9)
+    once = ratio_tails(np.array([k * statistic]), np.ones((1, 1)), np.array([[float(k)]]), np.array([200.0]))
+    assert once[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_unequal_weights_agree_with_simulation() -> None:
@@ -140,3 +141,14 @@ def test_unequal_weights_agree_with_simulation() -> None:
     draws = generator.chisquare(1, (400_000, 3)) @ weights / (generator.chisquare(30, 400_000) / 30)
     # Four standard errors of a proportion of 400,000.
     assert ratio_tail(6.0, weights, 30) == pytest.approx(float((draws > 6.0).mean()), abs=0.0025)
+
+
+def test_many_tails_at_once_are_those_one_by_one() -> None:
+    generator = np.random.default_rng(4)
+    statistic = generator.chisquare(3, 500) * 10.0 ** generator.uniform(-2, 2.5, 500)
+    weights = generator.uniform(0.1, 2.0, (500, 3))
+    df_residual = generator.integers(5, 2000, 500).astype(float)
+    together = ratio_tails(statistic, weights, np.ones((500, 3)), df_residual)
+    one_by_one = [ratio_tail(*row) for row in zip(statistic, weights, df_residual, strict=True)]
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-9, atol=1e-300)
+    assert together.min() < 1e-30 and together.max() > 0.9

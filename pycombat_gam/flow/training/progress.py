@@ -1,41 +1,39 @@
-"""A progress bar of a training, with the held-out log-probability: on a terminal's stderr, and silent in a pipe."""
+"""A training's progress: a bar for each stage, with the held-out log-probability beside it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from pycombat_gam.progress import Advance, progress_bar
 
 Hook: TypeAlias = Callable[[str, int, int, float], None]
 """Called after each epoch: stage, epoch, most epochs, held-out log-probability a row (NaN if nothing is held out)."""
 
 
 @contextmanager
-def rich_progress(console: Console | None = None) -> Iterator[Hook]:
-    """Show one bar a stage for as long as the block runs; give the hook that `train` calls.
+def training_progress(console: Console | None = None) -> Iterator[Hook]:
+    """Show a bar a stage for as long as the block runs; give the hook that `train` calls.
 
     Parameters
     ----------
     console : where to; None: stderr. If it is no terminal, nothing is shown.
     """
-    console = console or Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda stage, epoch, max_epochs, held_out: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
-        tasks: dict[str, TaskID] = {}
+    with ExitStack() as running:
+        now: tuple[str, Advance] | None = None
+        done = 0
 
         def hook(stage: str, epoch: int, max_epochs: int, held_out: float) -> None:
-            if stage not in tasks:
-                for before in tasks.values():
-                    bars.stop_task(before)
-                tasks[stage] = bars.add_task(stage, total=max_epochs, note="")
-            note = "" if math.isnan(held_out) else f"held-out log p {held_out:.3f}"
-            bars.update(tasks[stage], completed=epoch, note=note)
+            nonlocal now, done
+            if now is None or now[0] != stage:
+                # A stage that stopped early leaves its bar unfinished.
+                running.close()
+                now, done = (stage, running.enter_context(progress_bar(stage, max_epochs, console))), 0
+            now[1](epoch - done, "" if math.isnan(held_out) else f"held-out log p {held_out:.3f}")
+            done = epoch
 
         yield hook

@@ -1,0 +1,209 @@
+r"""Which terms are confounded with which sites, and how much.
+
+For the columns X of a term and the site indicators Z, with ρ₁ ≥ ρ₂ ≥ … their canonical correlations:
+
+- `r2` = Σρ²/r, the share of the term that lies between sites (r columns; the plain R² of a single one), which unrelated
+  sites would make (B − 1)/(n − 1) on average, `r2_chance`;
+- given the other terms of the formula, ρ are the partial ones (X and Z both freed of the other terms); sites then
+  multiply the generalised variance of the term's coefficients by Π 1/(1 − ρ²), the generalised variance-inflation
+  factor (Fox & Monette 1992, JASA 87:178), `gvif`; `gvif_df` = gvif^{1/(2r)} compares terms of different r, as
+  `car::vif` in R prints it, and is the factor of a standard error; `worst` = 1/(1 − ρ₁²) is the inflation of the
+  combination of columns that suffers most.
+
+None of these depends on contrasts, units or the order of levels. In `carriers`, `between` is each site's part of the
+share between sites, and `information` its part of what is left within sites, from which the effect is estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.audit.distributions import level_counts, nested, split_levels
+from pycombat_gam.audit.finding import Finding, frame, joined, keys, named, percent
+from pycombat_gam.audit.material import Covariate, Material
+from pycombat_gam.audit.terms import Association, Terms, associate
+from pycombat_gam.errors import count
+
+INFLATED = 10.0
+"""Variance inflation from which on a term counts as nearly confounded (Marquardt 1970, Technometrics 12:591)."""
+
+CARRIED = 0.9
+"""Share of the information on a term that one site may hold, unless it holds half of the rows as well."""
+
+TERMS = (
+    *("term", "variables", "df", "estimable", "why", "r2", "r2_chance", "correlation"),
+    *("gvif", "gvif_df", "worst", "site", "site_share"),
+)
+CANONICAL = ("term", "order", "correlation", "given_others")
+CARRIERS = ("term", "site", "rows", "between", "information")
+
+
+def confounding_tables(material: Material, terms: Terms) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the tables `confounding`, `canonical` and `carriers`."""
+    labels = material.levels.labels
+    sizes = np.bincount(terms.codes, minlength=len(labels))
+    rows: list[tuple[object, ...]] = []
+    canonical: list[tuple[object, ...]] = []
+    carriers: list[tuple[object, ...]] = []
+    chance = (int((sizes > 0).sum()) - 1) / max(1, terms.codes.size - 1)
+    for at, term in enumerate(terms.terms):
+        others = [other.X for k, other in enumerate(terms.terms) if k != at]
+        rest = np.hstack([np.zeros((terms.codes.size, 0)), *others])
+        alone = associate(term.X, rest[:, :0], terms.codes, len(labels))
+        partial = associate(term.X, rest, terms.codes, len(labels))
+        why = _why(material, terms, at, alone, partial)
+        between = alone.between / max(alone.between.sum(), np.finfo(float).tiny)
+        information = partial.within / max(partial.within.sum(), np.finfo(float).tiny)
+        with np.errstate(divide="ignore"):
+            inflation = 1.0 / (1.0 - partial.squared)
+        r, gvif = partial.squared.size, float(np.prod(inflation))
+        top = int(between.argmax()) if between.any() else 0
+        rows.append(
+            (
+                term.label,
+                ", ".join(term.variables),
+                r,
+                not why,
+                why,
+                float(alone.squared.mean()) if alone.squared.size else np.nan,
+                chance,
+                float(np.sqrt(alone.squared.max(initial=0.0))),
+                gvif,
+                gvif ** (1 / (2 * r)) if r else np.nan,
+                float(inflation.max(initial=1.0)),
+                labels[top],
+                float(between[top]),
+            )
+        )
+        given = np.append(np.sqrt(partial.squared), np.full(alone.squared.size, np.nan))
+        canonical += [
+            (term.label, k + 1, float(np.sqrt(alone.squared[k])), float(given[k]))
+            for k in range(min(alone.squared.size, int((sizes > 0).sum()) - 1))
+        ]
+        carriers += [
+            (term.label, label, int(sizes[b]), float(between[b]), float(information[b]))
+            for b, label in enumerate(labels)
+        ]
+    return frame(rows, TERMS), frame(canonical, CANONICAL), frame(carriers, CARRIERS)
+
+
+def _why(material: Material, terms: Terms, at: int, alone: Association, partial: Association) -> str:
+    """Say why a term cannot be estimated, naming rows and sites where the reason lies in one covariate."""
+    term = terms.terms[at]
+    reasons = [(what, reason) for owner, what, reason in terms.rank.dependent if owner == term.label]
+    if terms.trouble:
+        # Without a design there are only the variables, and what sites leave of them.
+        confounded = partial.squared.max(initial=0.0) == 1.0
+        reasons = [(term.label, "confounded with batch: a combination of the batches")] if confounded else []
+    if not reasons:
+        return ""
+    seen = _seen(material.covariates[term.variables[0]], material) if len(term.variables) == 1 else ""
+    if seen:
+        return f"confounded with site: {seen}"
+    said = [reason if what == term.label else f"'{what}' is {reason}" for what, reason in reasons]
+    if partial.squared.size < alone.squared.size:
+        # The other terms alone make up some of its columns, whatever the sites.
+        said = [part.replace(" and the batches", "") for part in said]
+    return joined([part.replace("batches", "sites").replace("batch", "site") for part in said])
+
+
+def _seen(covariate: Covariate, material: Material) -> str:
+    """Describe a covariate with one value in each site, or a level that is all or nothing there; else nothing."""
+    labels = material.levels.labels
+    if covariate.levels:
+        counts = level_counts(covariate, material.codes, len(labels))
+        split = split_levels(counts)
+        if nested(counts) and len(split) < len(covariate.levels):
+            return f"each of its {len(covariate.levels)} levels is at one site only"
+        if len(split) == len(covariate.levels):
+            split.remove(max(split, key=lambda j: (counts[j].sum(), covariate.levels[j])))
+        parts = []
+        for j in split:
+            rows = int(counts[j].sum())
+            own = [labels[b] for b in np.flatnonzero(counts[j]).tolist()]
+            no_others = "which has no others" if len(own) == 1 else "which have no others"
+            parts.append(f"all {count(rows, 'row')} with '{covariate.levels[j]}' are at {named(own)}, {no_others}")
+        return "; ".join(parts)
+    used = covariate.present & (material.codes >= 0)
+    values = {labels[b]: covariate.values[used][material.codes[used] == b] for b in range(len(labels))}
+    if not all(x.size and np.ptp(x) == 0 for x in values.values()):
+        return ""
+    sites: dict[float, list[str]] = {}
+    for label, x in values.items():
+        sites.setdefault(float(x[0]), []).append(label)
+    if len(sites) < 2:
+        return ""
+    return "one value in each site, " + joined([f"{value:g} at {named(own)}" for value, own in sorted(sites.items())])
+
+
+def confounding_findings(
+    material: Material,
+    terms: Terms,
+    confounding: pd.DataFrame,
+    carriers: pd.DataFrame,
+    imbalance: pd.DataFrame,
+    one_site: set[str],
+) -> Iterator[Finding]:
+    """Judge what can be estimated, and from where; `one_site`: covariates that are already known to rest on one."""
+    single = [one for one in material.covariates.values() if len(one.levels) == 1]
+    for one in single:
+        rows = count(int(one.present.sum()), "row")
+        said = f"'{one.name}' has one level, '{one.levels[0]}' ({rows}), and ComBat stops: remove it from the formula"
+        yield Finding("problem", "design", one.name, said, "covariates", keys([one.name]))
+    for name, covariate in material.covariates.items():
+        if covariate.trouble:
+            said = f"'{name}' cannot be used, and ComBat stops: {covariate.trouble}"
+            yield Finding("problem", "design", name, said, "covariates", keys([name]))
+    if terms.trouble and not single and not any(one.trouble for one in material.covariates.values()):
+        said = f"The design of '{material.fixed}' cannot be built, and ComBat stops: {terms.trouble}"
+        yield Finding("problem", "design", str(material.fixed), said, "confounding")
+    if terms.rank.extreme:
+        said = f"Values too large or too small to square in {named(terms.rank.extreme)}, and ComBat stops: rescale them"
+        yield Finding("problem", "design", joined(terms.rank.extreme), said, "covariates")
+    if len(material.levels) > 1:
+        for _, row in confounding.iterrows():
+            smooth = any(term.smooth and term.label == row["term"] for term in terms.terms)
+            yield from _judge(row, smooth, imbalance)
+            if row["estimable"] and not terms.rank.saturated and not set(row["variables"].split(", ")) & one_site:
+                yield from _carried(row["term"], carriers)
+    if terms.rank.saturated:
+        said = f"The design is saturated, and ComBat stops: {terms.rank.saturated}"
+        yield Finding("problem", "design", str(material.fixed), said, "confounding")
+
+
+def nearly(row: pd.Series, smooth: bool) -> float:
+    """Return the variance inflation that a term's verdict goes by, from its row of `confounding`."""
+    # Few rows tell some combinations of a basis apart; a penalty shrinks just those.
+    return float(row["gvif_df"] ** 2 if smooth else row["worst"])
+
+
+def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Finding]:
+    term, where = row["term"], keys([row["term"]])
+    if not row["estimable"]:
+        with_site = "confounded" in row["why"] or "sites" in row["why"]
+        end = "its effect cannot be told from the site's" if with_site else "its effect cannot be estimated"
+        said = f"'{term}' is {row['why']}; {end}, and ComBat stops"
+        yield Finding("problem", "confounding" if with_site else "design", term, said, "confounding", where)
+    elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["level"].notna().any():
+        levels = imbalance.loc[imbalance["covariate"].isin(row["variables"].split(", ")), "level"]
+        said = (
+            f"'{term}' is nearly confounded with site: sites hold {percent(row['r2'])} of it, "
+            f"{percent(row['site_share'])} of that at '{row['site']}', and estimating them multiplies the variance of "
+            f"its effect by {inflation:.3g}; a later test without site has level {percent(levels.max())} at a nominal "
+            "5 %"
+        )
+        yield Finding("caution", "confounding", term, said, "confounding", where)
+
+
+def _carried(term: str, carriers: pd.DataFrame) -> Iterator[Finding]:
+    own = carriers[carriers["term"] == term]
+    top = own.iloc[int(own["information"].argmax())]
+    if top["information"] >= CARRIED and 2 * top["rows"] < own["rows"].sum() and (own["rows"] > 0).sum() > 2:
+        said = (
+            f"'{term}' is estimated from '{top['site']}' nearly alone: {percent(top['information'])} of the "
+            f"information within sites is there, in {top['rows']:,} of {own['rows'].sum():,} rows"
+        )
+        yield Finding("caution", "confounding", term, said, "carriers", ((term, top["site"]),))

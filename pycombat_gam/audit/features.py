@@ -1,0 +1,173 @@
+"""What the features look like: one row each, computed in blocks of features.
+
+- `far`: number of values farther than `FAR` robust standard deviations from the median of their site; the robust sd
+  is 1.4826 times the median absolute distance, of all sites or of that one, whichever is larger, so that sites of large
+  scale are no heavy tails. `farthest`: the largest distance. Sites with fewer than `RANGE` rows take no part, for their
+  median follows single rows.
+- `low_isolated`, `high_isolated`: whether the smallest, or largest, value is farther than `ISOLATED` times IQR/1.349
+  from the median of all.
+- `constant_sites`: sites of two or more values where they are all equal, if not everywhere.
+- `duplicate_of`: the first of several equal features in alphabetical order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.audit.material import Material
+from pycombat_gam.audit.overlap import RANGE
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+FAR = 5.0
+"""Robust standard deviations beyond which a value is far out: of normal values, 6 in 10 million are."""
+
+ISOLATED = 6.0
+"""The same, for single values among as many as there may be: of normal values, 2 in 10⁹ are."""
+
+LEAST = 20
+"""Values needed to speak of tails."""
+
+_CELLS = 2**21
+
+NUMBERS = (
+    *("observed", "mean", "sd", "min", "median", "max", "distinct", "at_min", "at_max"),
+    *("zeros", "negative", "integers", "far", "farthest", "low_isolated", "high_isolated", "constant_sites"),
+)
+
+
+@dataclass(eq=False)
+class Looked:
+    """The table, and (feature, site) pairs without variance inside the site."""
+
+    table: pd.DataFrame
+    constant: list[tuple[str, str]] = field(default_factory=list)
+
+
+def look_at_features(material: Material) -> Looked:
+    """Describe every feature."""
+    Y, features = material.given.Y, material.given.features
+    V, n = len(features), Y.shape[0]
+    order = np.argsort(material.codes, kind="stable")
+    sites, starts = np.unique(material.codes[order], return_index=True)
+    bounds = np.append(starts, n)
+    labels = np.array([*material.levels.labels, ""], dtype=object)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in NUMBERS}
+    pairs: list[tuple[str, str]] = []
+    first: dict[bytes, str] = {}
+    digests: list[bytes] = []
+    width = max(1, _CELLS // max(1, n))
+    with progress_bar("looking at features", V) as advance:
+        for left in range(0, V, width):
+            right = min(V, left + width)
+            rows = np.ascontiguousarray(np.asarray(Y[:, left:right], dtype=np.float64)[order].T)
+            rows[~np.isfinite(rows)] = np.nan
+            found, within = _block(rows, sites, bounds)
+            for name in NUMBERS:
+                columns[name].append(found[name])
+            at, where = np.nonzero(within)
+            pairs += [(features[left + k], labels[sites[b]]) for k, b in zip(at.tolist(), where.tolist(), strict=True)]
+            rows += 0.0  # one zero, whatever its sign
+            for k in range(right - left):
+                digest = hashlib.blake2b(rows[k].tobytes(), digest_size=16).digest()
+                digests.append(digest)
+                name = features[left + k]
+                first[digest] = min(name, first.get(digest, name))
+            advance(right - left)
+    table = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
+    table.insert(0, "feature", np.array(features, dtype=object))
+    table["duplicate_of"] = [
+        first[digest] if first[digest] != name else "" for digest, name in zip(digests, features, strict=True)
+    ]
+    table.loc[table["distinct"] < 2, "duplicate_of"] = ""
+    return Looked(table, pairs)
+
+
+def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[str, np.ndarray], BoolArray]:
+    """Describe features, one in each row of the array, its values grouped by site; code −1 is no site."""
+    k, n = rows.shape
+    ordered = np.sort(rows, axis=1)
+    observed = n - np.isnan(ordered).sum(axis=1)
+    last, line = np.maximum(observed - 1, 0), np.arange(k)
+    low, high = ordered[:, 0], ordered[line, last]
+    middle = _median(ordered, observed)
+    spread = (ordered[line, (3 * last) // 4] - ordered[line, last // 4]) / 1.349
+    steps = np.diff(ordered, axis=1) > 0  # a comparison with NaN is false
+    known = np.nan_to_num(ordered)
+    mean = known.sum(axis=1) / np.maximum(observed, 1)
+    squares = (np.where(np.isnan(ordered), 0.0, ordered - mean[:, None]) ** 2).sum(axis=1)
+    constant = low == high
+    mean = np.where(constant, low, mean)
+    sd = np.where(constant, 0.0, np.sqrt(squares / np.maximum(observed - 1, 1)))
+    with np.errstate(invalid="ignore"):
+        low_isolated, high_isolated = middle - low > ISOLATED * spread, high - middle > ISOLATED * spread
+    within = _constant_within(rows, sites, bounds) & ~constant[:, None]
+    far, farthest = _tails(rows, sites, bounds)
+    nothing = observed == 0
+    found = {
+        "observed": observed,
+        "mean": np.where(nothing, np.nan, mean),
+        "sd": np.where(observed < 2, np.nan, sd),
+        "min": low,
+        "median": middle,
+        "max": high,
+        "distinct": np.where(nothing, 0, steps.sum(axis=1) + 1),
+        "at_min": (ordered == low[:, None]).sum(axis=1),
+        "at_max": (ordered == high[:, None]).sum(axis=1),
+        "zeros": (ordered == 0).sum(axis=1),
+        "negative": (ordered < 0).sum(axis=1),
+        "integers": (known == np.floor(known)).all(axis=1) & ~nothing,
+        "far": far,
+        "farthest": farthest,
+        "low_isolated": low_isolated & (spread > 0),
+        "high_isolated": high_isolated & (spread > 0),
+        "constant_sites": within.sum(axis=1),
+    }
+    return found, within
+
+
+def _median(ordered: FloatArray, observed: IntArray) -> FloatArray:
+    """Median of each row, which is sorted with its missing cells last."""
+    line = np.arange(len(ordered))
+    upper, lower = np.maximum(observed, 1) // 2, (np.maximum(observed, 1) - 1) // 2
+    return np.asarray((ordered[line, lower] + ordered[line, upper]) / 2)
+
+
+def _constant_within(rows: FloatArray, sites: IntArray, bounds: IntArray) -> BoolArray:
+    """Tell, (features, sites), where two or more values of a site are all equal."""
+    starts = bounds[:-1]
+    low, high = np.fmin.reduceat(rows, starts, axis=1), np.fmax.reduceat(rows, starts, axis=1)
+    counts = np.add.reduceat(~np.isnan(rows), starts, axis=1, dtype=np.intp)
+    return np.asarray((low == high) & (counts > 1) & (sites >= 0))
+
+
+def _tails(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[IntArray, FloatArray]:
+    """Count values far from their site's median, and the largest distance, in robust standard deviations."""
+    parts, units = [], []
+    for code, start, stop in zip(sites, bounds[:-1], bounds[1:], strict=True):
+        if code < 0 or stop - start < RANGE:
+            continue
+        own = rows[:, start:stop]
+        ordered = np.sort(own, axis=1)
+        observed = own.shape[1] - np.isnan(ordered).sum(axis=1)
+        middle = _median(ordered, observed)
+        away = np.where((observed >= RANGE)[:, None], np.abs(own - middle[:, None]), np.nan)
+        parts.append(away)
+        units.append(1.4826 * _median(np.sort(away, axis=1), observed))
+    if not parts:
+        return np.zeros(len(rows), dtype=np.intp), np.full(len(rows), np.nan)
+    distance = np.sort(np.concatenate(parts, axis=1), axis=1)
+    observed = distance.shape[1] - np.isnan(distance).sum(axis=1)
+    unit = 1.4826 * _median(distance, observed)
+    usable = (observed >= LEAST) & (unit > 0)
+    far, farthest = np.zeros(len(rows), dtype=np.intp), np.zeros(len(rows))
+    for away, own_unit in zip(parts, units, strict=True):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            away /= np.fmax(unit, own_unit)[:, None]
+        far += (away > FAR).sum(axis=1)
+        farthest = np.fmax(farthest, np.fmax.reduce(away, axis=1))
+    return np.where(usable, far, 0), np.where(usable, farthest, np.nan)

@@ -1,0 +1,135 @@
+"""What an audit gives: verdicts, and the tables that they rest on."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.audit.finding import SEVERITIES, Finding
+from pycombat_gam.errors import count
+from pycombat_gam.summary import printable
+from pycombat_gam.types import JsonDict
+
+_PRINTED = 30
+_WIDTH = 120
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit:
+    """Verdicts on a table before it is harmonized; `str()` prints them, `to_dict()` gives plain data.
+
+    Attributes
+    ----------
+    call : what was asked for.
+    findings : DataFrame, a row per finding: `severity` (problem, caution, note), `check`, `subject`, `verdict` (a
+        sentence), `table` and `row` that it rests on; `basis` returns these rows.
+    sites : rows, subjects and visits, degrees of freedom of the scale, and the 95 % factors of a standard deviation.
+    covariates : distribution of each covariate by site.
+    overlap : standardized differences and common support; see `pycombat_gam.audit.overlap`.
+    confounding : each term against the sites; see `pycombat_gam.audit.confounding`, also for the next two.
+    canonical : canonical correlations of terms and sites, alone and given the other terms.
+    carriers : which sites make a term's confounding, and which its estimate.
+    imbalance : what a later test without site is worth; see `pycombat_gam.audit.imbalance`.
+    missing : missing and infinite cells of columns that have any, by site; site is empty for rows without one.
+    features : what each feature looks like, and `flags`; see `pycombat_gam.audit.features`.
+    """
+
+    call: str
+    shape: tuple[int, int]
+    found: tuple[Finding, ...]
+    findings: pd.DataFrame
+    sites: pd.DataFrame
+    covariates: pd.DataFrame
+    overlap: pd.DataFrame
+    confounding: pd.DataFrame
+    canonical: pd.DataFrame
+    carriers: pd.DataFrame
+    imbalance: pd.DataFrame
+    missing: pd.DataFrame
+    features: pd.DataFrame
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """All tables but the findings, by name."""
+        return {
+            "sites": self.sites,
+            "covariates": self.covariates,
+            "overlap": self.overlap,
+            "confounding": self.confounding,
+            "canonical": self.canonical,
+            "carriers": self.carriers,
+            "imbalance": self.imbalance,
+            "missing": self.missing,
+            "features": self.features,
+        }
+
+    @property
+    def worst(self) -> str:
+        """The gravest severity found, or ``"none"``."""
+        present = set(self.findings["severity"])
+        return next((severity for severity in SEVERITIES if severity in present), "none")
+
+    def basis(self, finding: int) -> pd.DataFrame:
+        """Return the rows of the table that a finding, by its position, rests on."""
+        one = self.found[finding]
+        return one.rows(self.tables[one.table])
+
+    def to_dict(self) -> JsonDict:
+        """Return everything as plain data (JSON-able; a missing number is None, an infinite one text)."""
+        return {
+            "call": self.call,
+            "rows": self.shape[0],
+            "number_of_features": self.shape[1],
+            "worst": self.worst,
+            "findings": _records(self.findings),
+            "tables": {name: _records(table) for name, table in self.tables.items()},
+        }
+
+    def __str__(self) -> str:
+        rows, features = self.shape
+        lines = [
+            f"Audit:  {self.call}",
+            "",
+            f"{count(rows, 'row')}, {count(features, 'feature')}, {count(len(self.sites), 'site')}",
+        ]
+        for severity in SEVERITIES:
+            own = self.findings.loc[self.findings["severity"] == severity, "verdict"]
+            if len(own):
+                lines += ["", f"{severity.capitalize()}s:"]
+                lines += [_wrapped(verdict) for verdict in own]
+        if not len(self.findings):
+            lines += ["", "Nothing found."]
+        for title, table in (
+            ("Sites", self.sites.drop(columns=[] if (self.sites["visits"] > 1).any() else ["visits", "traveling"])),
+            ("Terms against sites", self.confounding.drop(columns=["variables", "why"])),
+            ("Later tests without site, nominal level 5 %", self.imbalance.drop(columns="terms")),
+        ):
+            if len(table):
+                shown = table.head(_PRINTED).to_string(index=False, float_format="{:.3g}".format, na_rep="—")
+                lines += ["", f"{title}:", shown]
+                lines += [f"… and {count(len(table) - _PRINTED, 'more')}"] if len(table) > _PRINTED else []
+        return printable("\n".join(lines))
+
+    __repr__ = __str__
+
+
+def _wrapped(verdict: str) -> str:
+    return textwrap.fill(verdict, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _records(table: pd.DataFrame) -> list[JsonDict]:
+    """Return a table row by row as plain data."""
+    columns = {str(name): [_plain(value) for value in table[name].tolist()] for name in table.columns}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "Inf" if value > 0 else "-Inf"
+    return value

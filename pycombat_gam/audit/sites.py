@@ -1,0 +1,145 @@
+"""Subjects per site: how many, how often, and how well a site's scale can be known from them.
+
+ComBat's scale of a site is a standard deviation with n − 1 degrees of freedom. For normal residuals its 95 % interval
+reaches from s√(ν/χ²_{ν,.975}) to s√(ν/χ²_{ν,.025}); these factors are the columns `sd_lower` and `sd_upper`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2
+
+from pycombat_gam.audit.finding import Finding, frame, joined, keys, named
+from pycombat_gam.audit.material import Material
+from pycombat_gam.errors import count, listing
+from pycombat_gam.tables import check_ids
+from pycombat_gam.types import FloatArray
+
+HANDFUL = 8
+"""Up to so many, a site's sd may be more than twice its estimate: √(7/χ²_{7,.025}) = 2.04, √(8/χ²_{8,.025}) = 1.92."""
+
+FEW = 20
+"""Below it, a note: Orlhac et al. (2022, J Nucl Med 63:172) ask for 20 to 30 per site."""
+
+COLUMNS = ("site", "rows", "share", "subjects", "visits", "traveling", "scale_df", "sd_lower", "sd_upper")
+
+
+def site_table(material: Material) -> pd.DataFrame:
+    """Count rows and subjects by site."""
+    n, who = material.n, material.subjects
+    at = [np.flatnonzero(material.codes == b) for b in range(n.size)]
+    subjects, traveling = n.copy(), np.zeros(n.size, dtype=np.intp)
+    if who is not None:
+        own = [np.unique(who.codes[rows][who.codes[rows] >= 0]) for rows in at]
+        seen = np.bincount(np.concatenate(own), minlength=1)
+        subjects = np.array([codes.size for codes in own], dtype=np.intp)
+        traveling = np.array([int((seen[codes] > 1).sum()) for codes in own], dtype=np.intp)
+    lower, upper = sd_factors(subjects - 1)
+    rows = zip(
+        material.levels.labels,
+        n.tolist(),
+        (n / n.sum()).tolist(),
+        subjects.tolist(),
+        (n / np.maximum(subjects, 1)).tolist(),
+        traveling.tolist(),
+        (subjects - 1).tolist(),
+        lower.tolist(),
+        upper.tolist(),
+        strict=True,
+    )
+    return frame(list(rows), COLUMNS)
+
+
+def sd_factors(df: np.ndarray) -> tuple[FloatArray, FloatArray]:
+    """Ends of the 95 % interval of a standard deviation, as multiples of its estimate; NaN without a degree."""
+    known = np.where(df > 0, df, np.nan)
+    return np.sqrt(known / chi2.ppf(0.975, known)), np.sqrt(known / chi2.ppf(0.025, known))
+
+
+def site_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
+    """Judge the number of sites and their sizes."""
+    if len(sites) == 1:
+        only = sites.iloc[0]
+        said = f"'{material.batch}' has one site, '{only['site']}' ({count(only['rows'], 'row')}): nothing to harmonize"
+        yield Finding("problem", "site size", only["site"], said, "sites", keys([only["site"]]))
+        return
+    for group in material.levels.look_alikes():
+        sizes = sites.set_index("site").loc[list(group), "rows"]
+        each = joined([f"{label!r} ({count(k, 'row')})" for label, k in sizes.items()])
+        said = f"Site labels {each} differ in case, spaces or leading zeros only, and count as different sites"
+        yield Finding("caution", "site labels", listing(group), said, "sites", keys(group))
+    yield from _sizes(material, sites)
+
+
+def _sizes(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
+    noun = "row" if material.subjects is None else "subject"
+
+    def phrase(row: pd.Series) -> str:
+        more = "" if row["rows"] == row["subjects"] else f" in {count(row['rows'], 'row')}"
+        return f"{count(row['subjects'], noun)}{more}"
+
+    lone = sites[sites["subjects"] < 2]
+    if len(lone):
+        each = joined([f"'{row['site']}' has {phrase(row)}" for _, row in lone.iterrows()])
+        said = f"Site {each}: no scale can be estimated there"
+        yield Finding("problem", "site size", listing(lone["site"]), said, "sites", keys(lone["site"]))
+    small = sites[(sites["subjects"] > 1) & (sites["subjects"] <= HANDFUL)]
+    if len(small):
+        each = joined([f"'{row['site']}' has {phrase(row)}" for _, row in small.iterrows()])
+        worst = small.iloc[int(small["subjects"].argmin())]
+        least = "" if len(small) == 1 else "at least "
+        said = (
+            f"Site {each}: the scale there rests on {least}{count(worst['scale_df'], 'degree')} of freedom, and the "
+            f"true standard deviation may well be {worst['sd_lower']:.2g} to {worst['sd_upper']:.3g} times the estimate"
+        )
+        yield Finding("caution", "site size", listing(small["site"]), said, "sites", keys(small["site"]))
+    few = sites[(sites["subjects"] > HANDFUL) & (sites["subjects"] < FEW)]
+    if len(few):
+        labels = tuple(few["site"])
+        each = joined([f"'{row['site']}' ({row['subjects']})" for _, row in few.iterrows()])
+        said = (
+            f"{count(len(few), 'site')} of {len(sites)} with fewer than {FEW} {noun}s: {each}; what is adjusted there "
+            "leans on the other sites through shrinkage"
+        )
+        yield Finding("note", "site size", listing(labels), said, "sites", keys(labels))
+
+
+def subject_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
+    """Judge ids and repeated subjects."""
+    try:
+        check_ids(material.given.covariates, material.ids)
+    except ValueError as error:
+        said = f"Rows cannot be told apart, and ComBat stops: {error}"
+        yield Finding("problem", "ids", listing(material.ids) or "index", said, "sites")
+    # One id that repeats is told of above.
+    who = None if len(material.ids) == 1 and not material.formula.random else material.subjects
+    if material.alike:
+        said = f"{named(material.alike)} looks like an identifier, but is taken for a feature: name it with id=…"
+        yield Finding("caution", "ids", listing(material.alike), said, "features", keys(material.alike))
+    if who is None or len(sites) < 2:
+        return
+    known = who.codes[who.codes >= 0]
+    total = np.unique(known).size
+    said = f"{count(known.size, 'row')} of {total:,} '{who.name}'"
+    if not who.repeated:
+        if who.random:
+            said += ": each has one row, so its random effect cannot be told from the residual"
+            yield Finding("caution", "subjects", who.name, said, "sites")
+        return
+    if not who.random:
+        said += (
+            f": rows of one subject are alike, yet count as independent ones; add (1 | {who.name}) to the formula for "
+            "scales and later tests that know of it"
+        )
+        yield Finding("caution", "subjects", who.name, said, "sites")
+        return
+    visits = np.bincount(known)
+    pairs = np.unique(np.column_stack([who.codes, material.codes])[material.codes >= 0], axis=0)
+    moved = int((np.bincount(pairs[pairs[:, 0] >= 0, 0]) > 1).sum())
+    low, high = int(visits[visits > 0].min()), int(visits.max())
+    said += f", {count(low, 'row') if low == high else f'{low} to {high:,} rows'} each; {moved:,} at several sites"
+    said += ", which tell site effects apart from subjects" if moved else ": sites are compared between subjects only"
+    yield Finding("note", "subjects", who.name, said, "sites")

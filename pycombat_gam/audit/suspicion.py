@@ -1,0 +1,248 @@
+"""Which features are suspicious, and of what: one finding for each trouble, the features that share it listed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.audit.features import FAR, LEAST, Looked
+from pycombat_gam.audit.finding import Finding, joined, keys, named
+from pycombat_gam.audit.material import Material
+from pycombat_gam.errors import count
+from pycombat_gam.types import BoolArray
+
+POSITIVE = re.compile(r"thickness|volume|(^|[^a-z])(thick|thk|area|vol)s?([^a-z]|$)")
+"""Names of what cannot be zero or negative, in small letters."""
+
+A_FEW = 0.05
+"""Up to this share of a feature named so, values of zero or below are errors; beyond, it is centred or a difference."""
+
+HARDLY_ANY = 0.01
+"""The same share where the name says nothing; the values then have to be isolated as well."""
+
+TIED = 0.05
+"""Share of values that are all the smallest or all the largest from which on the feature has a floor or ceiling.
+
+Of distinct measurements one is; whole numbers such as volumes tie seldom.
+"""
+
+FEW_VALUES = 10
+"""Up to so many distinct values, each `REPEATED` times on average, a feature is a rating or count."""
+REPEATED = 5
+
+HEAVY = 0.005
+"""Share of values beyond `FAR` robust sds, and three at least, of heavy tails; a Laplace distribution has 0.006."""
+
+OUTLYING = 10.0
+"""Robust standard deviations from which on a single value is named."""
+
+CODES = frozenset(
+    sign * int(str(digit) * length) for digit in (7, 8, 9) for length in (3, 4, 5, 6) for sign in (1, -1)
+) | {-9, -99, -88, -77, 99}
+"""Numbers that often stand for a missing value."""
+
+FLAGS = (
+    *("constant", "site", "code", "negative", "zero", "centred"),
+    *("few values", "floor", "ceiling", "share", "tails", "duplicate"),
+)
+
+
+def flag_features(looked: Looked) -> None:
+    """Add a column `flags` to the table: what is suspicious, separated by commas."""
+    table = looked.table
+    flags = {name: np.zeros(len(table), dtype=bool) for name in FLAGS}
+    n = table["observed"].to_numpy()
+    at_low = table["min"].isin(CODES).to_numpy() & table["low_isolated"].to_numpy()
+    at_high = table["max"].isin(CODES).to_numpy() & table["high_isolated"].to_numpy()
+    distinct = table["distinct"].to_numpy()
+    varies = distinct > 1
+    flags["constant"] = (n > 0) & ~varies
+    flags["site"] = varies & (table["constant_sites"].to_numpy() > 0)
+    flags["code"] = varies & (at_low | at_high)
+    flags |= _signs(table, varies & ~at_low)
+    discrete = varies & (distinct <= FEW_VALUES) & (n >= REPEATED * distinct)
+    flags["few values"] = discrete
+    smooth = varies & ~discrete & (n >= LEAST) & ~flags["site"]
+    flags["floor"] = smooth & (table["at_min"].to_numpy() >= TIED * n)
+    flags["ceiling"] = smooth & (table["at_max"].to_numpy() >= TIED * n)
+    low, high, sd = (table[name].to_numpy() for name in ("min", "max", "sd"))
+    near = (table["median"].to_numpy() < 3 * sd) | (table["median"].to_numpy() > 1 - 3 * sd)
+    flags["share"] = smooth & (low >= 0) & (high <= 1) & near & ~flags["floor"] & ~flags["ceiling"]
+    explained = flags["code"] | flags["negative"] | flags["zero"]
+    heavy = (table["far"] >= 3) & (table["far"] >= HEAVY * n)
+    flags["tails"] = smooth & ~explained & (heavy | (table["farthest"] > OUTLYING)).to_numpy()
+    flags["duplicate"] = (table["duplicate_of"] != "").to_numpy()
+    table["flags"] = [""] * len(table)
+    for name in FLAGS:
+        rows = flags[name]
+        table.loc[rows, "flags"] = [f"{old}, {name}" if old else name for old in table.loc[rows, "flags"]]
+
+
+def _signs(table: pd.DataFrame, usable: BoolArray) -> dict[str, BoolArray]:
+    """Values of zero or below where there should be none."""
+    says = np.array([POSITIVE.search(name.lower()) is not None for name in table["feature"]], dtype=bool)
+    n = np.maximum(table["observed"].to_numpy(), 1)
+    isolated = table["low_isolated"].to_numpy() & (table["min"].to_numpy() <= 0) & (table["median"].to_numpy() > 0)
+    negative, zeros = table["negative"].to_numpy(), table["zeros"].to_numpy()
+    share = (negative + zeros) / n
+    odd = usable & ((says & (share <= A_FEW)) | (isolated & (share <= HARDLY_ANY)))
+    return {
+        "negative": odd & (negative > 0),
+        "zero": odd & (negative == 0) & (zeros > 0),
+        "centred": usable & says & (negative > A_FEW * n),
+    }
+
+
+def feature_findings(material: Material, looked: Looked) -> Iterator[Finding]:
+    """Judge the features."""
+    table = looked.table.sort_values("feature", kind="stable")
+    flags = table["flags"].str.split(", ")
+
+    def about(
+        flag: str, severity: str, check: str, head: str, each: Callable[[pd.Series], str], end: str
+    ) -> Iterator[Finding]:
+        rows = table[[flag in own for own in flags]]
+        if len(rows):
+            said = [each(row) for _, row in rows.head(9).iterrows()] + [""] * max(0, len(rows) - 9)
+            verdict = f"{count(len(rows), 'feature')} {head}: {joined(said)}{'; ' if end else ''}{end}"
+            yield Finding(severity, check, joined(list(rows["feature"])), verdict, "features", keys(rows["feature"]))
+
+    def cells(row: pd.Series, column: str) -> str:
+        return f"'{row['feature']}' ({row[column]:,} of {row['observed']:,})"
+
+    yield from about(
+        "constant",
+        "caution",
+        "constant",
+        "constant",
+        lambda row: f"'{row['feature']}' (always {row['min']:g})",
+        "nothing to harmonize, left as it is",
+    )
+    yield from _within_sites(material, looked)
+    yield from about(
+        "code",
+        "caution",
+        "missing codes",
+        "with a value that looks like a code for missing, far from all others",
+        _code,
+        "make such cells missing",
+    )
+    yield from about(
+        "negative",
+        "caution",
+        "negative values",
+        "with negative values where hardly any are or can be",
+        lambda row: f"'{row['feature']}' ({row['negative']:,} of {row['observed']:,}, smallest {row['min']:.4g})",
+        "",
+    )
+    yield from about(
+        "zero",
+        "caution",
+        "negative values",
+        "with zeros where all other values are positive",
+        lambda row: cells(row, "zeros"),
+        "these look like failed measurements",
+    )
+    yield from about(
+        "centred",
+        "note",
+        "negative values",
+        "named like sizes yet often negative",
+        lambda row: cells(row, "negative"),
+        "centred, or differences?",
+    )
+    yield from about(
+        "few values",
+        "caution",
+        "bounded",
+        "with few distinct values",
+        lambda row: f"'{row['feature']}' ({row['distinct']:,} in {row['observed']:,} rows)",
+        "a rating or count: location and scale do not describe it",
+    )
+    yield from about(
+        "floor",
+        "caution",
+        "bounded",
+        "with a floor",
+        lambda row: f"'{row['feature']}' ({row['at_min']:,} of {row['observed']:,} are {row['min']:g})",
+        "harmonized values will scatter around it",
+    )
+    yield from about(
+        "ceiling",
+        "caution",
+        "bounded",
+        "with a ceiling",
+        lambda row: f"'{row['feature']}' ({row['at_max']:,} of {row['observed']:,} are {row['max']:g})",
+        "harmonized values will scatter around it",
+    )
+    yield from about(
+        "share",
+        "note",
+        "bounded",
+        "between 0 and 1 and within three sds of an end",
+        lambda row: f"'{row['feature']}' ({row['min']:.3g} to {row['max']:.3g})",
+        "if they are shares, harmonized values may leave that range",
+    )
+    yield from _far_out(table, flags)
+    yield from about(
+        "duplicate",
+        "caution",
+        "duplicates",
+        "equal to another one in every cell",
+        lambda row: f"'{row['feature']}' = '{row['duplicate_of']}'",
+        "each counts on its own in the priors",
+    )
+
+
+def _code(row: pd.Series) -> str:
+    at_low = row["min"] in CODES and row["low_isolated"]
+    value, cells = ("min", "at_min") if at_low else ("max", "at_max")
+    return f"'{row['feature']}' ({row[value]:g} in {count(row[cells], 'row')})"
+
+
+def _within_sites(material: Material, looked: Looked) -> Iterator[Finding]:
+    """Features without variance inside a site."""
+    by_feature: dict[str, list[str]] = {}
+    for feature, site in sorted(looked.constant):
+        by_feature.setdefault(feature, []).append(site)
+    if by_feature:
+        each = joined([f"'{feature}' at {named(sites)}" for feature, sites in by_feature.items()])
+        said = f"{count(len(by_feature), 'feature')} constant within a site: {each}; no scale can be estimated there"
+        yield Finding("caution", "constant", joined(list(by_feature)), said, "features", keys(by_feature))
+
+
+def _far_out(table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
+    """Heavy tails and outlying values, the worst first."""
+    rows = table[["tails" in own for own in flags]].sort_values("farthest", ascending=False, kind="stable")
+    if len(rows):
+        each = joined(
+            [
+                f"'{row['feature']}' ({count(row['far'], 'value')}, farthest {row['farthest']:.3g})"
+                for _, row in rows.head(9).iterrows()
+            ]
+            + [""] * max(0, len(rows) - 9)
+        )
+        said = (
+            f"{count(len(rows), 'feature')} with values far out: {each}; more than {FAR:g} robust standard "
+            "deviations from the median of their site, whose mean and scale they move"
+        )
+        features = list(rows["feature"])
+        yield Finding("caution", "tails", joined(features), said, "features", keys(features))
+
+
+def covariate_codes(material: Material) -> Iterator[Finding]:
+    """Numbers among a covariate that look like a code for missing."""
+    for name, covariate in material.covariates.items():
+        x = covariate.values[covariate.present]
+        if covariate.levels or x.size < LEAST:
+            continue
+        q1, middle, q3 = np.quantile(x, [0.25, 0.5, 0.75])
+        unit = (q3 - q1) / 1.349
+        odd = [value for value in np.unique(x).tolist() if value in CODES and abs(value - middle) > FAR * unit > 0]
+        if odd:
+            each = joined([f"{value:g} in {count(int((x == value).sum()), 'row')}" for value in odd])
+            said = f"'{name}' has a value that looks like a code for missing: {each}; make such cells missing"
+            yield Finding("caution", "missing codes", name, said, "covariates", keys([name]))

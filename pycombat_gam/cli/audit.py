@@ -1,0 +1,33 @@
+"""The command that looks at a table before it is harmonized."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pycombat_gam.audit import audit as look
+from pycombat_gam.cli.shell import plainly
+from pycombat_gam.io import read_table
+
+
+def audit(
+    data: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet table: a row per subject or visit.")],
+    batch: Annotated[str, typer.Option(help="Column of site labels.")],
+    formula: Annotated[str, typer.Option(help="What is to be kept, in R's notation.")] = "~ 1",
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
+    ] = None,
+    features: Annotated[str | None, typer.Option(help="Regular expression searched in column names.")] = None,
+) -> None:
+    """Look at a table before it is harmonized: sites, confounding, later tests, missing cells, suspicious features.
+
+    Exits with 0 where nothing is a problem, with 1 otherwise.
+    """
+    with plainly():
+        source = read_table(data, [batch, *(ids or [])])
+        found = look(source.table, formula, batch, features=features, id=ids or None)
+        typer.echo(str(found))
+    if found.worst == "problem":
+        raise typer.Exit(1)

@@ -1,0 +1,79 @@
+"""What goes with a harmonized table: the audit before, the report after."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from typing import TYPE_CHECKING, Annotated
+
+import pandas as pd
+import typer
+
+from pycombat_gam.audit import audit as look
+from pycombat_gam.cli.run import Writer
+from pycombat_gam.cli.shell import progress
+from pycombat_gam.errors import PcgError, PcgWarning
+from pycombat_gam.io import TableFile
+from pycombat_gam.report import FILES, report
+from pycombat_gam.summary import printable
+
+if TYPE_CHECKING:
+    from pycombat_gam.audit import Audit
+    from pycombat_gam.combat import ComBat
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+COLOURS = {"problem": "red", "caution": "yellow"}
+
+WithReport = Annotated[bool, typer.Option("--report/--no-report", help="Also write report.html and report.md.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of what is random in the report: permutations, folds.")]
+
+
+def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
+    """Look at a table before it is harmonized, and say on stderr what is a problem or asks for caution."""
+    found = look(table, model.formula, model.batch, features=model.features, id=model.id)
+    for severity, colour in COLOURS.items():
+        for verdict in found.findings.loc[found.findings["severity"] == severity, "verdict"]:
+            progress.print(f"Audit, {severity}: {printable(verdict)}", markup=False, style=colour)
+    return found
+
+
+def reported(
+    model: ComBat | FlowSCM,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    found: Audit,
+    *,
+    seed: int,
+    source: TableFile | None = None,
+) -> dict[str, Writer]:
+    """Return what writes the report's files, by name; none, and a note, where no report can be made of the table.
+
+    Parameters
+    ----------
+    before, after : the table, harmonized or not; found : its audit.
+    source : the file it came from; None for the packaged example.
+    """
+    command = shlex.join(["pycombat-gam", *sys.argv[1:]])
+    try:
+        with warnings.catch_warnings():
+            # Said at the fit, and part of the report.
+            warnings.simplefilter("ignore", PcgWarning)
+            made = report(
+                model,
+                before,
+                after,
+                audit=found,
+                command=command,
+                data=None if source is None else source.path,
+                seed=seed,
+            )
+            return made.writers()
+    except PcgError as error:
+        progress.print(f"Note: no report was made: {error}", markup=False, style="yellow")
+        return {}
+
+
+def say_report(files: dict[str, Writer]) -> dict[str, str]:
+    """Return the names of the report's files that there are, and what they are."""
+    return {name: what for name, what in FILES.items() if name in files}

@@ -1,0 +1,222 @@
+"""Site effects of a ComBat: all of them as a heat map, and how far each was shrunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pycombat_gam.errors import OptionError
+from pycombat_gam.plot.given import check_effect, combat_of
+from pycombat_gam.plot.style import (
+    INK,
+    LOOKS,
+    PALE,
+    Look,
+    evenly,
+    handle,
+    legend_below,
+    legend_letters,
+    minus,
+    panels,
+    plain,
+    shown_apart,
+    tick_letters,
+    titled,
+)  # fmt: skip
+from pycombat_gam.result import FittedComBat
+from pycombat_gam.types import FloatArray
+
+MOST_COLUMNS = 400
+"""Features in a heat map: more than a page's width can show says nothing more."""
+MOST_NAMED = 40
+LEAST_POINTS = 6.0
+"""Features are named where their columns are at least this wide."""
+MOST_POINTS = 20_000
+
+
+def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> Any:
+    """Draw the site effects that harmonization removes as a heat map, sites × features.
+
+    Location is γ* in units of the pooled sd; scale is √δ*, the site's sd as a multiple of the pooled one, on a
+    logarithmic scale. Colours are symmetric about no effect. Sites stand in order of their mean over the features,
+    which is written at their right (of scale the geometric mean), so that the sign can be read without colour. Features
+    stand in the order of the fit; of more than 400, that many are drawn, evenly spread, as the label says.
+
+    Parameters
+    ----------
+    model : a fitted `ComBat`.
+    effect : ``"location"`` or ``"scale"``.
+    ax : matplotlib axes; new ones by default.
+
+    Returns
+    -------
+    The axes.
+    """
+    check_effect(effect)
+    fitted = combat_of(model, "site_effects")
+    if effect == "scale":
+        _check_scaled(model, "site_effects")
+    location = effect == "location"
+    values = fitted.shrunken.gamma if location else 0.5 * np.log2(fitted.shrunken.delta)
+    means = values.mean(axis=1)
+    order = np.argsort(-means, kind="stable")
+    V = values.shape[1]
+    chosen = evenly(V, MOST_COLUMNS)
+    (ax,) = panels(ax, 1, (7.0, float(np.clip(1.7 + 0.19 * len(order), 2.8, 9.5)) + 0.9 * (V <= MOST_NAMED)))
+    width = 0.8 * ax.get_window_extent().width / ax.figure.dpi * 72.0 / V
+    named = width >= LEAST_POINTS
+    largest = float(np.abs(values).max()) or 1.0
+    image = ax.imshow(
+        values[np.ix_(order, chosen)], aspect="auto", cmap="PuOr_r", vmin=-largest, vmax=largest,
+        interpolation="nearest",
+    )  # fmt: skip
+    room = ax.get_window_extent().height / ax.figure.dpi * 72.0 / len(order)
+    size = float(np.clip(0.8 * room, 4.0, 9.0))
+    names = shown_apart(fitted.levels.labels, tick_letters(ax))
+    ax.set_yticks(np.arange(len(order)), [names[b] for b in order], fontsize=size)
+    for row, b in enumerate(order):
+        text = f"{means[b]:+.2f}" if location else f"×{2 ** means[b]:.2f}"
+        ax.annotate(
+            minus(text), (1.0, row), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            va="center", fontsize=size, color=INK,
+        )  # fmt: skip
+    ax.tick_params(length=0)
+    if named:
+        ax.set_xticks(np.arange(V), shown_apart(fitted.features, 26), rotation=90, fontsize=float(min(width, 8.0)))
+        ax.set_xlabel("feature")
+    else:
+        ax.set_xticks([])
+        some = f"{len(chosen):,} of {V:,} features, evenly spread" if len(chosen) < V else f"{V:,} features"
+        ax.set_xlabel(f"{some}, in the order of the fit")
+    bar = ax.figure.colorbar(image, ax=ax, location="right", fraction=0.05, pad=0.02, aspect=30)
+    if location:
+        bar.set_label("location γ* (pooled sd)")
+    else:
+        bar.set_label("sd (× pooled sd)")
+        steps = _nice_ratios(largest)
+        bar.set_ticks(list(np.log2(steps)), labels=[f"{step:.3g}" for step in steps])
+    what = "Location" if location else "Scale"
+    titled(ax, f"{what} of each site, as removed", "numbers at the right: mean over features")
+    return ax
+
+
+def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any:
+    """Draw site effects before against after shrinkage; on the line of identity nothing was shrunk.
+
+    Small sites are shrunk most: up to eight sites, the smallest, are told apart and named with their rows; the others
+    are pale. Scale is δ, a variance, on logarithmic axes. Reference sites, which have no effect, and features that a
+    site gives no estimate of are left out. Of more than 20,000 points, that many are drawn, features evenly
+    spread; the title says so.
+
+    Parameters
+    ----------
+    model : a fitted `ComBat` with ``eb=True``.
+    effect : ``"location"`` or ``"scale"``.
+    ax : matplotlib axes; new ones by default.
+
+    Returns
+    -------
+    The axes.
+    """
+    check_effect(effect)
+    fitted = combat_of(model, "shrinkage")
+    _check_shrunk(model, "shrinkage")
+    if effect == "scale":
+        _check_scaled(model, "shrinkage")
+    location = effect == "location"
+    hat, star = (
+        (fitted.effects.gamma, fitted.shrunken.gamma) if location else (fitted.effects.delta, fitted.shrunken.delta)
+    )
+    sites = [b for b in range(len(fitted.levels)) if b != fitted.reference]
+    sizes = fitted.mean.n_rows
+    sites.sort(key=lambda b: (sizes[b], b))
+    V = len(fitted.features)
+    chosen = evenly(V, max(1, MOST_POINTS // len(sites)))
+    (ax,) = panels(ax, 1, (5.0, 5.4))
+    ends = []
+    few = len(sites) <= len(LOOKS)
+    marked = sites if few else sites[: len(LOOKS) - 1]
+    handles, names = [], []
+    texts = shown_apart(fitted.levels.labels, legend_letters(ax) - 4)
+    drawn = {b: _points(fitted, b, chosen, location) for b in sites}
+    looks = {b: LOOKS[i] for i, b in enumerate(marked)}
+    for b in reversed(sites):
+        some = drawn[b]
+        if not some.size:
+            continue
+        look = looks.get(b, Look(PALE, "o", "-"))
+        ax.scatter(
+            hat[b, some], star[b, some], s=14 if b in looks else 6, c=look.color, marker=look.marker, linewidths=0,
+            alpha=0.7 if b in looks else 0.45, zorder=3 if b in looks else 2, rasterized=V * len(sites) > 5000,
+        )  # fmt: skip
+        ends += [hat[b, some].min(), hat[b, some].max(), star[b, some].min(), star[b, some].max()]
+    for b in marked:
+        handles.append(handle(looks[b]))
+        names.append(f"{texts[b]} ({sizes[b]:,})")
+    if not few:
+        handles.append(handle(Look(PALE, "o", "-"), size=3))
+        names.append(f"{len(sites) - len(marked)} larger sites")
+    low, high = min(ends), max(ends)
+    if location:
+        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    else:
+        low, high = low / 1.15, high * 1.15
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        _plain_log(ax)
+    ax.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_box_aspect(1.0)
+    sign = "γ" if location else "δ"
+    unit = "pooled sd" if location else "× pooled variance"
+    ax.set_xlabel(f"own estimate {sign}̂ ({unit})")
+    ax.set_ylabel(f"shrunken {sign}*, likewise")
+    plain(ax)
+    legend_below(ax, handles, names)
+    under = "in brackets: rows; dashed: no shrinkage"
+    if chosen.size < V:
+        under += f"; {chosen.size:,} of {V:,} features, evenly spread"
+    titled(ax, f"Shrinkage of {effect}", under)
+    return ax
+
+
+def _points(fitted: FittedComBat, b: int, chosen: Any, location: bool) -> Any:
+    """Features of a site that have an estimate to shrink."""
+    usable = ~fitted.scale.degenerate[chosen]
+    if not location:
+        usable &= ~fitted.effects.location_only[b, chosen]
+    return chosen[usable]
+
+
+def _check_shrunk(model: Any, what: str) -> None:
+    if not model.eb:
+        raise OptionError(f"{what}: this ComBat was fitted with eb=False, so nothing was shrunk and there is no prior")
+
+
+def _check_scaled(model: Any, what: str) -> None:
+    if model.mean_only:
+        raise OptionError(
+            f"{what}: this ComBat was fitted with mean_only=True, so it has no scale: use effect='location'"
+        )
+
+
+def _nice_ratios(largest: float) -> FloatArray:
+    """Ratios to mark on a logarithmic bar that reaches from 2^-largest to 2^largest."""
+    for steps in ([1.02, 1.05], [1.1, 1.2], [1.25, 1.5], [1.5, 2.0], [2.0, 4.0], [4.0, 16.0]):
+        inside = [step for step in steps if np.log2(step) <= largest]
+        if len(inside) == len(steps) and np.log2(steps[-1]) > 0.5 * largest:
+            return np.array([*(1 / step for step in reversed(inside)), 1.0, *inside])
+    step = 2.0**largest
+    return np.array([1 / step, 1.0, step])
+
+
+def _plain_log(ax: Any) -> None:
+    """Write numbers on logarithmic axes as people read them."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())

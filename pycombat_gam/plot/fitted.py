@@ -1,0 +1,257 @@
+"""The curve that a ComBat keeps: expected values of a feature over a covariate, and the rows around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.errors import OptionError, count, did_you_mean, listing
+from pycombat_gam.formula.functions import variables
+from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
+from pycombat_gam.plot.given import check_frame, combat_of, factors_of, feature_index, numbers
+from pycombat_gam.plot.style import (
+    INK,
+    LOOKS,
+    PALE,
+    Look,
+    check_level,
+    dots,
+    handle,
+    labelled,
+    legend_below,
+    legend_letters,
+    panels,
+    plain,
+    shown,
+    shown_apart,
+    spread_out,
+    titled,
+)  # fmt: skip
+from pycombat_gam.result import FittedComBat
+from pycombat_gam.tables import find_column
+from pycombat_gam.types import FloatArray
+
+POINTS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Expected values of one feature over one covariate.
+
+    Attributes
+    ----------
+    at : (G,) values or levels of the covariate; expected : (G,); half : (G,) half the interval's width, NaN for none.
+    held : what the other covariates are held at.
+    rows : (n,) the feature less the effects of what the others are away from there; sites stay as they are.
+    """
+
+    at: Any
+    expected: FloatArray
+    half: FloatArray
+    held: dict[str, object]
+    rows: FloatArray
+
+
+def curve(
+    model: object,
+    table: pd.DataFrame,
+    feature: str,
+    covariate: str | None = None,
+    *,
+    level: float = 0.95,
+    ax: Any = None,
+) -> Any:
+    r"""Draw a feature's fitted curve over a covariate, its interval, and the rows by site.
+
+    The curve is the expected value at the average site, Σ (n_b/n) α_b + x'β, with the other covariates held: numbers at
+    their mean over the rows of `table`, levels at the commonest, random effects at zero. The interval is pointwise, of
+    Student's t with n − edf degrees of freedom, and includes the uncertainty of the level as of β: its variance is
+    φ (1/n + (x − x̄)' H⁻¹ (x − x̄)), H⁻¹ given the smoothing parameters as mgcv's `Vp`. It needs a feature without
+    missing cells. Points are partial residuals: what the row measured less the effects of its other covariates being
+    elsewhere; the sites' location and scale are left in.
+
+    Parameters
+    ----------
+    model : a fitted `ComBat`.
+    table : rows with the formula's columns, the site and the feature, as measured.
+    feature : of the fit; covariate : column of the formula. None: that of the first smooth, else the first number.
+    level : coverage of the interval.
+    ax : matplotlib axes; new ones by default.
+
+    Returns
+    -------
+    The axes.
+    """
+    fitted = combat_of(model, "curve")
+    level = check_level(level)
+    check_frame(table, "table")
+    k = feature_index(fitted, feature)
+    y = numbers(table, feature)
+    name = _covariate(fitted, table, covariate)
+    found = curve_of(fitted, table, y, k, name, level)
+    column = find_column(table, fitted.levels.column, "batch")
+    codes, unseen = fitted.levels.codes(column)
+    labels = fitted.levels.labels + unseen
+    (ax,) = panels(ax, 1, (7.0, 4.4))
+    numeric = isinstance(found.at, np.ndarray)
+    x = find_column(table, name, "formula")
+    place = x.to_numpy(dtype=np.float64) if numeric else _places(x, found.at)
+    present = [int(b) for b in np.unique(codes)]
+    few = len(present) <= len(LOOKS)
+    looks = {b: LOOKS[i] for i, b in enumerate(present)} if few else _by_location(ax, fitted, k, present)
+    seen = ~np.isnan(y)
+    for b in present:
+        own = (codes == b) & seen
+        across = place[own] + (0.0 if numeric else spread_out(found.rows[own], 0.22))
+        dots(ax, across, found.rows[own], looks[b], crowd=len(y))
+    sure = not np.isnan(found.half).any()
+    if numeric:
+        _line(ax, found, sure)
+    else:
+        _bars(ax, found, sure)
+    labelled(ax, name, feature)
+    _legend(ax, labels, looks, sure, level, numeric)
+    plain(ax)
+    held = [f"{shown(other, 24)} = {_value(at)}" for other, at in found.held.items()]
+    missing = int((~seen).sum())
+    under = [f"at {listing(held, 4)}"] if held else []
+    under += [f"{count(missing, 'missing value')} not shown"] if missing else []
+    under += [] if sure else ["no interval, for cells of the fit are missing"]
+    titled(ax, "Expected value at the average site", "; ".join(under))
+    return ax
+
+
+def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, name: str, level: float) -> Curve:
+    """Compute what `curve` draws of feature number k with values y (n,)."""
+    from scipy.stats import t
+
+    mean = fitted.mean
+    factors = factors_of(mean.design.formula, table)
+    held = {other: _typical(table, other, other in factors) for other in mean.design.formula.variables if other != name}
+    x = find_column(table, name, "formula")
+    at: Any
+    if name in factors:
+        kept = list(x.cat.categories) if isinstance(x.dtype, pd.CategoricalDtype) else sorted(x.unique(), key=str)
+        at = [one for one in kept if (x == one).any()]
+    else:
+        at = np.linspace(float(x.min()), float(x.max()), POINTS)
+    grid = table.iloc[np.zeros(len(at), dtype=np.intp)].reset_index(drop=True)
+    X = _held(mean, grid.assign(**{name: pd.Series(at, dtype=x.dtype if name in factors else np.float64)}), held)
+    beta = mean.coefficients[:, k]
+    average = float(mean.n_rows / mean.n_rows.sum() @ mean.intercepts[:, k])
+    if int(mean.n_observed[:, k].sum()) == int(mean.n_rows.sum()):
+        H = inverse_information(mean, np.array([k]))[0]
+        away = X - mean.center
+        variance = residual_variance(mean)[k] * (1.0 / mean.n_rows.sum() + np.einsum("ij,jk,ik->i", away, H, away))
+        half = float(t.ppf(0.5 + level / 2, residual_df(mean)[k])) * np.sqrt(np.maximum(variance, 0.0))
+    else:
+        half = np.full(len(at), np.nan)
+    rows = y - (mean.design.on(table) - _held(mean, table, held)) @ beta
+    return Curve(at, average + X @ beta, half, held, rows)
+
+
+def _held(mean: MeanFit, table: pd.DataFrame, held: dict[str, object]) -> FloatArray:
+    """Return design columns with other covariates held and random effects at zero."""
+    columns = {other: pd.Series([value] * len(table), index=table.index) for other, value in held.items()}
+    for other, column in columns.items():
+        if isinstance(table[other].dtype, pd.CategoricalDtype):
+            columns[other] = column.astype(table[other].dtype)
+    X = mean.design.on(table.assign(**columns))
+    for one, where in zip(mean.design.smooth.smooths, mean.design.smooth_slices, strict=True):
+        if one.random or one.term.option("bs") == "fs":
+            X[:, where] = 0.0
+    return X
+
+
+def _covariate(fitted: FittedComBat, table: pd.DataFrame, covariate: str | None) -> str:
+    """Return the covariate to draw over: the one asked for, that of the first smooth, or the first number."""
+    formula = fitted.mean.design.formula
+    if covariate is not None:
+        if covariate not in formula.variables:
+            raise OptionError(
+                f"covariate '{covariate}' is not in the formula {formula}, whose columns are: "
+                f"{listing(formula.variables) or 'none'}{did_you_mean(str(covariate), formula.variables)}"
+            )
+        return covariate
+    smoothed = [name for smooth in formula.smooths for node in smooth.args for name in variables(node)]
+    factors = factors_of(formula, table)
+    for name in (*smoothed, *formula.variables):
+        if name not in factors:
+            return name
+    if formula.variables:
+        return formula.variables[0]
+    raise OptionError(f"the formula {formula} has no covariate, so there is no curve to draw")
+
+
+def _typical(table: pd.DataFrame, name: str, factor: bool) -> object:
+    """Return the mean of a column of numbers, or the commonest level, the first by its text among equals."""
+    column = find_column(table, name, "formula")
+    if not factor:
+        return float(column.mean())
+    tally = column.value_counts()
+    return min(tally.index[tally == tally.max()], key=str)
+
+
+def _places(x: pd.Series, levels: list[object]) -> FloatArray:
+    where = {one: float(i) for i, one in enumerate(levels)}
+    return np.array([where.get(one, np.nan) for one in x])
+
+
+def _value(at: object) -> str:
+    return f"{at:.4g}" if isinstance(at, float) else shown(at, 24)
+
+
+def _line(ax: Any, found: Curve, sure: bool) -> None:
+    if sure:
+        low, high = found.expected - found.half, found.expected + found.half
+        ax.fill_between(found.at, low, high, color=INK, alpha=0.22, linewidth=0, zorder=3)
+    ax.plot(found.at, found.expected, color="white", linewidth=3.4, zorder=4)
+    ax.plot(found.at, found.expected, color=INK, linewidth=1.8, zorder=5)
+
+
+def _bars(ax: Any, found: Curve, sure: bool) -> None:
+    places = np.arange(len(found.at))
+    ax.errorbar(
+        places, found.expected, yerr=found.half if sure else None, fmt="_", color=INK, markersize=26, elinewidth=1.8,
+        markeredgewidth=2.2, capsize=5, zorder=5,
+    )  # fmt: skip
+    ax.set_xticks(places, shown_apart(found.at))
+    ax.set_xlim(-0.6, len(found.at) - 0.4)
+
+
+def _by_location(ax: Any, fitted: FittedComBat, k: int, present: list[int]) -> dict[int, Look]:
+    """Colour more sites than can be told apart by their location, dark for low, and say so in a bar."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize, to_hex
+
+    gamma = fitted.effects.gamma[:, k]
+    scale = ScalarMappable(Normalize(float(gamma.min()), float(gamma.max()) + 1e-12), "viridis")
+    bar = ax.figure.colorbar(scale, ax=ax, fraction=0.04, pad=0.02, aspect=30)
+    bar.set_label("site's location γ̂ (pooled sd)")
+    bar.ax.yaxis.label.set_fontsize("small")
+    bar.outline.set_visible(False)
+    unknown = Look(PALE, "x", "-")
+    return {b: Look(to_hex(tuple(scale.to_rgba(gamma[b]))), "o", "-") if b < gamma.size else unknown for b in present}
+
+
+def _legend(ax: Any, labels: tuple[str, ...], looks: dict[int, Look], sure: bool, level: float, numeric: bool) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [Line2D([], [], color=INK, linewidth=1.8)]
+    names = ["fitted"]
+    if sure:
+        handles.append(Patch(color=INK, alpha=0.22, linewidth=0) if numeric else Line2D([], [], color=INK, marker="|"))
+        names.append(f"{100 * level:.4g} % interval")
+    if len(looks) <= len(LOOKS):
+        texts = shown_apart(labels, legend_letters(ax))
+        handles += [handle(look) for look in looks.values()]
+        names += [texts[b] for b in looks]
+    else:
+        handles.append(handle(Look(PALE, "o", "-")))
+        names.append(f"rows of {len(looks)} sites")
+    legend_below(ax, handles, names)

@@ -1,0 +1,193 @@
+"""Pictures of a flow: how it was trained, and fans of counterfactuals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.errors import OptionError, count, did_you_mean, listing
+from pycombat_gam.plot.given import check_frame, flow_of
+from pycombat_gam.plot.style import (
+    BLUE,
+    INK,
+    LOOKS,
+    PALE,
+    Look,
+    check_level,
+    evenly,
+    handle,
+    labelled,
+    legend_below,
+    legend_letters,
+    minus,
+    panels,
+    plain,
+    shown,
+    shown_apart,
+    titled,
+)  # fmt: skip
+from pycombat_gam.tables import find_column
+from pycombat_gam.types import FloatArray
+
+POINTS = 25
+MOST_ROWS = 60
+FEW_ROWS = 12
+"""Up to this many rows have a band each; of more, their mean has one."""
+
+
+def training(scm: object, *, ax: Any = None) -> Any:
+    """Draw what training gained in log-probability of held-out rows by epoch, a line for each stage.
+
+    Stages differ in their rows and so in their level: lines are gains since the stage's first epoch, marks the best
+    epochs, and the legend has the log-probability there. A stage without held-out rows shows minus its training loss
+    instead. Of more than eight stages the latest seven are told apart.
+
+    Parameters
+    ----------
+    scm : a fitted `FlowSCM`.
+    ax : matplotlib axes; new ones by default.
+
+    Returns
+    -------
+    The axes.
+    """
+    history = flow_of(scm, "training").history_
+    stages = [(str(stage), rows) for stage, rows in history.groupby("stage", sort=False)]
+    marked = min(len(stages), len(LOOKS) if len(stages) <= len(LOOKS) else len(LOOKS) - 1)
+    (ax,) = panels(ax, 1, (7.0, 4.2))
+    handles, names = [], []
+    for i, (stage, rows) in enumerate(reversed(stages)):
+        told = i < marked
+        look = LOOKS[i] if told else Look(PALE, "", "-")
+        held = bool(rows["held_out"].notna().any())
+        y = (rows["held_out"] if held else -rows["loss"]).to_numpy(dtype=np.float64)
+        epochs = rows["epoch"].to_numpy()
+        gain = y - y[np.isfinite(y)][0]
+        ax.plot(
+            epochs, gain, color=look.color, linestyle=look.line, linewidth=1.5 if told else 0.8, zorder=3 if told else 2
+        )
+        if told:
+            best = int(np.nanargmax(y))
+            ax.plot(epochs[best], gain[best], marker=look.marker, color=look.color, markersize=6, zorder=4)
+            handles.append(handle(look, line=True))
+            names.append(f"{shown(stage, 30)}{'' if held else ', training rows'}: {minus(f'{y[best]:.4g}')}")
+    if marked < len(stages):
+        handles.append(handle(Look(PALE, "", "-"), line=True))
+        names.append(count(len(stages) - marked, "earlier stage"))
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("gain since first epoch")
+    plain(ax)
+    legend_below(ax, handles, names)
+    titled(ax, "Held-out log-probability a row", "marks, numbers: best epochs; latest stage first")
+    return ax
+
+
+def fan(
+    scm: object,
+    table: pd.DataFrame,
+    feature: str,
+    over: str = "age",
+    *,
+    to: object = None,
+    level: float = 0.95,
+    ax: Any = None,
+) -> Any:
+    """Draw counterfactual fans: what each row's feature would be, were its `over` another.
+
+    A line is a row under do(over = …) across the range of the fit, with its own noise and at its own site, or at site
+    `to`; whatever the graph makes an effect of `over` follows. Marks are rows at their own `over`. With an ensemble,
+    bands are intervals over its members, mean ± t √(1 + 1/M) sd as `FlowSCM.interval`: of each row where there are at
+    most 12, else of their mean (dark line).
+
+    Parameters
+    ----------
+    scm : a fitted `FlowSCM`; table : rows of known sites; of more than 60, that many are drawn, evenly spread.
+    feature : of the fit; over : a column of numbers in the formula.
+    to : site to set all rows to; None: their own.
+    level : coverage of the bands.
+    ax : matplotlib axes; new ones by default.
+
+    Returns
+    -------
+    The axes.
+    """
+    model = flow_of(scm, "fan")
+    level = check_level(level)
+    check_frame(table, "table")
+    names_of_fit = [str(name) for name in model.get_feature_names_out()]
+    if feature not in names_of_fit:
+        raise OptionError(
+            f"there is no feature '{feature}' in the fit, which has: {listing(names_of_fit)}"
+            f"{did_you_mean(str(feature), names_of_fit)}"
+        )
+    from pycombat_gam.flow.fan import fan_of
+
+    some = table.iloc[evenly(len(table), MOST_ROWS)]
+    found = fan_of(model, some, feature, over, to=to, points=POINTS)
+    labels = model._check_fitted().model.levels.labels
+    present = [int(b) for b in np.unique(found.codes)]
+    few_sites, few_rows = len(present) <= len(LOOKS), len(some) <= FEW_ROWS
+    looks = {b: LOOKS[i] if few_sites else Look(PALE, "o", "-") for i, b in enumerate(present)}
+    (ax,) = panels(ax, 1, (7.0, 4.2))
+    ensemble = len(found.members) >= 2
+    own = find_column(some, over, "over").to_numpy(dtype=np.float64)
+    for i, b in enumerate(found.codes):
+        look, line = looks[int(b)], found.values[:, i]
+        ax.plot(
+            found.grid, line, color=look.color if few_rows else PALE, linestyle=look.line if few_rows else "-",
+            linewidth=1.5 if few_rows else 0.6, zorder=3,
+        )  # fmt: skip
+        ax.plot(
+            own[i], found.here[i], marker=look.marker, color=look.color, linestyle="none",
+            markersize=6 if few_rows else 4, zorder=4,
+        )  # fmt: skip
+        if ensemble and few_rows:
+            low, high = _band(found.members[:, :, i], level)
+            ax.fill_between(found.grid, low, high, color=look.color, alpha=0.15, linewidth=0, zorder=2)
+    if not few_rows:
+        ax.plot(found.grid, found.values.mean(axis=1), color="white", linewidth=3.6, zorder=6)
+        ax.plot(found.grid, found.values.mean(axis=1), color=INK, linewidth=2.0, zorder=7)
+        if ensemble:
+            low, high = _band(found.members.mean(axis=2), level)
+            ax.fill_between(found.grid, low, high, color=BLUE, alpha=0.3, linewidth=0, zorder=5)
+    labelled(ax, over, feature, suffix=", set to")
+    _legend(ax, looks, shown_apart(labels, legend_letters(ax)), few_rows, ensemble, level)
+    plain(ax)
+    under = [
+        "at each row's own site" if to is None else f"all at {shown(to, 30)}",
+        "marks: rows as measured" if to is None else f"marks: at their own {shown(over, 30)}",
+    ]
+    under += [f"{len(some):,} of {len(table):,} rows, evenly spread"] if len(some) < len(table) else []
+    titled(ax, f"Counterfactuals of {count(len(some), 'row')}", "; ".join(under))
+    return ax
+
+
+def _band(members: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+    """Return the interval over M members' values (M, G)."""
+    from pycombat_gam.flow.fitted import Interval
+
+    found = Interval.of(members[:, :, None], pd.RangeIndex(members.shape[1]), ["value"], level)
+    return found.lower["value"].to_numpy(), found.upper["value"].to_numpy()
+
+
+def _legend(ax: Any, looks: dict[int, Look], names: list[str], few_rows: bool, ensemble: bool, level: float) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = []
+    texts: list[str] = []
+    if len(looks) <= len(LOOKS):
+        handles += [handle(look, line=few_rows) for look in looks.values()]
+        texts += [names[b] for b in looks]
+    else:
+        handles.append(handle(Look(PALE, "o", "-"), line=True))
+        texts.append(f"rows of {len(looks)} sites")
+    if not few_rows:
+        handles.append(Line2D([], [], color=INK, linewidth=2.0))
+        texts.append("mean of rows")
+    if ensemble:
+        handles.append(Patch(color=PALE if few_rows else BLUE, alpha=0.3, linewidth=0))
+        texts.append(f"{100 * level:.4g} % interval")
+    legend_below(ax, handles, texts)

@@ -1,0 +1,119 @@
+"""What pictures are drawn of: tables before and after, models of the right kind, in order or refused in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.cells import check_cells, suspicious_features
+from pycombat_gam.combat import ComBat
+from pycombat_gam.errors import DataError, OptionError, did_you_mean, flow_requirements, listing
+from pycombat_gam.flow.nodes.kinds import factor_columns
+from pycombat_gam.formula import Formula
+from pycombat_gam.result import FittedComBat
+from pycombat_gam.tables import find_column
+from pycombat_gam.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+EFFECTS = ("location", "scale")
+
+
+def combat_of(model: object, what: str) -> FittedComBat:
+    """Return what a ComBat's fit left; another kind of model has no such picture."""
+    if not isinstance(model, ComBat):
+        raise OptionError(f"{what} needs a fitted ComBat; given: {_kind(model)}")
+    return model._check_fitted()
+
+
+def flow_of(model: object, what: str) -> FlowSCM:
+    """Return a fitted FlowSCM; another kind of model has no such picture."""
+    if isinstance(model, ComBat):
+        raise OptionError(f"{what} needs a fitted FlowSCM; given: {_kind(model)}")
+    flow_requirements()
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+    if not isinstance(model, FlowSCM):
+        raise OptionError(f"{what} needs a fitted FlowSCM; given: {_kind(model)}")
+    model._check_fitted()
+    return model
+
+
+def check_effect(effect: str) -> None:
+    """Check the name of an effect."""
+    if effect not in EFFECTS:
+        raise OptionError(f"effect={effect!r}: allowed are 'location' and 'scale'{did_you_mean(str(effect), EFFECTS)}")
+
+
+def check_frame(table: object, name: str) -> pd.DataFrame:
+    """Check that a table is a DataFrame with rows and distinct columns."""
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"{name} is {_kind(table)}: give a DataFrame")
+    names = pd.Index(table.columns.map(str))
+    if names.has_duplicates:
+        raise DataError(f"{name} has duplicated columns: {listing(names[names.duplicated()].unique())}; rename them")
+    if not len(table):
+        raise DataError(f"{name} has no rows")
+    return table
+
+
+def states(before: object, after: object) -> dict[str, pd.DataFrame]:
+    """Return the tables by state; they must have the same rows."""
+    found = {"before": check_frame(before, "before")}
+    if after is not None:
+        found["after"] = check_frame(after, "after")
+        if not found["after"].index.equals(found["before"].index):
+            raise DataError(
+                f"before has {len(found['before']):,} rows, after {len(found['after']):,}, and their indexes differ: "
+                "give the same rows in the same order"
+            )
+    return found
+
+
+def sites_of(table: pd.DataFrame, batch: str) -> tuple[tuple[str, ...], IntArray]:
+    """Return the sites' labels in order, and the rows' codes."""
+    column = find_column(table, batch, "batch")
+    levels = BatchLevels.learn(column, batch)
+    return levels.labels, levels.codes(column)[0]
+
+
+def numbers(table: pd.DataFrame, feature: str) -> FloatArray:
+    """Return a feature's values, missing ones as NaN."""
+    column = find_column(table, feature, "feature")
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_complex_dtype(column.dtype):
+        raise DataError(f"feature column '{feature}' is {column.dtype}: it must hold numbers")
+    values: FloatArray = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    matrix = values[:, None]
+    check_cells(matrix, suspicious_features(matrix), [feature], omit_missing=True)
+    if np.isnan(values).all():
+        raise DataError(f"feature column '{feature}' has no values, all are missing")
+    return values
+
+
+def factors_of(formula: Formula, table: pd.DataFrame) -> set[str]:
+    """Return the formula's columns that hold levels rather than numbers."""
+    forced = set(factor_columns(formula))
+    found = set()
+    for name in formula.variables:
+        dtype: Any = find_column(table, name, "formula").dtype
+        if name in forced or not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+            found.add(name)
+    return found
+
+
+def feature_index(fitted: FittedComBat, feature: str) -> int:
+    """Return a feature's position in a fit."""
+    if feature not in fitted.features:
+        raise OptionError(
+            f"there is no feature '{feature}' in the fit, which has: {listing(fitted.features)}"
+            f"{did_you_mean(str(feature), fitted.features)}"
+        )
+    return fitted.features.index(feature)
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

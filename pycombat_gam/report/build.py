@@ -1,0 +1,190 @@
+"""`report`: everything a harmonization comes with, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pandas as pd
+
+from pycombat_gam.atomic import sweep, write_files
+from pycombat_gam.errors import OutputError, count, listing
+from pycombat_gam.report.page import html_page, markdown_page
+from pycombat_gam.report.parts import Section, Sentences
+from pycombat_gam.report.reproduce import reproduce
+from pycombat_gam.report.sections import (
+    before_and_after,
+    biology,
+    design_audit,
+    estimates,
+    methods,
+    notes,
+    shrinkage,
+)
+from pycombat_gam.report.study import Study
+from pycombat_gam.report.verdict import verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pycombat_gam.audit import Audit
+    from pycombat_gam.combat import ComBat
+    from pycombat_gam.diagnose import Diagnosis
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+TITLE = "Harmonization report"
+HTML, MARKDOWN = "report.html", "report.md"
+FILES = {HTML: "report", MARKDOWN: "report, Markdown"}
+"""Files of a report, and what they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A harmonization and its evidence, for a paper's supplement.
+
+    Attributes
+    ----------
+    about : the model and the size of the table, in a line.
+    verdict : was there a site effect, is it gone, is the biology still there.
+    sections : methods, audit, before and after, biology, shrinkage, estimates, notes, how to reproduce.
+    """
+
+    about: str
+    verdict: tuple[Sentences, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table as it is shown, by name."""
+        return {name: table for section in self.sections for name, table in section.tables.items()}
+
+    def to_html(self) -> str:
+        """Return one page that needs no other file and no network."""
+        return html_page(TITLE, self.verdict, self.sections, self.about)
+
+    def to_markdown(self) -> str:
+        """Return the same as Markdown, for pasting; figures by their captions only."""
+        return markdown_page(TITLE, self.verdict, self.sections, self.about)
+
+    def writers(self) -> dict[str, Callable[[BinaryIO], None]]:
+        """Return what writes each file of the report, by name."""
+        return {HTML: _writer(self.to_html()), MARKDOWN: _writer(self.to_markdown())}
+
+    def write(self, folder: str | Path, *, force: bool = False) -> list[Path]:
+        """Write `report.html` and `report.md`, both or neither.
+
+        Parameters
+        ----------
+        folder : made if it is not there.
+        force : replace an earlier report.
+
+        Returns
+        -------
+        list of Path
+            What was written.
+
+        Raises
+        ------
+        OutputError
+            If a report is there already and not `force`, or the folder cannot be written to.
+        """
+        place = Path(folder)
+        present = [name for name in FILES if (place / name).exists()]
+        if present and not force:
+            raise OutputError(f"'{place}' has {listing(present)} already: use force=True to overwrite")
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot create folder '{place}': {error.strerror}") from error
+        sweep(place, list(FILES))
+        write_files(place, self.writers())
+        return [place / name for name in FILES]
+
+    def __repr__(self) -> str:
+        names = ", ".join(section.id for section in self.sections)
+        return f"Report({self.about}: {names})"
+
+
+def report(
+    model: ComBat | FlowSCM,
+    before: Any,
+    after: Any = None,
+    *,
+    covariates: pd.DataFrame | None = None,
+    audit: Audit | None = None,
+    diagnosis: Diagnosis | None = None,
+    command: str | Sequence[str] | None = None,
+    data: str | Path | None = None,
+    seed: int = 0,
+) -> Report:
+    """Report on a harmonization: what was done, whether it was needed, whether it worked, and how to do it again.
+
+    Parameters
+    ----------
+    model : fitted `ComBat` or `FlowSCM`.
+    before : the table that was harmonized, wide, or features only beside `covariates`.
+    after : what came of it; None: the model's `transform` of `before`.
+    covariates : batch, id and formula columns, when `before` holds features only.
+    audit, diagnosis : as `pycombat_gam.audit` and `pycombat_gam.diagnose` return them; None: made here.
+    command : line of the shell that did it, or its words; None: the Python call is shown.
+    data : file the table was read from, for its hash; None: what the fit saw of the table is hashed.
+    seed : of everything random in the diagnosis.
+
+    Returns
+    -------
+    Report
+
+    Examples
+    --------
+    >>> import pycombat_gam as pcg
+    >>> table = pcg.datasets.load_multisite()
+    >>> model = pcg.ComBat("~ age + sex", batch="site", id="subject", features="_thickness$").fit(table)
+    >>> pcg.report(model, table).write("report")  # doctest: +SKIP
+    """
+    from pycombat_gam.report.figures import (
+        before_after_figures,
+        biology_figures,
+        estimate_figures,
+        shrinkage_figures,
+    )
+
+    study = Study.of(model, before, after, covariates)
+    audit = audit if audit is not None else _audited(study)
+    diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, seed)
+    found = (
+        methods(model, diagnosis, to=study.to),
+        design_audit(audit),
+        before_and_after(diagnosis, before_after_figures(study, diagnosis)),
+        biology(diagnosis, biology_figures(study, diagnosis)),
+        shrinkage(diagnosis, shrinkage_figures(study)),
+        estimates(model, estimate_figures(study)),
+        notes(model, diagnosis, study.notes),
+        reproduce(model, command=command, data=data, seed=seed, to=study.to),
+    )
+    return Report(_about(study), verdict(diagnosis), found)
+
+
+def _about(study: Study) -> str:
+    size = f"{count(len(study.before), 'row')}, {count(study.sites, 'site')}, {count(len(study.features), 'feature')}"
+    return f"{type(study.model).__name__}, formula {study.model.formula}; {size}"
+
+
+def _audited(study: Study) -> Audit:
+    from pycombat_gam.audit import audit
+
+    return audit(study.before, study.model.formula, study.batch, features=list(study.features), id=study.model.id)
+
+
+def _diagnosed(study: Study, seed: int) -> Diagnosis:
+    from pycombat_gam.diagnose import diagnose
+
+    return diagnose(study.before, study.after, model=study.model, seed=seed)
+
+
+def _writer(text: str) -> Callable[[BinaryIO], None]:
+    def write(stream: BinaryIO) -> None:
+        stream.write(text.encode())
+
+    return write

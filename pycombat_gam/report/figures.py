@@ -1,0 +1,220 @@
+"""The figures of a report: which there are, what they show in words, and their pixels. `plot` draws them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from pycombat_gam import plot
+from pycombat_gam.combat import ComBat
+from pycombat_gam.errors import count
+from pycombat_gam.options import names
+from pycombat_gam.report.parts import Figure, joined
+from pycombat_gam.report.study import Study
+
+if TYPE_CHECKING:
+    from pycombat_gam.diagnose import Diagnosis
+
+DPI = 180
+SHOWN = 100
+"""Pixels an inch: in the file, for print; and on the page."""
+EFFECTS = {"location": "location (γ)", "scale": "scale (δ)"}
+
+
+def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
+    """Draw the feature with the largest difference between sites, and principal components, before and after."""
+    feature = most_different(diagnosis, study.features)
+    sites = count(study.sites, "site")
+    return [
+        draw(
+            "figure-feature",
+            lambda axes: plot.features(
+                study.before, study.after, feature=feature, batch=study.batch, model=study.model, axes=axes
+            ),
+            f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before "
+            "(left) and after (right), on the same scale.",
+            f"Two panels with the values of {feature} at each of {sites}, before and after harmonization.",
+            size=(9.2, 3.9),
+            panels=2,
+        ),
+        draw(
+            "figure-components",
+            lambda axes: plot.components(
+                study.before, study.after, batch=study.batch, features=list(study.features), axes=axes
+            ),
+            f"First two principal components of the {count(len(study.features), 'feature')}, a point for each row, "
+            "coloured by site: before (left) and after (right).",
+            f"Two scatter plots of principal components with the rows of {sites}, before and after harmonization.",
+            size=(9.2, 4.2),
+            panels=2,
+        ),
+        *_travelers(study, feature),
+    ]
+
+
+def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
+    """Draw the curve of the first numeric covariate: for ComBat as fitted, for a flow as counterfactuals."""
+    numeric = study.numeric_covariates
+    if not numeric:
+        return []
+    covariate, feature = numeric[0], most_different(diagnosis, study.features)
+    if isinstance(study.model, ComBat):
+        return [
+            draw(
+                "figure-curve",
+                lambda ax: plot.curve(study.model, study.before, feature, covariate, ax=ax),
+                f"{feature} against {covariate}: the fitted effect with its 95 % interval, and partial residuals "
+                "coloured by site.",
+                f"A curve of {feature} over {covariate} with a band around it and a point for each row.",
+                size=(6.6, 4.0),
+            )
+        ]
+    some = study.before.iloc[:: max(1, len(study.before) // 12)].head(12)
+    return [
+        draw(
+            "figure-fan",
+            lambda ax: plot.fan(study.model, some, feature, covariate, ax=ax),
+            f"What {count(len(some), 'row')} would measure in {feature} at other values of {covariate}, one line each: "
+            "counterfactuals of the model.",
+            f"Lines of {feature} over {covariate}, one for each of {count(len(some), 'row')}.",
+            size=(6.6, 4.0),
+        )
+    ]
+
+
+def shrinkage_figures(study: Study) -> list[Figure]:
+    """Draw what empirical Bayes made of the site effects; none without it."""
+    model = study.model
+    if not isinstance(model, ComBat) or not model.eb:
+        return []
+    effects = ["location"] if model.mean_only else ["location", "scale"]
+    site = _largest_site(model)
+    both = " (left) and ".join(EFFECTS[effect] for effect in effects) + (" (right)" if len(effects) > 1 else "")
+    return [
+        draw(
+            "figure-shrinkage",
+            lambda axes: [
+                plot.shrinkage(model, effect=effect, ax=ax) for effect, ax in zip(effects, _each(axes), strict=True)
+            ],
+            f"Site effects as estimated from each feature alone (horizontal) and after shrinkage (vertical), a point "
+            f"for each feature and site, by {both}.",
+            f"Scatter plots of estimated against shrunken site effects, by {joined(effects)}.",
+            size=(4.6 * len(effects), 4.0),
+            panels=len(effects),
+        ),
+        draw(
+            "figure-prior",
+            lambda axes: [
+                plot.prior(model, site, effect=effect, ax=ax) for effect, ax in zip(effects, _each(axes), strict=True)
+            ],
+            f"Site {site}, the largest: distribution over features of the estimated effects, and the prior they are "
+            f"shrunk with, by {both}. A prior that does not follow its data shrinks too much or too little.",
+            f"Densities of estimated site effects and of their prior at site {site}, by {joined(effects)}.",
+            size=(4.6 * len(effects), 3.4),
+            panels=len(effects),
+        ),
+    ]
+
+
+def estimate_figures(study: Study) -> list[Figure]:
+    """Draw all site effects, and how a flow's training went."""
+    figures = []
+    model = study.model
+    if isinstance(model, ComBat) or model.flow == "structured":
+        figures.append(
+            draw(
+                "figure-effects",
+                lambda ax: plot.site_effects(model, ax=ax),
+                "Location of every site (rows) in every feature (columns), in units of the pooled standard deviation.",
+                f"Heat map of site effects, {count(study.sites, 'site')} by {count(len(study.features), 'feature')}.",
+                size=(9.2, min(2.8 + 0.24 * study.sites, 9.0)),
+            )
+        )
+    if not isinstance(model, ComBat):
+        figures.append(
+            draw(
+                "figure-training",
+                lambda ax: plot.training(model, ax=ax),
+                "Log-probability of a row by epoch of the training, held out (solid) or in training (dashed).",
+                "Lines of log-probability over epochs, one for each stage of the training.",
+                size=(6.6, 3.6),
+            )
+        )
+    return figures
+
+
+def draw(
+    id: str,
+    fill: Callable[[Any], object],
+    caption: str,
+    alt: str,
+    *,
+    size: tuple[float, float],
+    panels: int = 1,
+) -> Figure:
+    """Draw a figure without pyplot: no window, no state.
+
+    Parameters
+    ----------
+    fill : draws on the axes it is given; with several panels an array of them.
+    size : in inches; panels : side by side.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Picture
+
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        picture = Picture(figsize=size, dpi=DPI, layout="constrained")
+        FigureCanvasAgg(picture)
+        fill(picture.subplots(1, panels) if panels > 1 else picture.subplots())
+        stream = io.BytesIO()
+        # Without the name of the software: equal reports are equal files.
+        picture.savefig(stream, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    width, height = (round(SHOWN * side) for side in size)
+    return Figure(id, caption, alt, stream.getvalue(), width, height)
+
+
+def most_different(diagnosis: Diagnosis, features: tuple[str, ...]) -> str:
+    """Return the feature whose sites differ most before harmonization: smallest p, then largest effect."""
+    table = diagnosis.table
+    rows = table[(table["aspect"] == "location") & (table["state"] == "before") & table["p"].notna()]
+    if not len(rows):
+        return features[0]
+    first = rows[rows["measure"] == rows["measure"].iloc[0]]
+    return str(first.sort_values(["p", "value"], ascending=[True, False], kind="stable")["feature"].iloc[0])
+
+
+def _travelers(study: Study, feature: str) -> list[Figure]:
+    """Draw subjects who were measured at several sites, if the table names them."""
+    for column in names(study.model.id, "id"):
+        places = study.before.groupby(column, observed=True)[study.batch].nunique()
+        if (places > 1).sum() >= 2:
+            return [_traveling(study, feature, column, places.index[places > 1])]
+    return []
+
+
+def _traveling(study: Study, feature: str, column: str, subjects: pd.Index) -> Figure:
+    rows = study.before[study.before[column].isin(subjects)]
+    return draw(
+        "figure-travelers",
+        lambda ax: plot.travelers(rows, subject=column, batch=study.batch, feature=feature, ax=ax),
+        f"{feature} of the {count(len(subjects), 'subject')} measured at several sites, a line each: before.",
+        f"Lines of {feature} across sites, one for each traveling subject.",
+        size=(6.6, 3.8),
+    )
+
+
+def _largest_site(model: ComBat) -> str:
+    """The site with most rows that is shrunk: not the reference."""
+    rows = dict(model.summary().profile["batches"])
+    reference = None if model.ref_batch is None else str(model.ref_batch)
+    return str(max((label for label in rows if label != reference), key=lambda label: rows[label]))
+
+
+def _each(axes: Any) -> list[Any]:
+    return list(axes) if hasattr(axes, "__len__") else [axes]

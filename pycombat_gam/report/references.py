@@ -1,0 +1,176 @@
+"""The papers to cite, of what was used and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pycombat_gam.combat import ComBat
+from pycombat_gam.formula import Formula
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A paper.
+
+    Attributes
+    ----------
+    key : in BibTeX; cited : by authors and year, as in a sentence.
+    kind : BibTeX's; fields : BibTeX's, in order.
+    """
+
+    key: str
+    cited: str
+    kind: str
+    fields: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """The reference as a list of references has it."""
+        of = {name: value.replace("--", "–").replace("{", "").replace("}", "") for name, value in self.fields.items()}
+        people = [_initials(name) for name in of["author"].split(" and ")]
+        more = people[-1] == "others"
+        authors = f"{', '.join(people[:-1])}, et al." if more else ", ".join(people)
+        volume = of.get("volume", "") + (f"({of['number']})" if "number" in of else "")
+        place = f"{of.get('journal') or of['booktitle']}{' ' if 'journal' in of else ', '}{volume}, {of['pages']}"
+        return f"{authors} ({of['year']}). {of['title']}. {place}. https://doi.org/{of['doi']}"
+
+    @property
+    def bibtex(self) -> str:
+        """The reference for BibTeX."""
+        lines = [f"  {name} = {{{value}}}," for name, value in self.fields.items()]
+        return "\n".join([f"@{self.kind}{{{self.key},", *lines, "}"])
+
+
+def _initials(name: str) -> str:
+    """Shorten "Li, Cheng" to "Li C"."""
+    family, _, given = name.partition(", ")
+    initials = "".join(part[0] for part in given.replace("-", " ").split())
+    return f"{family} {initials}".strip()
+
+
+def _article(key: str, cited: str, **fields: str) -> Reference:
+    return Reference(key, cited, "article", fields)
+
+
+JOHNSON = _article(
+    "johnson2007combat",
+    "Johnson, Li & Rabinovic 2007",
+    author="Johnson, W. Evan and Li, Cheng and Rabinovic, Ariel",
+    title="Adjusting batch effects in microarray expression data using empirical {Bayes} methods",
+    journal="Biostatistics",
+    volume="8",
+    number="1",
+    pages="118--127",
+    year="2007",
+    doi="10.1093/biostatistics/kxj037",
+)
+FORTIN_2017 = _article(
+    "fortin2017harmonization",
+    "Fortin et al. 2017",
+    author="Fortin, Jean-Philippe and Parker, Drew and Tunc, Birkan and others",
+    title="Harmonization of multi-site diffusion tensor imaging data",
+    journal="NeuroImage",
+    volume="161",
+    pages="149--170",
+    year="2017",
+    doi="10.1016/j.neuroimage.2017.08.047",
+)
+FORTIN_2018 = _article(
+    "fortin2018harmonization",
+    "Fortin et al. 2018",
+    author="Fortin, Jean-Philippe and Cullen, Nicholas and Sheline, Yvette I. and others",
+    title="Harmonization of cortical thickness measurements across scanners and sites",
+    journal="NeuroImage",
+    volume="167",
+    pages="104--120",
+    year="2018",
+    doi="10.1016/j.neuroimage.2017.11.024",
+)
+POMPONIO = _article(
+    "pomponio2020harmonization",
+    "Pomponio et al. 2020",
+    author="Pomponio, Raymond and Erus, Guray and Habes, Mohamad and others",
+    title="Harmonization of large {MRI} datasets for the analysis of brain imaging patterns throughout the lifespan",
+    journal="NeuroImage",
+    volume="208",
+    pages="116450",
+    year="2020",
+    doi="10.1016/j.neuroimage.2019.116450",
+)
+BEER = _article(
+    "beer2020longitudinal",
+    "Beer et al. 2020",
+    author="Beer, Joanne C. and Tustison, Nicholas J. and Cook, Philip A. and others",
+    title="Longitudinal {ComBat}: A method for harmonizing longitudinal multi-scanner imaging data",
+    journal="NeuroImage",
+    volume="220",
+    pages="117129",
+    year="2020",
+    doi="10.1016/j.neuroimage.2020.117129",
+)
+WOOD = _article(
+    "wood2011fast",
+    "Wood 2011",
+    author="Wood, Simon N.",
+    title="Fast stable restricted maximum likelihood and marginal likelihood estimation of semiparametric generalized "
+    "linear models",
+    journal="Journal of the Royal Statistical Society: Series B",
+    volume="73",
+    number="1",
+    pages="3--36",
+    year="2011",
+    doi="10.1111/j.1467-9868.2010.00749.x",
+)
+WANG = Reference(
+    "wang2021harmonization",
+    "Wang, Chaudhari & Davatzikos 2021",
+    "inproceedings",
+    {
+        "author": "Wang, Rongguang and Chaudhari, Pratik and Davatzikos, Christos",
+        "title": "Harmonization with flow-based causal inference",
+        "booktitle": "Medical Image Computing and Computer Assisted Intervention (MICCAI 2021)",
+        "series": "Lecture Notes in Computer Science",
+        "volume": "12903",
+        "pages": "181--190",
+        "year": "2021",
+        "doi": "10.1007/978-3-030-87199-4_17",
+    },
+)
+BENJAMINI = _article(
+    "benjamini1995controlling",
+    "Benjamini & Hochberg 1995",
+    author="Benjamini, Yoav and Hochberg, Yosef",
+    title="Controlling the false discovery rate: a practical and powerful approach to multiple testing",
+    journal="Journal of the Royal Statistical Society: Series B",
+    volume="57",
+    number="1",
+    pages="289--300",
+    year="1995",
+    doi="10.1111/j.2517-6161.1995.tb02031.x",
+)
+
+
+def references(model: object, formula: Formula, *, adjusted: bool) -> tuple[Reference, ...]:
+    """Return what a harmonization rests on, by author and year.
+
+    Parameters
+    ----------
+    model : `ComBat` or `FlowSCM`; formula : its formula.
+    adjusted : whether p-values are adjusted for the number of features.
+    """
+    used: list[Reference] = [BENJAMINI] if adjusted else []
+    if isinstance(model, ComBat):
+        # Without empirical Bayes the model of location and scale is the same.
+        used += [JOHNSON, FORTIN_2017, FORTIN_2018]
+        used += [POMPONIO] if formula.smooths else []
+        used += [BEER] if formula.random else []
+    else:
+        used += [WANG]
+    used += [WOOD] if formula.smooths or formula.random else []
+    return tuple(sorted(used, key=lambda one: (one.fields["author"].split(",")[0], one.fields["year"])))
+
+
+def bibtex(used: Iterable[Reference]) -> str:
+    """Return references for BibTeX."""
+    return "\n\n".join(one.bibtex for one in used)

@@ -1,0 +1,287 @@
+"""The sections of a report, a function each: in a notebook any of them shows itself.
+
+`reproduce` has a file of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.combat import ComBat
+from pycombat_gam.formula import parse_formula
+from pycombat_gam.report.methods import diagnosis_text, methods_text
+from pycombat_gam.report.parts import (
+    MOST_ROWS,
+    P_VALUES,
+    Code,
+    Figure,
+    Finding,
+    Findings,
+    Items,
+    Part,
+    References,
+    Section,
+    Sentences,
+    Table,
+    slug,
+)
+from pycombat_gam.report.references import bibtex, references
+
+if TYPE_CHECKING:
+    from pycombat_gam.audit import Audit
+    from pycombat_gam.diagnose import Diagnosis
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+STATES = ("before", "after", "held out")
+SEVERITIES = ("problem", "caution", "note")
+AUDIT_CAPTIONS = {
+    "sites": "Sites: who was measured there",
+    "covariates": "Covariates by site",
+    "overlap": "Overlap of covariates between sites",
+    "confounding": "Which terms are confounded with which sites",
+    "canonical": "Canonical correlations of covariates and sites",
+    "carriers": "Which sites make a term's confounding, and which its estimate",
+    "imbalance": "Imbalance of the covariates kept, and what it costs later tests",
+    "missing": "Missing cells",
+    "features": "Features",
+}
+EFFECTS = {
+    "ANOVA": "partial R²",
+    "Kruskal-Wallis": "ε²",
+    "Levene": "sd ratio",
+    "Fligner-Killeen": "X²/(n − 1)",
+    "partial R2": "partial R²",
+}
+"""What the value of each test of a feature is."""
+ASPECT_CAPTIONS = {
+    "covariance": "Covariance of the features, compared between sites",
+    "distribution": "Joint distribution of the features, compared between sites",
+    "site prediction": "How well the site of a row is told from its features (balanced accuracy)",
+    "covariate prediction": "Covariates predicted from the features, a site left out at a time",
+}
+
+
+def methods(model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, *, to: str | None = None) -> Section:
+    """Write what was done as a paper's supplement does, with references."""
+    texts = [Sentences(methods_text(model, to=to), id="methods-text", lead="Harmonization, for a paper's supplement")]
+    adjusted = diagnosis is not None and "p_adjusted" in diagnosis.table and diagnosis.table["p_adjusted"].notna().any()
+    if diagnosis is not None:
+        texts.append(Sentences(diagnosis_text(diagnosis), id="evaluation-text", lead="Evaluation"))
+    used = references(model, parse_formula(model.formula), adjusted=bool(adjusted))
+    return Section(
+        "methods",
+        "Methods",
+        (
+            *texts,
+            References(tuple(one.text for one in used)),
+            Code("bibtex", "BibTeX", bibtex(used), "bibtex"),
+        ),
+    )
+
+
+def design_audit(audit: Audit) -> Section:
+    """Show what the audit of the design found, and its tables."""
+    tables = {name: table for name, table in audit.tables.items() if name != "findings"}
+    found = sorted(audit.findings.to_dict("records"), key=lambda row: SEVERITIES.index(str(row["severity"])))
+    parts: list[Part] = []
+    if found:
+        parts.append(Findings(tuple(_finding(row, tables) for row in found)))
+    else:
+        parts.append(Sentences("Nothing was found that stands in the way of harmonization."))
+    for name, table in tables.items():
+        caption = AUDIT_CAPTIONS.get(name, name)
+        parts.append(_any_table(f"audit-{slug(name)}", caption, table, f"pcg.audit(…).{name}"))
+    return Section("audit", "Design audit", tuple(parts))
+
+
+def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
+    """Show what is left of the sites: in a word, feature by feature, and in all features at once."""
+    parts: list[Part] = [
+        Table.of("summary", "Before and after, in a word", diagnosis.summary, where="diagnosis.summary"),
+        *figures,
+    ]
+    for aspect, caption in (
+        ("location", "Location: does the mean of a feature differ between sites?"),
+        ("scale", "Scale: does the spread of a feature differ between sites?"),
+    ):
+        parts += feature_table(diagnosis, aspect, "measure", caption)
+    for aspect in ("distribution", "covariance", "site prediction"):
+        parts += _compared(diagnosis, aspect, ASPECT_CAPTIONS[aspect])
+    return Section("before-after", "Sites before and after", tuple(parts))
+
+
+def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
+    """Show what became of the associations with the covariates."""
+    parts: list[Part] = [*figures]
+    parts += feature_table(
+        diagnosis,
+        "association",
+        "covariate",
+        "Associations of the features with each term of the formula, at equal sites",
+    )
+    parts += _compared(diagnosis, "covariate prediction", ASPECT_CAPTIONS["covariate prediction"])
+    if not parts:
+        parts = [Sentences("The formula names no covariate whose association could be compared.")]
+    return Section("biology", "Biology kept", tuple(parts))
+
+
+def shrinkage(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
+    """Show how much empirical Bayes took from the effects of each site."""
+    rows = diagnosis.of("shrinkage")
+    if not len(rows):
+        text = "Site effects were not shrunk, or not by a model that tells by how much."
+        return Section("shrinkage", "Shrinkage", (Sentences(text), *figures))
+    sites = list(dict.fromkeys(rows["site"]))
+    wide = rows.pivot(index="site", columns="measure", values="value")
+    frame = wide.reindex(sites)[list(dict.fromkeys(rows["measure"]))].rename_axis(columns=None)
+    frame.insert(0, "n", rows.groupby("site", sort=False)["n"].first())
+    table = Table.of(
+        "shrinkage-sites", "How much of each site's effects is kept", frame, where="diagnosis.of('shrinkage')"
+    )
+    return Section("shrinkage", "Shrinkage", (table, *figures))
+
+
+def estimates(model: ComBat | FlowSCM, figures: Sequence[Figure] = ()) -> Section:
+    """Show what was estimated of each site."""
+    parts = _of_combat(model) if isinstance(model, ComBat) else _of_flow(model)
+    return Section("estimates", "Estimates", (*figures, *parts))
+
+
+def _of_combat(model: ComBat) -> list[Part]:
+    summary = model.summary()
+    batches = summary.batches
+    used = batches.loc[:, batches.notna().any() & ~(batches.eq(0).all() & (batches.columns == "iterations"))]
+    captions = {
+        "sites": "Sites: location in units of the pooled standard deviation, scale as a ratio of standard deviations",
+        "smooths": "Smooths: effective degrees of freedom over features",
+        "features": "Features",
+    }
+    where = {"sites": "batches", "smooths": "smooths", "features": "features"}
+    tables = {"sites": used, "smooths": summary.smooths, "features": summary.features}
+    parts: list[Part] = [
+        Table.of(f"estimates-{name}", captions[name], table, where=f"model.summary().{where[name]}")
+        for name, table in tables.items()
+        if len(table)
+    ]
+    text = "Every site's effect on every feature: model.estimates (gamma_hat, gamma_star, delta_hat, delta_star)."
+    return [*parts, Sentences(text)]
+
+
+def _of_flow(model: FlowSCM) -> list[Part]:
+    summary = model.summary()
+    captions = {
+        "graph": "Graph: each node and its causes",
+        "sites": "Sites: their maps, location in units of the pooled standard deviation",
+        "choice": "Variants tried: held-out log-probability of a row",
+        "training": "Training",
+    }
+    tables = {"graph": summary.graph, "sites": summary.sites, "choice": summary.choice, "training": summary.training}
+    parts: list[Part] = [
+        Table.of(f"estimates-{name}", captions[name], table, where=f"model.summary().{name}")
+        for name, table in tables.items()
+        if table is not None
+    ]
+    if model.flow == "structured":
+        parts.append(Sentences("Every site's effect on every feature: model.site_effects."))
+    return parts
+
+
+def notes(model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, more: Sequence[str] = ()) -> Section:
+    """List everything that was out of the ordinary."""
+    texts = [*model.summary().notes, *more, *(diagnosis.notes if diagnosis is not None else ())]
+    parts: tuple[Part, ...] = (Items(tuple(dict.fromkeys(texts))),) if texts else (Sentences("None."),)
+    return Section("notes", "Warnings and notes", parts)
+
+
+def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> list[Part]:
+    """Return the tests of every feature, one row a feature: for each measure (or covariate) effect and adjusted p.
+
+    More features than a table shows: those with the smallest p before harmonization.
+    """
+    rows = diagnosis.table[diagnosis.table["aspect"] == aspect]
+    if not len(rows):
+        return []
+    features = list(dict.fromkeys(rows["feature"]))
+    note = ""
+    if len(features) > MOST_ROWS:
+        smallest = rows[rows["state"] == "before"].groupby("feature", sort=False)["p"].min().reindex(features)
+        chosen = set(smallest.sort_values(kind="stable").index[:MOST_ROWS])
+        note = (
+            f"The {MOST_ROWS:,} features with the smallest p before harmonization, of {len(features):,}; all of them: "
+            f"diagnosis.of('{aspect}')"
+        )
+        features = [name for name in features if name in chosen]
+    columns = {"feature": pd.Series(features, dtype=object)}
+    short, groups, p_values = ["feature"], [("", 1)], []
+    for group, part in rows.groupby(by, sort=False):
+        width = len(columns)
+        effect = EFFECTS.get(str(part["measure"].iloc[0]), "effect")
+        for value, words in (("value", effect), ("p_adjusted", "adjusted p")):
+            for state in STATES:
+                here = part[part["state"] == state].set_index("feature")[value].reindex(features)
+                if here.isna().all():
+                    continue
+                if value == "p_adjusted":
+                    p_values.append(len(columns))
+                short.append(f"{words} {state}")
+                columns[f"{group}, {words} {state}"] = pd.Series(here.to_numpy(dtype=np.float64))
+        groups.append((str(group), len(columns) - width))
+    return [
+        Table(
+            f"tests-{slug(aspect)}",
+            caption,
+            pd.DataFrame(columns),
+            p_values=frozenset(p_values),
+            short=tuple(short),
+            groups=tuple(groups),
+            note=note,
+        )
+    ]
+
+
+def _compared(diagnosis: Diagnosis, aspect: str, caption: str) -> list[Part]:
+    """Return the rows of an aspect with its states side by side."""
+    rows = diagnosis.of(aspect)
+    if not len(rows):
+        return []
+    keys = [name for name in ("measure", "site", "covariate", "chance") if name in rows]
+    values = [name for name in ("value", "lower", "upper", "p", "p_adjusted") if name in rows]
+    frame = rows[keys].drop_duplicates().reset_index(drop=True)
+    labels = len([name for name in keys if name != "chance"])
+    short, groups, p_values = [*keys], [("", len(keys))], []
+    for state in STATES:
+        here = rows.loc[rows["state"] == state, [*keys, *values]]
+        if not len(here):
+            continue
+        p_values += [len(short) + at for at, name in enumerate(values) if name in P_VALUES]
+        short += [name.replace("p_adjusted", "adjusted p") for name in values]
+        groups.append((state, len(values)))
+        frame = frame.merge(here.rename(columns={name: f"{name} {state}" for name in values}), on=keys, how="left")
+    if "site" in frame:
+        frame["site"] = frame["site"].replace("", "all sites")
+    return [
+        Table(
+            f"tests-{slug(aspect)}",
+            caption,
+            frame,
+            labels=labels,
+            p_values=frozenset(p_values),
+            short=tuple(short),
+            groups=tuple(groups),
+        )
+    ]
+
+
+def _any_table(id: str, caption: str, frame: pd.DataFrame, where: str) -> Part:
+    return Table.of(id, caption, frame, where=where) if len(frame) else Sentences("none.", lead=f"{caption}:")
+
+
+def _finding(row: Mapping[Hashable, Any], tables: dict[str, pd.DataFrame]) -> Finding:
+    table, label = str(row["table"]), str(row["row"])
+    place = f"audit-{slug(table)}" if table in tables and len(tables[table]) else ""
+    rests_on = f"table {table}, row {label}" if table else ""
+    return Finding(str(row["severity"]), str(row["verdict"]), rests_on, place)

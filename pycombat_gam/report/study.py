@@ -1,0 +1,152 @@
+"""What a report is about: a fitted model and its table before and after, as wide tables."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import canonical
+from pycombat_gam.combat import ComBat
+from pycombat_gam.errors import DataError, OptionError, PcgWarning
+from pycombat_gam.formula import parse_formula
+from pycombat_gam.options import names
+from pycombat_gam.tables import Intake, intake
+
+if TYPE_CHECKING:
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+AGREEMENT = 1e-6
+"""Two harmonized tables are the same up to this, in standard deviations of a feature: digits that a file may lose."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A fitted model and the rows it is reported on.
+
+    Attributes
+    ----------
+    model : fitted.
+    before, after : wide tables, features beside covariates, rows alike.
+    features : names, in the order of the fit; batch : the column of sites; sites : how many.
+    to : of a flow, the site that `after` was taken to; None for the average over sites.
+    notes : what is odd about `after`, and what the model said while it harmonized.
+    """
+
+    model: ComBat | FlowSCM
+    before: pd.DataFrame
+    after: pd.DataFrame
+    features: tuple[str, ...]
+    batch: str
+    sites: int
+    to: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def numeric_covariates(self) -> list[str]:
+        """Covariates of the formula that are numbers of more than two values, in its order."""
+        found = []
+        for name in parse_formula(self.model.formula).variables:
+            column = self.before[name]
+            numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+            if numeric and column.nunique() > 2:
+                found.append(name)
+        return found
+
+    @classmethod
+    def of(cls, model: ComBat | FlowSCM, before: Any, after: Any, covariates: pd.DataFrame | None) -> Study:
+        """Sort out the tables, and find out what made the harmonized one.
+
+        Raises
+        ------
+        OptionError, DataError
+            For something that is no fitted harmonizer, and tables whose rows differ.
+        """
+        if not hasattr(model, "get_feature_names_out") or not hasattr(model, "summary"):
+            raise OptionError(f"report takes a fitted ComBat or FlowSCM; given: a {type(model).__name__}")
+        features = tuple(model.get_feature_names_out().tolist())
+        given = _intake(model, before, covariates, features)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", PcgWarning)
+            made = _harmonized(model, before, covariates, features)
+        said = [str(one.message) for one in caught if issubclass(one.category, PcgWarning)]
+        then = made if after is None else _beside(model, after, before, covariates, features)
+        if then.Y.shape != given.Y.shape:
+            raise DataError(
+                f"before has {given.Y.shape[0]:,} rows, after {then.Y.shape[0]:,}: give the same rows in the same order"
+            )
+        to, notes = None if isinstance(model, ComBat) else _default_target(model), []
+        if not _same(made.Y, then.Y):
+            to = _target(model, before, covariates, given, then)
+            if to is None:
+                notes.append(
+                    "the harmonized table given is not what this model makes of the rows before (transform): the "
+                    "report describes the table given, and the model beside it"
+                )
+        wide = _wide(given, given.Y, model.batch)
+        return cls(
+            model=model,
+            before=wide,
+            after=_wide(given, then.Y, model.batch),
+            features=features,
+            batch=model.batch,
+            sites=int(wide[model.batch].nunique()),
+            to=to,
+            notes=(*notes, *dict.fromkeys(said)),
+        )
+
+
+def _intake(model: ComBat | FlowSCM, X: Any, covariates: pd.DataFrame | None, features: tuple[str, ...]) -> Intake:
+    reserved = (model.batch, *names(model.id, "id"), *parse_formula(model.formula).variables)
+    return intake(X, covariates, reserved=reserved, choice=None, fitted=features)
+
+
+def _beside(
+    model: ComBat | FlowSCM, after: Any, before: Any, covariates: pd.DataFrame | None, features: tuple[str, ...]
+) -> Intake:
+    """Take in a harmonized table; features alone (``output="features"``) stand beside the covariates of `before`."""
+    alone = covariates is None and isinstance(after, pd.DataFrame) and model.batch not in after.columns
+    return _intake(model, after, before if alone else covariates, features)
+
+
+def _harmonized(
+    model: ComBat | FlowSCM, before: Any, covariates: pd.DataFrame | None, features: tuple[str, ...], **to: str
+) -> Intake:
+    return _beside(model, model.transform(before, covariates, **to), before, covariates, features)
+
+
+def _wide(given: Intake, Y: np.ndarray, batch: str) -> pd.DataFrame:
+    """Put covariates and features side by side."""
+    others = given.covariates[[name for name in given.covariates.columns if str(name) not in set(given.features)]]
+    features = pd.DataFrame(np.asarray(Y, dtype=np.float64), index=others.index, columns=list(given.features))
+    return pd.concat([others.rename(columns=str), features], axis=1)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if not (np.isnan(a) == np.isnan(b)).all():
+        return False
+    spread = np.nanstd(a, axis=0)
+    return bool((np.abs(np.nan_to_num(a - b)) <= AGREEMENT * np.where(spread > 0, spread, 1.0)).all())
+
+
+def _default_target(model: FlowSCM) -> str | None:
+    return None if model.ref_batch is None else canonical(model.ref_batch)
+
+
+def _target(
+    model: ComBat | FlowSCM, before: Any, covariates: pd.DataFrame | None, given: Intake, then: Intake
+) -> str | None:
+    """Find the site that a flow took the rows to: its own rows are as they were."""
+    if isinstance(model, ComBat):
+        return None
+    for site in model.summary().sites.index:
+        own = given.covariates[model.batch].astype(str) == str(site)
+        if own.any() and _same(given.Y[own.to_numpy()], then.Y[own.to_numpy()]):
+            made = _harmonized(model, before, covariates, given.features, to=str(site))
+            if _same(made.Y, then.Y):
+                return str(site)
+    return None

@@ -1,0 +1,86 @@
+"""A clean multi-site table, and the same with one trouble or several planted in it, for the tests of the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+SITES = ("Ghent", "Lyon", "Oslo", "Turin")
+PER_SITE = 40
+FORMULA = "~ age + sex + dx"
+Plant = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def clean(seed: int = 0) -> pd.DataFrame:
+    """160 subjects at 4 sites, covariates balanced but for chance, 8 normal features with site effects."""
+    rng = np.random.default_rng(seed)
+    site = np.repeat(SITES, PER_SITE)
+    n = site.size
+    table = pd.DataFrame(
+        {
+            "subject": [f"s{i:03d}" for i in range(n)],
+            "site": site,
+            "age": rng.uniform(20, 80, n).round(1),
+            "sex": rng.choice(["F", "M"], n),
+            "dx": rng.choice(["HC", "MCI", "AD"], n, p=[0.5, 0.3, 0.2]),
+        }
+    )
+    shift = rng.normal(size=(len(SITES), 8))
+    for k in range(8):
+        table[f"f{k}"] = 5 + k + 0.02 * table["age"] + rng.normal(size=n) + np.repeat(shift[:, k], PER_SITE)
+    return table
+
+
+def draw(seed: int = 1) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def where(column: str, value: object, rows: Callable[[pd.DataFrame], object]) -> Plant:
+    """Set the cells of a column in some rows."""
+
+    def plant(table: pd.DataFrame) -> pd.DataFrame:
+        if not isinstance(value, float):
+            table[column] = table[column].astype(object)
+        table.loc[rows(table), column] = value
+        return table
+
+    return plant
+
+
+def at(site: str) -> Callable[[pd.DataFrame], object]:
+    return lambda table: table["site"] == site
+
+
+def first(k: int) -> Callable[[pd.DataFrame], object]:
+    return lambda table: table.index[:k]
+
+
+def columns(**made: object) -> Plant:
+    return lambda table: table.assign(**made)
+
+
+def few_at(site: str, k: int) -> Plant:
+    return lambda table: table.drop(table.index[table["site"] == site][k:])
+
+
+def both(*plants: Plant) -> Plant:
+    def plant(table: pd.DataFrame) -> pd.DataFrame:
+        for one in plants:
+            table = one(table)
+        return table
+
+    return plant
+
+
+def patients_elsewhere(keep: int) -> Plant:
+    """Leave AD at Lyon, and with the first `keep` of the others who have it."""
+
+    def plant(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[(table["site"] == "Lyon") & (table.index % 2 == 0), "dx"] = "AD"
+        others = table.index[(table["dx"] == "AD") & (table["site"] != "Lyon")]
+        table.loc[others[keep:], "dx"] = "HC"
+        return table
+
+    return plant

@@ -1,0 +1,97 @@
+"""Every kind of model and table has its report: what it lacks is said, not left blank."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_cases import Page, markdown_tables
+
+import pycombat_gam as pcg
+from pycombat_gam.report import Report, report
+
+FEATURES = "_thickness$"
+FIGURES = ["figure-feature", "figure-components", "figure-curve", "figure-shrinkage", "figure-prior", "figure-effects"]
+
+
+def study(visits: int = 1) -> pd.DataFrame:
+    return pcg.datasets.simulate_multisite(sites=3, subjects=90, features=6, visits=visits, seed=5).table
+
+
+def quick(model: Any, table: pd.DataFrame, **options: Any) -> Report:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pcg.PcgWarning)
+        model.fit(table, **({"progress": False} if isinstance(model, pcg.FlowSCM) else {}))
+        after = model.transform(table, **options)
+        diagnosis = pcg.diagnose(table, after, model=model, permutations=19, held_out=False)
+        return report(model, table, after, diagnosis=diagnosis)
+
+
+def figures(found: Report) -> list[str]:
+    return [part.id for section in found.sections for part in section.parts if part.kind == "figure"]
+
+
+COMBATS: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "plain": ({"formula": "~ age + sex"}, FIGURES, "shrunk by empirical Bayes"),
+    "nothing kept": (
+        {"formula": "~ 1"}, [name for name in FIGURES if name != "figure-curve"], "The formula names no covariate"
+    ),
+    "no numeric covariate": (
+        {"formula": "~ sex"}, [name for name in FIGURES if name != "figure-curve"], "effects of sex were modelled"
+    ),
+    "no eb": (
+        {"formula": "~ age", "eb": False},
+        [name for name in FIGURES if name not in ("figure-shrinkage", "figure-prior")],
+        "without empirical Bayes",
+    ),
+    "mean only": ({"formula": "~ age", "mean_only": True}, FIGURES, "Only the location"),
+    "nonparametric": ({"formula": "~ age", "prior": "nonparametric"}, FIGURES, "a nonparametric prior"),
+    "reference": ({"formula": "~ age", "ref_batch": "Bergen"}, FIGURES, "reference site 'Bergen'"),
+    "smooth": ({"formula": "~ s(age, k=5) + sex"}, FIGURES, "ComBat-GAM"),
+    "features out": ({"formula": "~ age", "output": "features"}, FIGURES, "shrunk by empirical Bayes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMBATS)
+def test_combat(name: str) -> None:
+    options, drawn, words = COMBATS[name]
+    found = quick(pcg.ComBat(batch="site", id="subject", features=FEATURES, **options), study())
+    assert figures(found) == drawn
+    text = found.to_html()
+    assert words in " ".join(Page(text).texts)
+    assert len(markdown_tables(found.to_markdown())) == len(Page(text).tables)
+
+
+def test_missing_cells() -> None:
+    table = study()
+    table.loc[3, table.columns[table.columns.str.contains(FEATURES)][0]] = np.nan
+    found = quick(pcg.ComBat("~ age", batch="site", id="subject", features=FEATURES, missing="omit"), table)
+    assert "1 feature cell was missing" in found.to_markdown()
+    assert len(found.tables["audit-missing"])
+
+
+def test_traveling_subjects_are_drawn() -> None:
+    table = study(visits=2)
+    first = table["visit"] == 1
+    table["site"] = np.where(first, table["site"], np.roll(table["site"].unique(), 1)[table["site"].factorize()[0]])
+    found = quick(pcg.ComBat("~ age", batch="site", id=["subject", "visit"], features=FEATURES), table)
+    assert "figure-travelers" in figures(found)
+
+
+@pytest.mark.parametrize("to", [None, "Bergen"])
+def test_flows_say_where_rows_were_taken_to(to: str | None) -> None:
+    training = {"max_epochs": 2}
+    variant = {"variant": "residual"}
+    model = pcg.FlowSCM(
+        "~ age + sex", batch="site", id="subject", features=FEATURES, training=training, flow_options=variant
+    )
+    found = quick(model, study(), **({} if to is None else {"to": to}))
+    assert figures(found) == ["figure-feature", "figure-components", "figure-fan", "figure-effects", "figure-training"]
+    text = " ".join(Page(found.to_html()).texts)
+    assert ("would have measured at site 'Bergen'" in text) == (to is not None)
+    assert ("averages over what each row" in text) == (to is None)
+    assert "is not what this model makes" not in text
+    assert (", to='Bergen')" in found.sections[-1].parts[0].text) == (to is not None)

@@ -1,0 +1,149 @@
+"""Every number of a report equals what the Python API returns, in the page and in Markdown."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_cases import Page, hostile, markdown_tables, packaged, synthetic_diagnosis
+
+import pycombat_gam as pcg
+from pycombat_gam.report import Report
+from pycombat_gam.report.cells import visible
+from pycombat_gam.report.parts import MOST_ROWS, Table
+from pycombat_gam.report.sections import before_and_after, biology, feature_table
+
+REPORTS = {"packaged": lambda: packaged()[2], "hostile": hostile}
+
+
+def tables_of(found: Report) -> list[Table]:
+    return [part for section in found.sections for part in section.parts if isinstance(part, Table)]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_cell_of_the_page_is_the_tables(name: str) -> None:
+    found = REPORTS[name]()
+    page = Page(found.to_html())
+    assert list(page.tables) == [table.id for table in tables_of(found)]
+    cells = 0
+    for table in tables_of(found):
+        shown = page.tables[table.id]
+        assert shown.header == [visible(column) for column in table.frame.columns]
+        assert len(shown.rows) == len(table.frame)
+        for at, row in enumerate(shown.rows):
+            for column, (text, value) in enumerate(row):
+                given = table.frame.iat[at, column]
+                if value is None:
+                    assert text in (visible(given), "–", "yes", "no")
+                elif value == "":
+                    assert math.isnan(given)
+                else:
+                    assert float(value) == given, (table.id, at, column)
+                cells += 1
+    assert cells > 500
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_markdown_has_the_same_cells(name: str) -> None:
+    found = REPORTS[name]()
+    page = Page(found.to_html())
+    shown = markdown_tables(found.to_markdown())
+    assert len(shown) == len(page.tables)
+    for rows, table in zip(shown, page.tables.values(), strict=True):
+        assert rows[0] == table.header
+        assert rows[1:] == [[text for text, _ in row] for row in table.rows]
+
+
+def test_tables_are_those_of_the_api() -> None:
+    """What is shown is compared with the cells above; here with where it comes from."""
+    model, _, found, diagnosis = packaged()
+    pd.testing.assert_frame_equal(found.tables["summary"], diagnosis.summary)
+    shown = found.tables["tests-location"].set_index("feature")
+    for measure in ("ANOVA", "Kruskal-Wallis"):
+        for state in ("before", "after"):
+            rows = diagnosis.of("location").query("measure == @measure and state == @state").set_index("feature")
+            effect = next(column for column in shown if column.startswith(measure) and column.endswith(f"² {state}"))
+            np.testing.assert_array_equal(shown[effect], rows.loc[shown.index, "value"])
+            np.testing.assert_array_equal(shown[f"{measure}, adjusted p {state}"], rows.loc[shown.index, "p_adjusted"])
+    association = found.tables["tests-association"].set_index("feature")
+    rows = diagnosis.of("association").query("covariate == 'dx' and state == 'after'").set_index("feature")
+    np.testing.assert_array_equal(association["dx, partial R² after"], rows.loc[association.index, "value"])
+    prediction = found.tables["tests-site-prediction"].set_index("measure")
+    rows = diagnosis.of("site prediction").query("state == 'held out'").set_index("measure")
+    for name in ("value", "lower", "upper"):
+        np.testing.assert_array_equal(prediction[f"{name} held out"], rows.loc[prediction.index, name])
+    distribution = found.tables["tests-distribution"]
+    rows = diagnosis.of("distribution")
+    for name in ("value", "p", "p_adjusted"):
+        together = pd.concat([distribution[f"{name} before"], distribution[f"{name} after"]])
+        np.testing.assert_array_equal(np.sort(together), np.sort(rows[name]))
+    kept = found.tables["shrinkage-sites"].set_index("site")["location kept"]
+    rows = diagnosis.of("shrinkage").query("measure == 'location kept'").set_index("site")
+    np.testing.assert_array_equal(kept, rows.loc[kept.index, "value"])
+    sites = found.tables["estimates-sites"].set_index("site")
+    pd.testing.assert_frame_equal(sites, model.summary().batches[sites.columns], check_names=False)
+
+
+def test_the_audit_is_the_audits() -> None:
+    model, table, found, _ = packaged()
+    audit = pcg.audit(table, model.formula, "site", id="subject", features="_thickness$")
+    for name, frame in audit.tables.items():
+        if len(frame):
+            pd.testing.assert_frame_equal(found.tables[f"audit-{name}"], frame)
+    text = " ".join(Page(found.to_html()).texts)
+    for verdict in audit.findings["verdict"]:
+        assert verdict in text
+
+
+def test_the_verdict_has_the_summarys_numbers() -> None:
+    _, _, found, diagnosis = packaged()
+    before, after, biology_ = (part.text for part in found.verdict)
+    summary = diagnosis.summary.set_index(["aspect", "measure", "covariate", "quantity"])
+    for aspect, measure in (("location", "ANOVA"), ("scale", "Levene"), ("scale", "Fligner-Killeen")):
+        row = summary.loc[(aspect, measure, "", "share of features significant (FDR 5 %)")]
+        assert f"{100 * row['before']:.3g}%" in before
+        assert f"{100 * row['after']:.3g}%" in after
+    accuracy = summary.xs("logistic", level="measure").iloc[0]
+    assert f"{accuracy['before']:.3f} (logistic)" in before
+    assert f"{accuracy['held out']:.3f} (logistic)" in after
+    assert "Held out" in after
+    assert "by construction" in after
+    age = summary.xs("age", level="covariate").iloc[0]
+    assert f"{age['before']:.2f}, {age['after']:.2f} and {age['held out']:.2f}" in biology_
+
+
+@pytest.mark.parametrize(("V", "shown"), [(40, 40), (1000, 1000), (1500, MOST_ROWS)])
+def test_many_features_show_the_smallest_p_and_say_so(V: int, shown: int) -> None:
+    diagnosis = synthetic_diagnosis([f"vertex {k}" for k in range(V)], ["age"])
+    for aspect, by in (("location", "measure"), ("association", "covariate")):
+        (table,) = feature_table(diagnosis, aspect, by, "caption")
+        assert isinstance(table, Table)
+        assert len(table.frame) == shown
+        assert bool(table.note) == (V > MOST_ROWS)
+        rows = diagnosis.table.query("aspect == @aspect and state == 'before'")
+        smallest = rows.groupby("feature")["p"].min()
+        kept = set(table.frame["feature"])
+        assert smallest[list(kept)].max() <= smallest.drop(list(kept)).min() if shown < V else len(kept) == shown
+        if V > MOST_ROWS:
+            assert f"of {V:,}" in table.note
+            assert f"diagnosis.of('{aspect}')" in table.note
+
+
+def test_a_page_of_a_thousand_features_is_small() -> None:
+    """Everything that grows with the features, at 1,000 of them: below 5 MB with the figures of the packaged report."""
+    from pycombat_gam.report.page import html_page, markdown_page
+
+    names = [f"lh_vertex_{k}_thickness_in_a_parcel" for k in range(1000)]
+    diagnosis = synthetic_diagnosis(names, ["s(age)", "sex", "dx", "icv"])
+    found = packaged()[2]
+    # The audit has 16 numbers a feature, most of them short, the estimates 5.
+    table = pd.DataFrame(np.random.default_rng(1).normal(size=(1000, 20)), index=pd.Index(names, name="feature"))
+    many = [Table.of("many", "caption", table, where="")]
+    others = [section for section in found.sections if section.id not in ("before-after", "biology")]
+    figures = [part for section in found.sections for part in section.parts if part.kind == "figure"]
+    sections = [before_and_after(diagnosis, figures), biology(diagnosis), *others]
+    sections[0] = type(sections[0])("many", "Many", (*sections[0].parts, *many))
+    assert len(html_page("title", (), sections).encode()) < 5_000_000
+    assert len(markdown_page("title", (), sections).encode()) < 5_000_000
