@@ -14,6 +14,7 @@ from typing import Any
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
 
 import pycombat_gam
 
@@ -184,6 +185,21 @@ def signature(
     return first, second
 
 
+def by_last_name(app: Sphinx, env: Any, node: nodes.Element, shown: nodes.Element) -> nodes.Element | None:
+    """Link `Estimates` wherever it is named: docstrings leave out where a class lives."""
+    if node.get("refdomain") != "py" or node["reftype"] != "obj":
+        return None
+    classes = [
+        (name, entry)
+        for name, entry in env.get_domain("py").objects.items()
+        if name.endswith(f".{node['reftarget']}") and entry.objtype in ("class", "exception") and not entry.aliased
+    ]
+    if len(classes) != 1:
+        return None
+    name, entry = classes[0]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, shown, name)
+
+
 def mathml(translator: Any, node: nodes.Element) -> None:
     """Write a formula as MathML, which browsers draw by themselves: no script, no font, no network."""
     block = isinstance(node, nodes.math_block)
@@ -198,3 +214,4 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", inline_renderers=(mathml, None), block_renderers=(mathml, None))
     app.connect("autodoc-process-docstring", house_style, priority=100)
     app.connect("autodoc-process-signature", signature)
+    app.connect("missing-reference", by_last_name)
