@@ -11,11 +11,14 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib.image
 import numpy as np
 import pytest
 
+import pycombat_gam as pcg
+import r_bridge
 from pycombat_gam.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,6 +100,13 @@ def test_every_command_is_in_the_reference() -> None:
     others = [entry.name for entry in entry_points(group="pycombat_gam.commands")]
     assert sorted(shown) == sorted({*registered, *others})
     assert shown == re.findall(r"^## (\w+):", page, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("package", [pcg, pcg.plot, r_bridge], ids=lambda package: str(package.__name__))
+def test_every_public_name_is_in_the_reference(package: ModuleType) -> None:
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "vignettes" / "api").glob("*.md"))
+    absent = [name for name in package.__all__ if not re.search(rf":: {package.__name__}\.{name}\b", pages)]
+    assert not [name for name in absent if not isinstance(getattr(package, name), ModuleType)]
 
 
 def test_quick_start_is_ten_lines() -> None:
