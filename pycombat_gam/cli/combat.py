@@ -42,8 +42,8 @@ def demo(
         table = datasets.load_multisite()
         model = ComBat(DEMO_FORMULA, batch="site", features=DEMO_FEATURES, id="subject")
         check_place(out, [*_names(".csv"), *FILES], force=force)
-        found = audited(model, table)
         harmonized = model.fit_transform(table)
+        found = audited(model, table)
         report = reported(model, table, harmonized, found, seed=0)
         run: JsonDict = {"command": ["demo"], "input": "packaged example"}
         files = {**_outputs(model, harmonized, ".csv"), **report}
@@ -94,8 +94,8 @@ def harmonize(
             missing=missing.value,
             on_unseen=on_unseen.value,
         )
-        found = audited(model, source.table)
         harmonized = model.fit_transform(source.table)
+        found = audited(model, source.table)
         report = reported(model, source.table, harmonized, found, seed=seed, source=source) if with_report else {}
         names = model.get_feature_names_out().tolist()
         files = {**_outputs(model, verbatim(source, harmonized, names), suffix), **report}

@@ -1,4 +1,7 @@
-"""What goes with a harmonized table: the audit before, the report after."""
+"""What goes with a harmonized table: the audit of its design, and the report.
+
+The audit is told once the model is fitted: bad input ends in one line, which says what is wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of what is random in the report:
 
 
 def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
-    """Look at a table before it is harmonized, and say on stderr what is a problem or asks for caution."""
+    """Look at the design of a table, and say on stderr what is a problem or asks for caution."""
     found = look(table, model.formula, model.batch, features=model.features, id=model.id)
     for severity, colour in COLOURS.items():
         for verdict in found.findings.loc[found.findings["severity"] == severity, "verdict"]:

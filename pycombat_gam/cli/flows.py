@@ -123,8 +123,8 @@ def flow(
             seed=seed,
             device=device,
         )
-        found = audited(model, source.table)
         model.fit(source.table, checkpoint=checkpoint, resume=resume)
+        found = audited(model, source.table)
         harmonized = model.transform(source.table, to=to)
         report = reported(model, source.table, harmonized, found, seed=seed, source=source) if with_report else {}
         files = {**_outputs(model, source, harmonized, suffix, to=to, interval=interval), **report}

@@ -28,30 +28,39 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
     """Draw the feature with the largest difference between sites, and principal components, before and after."""
     feature = most_different(diagnosis, study.features)
     sites = count(study.sites, "site")
+    # A flow has no covariates' part to take off.
+    model = study.model if isinstance(study.model, ComBat) else None
+    figure = draw(
+        "figure-feature",
+        lambda axes: plot.features(
+            study.before, study.after, feature=feature, batch=study.batch, model=model, axes=axes
+        ),
+        f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before "
+        "(left) and after (right), on the same scale.",
+        f"Two panels with the values of {feature} at each of {sites}, before and after harmonization.",
+        size=(9.2, 3.9),
+        panels=2,
+    )
+    return [figure, *_components(study, sites), *_travelers(study, feature)]
+
+
+def _components(study: Study, sites: str) -> list[Figure]:
+    """Draw principal components of the features that are complete, if there are two."""
+    whole = ~(study.before[list(study.features)].isna() | study.after[list(study.features)].isna()).any()
+    complete = [name for name in study.features if whole[name]]
+    if len(complete) < 2:
+        return []
+    which = "" if len(complete) == len(study.features) else " without missing cells"
     return [
         draw(
-            "figure-feature",
-            lambda axes: plot.features(
-                study.before, study.after, feature=feature, batch=study.batch, model=study.model, axes=axes
-            ),
-            f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before "
-            "(left) and after (right), on the same scale.",
-            f"Two panels with the values of {feature} at each of {sites}, before and after harmonization.",
-            size=(9.2, 3.9),
-            panels=2,
-        ),
-        draw(
             "figure-components",
-            lambda axes: plot.components(
-                study.before, study.after, batch=study.batch, features=list(study.features), axes=axes
-            ),
-            f"First two principal components of the {count(len(study.features), 'feature')}, a point for each row, "
+            lambda axes: plot.components(study.before, study.after, batch=study.batch, features=complete, axes=axes),
+            f"First two principal components of the {count(len(complete), 'feature')}{which}, a point for each row, "
             "coloured by site: before (left) and after (right).",
             f"Two scatter plots of principal components with the rows of {sites}, before and after harmonization.",
             size=(9.2, 4.2),
             panels=2,
-        ),
-        *_travelers(study, feature),
+        )
     ]
 
 
@@ -120,11 +129,10 @@ def shrinkage_figures(study: Study) -> list[Figure]:
 
 
 def estimate_figures(study: Study) -> list[Figure]:
-    """Draw all site effects, and how a flow's training went."""
-    figures = []
+    """Draw ComBat's effects of all sites, or how a flow's training went."""
     model = study.model
-    if isinstance(model, ComBat) or model.flow == "structured":
-        figures.append(
+    if isinstance(model, ComBat):
+        return [
             draw(
                 "figure-effects",
                 lambda ax: plot.site_effects(model, ax=ax),
@@ -132,18 +140,16 @@ def estimate_figures(study: Study) -> list[Figure]:
                 f"Heat map of site effects, {count(study.sites, 'site')} by {count(len(study.features), 'feature')}.",
                 size=(9.2, min(2.8 + 0.24 * study.sites, 9.0)),
             )
+        ]
+    return [
+        draw(
+            "figure-training",
+            lambda ax: plot.training(model, ax=ax),
+            "Log-probability of a row by epoch of the training, held out (solid) or in training (dashed).",
+            "Lines of log-probability over epochs, one for each stage of the training.",
+            size=(6.6, 3.6),
         )
-    if not isinstance(model, ComBat):
-        figures.append(
-            draw(
-                "figure-training",
-                lambda ax: plot.training(model, ax=ax),
-                "Log-probability of a row by epoch of the training, held out (solid) or in training (dashed).",
-                "Lines of log-probability over epochs, one for each stage of the training.",
-                size=(6.6, 3.6),
-            )
-        )
-    return figures
+    ]
 
 
 def draw(

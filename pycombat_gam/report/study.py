@@ -14,7 +14,7 @@ from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError, OptionError, PcgWarning
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.options import names
-from pycombat_gam.tables import Intake, intake
+from pycombat_gam.tables import Intake, intake, intake_notes
 
 if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM
@@ -72,7 +72,8 @@ class Study:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", PcgWarning)
             made = _harmonized(model, before, covariates, features)
-        said = [str(one.message) for one in caught if issubclass(one.category, PcgWarning)]
+        said = intake_notes(given, model.features)
+        said += [str(one.message) for one in caught if issubclass(one.category, PcgWarning)]
         then = made if after is None else _beside(model, after, before, covariates, features)
         if then.Y.shape != given.Y.shape:
             raise DataError(

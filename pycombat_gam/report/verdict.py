@@ -93,7 +93,8 @@ def _after(diagnosis: Diagnosis) -> Sentences | None:
         lead = f"After harmonization sites still differ, by {joined(left)}."
     elif held:
         lead = (
-            f"After harmonization the difference is gone in the rows of the fit, but not in others, by {joined(held)}."
+            "After harmonization the sites no longer differ in the rows of the fit, but still do in rows that "
+            f"the model did not see, by {joined(held)}."
         )
     else:
         lead = "After harmonization no difference between sites was found."

@@ -137,6 +137,14 @@ def test_a_table_that_the_model_did_not_make_is_said_to_be_one() -> None:
     assert "is not what this model makes of" in note
 
 
+def test_what_the_fit_warned_of_is_in_the_notes() -> None:
+    table = pcg.datasets.load_multisite().assign(count_thickness=lambda rows: rows["age"].round().astype(int))
+    model = pcg.ComBat("~ sex", batch="site", id="subject", features="_thickness$")
+    with pytest.warns(pcg.PcgWarning, match="come back as float64: count_thickness"):
+        model.fit(table)
+    assert "come back as float64: count_thickness" in Study.of(model, table, None, None).notes[0]
+
+
 def test_sections_show_themselves_in_notebooks() -> None:
     section = methods(packaged()[0])
     assert section._repr_markdown_().startswith("## Methods")
