@@ -1,14 +1,18 @@
 # Two commands on a fresh Debian or Ubuntu machine:
 #   make demo   environment, installation, the main job end to end; says where the results are
 #   make test   everything that demo needs, R and its packages and Chromium too; then every test and check
+# and
+#   make docs   the site, vignettes executed: build/site/index.html
+#   make linkcheck   whether the addresses in it answer (needs internet)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # A bare torch would be the newest build, with gigabytes of CUDA.
 TORCH ?= 2.13.0
 SOURCES := pycombat_gam r_bridge tests benchmarks vignettes
+SPHINX := $(BIN)/python -m sphinx -W --keep-going -n -E -a -q -d build/doctrees
 
-.PHONY: demo test environment test-environment r chromium tests checks bench clean help
+.PHONY: demo test docs linkcheck environment test-environment docs-environment r chromium tests checks bench clean help
 
 help:
 	@grep -E '^#  ' Makefile
@@ -31,6 +35,12 @@ $(VENV)/installed-test: pyproject.toml | r $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[test,r,flow]'
 	touch $@
 
+docs-environment: $(VENV)/installed-docs
+$(VENV)/installed-docs: pyproject.toml | r $(VENV)/installed
+	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[docs,r,flow]'
+	touch $@
+
 r:
 	.ci/install-r
 
@@ -45,6 +55,16 @@ checks: test-environment
 # Each worker computes on one thread: threads of several workers would wait for each other.
 tests: test-environment
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# Every page anew, so that no warning is forgotten; cells are executed anew where anything they may show has changed.
+docs: r docs-environment
+	rm -rf build/site
+	$(SPHINX) vignettes build/site
+	$(BIN)/python vignettes/check_links.py build/site README.md benchmarks/README.md
+	@echo "The site: build/site/index.html"
+
+linkcheck: r docs-environment
+	$(SPHINX) -b linkcheck vignettes build/linkcheck
 
 bench:
 	benchmarks/bench.sh
