@@ -6,11 +6,11 @@ from pycombat_gam import datasets, plot
 from pycombat_gam.additive.gam import gam
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit
-from pycombat_gam.audit import audit
+from pycombat_gam.audit import Audit, audit
 from pycombat_gam.combat import ComBat
 from pycombat_gam.diagnose import Diagnosis, diagnose
 from pycombat_gam.errors import PcgError, PcgWarning
-from pycombat_gam.report import report
+from pycombat_gam.report import Report, report
 from pycombat_gam.saved import load
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Audit",
     "ComBat",
     "Diagnosis",
     "FlowSCM",
@@ -25,6 +26,7 @@ __all__ = [
     "GamFits",
     "PcgError",
     "PcgWarning",
+    "Report",
     "audit",
     "datasets",
     "diagnose",
