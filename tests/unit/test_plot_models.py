@@ -194,7 +194,7 @@ def test_many_sites_are_coloured_by_their_location() -> None:
         (lambda m, t: plot.site_effects("m"), "site_effects needs a fitted ComBat; given: a str"),
         (lambda m, t: plot.shrinkage(None), "shrinkage needs a fitted ComBat; given: None"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_drawn_is_refused_in_words(draw: Any, message: str) -> None:
     table = study()
@@ -253,7 +253,7 @@ def one_row() -> pd.DataFrame:
         ({"mean_only": True}, "Oslo", "scale", "fitted with mean_only=True; use effect='location'"),
         ({}, "Turin", "scale", "it has one row, which has no variance"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_no_prior_and_why(options: Any, site: str, effect: str, message: str) -> None:
     fit = small(**options).fit(one_row())

@@ -121,7 +121,7 @@ def test_features_only_after() -> None:
         (lambda t: {"axes": new_axes(2)}, OptionError, "this picture needs 1 matplotlib axes; given: 2 objects"),
         (lambda t: {"axes": [None]}, OptionError, "this picture needs 1 matplotlib axes"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_drawn_is_refused_in_words(change: Any, error: type, message: str) -> None:
     given = {"before": study(), "feature": "area", "batch": "site", **change(study())}
