@@ -15,7 +15,13 @@ from pycombat_gam.types import FloatArray, IntArray
 
 
 def coordinates(values: FloatArray) -> FloatArray:
-    """Return features divided by their standard deviation, rotated into at most n coordinates."""
+    """Return features divided by their standard deviation, rotated into at most n coordinates; missing rows stay so."""
+    known = ~np.isnan(values).any(axis=1)
+    if not known.all():
+        inside = coordinates(values[known])
+        found = np.full((known.size, inside.shape[1]), np.nan)
+        found[known] = inside
+        return found
     centred = values - values.mean(axis=0)
     spread = centred.std(axis=0)
     scaled = centred[:, spread > 0] / spread[spread > 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from pycombat_gam.combat import ComBat
 from pycombat_gam.diagnose.adjusted import Adjusted, adjusted
 from pycombat_gam.diagnose.association import associations
+from pycombat_gam.diagnose.classify import coordinates
 from pycombat_gam.diagnose.diagnosis import Diagnosis
 from pycombat_gam.diagnose.held_out import by_fold, by_site
 from pycombat_gam.diagnose.leave_site_out import covariate_prediction
@@ -208,20 +210,24 @@ def _predictions(
     some = study.part(slice(None), columns)
     for state, Y in some.states.items():
         (found,) = adjusted(some, Y)
-        parts += site_prediction(some, folds, [found.level], state, level=level, seed=seed)
+        seen = coordinates(found.level)
+        parts += site_prediction(some, folds, repeat(seen), state, level=level, seed=seed)
         if len(study.sites) > 2:
-            parts += covariate_prediction(some, Y, state, level=level, seed=seed)
+            seen = coordinates(Y)
+            parts += covariate_prediction(some, [seen] * len(study.sites), state, level=level, seed=seed)
     if len(study.sites) == 2 and study.covariates:
         notes.append("with two sites a prediction leaving one out rests on one: left out")
     if model is None:
         return parts
     try:
-        parts += site_prediction(some, folds, by_fold(study, model, folds, columns), HELD_OUT, level=level, seed=seed)
+        unseen = map(coordinates, by_fold(study, model, folds, columns))
+        parts += site_prediction(some, folds, unseen, HELD_OUT, level=level, seed=seed)
     except PcgError as error:
         notes.append(f"sites were not predicted with rows held out: without some rows, {error}")
     if len(study.sites) > 2 and study.covariates:
         try:
-            parts += covariate_prediction(some, by_site(study, model, columns), HELD_OUT, level=level, seed=seed)
+            each = [coordinates(values) for values in by_site(study, model, columns)]
+            parts += covariate_prediction(some, each, HELD_OUT, level=level, seed=seed)
         except PcgError as error:
             notes.append(f"covariates were not predicted with sites held out: without some site, {error}")
     return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,18 @@ from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
-def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray) -> list[FloatArray]:
+def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray) -> Iterator[FloatArray]:
     """Harmonize all rows without those of a fold, and take off the covariates' part estimated without them too.
 
     Parameters
     ----------
     columns : (k,) the features to return, in which no cell is missing.
 
-    Returns
-    -------
-    list of (n, k) arrays
-        One for each fold.
+    Yields
+    ------
+    (n, k) array
+        For each fold; rows that are in none are missing.
     """
-    found = []
     with progress_bar("harmonizing without each fold", folds.n_folds) as advance:
         for train, test in folds:
             fitted = _fit(study, model, train)
@@ -38,14 +38,12 @@ def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray) -> list[F
             (covariates,) = adjusted(study.part(train, columns), values[train])
             X = covariates.fit.design.on(study.table[use])
             values[use] -= (X - covariates.fit.center) @ covariates.fit.coefficients
-            found.append(values)
+            yield values
             advance()
-    return found
 
 
-def by_site(study: Study, model: Any, columns: IntArray) -> dict[int, FloatArray]:
+def by_site(study: Study, model: Any, columns: IntArray) -> Iterator[FloatArray]:
     """Harmonize all rows by a model fitted without those of a site, which is then estimated from its own rows."""
-    found = {}
     with progress_bar("harmonizing without each site", len(study.sites)) as advance:
         for b in range(len(study.sites)):
             others = study.codes != b
@@ -55,9 +53,8 @@ def by_site(study: Study, model: Any, columns: IntArray) -> dict[int, FloatArray
             values = np.empty((study.codes.size, columns.size))
             values[others] = _apply(study, fitted, others)[:, columns]
             values[~others] = _apply(study, fitted, ~others, new_site=True)[:, columns]
-            found[b] = values
+            yield values
             advance()
-    return found
 
 
 def _adapts(model: Any) -> bool:

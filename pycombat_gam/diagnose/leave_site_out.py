@@ -12,13 +12,13 @@ and made comparable, not how well an unknown age could be told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.diagnose.classify import coordinates, fit_quietly
+from pycombat_gam.diagnose.classify import fit_quietly
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.diagnose.study import Study
 from pycombat_gam.progress import progress_bar
@@ -28,19 +28,17 @@ RESAMPLES = 500
 
 
 def covariate_prediction(
-    study: Study, values: FloatArray | dict[int, FloatArray], state: str, *, level: float, seed: int
+    study: Study, by_site: Sequence[FloatArray], state: str, *, level: float, seed: int
 ) -> list[dict[str, np.ndarray]]:
     """Predict every covariate leaving a site out; a row per covariate.
 
     Parameters
     ----------
-    values : (n, V) features without missing cells: for all sites, or for each site left out.
+    by_site : for each site left out, (n, any) coordinates of the features.
     """
     targets = {name: study.table[name] for name in study.covariates}
     parts = []
     with progress_bar(f"predicting covariates {state}", len(targets) * len(study.sites)) as advance:
-        seen = coordinates(values) if isinstance(values, np.ndarray) else None
-        by_site = {b: seen if seen is not None else coordinates(values[b]) for b in range(len(study.sites))}
         for name, column in targets.items():
             found = _predict(study, by_site, column, advance)
             if found is not None:
@@ -60,7 +58,7 @@ Score = Callable[[IntArray], float]
 
 
 def _predict(
-    study: Study, by_site: dict[int, FloatArray], column: pd.Series, advance: Callable[..., None]
+    study: Study, by_site: Sequence[FloatArray], column: pd.Series, advance: Callable[..., None]
 ) -> tuple[str, float, Score] | None:
     """Return the measure, its value by chance, and the score of any rows."""
     if _is_number(column):
@@ -76,12 +74,12 @@ def _is_number(column: pd.Series) -> bool:
 
 
 def _regress(
-    study: Study, by_site: dict[int, FloatArray], y: FloatArray, advance: Callable[..., None]
+    study: Study, by_site: Sequence[FloatArray], y: FloatArray, advance: Callable[..., None]
 ) -> tuple[str, float, Score]:
     from sklearn.linear_model import RidgeCV
 
     error, plain = np.empty(y.size), np.empty(y.size)
-    for b, X in by_site.items():
+    for b, X in enumerate(by_site):
         own = study.codes == b
         model = RidgeCV(alphas=np.geomspace(1e-1, 1e5, 13)).fit(X[~own], y[~own])
         error[own] = np.abs(model.predict(X[own]) - y[own])
@@ -91,12 +89,12 @@ def _regress(
 
 
 def _classify(
-    study: Study, by_site: dict[int, FloatArray], y: IntArray, groups: int, advance: Callable[..., None]
+    study: Study, by_site: Sequence[FloatArray], y: IntArray, groups: int, advance: Callable[..., None]
 ) -> tuple[str, float, Score] | None:
     from sklearn.linear_model import LogisticRegression
 
     margin, guess = np.full(y.size, np.nan), np.full(y.size, -1)
-    for b, X in by_site.items():
+    for b, X in enumerate(by_site):
         own = study.codes == b
         if np.unique(y[~own]).size == groups:
             model: Any = LogisticRegression(class_weight="balanced", max_iter=200, tol=1e-3, C=0.01)

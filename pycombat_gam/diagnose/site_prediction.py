@@ -12,13 +12,13 @@ the figure to believe: harmonization and covariates' part are estimated without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pycombat_gam.diagnose.classify import balanced_accuracy, coordinates, fit_quietly
+from pycombat_gam.diagnose.classify import balanced_accuracy, fit_quietly
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.diagnose.study import Study
 from pycombat_gam.progress import progress_bar
@@ -61,13 +61,13 @@ class Folds:
 
 
 def site_prediction(
-    study: Study, folds: Folds, values: list[FloatArray], state: str, *, level: float, seed: int
+    study: Study, folds: Folds, seen: Iterable[FloatArray], state: str, *, level: float, seed: int
 ) -> list[dict[str, np.ndarray]]:
     """Predict each row's site from the other folds; a row per classifier.
 
     Parameters
     ----------
-    values : (n, V) features less the covariates' part, no missing cells: one array for all folds, or one for each.
+    seen : for each fold, (n, any) coordinates of the features less the covariates' part.
     """
     inside = np.unique(study.codes[folds.fold >= 0])
     if inside.size < 2:
@@ -75,14 +75,12 @@ def site_prediction(
     guess = {kind: np.full(study.codes.size, -1) for kind in KINDS}
     tested = folds.fold >= 0
     with progress_bar(f"predicting sites {state}", folds.n_folds * len(KINDS)) as advance:
-        for k, (train, test) in enumerate(folds):
-            given = values[k % len(values)]
-            use = np.flatnonzero(train | test)
-            seen = coordinates(given[use])
+        # What is the same for all folds may go on for ever.
+        for X, (train, test) in zip(seen, folds, strict=False):
             for kind in KINDS:
                 model = _classifier(kind)
-                fit_quietly(model, seen[train[use]], study.codes[train])
-                guess[kind][test] = model.predict(seen[test[use]])
+                fit_quietly(model, X[train], study.codes[train])
+                guess[kind][test] = model.predict(X[test])
                 advance()
     parts = []
     for kind in KINDS:

@@ -64,13 +64,14 @@ class Study:
         return list(dict.fromkeys([*_used(self.formula.parametric), *(n for node in nodes for n in variables(node))]))
 
     def part(self, rows: BoolArray | slice, features: IntArray) -> Study:
-        """Return some of the rows and features."""
+        """Return some of the rows and features; `features` are positions in order."""
+        every = len(features) == len(self.features)
         return replace(
             self,
             table=self.table[rows],
             codes=self.codes[rows],
             features=tuple(self.features[k] for k in features),
-            states={name: Y[rows][:, features] for name, Y in self.states.items()},
+            states={name: Y[rows] if every else Y[rows][:, features] for name, Y in self.states.items()},
         )
 
     def patterns(self, Y: FloatArray) -> Iterator[tuple[IntArray, IntArray]]:

@@ -117,14 +117,14 @@ def test_held_out_rows_tell_the_model_nothing() -> None:
     study = study_of(table)
     columns = np.arange(3)
     folds = Folds.of(study, 5, seed=0)
-    by_folds, by_sites = by_fold(study, model, folds, columns), by_site(study, model, columns)
+    by_folds, by_sites = list(by_fold(study, model, folds, columns)), list(by_site(study, model, columns))
     train, test = next(iter(folds))
     study.states["before"][test] += 100.0 * np.arange(test.sum())[:, None]
-    np.testing.assert_array_equal(by_fold(study, model, folds, columns)[0][train], by_folds[0][train])
+    np.testing.assert_array_equal(next(by_fold(study, model, folds, columns))[train], by_folds[0][train])
     study = study_of(table)
     own = study.codes == 2
     study.states["before"][own] += 100.0
-    np.testing.assert_array_equal(by_site(study, model, columns)[2][~own], by_sites[2][~own])
+    np.testing.assert_array_equal(list(by_site(study, model, columns))[2][~own], by_sites[2][~own])
 
 
 def test_a_reference_site_may_be_the_one_left_out() -> None:
