@@ -11,6 +11,7 @@ import pandas as pd
 
 from pycombat_gam.atomic import sweep, write_files
 from pycombat_gam.errors import OutputError, count, listing
+from pycombat_gam.progress import tracked
 from pycombat_gam.report.page import html_page, markdown_page
 from pycombat_gam.report.parts import Section, Sentences
 from pycombat_gam.report.reproduce import reproduce
@@ -153,13 +154,20 @@ def report(
     study = Study.of(model, before, after, covariates)
     audit = audit if audit is not None else _audited(study)
     diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, seed)
+    draw = (
+        lambda: before_after_figures(study, diagnosis),
+        lambda: biology_figures(study, diagnosis),
+        lambda: shrinkage_figures(study),
+        lambda: estimate_figures(study),
+    )
+    sites, curves, shrunken, effects = [each() for each in tracked(draw, "drawing the report", len(draw))]
     found = (
         methods(model, diagnosis, to=study.to),
         design_audit(audit),
-        before_and_after(diagnosis, before_after_figures(study, diagnosis)),
-        biology(diagnosis, biology_figures(study, diagnosis)),
-        shrinkage(diagnosis, shrinkage_figures(study)),
-        estimates(model, estimate_figures(study)),
+        before_and_after(diagnosis, sites),
+        biology(diagnosis, curves),
+        shrinkage(diagnosis, shrunken),
+        estimates(model, effects),
         notes(model, diagnosis, study.notes),
         reproduce(model, command=command, data=data, seed=seed, to=study.to),
     )
