@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -155,10 +156,10 @@ def report(
     audit = audit if audit is not None else _audited(study)
     diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, seed)
     draw = (
-        lambda: before_after_figures(study, diagnosis),
-        lambda: biology_figures(study, diagnosis),
-        lambda: shrinkage_figures(study),
-        lambda: estimate_figures(study),
+        partial(before_after_figures, study, diagnosis),
+        partial(biology_figures, study, diagnosis),
+        partial(shrinkage_figures, study),
+        partial(estimate_figures, study),
     )
     sites, curves, shrunken, effects = [each() for each in tracked(draw, "drawing the report", len(draw))]
     found = (
