@@ -46,8 +46,6 @@ def to_r(ri: Any, value: Any, name: str) -> Any:
     """Return one Python value as an R object; `ri` is `rpy2.rinterface`, `name` is for errors."""
     if value is None:
         return ri.NULL
-    if callable(value):
-        return ri.rternalize(lambda: value() or ri.NULL, signature=False)
     if isinstance(value, bytes):
         return ri.ByteSexpVector(value)
     if isinstance(value, pd.DataFrame):

@@ -136,7 +136,8 @@ class MgcvMean:
                 Y=cells[:, varying],
                 method="fREML" if self.discrete else METHODS[self.method],
                 discrete=self.discrete,
-                step=advance,
+                ticking=True,
+                _advance=advance,
             )
         if not fitted["converged"].all():
             stopped = [str(features[k]) for k in np.flatnonzero(varying)[~fitted["converged"]]]

@@ -19,7 +19,7 @@ import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +41,8 @@ GITHUB = {
     "neuroCombat": "Jfortin1/neuroCombat_Rpackage",
 }  # fmt: skip
 """R packages that are on no registry."""
+TICK = "\f"
+"""What R code writes to its console to tell that a step is done."""
 CRAN = "https://cloud.r-project.org"
 
 # The whole exchange as one R closure: a function's text and arguments in; value, warnings and error out.
@@ -102,7 +104,7 @@ class Reply:
     output: str
 
 
-def call(source: str, /, **arguments: Any) -> Any:
+def call(source: str, /, _advance: Callable[[int], object] | None = None, **arguments: Any) -> Any:
     """Evaluate the text of an R function, call it, and return its value as Python data.
 
     Parameters
@@ -111,6 +113,8 @@ def call(source: str, /, **arguments: Any) -> Any:
         The text of one R function. Names in it resolve in R's usual way (``stats::``, ``sva::``, …).
     **arguments
         Its arguments, by name; `r_bridge.convert` says what becomes what.
+    _advance
+        Called with the number of steps whenever R writes `TICK`; no R argument begins with an underscore.
 
     Returns
     -------
@@ -126,20 +130,20 @@ def call(source: str, /, **arguments: Any) -> Any:
     >>> call("function(x) list(mean = mean(x), n = length(x))", x=[1.0, 5.0])
     {'mean': array([3.]), 'n': array([2])}
     """
-    reply = run(source, **arguments)
+    reply = run(source, _advance, **arguments)
     for message in reply.warnings:
         warnings.warn(f"R: {message}", RWarning, stacklevel=2)
     return reply.value
 
 
-def run(source: str, /, **arguments: Any) -> Reply:
+def run(source: str, /, _advance: Callable[[int], object] | None = None, **arguments: Any) -> Reply:
     """Do what `call` does, and return R's warnings and console output with the value.
 
     >>> reply = run("function() { cat('fitting'); warning('slow'); 1 }")
     >>> reply.output, reply.warnings
     ('fitting', ('slow',))
     """
-    with _console() as written:
+    with _console(_advance) as written:
         ri = _start()
         packed = to_r(ri, arguments, "the arguments")
         with _interruptible() as came:
@@ -175,17 +179,24 @@ def require(*packages: str) -> None:
 
 
 @contextmanager
-def _console() -> Iterator[list[str]]:
-    """Hold the lock, and catch what R writes meanwhile; rpy2's callbacks are put back."""
+def _console(advance: Callable[[int], object] | None = None) -> Iterator[list[str]]:
+    """Hold the lock, and catch what R writes meanwhile, but for its ticks; rpy2's callbacks are put back."""
     with _LOCK:
         callbacks, lock = _rpy2()
         written: list[str] = []
+
+        def write(text: str) -> None:
+            if advance is not None and TICK in text:
+                advance(text.count(TICK))
+                text = text.replace(TICK, "")
+            written.append(text)
+
         names = ("consolewrite_print", "consolewrite_warnerror")
         with lock:
             held = [getattr(callbacks, name) for name in names]
             try:
                 for name in names:
-                    setattr(callbacks, name, written.append)
+                    setattr(callbacks, name, write)
                 yield written
             finally:
                 for name, callback in zip(names, held, strict=True):

@@ -211,7 +211,7 @@ def _predictions(
     for state, Y in some.states.items():
         (found,) = adjusted(some, Y)
         seen = coordinates(found.level)
-        parts += site_prediction(some, folds, repeat(seen), state, level=level, seed=seed)
+        parts += site_prediction(some, folds, repeat(seen), state, level=level)
         if len(study.sites) > 2:
             seen = coordinates(Y)
             parts += covariate_prediction(some, [seen] * len(study.sites), state, level=level, seed=seed)
@@ -221,7 +221,7 @@ def _predictions(
         return parts
     try:
         unseen = map(coordinates, by_fold(study, model, folds, columns))
-        parts += site_prediction(some, folds, unseen, HELD_OUT, level=level, seed=seed)
+        parts += site_prediction(some, folds, unseen, HELD_OUT, level=level)
     except PcgError as error:
         notes.append(f"sites were not predicted with rows held out: without some rows, {error}")
     if len(study.sites) > 2 and study.covariates:

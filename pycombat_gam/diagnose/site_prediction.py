@@ -2,7 +2,7 @@
 
 Logistic regression sees shifts of location; the Gaussian kernel of the support vectors sees scale and shape too.
 They are given the features less the covariates' part, so that a site is not known by the age of its people, and sites
-have equal weight. Chance is 1 over the number of sites. Rows of one subject stay in one fold where the formula says
+have equal weight. Chance is 1 over the number of sites, and p that of an accuracy above it (normal, one-sided). Rows of one subject stay in one fold where the formula says
 whose they are.
 
 "After" lets the harmonization see the rows that the classifier is tested on: sites' means are then equal over all rows,
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from pycombat_gam.diagnose.classify import balanced_accuracy, fit_quietly
 from pycombat_gam.diagnose.rows import rows
@@ -61,7 +62,7 @@ class Folds:
 
 
 def site_prediction(
-    study: Study, folds: Folds, seen: Iterable[FloatArray], state: str, *, level: float, seed: int
+    study: Study, folds: Folds, seen: Iterable[FloatArray], state: str, *, level: float
 ) -> list[dict[str, np.ndarray]]:
     """Predict each row's site from the other folds; a row per classifier.
 
@@ -83,14 +84,15 @@ def site_prediction(
                 guess[kind][test] = model.predict(X[test])
                 advance()
     parts = []
+    chance = 1.0 / inside.size
     for kind in KINDS:
-        value, lower, upper = balanced_accuracy(
-            study.codes[tested], guess[kind][tested], len(study.sites), level=level, seed=seed
-        )
+        value, error = balanced_accuracy(study.codes[tested], guess[kind][tested])
+        reach = float(norm.isf(level / 2)) * error
+        z = (value - chance) / error
         parts.append(
             rows(
-                aspect="site prediction", measure=kind, state=state, value=value, lower=lower, upper=upper,
-                chance=1.0 / inside.size, n=int(tested.sum()),
+                aspect="site prediction", measure=kind, state=state, value=value, lower=max(0.0, value - reach),
+                upper=min(1.0, value + reach), chance=chance, statistic=z, p=norm.sf(z), n=int(tested.sum()),
             )
         )  # fmt: skip
     return parts

@@ -10,11 +10,13 @@ with the median distance as its width) are one computation with another n×n mat
 with block means over the rows of sites b and c. Both see any difference of distributions. They are zero in
 expectation only for sites that are alike, and their null is found by giving the rows' sites a random order.
 
-Covariances are compared as Σ n_b ‖S_b − S‖² / ‖S‖² (Frobenius), S_b of the residuals of site b and S pooled, on at most
-30 principal components. Residuals, not values, are permuted, each multiplied by √(n_b/(n_b − 1)) so that sites of all
-sizes share one variance, and centred again by their new site: a difference of location is none of covariance.
+Covariances are compared as Σ m_b ‖S_b − S‖² / ‖S‖² (Frobenius), S_b of site b and S pooled, on at most 30 principal
+components. Not rows are permuted, whose means by site are zero, but the m_b = n_b − 1 orthonormal contrasts among a
+site's residuals (Helmert's), whose cross product is the site's scatter: with one covariance everywhere they are
+uncorrelated with equal covariances, whatever the sites' locations and sizes, so they may be exchanged.
 
-A row for a site compares it with all others together, under the same permutations. p = (1 + #{T* ≥ T})/(1 + R), and the
+A row for a site compares it with all others together (its covariance with the pooled one, which is the same question),
+under the same permutations. p = (1 + #{T* ≥ T})/(1 + R), and the
 effect size is T over the mean of T*: 1 is what chance gives.
 """
 
@@ -64,11 +66,11 @@ def _permute(
     distance = _distances(values / values.std(axis=0))
     width = np.median(distance[np.triu_indices_from(distance, k=1)])
     kernel = np.exp(-0.5 * (distance / (width if width > 0 else 1.0)) ** 2)
-    scores = _scores(residual / residual.std(axis=0), codes)
+    contrasts, whose = _contrasts(residual, codes)
     tests: dict[tuple[str, str], Callable[[IntArray], Iterator[FloatArray]]] = {
         ("distribution", "energy distance"): lambda orders: _discrepancies(distance, codes, labels.size, orders),
         ("distribution", "MMD"): lambda orders: _discrepancies(-kernel, codes, labels.size, orders),
-        ("covariance", "covariance"): lambda orders: _covariances(scores, codes, labels.size, orders),
+        ("covariance", "covariance"): lambda orders: _covariances(contrasts, codes, labels.size, orders),
     }
     rng = np.random.default_rng(seed)
     orders = np.array([np.arange(codes.size), *(rng.permutation(codes.size) for _ in range(permutations))])
@@ -108,15 +110,23 @@ def _distances(values: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
 
-def _scores(residual: FloatArray, codes: IntArray) -> FloatArray:
-    """First principal components of residuals whose variance does not depend on the size of their site."""
-    n = np.bincount(codes)[codes]
-    even = residual * np.sqrt(n / np.maximum(n - 1, 1))[:, None]
-    if even.shape[1] > even.shape[0]:
-        square, left = np.linalg.eigh(even @ even.T)
-        return np.asarray((left * np.sqrt(np.maximum(square, 0.0)))[:, ::-1][:, :COMPONENTS])
-    _, along = np.linalg.eigh(even.T @ even)
-    return np.asarray(even @ along[:, ::-1][:, :COMPONENTS])
+def _contrasts(residual: FloatArray, codes: IntArray) -> tuple[FloatArray, IntArray]:
+    """Helmert contrasts among each site's residuals, on their first principal components, and the site of each."""
+    parts, sites = [], []
+    for b in np.unique(codes):
+        own = residual[codes == b]
+        k = np.arange(1, len(own))[:, None]
+        before = np.cumsum(own, axis=0)[:-1] / k
+        parts.append((before - own[1:]) * np.sqrt(k / (k + 1.0)))
+        sites.append(np.full(len(own) - 1, b))
+    scaled = np.concatenate(parts)
+    scaled = scaled / np.sqrt((scaled**2).mean(axis=0))
+    if scaled.shape[1] > scaled.shape[0]:
+        square, left = np.linalg.eigh(scaled @ scaled.T)
+        scores = left * np.sqrt(np.maximum(square, 0.0))
+    else:
+        scores = scaled @ np.linalg.eigh(scaled.T @ scaled)[1]
+    return np.ascontiguousarray(scores[:, ::-1][:, :COMPONENTS]), np.concatenate(sites)
 
 
 def _discrepancies(M: FloatArray, codes: IntArray, B: int, orders: IntArray) -> Iterator[FloatArray]:
@@ -142,25 +152,19 @@ def _discrepancies(M: FloatArray, codes: IntArray, B: int, orders: IntArray) -> 
             yield np.array([(weight * pairs).sum(), *each])
 
 
-def _covariances(scores: FloatArray, codes: IntArray, B: int, orders: IntArray) -> Iterator[FloatArray]:
+def _covariances(contrasts: FloatArray, codes: IntArray, B: int, orders: IntArray) -> Iterator[FloatArray]:
     """Yield the distance of the sites' covariances, all together and of each from the pooled one, (1 + B,)."""
     sizes = np.bincount(codes, minlength=B)
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     by_site = np.argsort(codes, kind="stable")
+    pooled = contrasts.T @ contrasts / len(contrasts)
+    total = np.linalg.norm(pooled) ** 2
     for order in orders:
-        # Row order[i] takes the site of row i.
-        moved = scores[np.argsort(order)][by_site]
-        each = []
+        # Contrast order[i] takes the site of contrast i.
+        moved = contrasts[np.argsort(order)][by_site]
+        far = np.zeros(B)
         for b in range(B):
             own = moved[bounds[b] : bounds[b + 1]]
-            own = own - own.mean(axis=0)
-            each.append(own.T @ own)
-        pooled = np.sum(each, axis=0) / max(codes.size - B, 1)
-        total = np.linalg.norm(pooled) ** 2
-        far = np.array(
-            [
-                n * np.linalg.norm(own / (n - 1) - pooled) ** 2 / total if n > 1 else 0.0
-                for own, n in zip(each, sizes, strict=True)
-            ]
-        )
+            if len(own):
+                far[b] = len(own) * np.linalg.norm(own.T @ own / len(own) - pooled) ** 2 / total
         yield np.array([far.sum(), *far])

@@ -2,7 +2,7 @@
 #
 # data: covariates, factors as such; formula: of the covariates, without response, as text;
 # batch: factor; its contrasts enter as one matrix term, so that smooths and the other factors are coded as with an
-# intercept; Y: rows x features, NA where not observed; step: called after each feature.
+# intercept; Y: rows x features, NA where not observed; ticking: write a form feed after each feature.
 
 tight <- function() {
   # R's default stops at a gradient of 1e-6 of the score, which is 1e-4 of a residual sd in places.
@@ -18,7 +18,7 @@ mgcv_model <- function(data, formula, batch) {
   list(formula = stats::as.formula(text), data = data)
 }
 
-mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE, step = function() NULL) {
+mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE, ticking = FALSE) {
   held <- options(contrasts = c("contr.treatment", "contr.treatment"))
   on.exit(options(held))
   model <- mgcv_model(data, formula, batch)
@@ -33,7 +33,7 @@ mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE
     } else {
       fit_rows(setup, Y[, k], method)
     }
-    step()
+    if (ticking) cat("\f")
     fit
   })
   first <- fits[[1]]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import pycombat_gam as pcg
 import r_bridge
 from r_bridge.errors import RError
+from r_bridge.session import run
 
 pytestmark = pytest.mark.live_r
 FORMULAS = (
@@ -137,3 +140,20 @@ def test_lmer_fits_correlated_effects(table: pd.DataFrame) -> None:
     np.testing.assert_array_equal(fit.coef, direct[0])
     assert fit.loglik == direct[1][0]
     assert list(fit.random["site"].columns) == ["(Intercept)", "age"] and len(fit.variances) == 3
+
+
+def test_progress_of_r_is_shown_and_is_no_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R ticks once a feature; the bar follows, and nothing of it is left in what R printed."""
+    ticks: list[int] = []
+    reply = run("function() { for (k in 1:3) cat('\\f'); cat('done\\f') }", ticks.append)
+    assert sum(ticks) == 4
+    assert reply.output == "done"
+    screen = io.StringIO()
+    monkeypatch.setattr("pycombat_gam.progress.PATIENCE", 0.0)
+    monkeypatch.setattr(
+        "pycombat_gam.progress.Console", lambda stderr: Console(file=screen, force_terminal=True, width=120)
+    )
+    table = pcg.datasets.load_multisite()
+    model = pcg.ComBat("~ s(age)", "site", features="^lh_.*_thickness$", mean_model=r_bridge.MgcvMean())
+    model.fit(table)
+    assert "fitting in R" in screen.getvalue() and "15/16" in screen.getvalue()
