@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.diagnose.study import Study
+from pycombat_gam.design import Design
+from pycombat_gam.diagnose.study import Study, Units, units_of
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanFit
-from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,9 @@ class Adjusted:
     codes : (n,) sites, numbered anew where some have no row; sites : (B,) which of the study's they are.
     fit : sites and covariates together; X : (n, p) its design.
     level : (n, k) the features less the covariates' part, sites and all; residual : (n, k) less the sites' too.
+    free : (n, k) as `level`, but random effects are left in.
+    groups : (n,) rows that random effects link, or None.
+    units : what is independent of each other, or None where groups of random effects have rows at several sites.
     """
 
     features: IntArray
@@ -37,6 +41,9 @@ class Adjusted:
     X: FloatArray
     level: FloatArray
     residual: FloatArray
+    free: FloatArray
+    groups: IntArray | None
+    units: Units | None
 
     @property
     def sizes(self) -> IntArray:
@@ -66,17 +73,26 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
         level = values - (X - fit.center) @ fit.coefficients
         n = np.bincount(codes)
         means = np.add.reduceat(level[np.argsort(codes, kind="stable")], np.cumsum(n) - n, axis=0) / n[:, None]
-        yield Adjusted(features, rows, codes.astype(np.intp), sites, fit, X, level, level - means[codes])
+        free, codes = level, codes.astype(np.intp)
+        random = random_columns(fit.design)
+        if random.any():
+            free = level + (X - fit.center)[:, random] @ fit.coefficients[random]
+        groups = None if study.groups is None else study.groups[rows]
+        residual = level - means[codes]
+        yield Adjusted(features, rows, codes, sites, fit, X, level, residual, free, groups, units_of(codes, groups))
+
+
+def random_columns(design: Design) -> BoolArray:
+    """Which columns of a design are random effects, (p,)."""
+    found = np.zeros(len(design.columns), dtype=bool)
+    for smooth, columns in zip(design.smooth.smooths, design.smooth_slices, strict=True):
+        found[columns] = smooth.random or smooth.term.option("bs") == "fs"
+    return found
 
 
 def without_sites(study: Study, Y: FloatArray) -> FloatArray:
-    """Return complete features less what the covariates explain if there were no sites, (n, V).
-
-    With random effects these are fitted beside the sites: without, they would take the sites' part.
-    """
-    if study.formula.random or any(s.option("bs") == "re" for s in study.formula.smooths):
-        (both,) = adjusted(study, Y)
-        return np.asarray(both.level - both.level.mean(axis=0))
+    """Return complete features less what the covariates explain if there were no sites, (n, V); random effects stay."""
     one = np.zeros(Y.shape[0], dtype=np.intp)
     fit = AdditiveMean().fit(study.table, Y, one, formula=study.formula, labels=["all sites"])
-    return np.asarray(Y - fit.design.on(study.table) @ fit.coefficients - fit.intercepts[0])
+    fixed = ~random_columns(fit.design)
+    return np.asarray(Y - fit.design.on(study.table)[:, fixed] @ fit.coefficients[fixed] - fit.intercepts[0])

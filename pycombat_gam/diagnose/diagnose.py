@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import repeat
 from typing import Any
 
@@ -20,12 +21,13 @@ from pycombat_gam.diagnose.rows import false_discovery, tidy
 from pycombat_gam.diagnose.scale import scale_tests
 from pycombat_gam.diagnose.shrinkage import shrinkage
 from pycombat_gam.diagnose.site_prediction import Folds, site_prediction
-from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study
+from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study, units_of
 from pycombat_gam.diagnose.together import permutation_tests
 from pycombat_gam.errors import NotFittedError, OptionError, PcgError, count, listing
+from pycombat_gam.formula.roles import random_groups
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.tables import FeatureChoice
-from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 MOST_ROWS = 2000
 """Rows that take part in permutations and predictions, whose cost grows with their square."""
@@ -45,6 +47,7 @@ def diagnose(
     id: str | list[str] | tuple[str, ...] | None = None,
     covariates: pd.DataFrame | None = None,
     held_out: bool | None = None,
+    fit_mask: object = None,
     permutations: int = 999,
     level: float = 0.05,
     seed: int = 0,
@@ -63,6 +66,7 @@ def diagnose(
     covariates : DataFrame with batch, id and formula columns, when `before` and `after` hold features only.
     held_out : also ask whether sites and covariates can be told where the model did not see the rows (needs `model`, a
         fit for each of 5 folds and each site). None: for ComBat, not for a flow.
+    fit_mask : (n,) booleans, the rows that the model was fitted to, if not all; what is held out is fitted to them too.
     permutations : random orders of the rows that give the null of the tests of all features together.
     level : of significance after adjustment for the number of tests, and 1 − level that of intervals.
     seed : of permutations, folds and resampling.
@@ -110,27 +114,28 @@ def diagnose(
         whole &= ~np.isnan(Y).any(axis=0)
         for found in _tracked(study, Y, state):
             names = np.array(study.features, dtype=object)[found.features]
-            parts += [anova(found, names, state), kruskal(found, names, state), *scale_tests(found, names, state)]
+            parts += [anova(found, names, state), *kruskal(found, names, state), *scale_tests(found, names, state)]
             parts += associations(found, names, state)
             flat[found.features] |= ~found.modelled
             if state == BEFORE:
                 notes += _notes(study, found, names)
-    columns = np.flatnonzero(whole & ~flat)
+    notes += _random_notes(study)
+    some, columns = _complete(study, whole, ~flat, notes)
     if columns.size:
-        some = _sample(study, seed, notes)
+        some = _sample(some, seed, notes)
+        mask = _mask(fit_mask, study, some)
         again = model if (held_out is None and isinstance(model, ComBat)) or held_out else None
+        if again is not None and mask is None and _fitted_to_part(again):
+            again = None
+            notes.append("the model was fitted to a part of the rows: give fit_mask to hold rows out of its fit")
         parts += permutation_tests(some, columns, permutations=permutations, seed=seed)
-        parts += _predictions(some, columns, again, notes, level=level, seed=seed)
-    if not whole.all():
-        left = np.array(study.features, dtype=object)[~whole].tolist()
-        notes.append(
-            f"{count(len(left), 'feature')} with missing cells took no part in permutations and predictions: "
-            f"{listing(left)}"
-        )
+        parts += _predictions(some, columns, again, mask, notes, level=level, seed=seed)
     if isinstance(model, ComBat):
         estimates = model.estimates
         parts += shrinkage(estimates, _sizes(study, estimates.gamma_hat.index.to_list()))
-    return Diagnosis(false_discovery(tidy(parts)), level, permutations, seed, tuple(dict.fromkeys(notes)))
+    return Diagnosis(
+        false_discovery(tidy(parts, study.features)), level, permutations, seed, tuple(dict.fromkeys(notes))
+    )
 
 
 def _choices(model: Any, formula: str | None, batch: str | None, features: FeatureChoice, id: Any) -> dict[str, Any]:
@@ -153,6 +158,11 @@ def _check(permutations: int, level: float, seed: int, held_out: bool | None, mo
         raise OptionError(f"permutations={permutations!r}: give a whole number from 19 on, such as 999")
     if not 0 < level < 1:
         raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.05")
+    if (1 + permutations) * level < 1:
+        raise OptionError(
+            f"permutations={permutations}: their smallest p-value is {1 / (1 + permutations):.3g}, above "
+            f"level={level:g}; give at least {math.ceil(1 / level) - 1}"
+        )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise OptionError(f"seed={seed!r}: give a whole number from 0 on")
     if held_out and model is None:
@@ -181,17 +191,62 @@ def _notes(study: Study, found: Adjusted, names: np.ndarray) -> list[str]:
     return notes
 
 
+def _random_notes(study: Study) -> list[str]:
+    """Say what random effects do to the tests, or that they are missing."""
+    if study.groups is None:
+        first = study.ids[0] if study.ids else None
+        if first is not None and (twice := int(study.table[first].astype(str).duplicated(keep=False).sum())):
+            return [
+                f"'{first}' repeats in {count(twice, 'row')} and the formula has no random effect: all tests take rows "
+                f"for independent, so their p-values are too small; add (1|{first})"
+            ]
+        return []
+    named = listing(dict.fromkeys(":".join(columns) for columns in random_groups(study.formula)))
+    if units_of(study.codes, study.groups) is None:
+        return [
+            f"{named} has rows at several sites: ranks, scales, permutations and site prediction, which take rows or "
+            "groups for independent of sites, were left out"
+        ]
+    return [f"ranks, scales, permutations and site prediction are of the means of {named}, not of rows"]
+
+
+def _complete(study: Study, whole: BoolArray, varies: BoolArray, notes: list[str]) -> tuple[Study, IntArray]:
+    """Choose what permutations and predictions see, in which no cell may be missing: whole features, or whole rows.
+
+    Whichever leaves more cells is taken; whole rows only where every site keeps some.
+    """
+    columns = np.flatnonzero(whole & varies)
+    if whole.all():
+        return study, columns
+    every = np.flatnonzero(varies)
+    rows = ~np.any([np.isnan(Y[:, every]).any(axis=1) for Y in study.states.values()], axis=0)
+    keeps = np.unique(study.codes[rows]).size == len(study.sites)
+    if keeps and rows.sum() * every.size > rows.size * columns.size:
+        notes.append(
+            f"{rows.sum():,} of {count(rows.size, 'row')}, those without missing cells, took part in permutations and "
+            "predictions"
+        )
+        return study.part(rows, np.arange(len(study.features))), every
+    left = np.array(study.features, dtype=object)[~whole].tolist()
+    notes.append(
+        f"{count(len(left), 'feature')} of {len(study.features):,} with missing cells took no part in permutations and "
+        f"predictions: {listing(left)}"
+    )
+    return study, columns
+
+
 def _sample(study: Study, seed: int, notes: list[str]) -> Study:
     """Draw rows where there are too many for permutations and predictions: of every site its share."""
     n = study.codes.size
     if n <= MOST_ROWS:
         return study
     rng = np.random.default_rng(seed)
+    groups = np.arange(n) if study.groups is None else study.groups
     chosen = np.zeros(n, dtype=bool)
-    for b in np.unique(study.codes):
-        own = np.flatnonzero(study.codes == b)
+    for b in range(len(study.sites)):
+        own = np.unique(groups[study.codes == b])
         take = min(own.size, max(FOLDS, round(MOST_ROWS * own.size / n)))
-        chosen[rng.permutation(own)[:take]] = True
+        chosen |= (study.codes == b) & np.isin(groups, rng.permutation(own)[:take])
     notes.append(
         f"permutations and predictions used {chosen.sum():,} of {n:,} rows, drawn at random from every site in "
         "proportion"
@@ -199,35 +254,64 @@ def _sample(study: Study, seed: int, notes: list[str]) -> Study:
     return study.part(chosen, np.arange(len(study.features)))
 
 
+def _mask(fit_mask: object, study: Study, some: Study) -> BoolArray | None:
+    """Return which of some rows estimate."""
+    if fit_mask is None:
+        return None
+    mask = np.asarray(fit_mask)
+    if mask.dtype != np.bool_ or mask.shape != (study.codes.size,):
+        raise OptionError(f"fit_mask must hold {study.codes.size:,} booleans, one for each row")
+    return np.asarray(mask[some.order])
+
+
+def _fitted_to_part(model: Any) -> bool:
+    """Tell whether the model knows of rows that it was not fitted to."""
+    profile = model.summary().profile
+    return bool(profile["rows"] != profile["rows_given"])
+
+
 def _predictions(
-    study: Study, columns: IntArray, model: ComBat | None, notes: list[str], *, level: float, seed: int
+    study: Study,
+    columns: IntArray,
+    model: Any,
+    mask: BoolArray | None,
+    notes: list[str],
+    *,
+    level: float,
+    seed: int,
 ) -> Parts:
-    folds = Folds.of(study, FOLDS, seed)
-    small = folds.left_out(study)
-    if small:
-        notes.append(f"fewer than {FOLDS} rows, so not among the sites to be predicted: {listing(small)}")
     parts: Parts = []
     some = study.part(slice(None), columns)
+    units = units_of(study.codes, study.groups)
+    folds = None if units is None else Folds.of(units, FOLDS, seed)
+    if folds is not None and (small := folds.left_out(study.sites)):
+        notes.append(f"fewer than {FOLDS} rows, so not among the sites to be predicted: {listing(small)}")
+    several = len(study.sites) > 2 and bool(study.covariates)
     for state, Y in some.states.items():
-        (found,) = adjusted(some, Y)
-        seen = coordinates(found.level)
-        parts += site_prediction(some, folds, repeat(seen), state, level=level)
-        if len(study.sites) > 2:
-            seen = coordinates(Y)
-            parts += covariate_prediction(some, [seen] * len(study.sites), state, level=level, seed=seed)
+        if folds is not None:
+            (found,) = adjusted(some, Y)
+            seen = coordinates(folds.units.mean(found.free))
+            parts += site_prediction(folds, repeat(seen), state, level=level)
+        if several:
+            alike = dict.fromkeys(study.covariates, [coordinates(Y)] * len(study.sites))
+            parts += covariate_prediction(some, alike.__getitem__, state, level=level, seed=seed)
     if len(study.sites) == 2 and study.covariates:
         notes.append("with two sites a prediction leaving one out rests on one: left out")
     if model is None:
         return parts
-    try:
-        unseen = map(coordinates, by_fold(study, model, folds, columns))
-        parts += site_prediction(some, folds, unseen, HELD_OUT, level=level)
-    except PcgError as error:
-        notes.append(f"sites were not predicted with rows held out: without some rows, {error}")
-    if len(study.sites) > 2 and study.covariates:
+    if folds is not None:
         try:
-            each = [coordinates(values) for values in by_site(study, model, columns)]
-            parts += covariate_prediction(some, each, HELD_OUT, level=level, seed=seed)
+            unseen = map(coordinates, by_fold(study, model, folds, columns, mask))
+            parts += site_prediction(folds, unseen, HELD_OUT, level=level)
+        except PcgError as error:
+            notes.append(f"sites were not predicted with rows held out: without some rows, {error}")
+    if several:
+
+        def unknown(name: str) -> list[FloatArray]:
+            return [coordinates(values) for values in by_site(study, model, columns, name, mask)]
+
+        try:
+            parts += covariate_prediction(some, unknown, HELD_OUT, level=level, seed=seed)
         except PcgError as error:
             notes.append(f"covariates were not predicted with sites held out: without some site, {error}")
     return parts

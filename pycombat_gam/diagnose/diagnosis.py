@@ -7,11 +7,14 @@ from functools import cached_property
 
 import pandas as pd
 
+from pycombat_gam.diagnose.rows import SITES, overall
 from pycombat_gam.diagnose.study import AFTER, BEFORE, HELD_OUT
+from pycombat_gam.errors import OptionError, did_you_mean, listing
 from pycombat_gam.summary import printable
 from pycombat_gam.types import JsonDict
 
 STATES = (BEFORE, AFTER, HELD_OUT)
+ASPECTS = (*SITES, "association", "covariate prediction", "shrinkage")
 _MEDIANS = {
     ("location", "ANOVA"): "median partial R2 of the site",
     ("scale", "Levene"): "median ratio of the largest to the smallest site sd",
@@ -47,8 +50,22 @@ class Diagnosis:
         present = set(self.table["state"])
         return tuple(state for state in STATES if state in present)
 
+    @cached_property
+    def overall(self) -> pd.DataFrame:
+        """Do sites differ at all? A p-value for each state, aspect and measure, and that adjusted for their number.
+
+        Of tests of every feature it is Simes' (the smallest p_adjusted); `p_adjusted` is Holm's over the measures of a
+        state.
+        """
+        return overall(self.table)
+
     def of(self, aspect: str) -> pd.DataFrame:
         """Return the rows of one aspect, without the columns that are empty in all of them."""
+        known = self.table["aspect"].unique().tolist()
+        if aspect not in known and aspect not in ASPECTS:
+            raise OptionError(
+                f"aspect={aspect!r}: there are {listing(map(repr, known), 12)}{did_you_mean(aspect, known)}"
+            )
         some = self.table[self.table["aspect"] == aspect].reset_index(drop=True)
         empty = [name for name in some if some[name].isna().all() or (some[name].astype(object) == "").all()]
         return some.drop(columns=empty)

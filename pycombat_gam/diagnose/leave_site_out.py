@@ -2,12 +2,13 @@
 
 For every site in turn, a ridge regression (numbers; the penalty by leave-one-out on the other sites) or a logistic one
 (groups) of the covariate on all features, fitted on the other sites and applied to this one. Numbers: mean absolute
-error, beside that of the other sites' mean. Two groups: area under the curve of all rows together, so that a site's
-shift costs; more groups: balanced accuracy. Intervals resample sites.
+error, beside that of the other sites' mean. Two groups, or two numbers: area under the curve of all rows together, so
+that a site's shift costs; more groups: balanced accuracy. Intervals resample sites.
 
-"After", the harmonization has seen these covariates; "held out", it was fitted without the site and then estimated the
-site's location and scale from its rows (``on_unseen="estimate"``), with their covariates. So this measures what is kept
-and made comparable, not how well an unknown age could be told.
+"After", the harmonization has seen these covariates. "Held out" is what an unknown site would get: the harmonization
+was fitted without the site and without the covariate (its terms are left out of the formula), and then estimated the
+site's location and scale from its rows. That may well be worse than before: a site's mean age cannot be told from its
+site effect.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import pandas as pd
 
 from pycombat_gam.diagnose.classify import fit_quietly
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.diagnose.study import Study
+from pycombat_gam.diagnose.study import Study, is_number
+from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -28,19 +30,20 @@ RESAMPLES = 500
 
 
 def covariate_prediction(
-    study: Study, by_site: Sequence[FloatArray], state: str, *, level: float, seed: int
+    study: Study, by_site: Callable[[str], Sequence[FloatArray]], state: str, *, level: float, seed: int
 ) -> list[dict[str, np.ndarray]]:
     """Predict every covariate leaving a site out; a row per covariate.
 
     Parameters
     ----------
-    by_site : for each site left out, (n, any) coordinates of the features.
+    by_site : gives for a covariate, and for each site left out, (n, any) coordinates of the features.
     """
-    targets = {name: study.table[name] for name in study.covariates}
+    classes = set(factor_columns(study.formula))
     parts = []
-    with progress_bar(f"predicting covariates {state}", len(targets) * len(study.sites)) as advance:
-        for name, column in targets.items():
-            found = _predict(study, by_site, column, advance)
+    with progress_bar(f"predicting covariates {state}", len(study.covariates) * len(study.sites)) as advance:
+        for name in study.covariates:
+            column = study.table[name]
+            found = _predict(study, by_site(name), column, name in classes or not is_number(column), advance)
             if found is not None:
                 measure, chance, score = found
                 value = score(np.arange(study.codes.size))
@@ -58,19 +61,15 @@ Score = Callable[[IntArray], float]
 
 
 def _predict(
-    study: Study, by_site: Sequence[FloatArray], column: pd.Series, advance: Callable[..., None]
+    study: Study, by_site: Sequence[FloatArray], column: pd.Series, groups: bool, advance: Callable[..., None]
 ) -> tuple[str, float, Score] | None:
     """Return the measure, its value by chance, and the score of any rows."""
-    if _is_number(column):
-        return _regress(study, by_site, column.to_numpy(dtype=np.float64), advance)
     codes, levels = pd.factorize(column, sort=True)
     if len(levels) < 2:
         return None
+    if not groups and len(levels) > 2:
+        return _regress(study, by_site, column.to_numpy(dtype=np.float64), advance)
     return _classify(study, by_site, codes.astype(np.intp), len(levels), advance)
-
-
-def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def _regress(

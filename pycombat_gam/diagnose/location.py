@@ -11,7 +11,8 @@ against F(B − 1, n − edf). Without smooths it is the F test of nested linear
 site))``); with smooths R's ``anova(gam(y ~ site + s(x), method = "REML"))``. Its effect size is the partial R².
 
 Kruskal & Wallis (1952) rank what is left of a feature when the covariates' part is taken off, ties corrected; the
-effect size is ε² = H/(n − 1).
+effect size is ε² = H/(n − 1). Where the formula has random effects, it is the means of their groups that are ranked:
+rows of one subject are no independent witnesses.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from scipy.stats import f as f_distribution
 from pycombat_gam.diagnose.adjusted import Adjusted
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
+from pycombat_gam.progress import tracked
 from pycombat_gam.types import FloatArray, IntArray
 
 _CELLS = 2**23
@@ -52,7 +54,8 @@ def anova(found: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarra
     ahead = level[1:] - level[0]
     phi, df_residual = residual_variance(fit), residual_df(fit)
     statistic = np.empty(found.features.size)
-    for some in blocks(found.features.size, (p + B) ** 2):
+    parts = blocks(found.features.size, (p + B) ** 2)
+    for some in tracked(parts, f"comparing sites {state}", len(parts)):
         spread = means @ inverse_information(fit, some) @ means.T + np.diag(1.0 / found.sizes)
         between = spread[:, 1:, 1:] - spread[:, 1:, :1] - spread[:, :1, 1:] + spread[:, :1, :1]
         solved = np.linalg.solve(between, ahead[:, some].T[..., None])[..., 0]
@@ -77,17 +80,23 @@ def ranked(values: FloatArray) -> FloatArray:
     return np.asarray(rankdata(np.round((values - values.mean(axis=0)) / grain), axis=0))
 
 
-def kruskal(found: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarray]:
+def kruskal(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
     """Test by ranks that sites have one location, covariates' part taken off (R: ``kruskal.test``)."""
-    n, B = found.rows.size, found.sites.size
+    units = found.units
+    if units is None:
+        return []
+    n, B = units.site.size, found.sites.size
     H = np.empty(found.features.size)
-    for some in blocks(found.features.size, 4 * n):
-        H[some] = _kruskal(found.level[:, some], found.codes, found.sizes)
+    parts = blocks(found.features.size, 4 * n)
+    for some in tracked(parts, f"ranking features {state}", len(parts)):
+        H[some] = _kruskal(units.mean(found.free[:, some]), units.site, units.sizes)
     H[~found.modelled] = np.nan
-    return rows(
-        aspect="location", measure="Kruskal-Wallis", state=state, feature=names, value=H / (n - 1), statistic=H,
-        df=B - 1, p=chi2.sf(H, B - 1), n=n,
-    )  # fmt: skip
+    return [
+        rows(
+            aspect="location", measure="Kruskal-Wallis", state=state, feature=names, value=H / (n - 1), statistic=H,
+            df=B - 1, p=chi2.sf(H, B - 1), n=n,
+        )
+    ]  # fmt: skip
 
 
 def _kruskal(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArray:

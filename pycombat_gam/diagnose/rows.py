@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 TEXT = ("aspect", "measure", "state", "feature", "site", "covariate")
+SITES = ("location", "scale", "covariance", "distribution", "site prediction")
+"""Aspects that ask whether sites differ."""
 NUMBERS = ("value", "lower", "upper", "chance", "statistic", "df", "df_residual", "p", "p_adjusted", "n")
 
 
@@ -25,12 +27,15 @@ def rows(**columns: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def tidy(parts: Sequence[Mapping[str, np.ndarray]]) -> pd.DataFrame:
-    """Stack parts made by `rows`."""
+def tidy(parts: Sequence[Mapping[str, np.ndarray]], features: Sequence[str]) -> pd.DataFrame:
+    """Stack parts made by `rows`; features in their own order, whatever cells were missing."""
     names = (*TEXT, *NUMBERS)
     if not parts:
         return pd.DataFrame({name: np.zeros(0, dtype=object if name in TEXT else np.float64) for name in names})
-    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in names})
+    table = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in names})
+    test = table.groupby(["aspect", "measure", "state", "covariate"], sort=False).ngroup()
+    place = table["feature"].map({name: at for at, name in enumerate(features)}).fillna(-1)
+    return table.iloc[np.lexsort([place, test])].reset_index(drop=True)
 
 
 def false_discovery(table: pd.DataFrame) -> pd.DataFrame:
@@ -44,3 +49,18 @@ def false_discovery(table: pd.DataFrame) -> pd.DataFrame:
         where = np.flatnonzero((many & table["p"].notna()).to_numpy())[at]
         adjusted[where] = multipletests(table["p"].to_numpy()[where], method="fdr_bh")[1]
     return table.assign(p_adjusted=adjusted)
+
+
+def overall(table: pd.DataFrame) -> pd.DataFrame:
+    """Reduce each test of sites to one p-value, and adjust for the number of tests in a state (Holm 1979).
+
+    Of tests of every feature it is Simes' (1986), the smallest p-value adjusted for false discovery.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    some = table[table["aspect"].isin(SITES) & (table["site"] == "")]
+    p = some["p_adjusted"].where(some["feature"] != "", some["p"])
+    keys = [some[name] for name in ("state", "aspect", "measure")]
+    found = p.groupby(keys, sort=False).min().dropna().rename("p").reset_index()
+    adjusted = found.groupby("state", sort=False)["p"].transform(lambda p: multipletests(p, method="holm")[1])
+    return found.assign(p_adjusted=adjusted)

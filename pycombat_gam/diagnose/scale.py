@@ -7,7 +7,8 @@ Both start from residuals, covariates' and sites' parts taken off, and from thei
 - Fligner & Killeen (1976), median-centred (Conover et al. 1981; R: ``fligner.test``): normal scores
   Φ⁻¹(½ + rank/(2(n + 1))) of d, their between-site sum of squares over their variance. Its effect size is X²/(n − 1).
 
-A site of one row has no scale: it takes no part.
+A site of one row has no scale: it takes no part. Where the formula has random effects, d is averaged over the rows of
+the same group first.
 """
 
 from __future__ import annotations
@@ -19,27 +20,33 @@ from scipy.stats import f as f_distribution
 from pycombat_gam.diagnose.adjusted import Adjusted
 from pycombat_gam.diagnose.location import blocks, ranked
 from pycombat_gam.diagnose.rows import rows
+from pycombat_gam.diagnose.study import Units
+from pycombat_gam.progress import tracked
 from pycombat_gam.types import FloatArray, IntArray
 
 
 def scale_tests(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
     """Test that sites have one scale, in two ways; a row per test and feature."""
-    several = np.flatnonzero(found.sizes > 1)
+    if found.units is None:
+        return []
+    several = np.flatnonzero(found.units.sizes > 1)
     if several.size < 2:
         return []
     inside = np.isin(found.codes, several)
     codes = np.searchsorted(several, found.codes[inside])
-    sizes = found.sizes[several]
-    n, B, V = codes.size, several.size, found.features.size
+    groups = None if found.groups is None else found.groups[inside]
+    units = Units(codes, groups)
+    rows_of, n, B, V = np.bincount(codes), units.site.size, several.size, found.features.size
     W, X2, ratio = np.empty(V), np.empty(V), np.empty(V)
-    for some in blocks(V, 6 * n):
+    parts = blocks(V, 6 * codes.size)
+    for some in tracked(parts, f"comparing scales {state}", len(parts)):
         residual = found.residual[np.ix_(inside, some)]
-        distance = _distance(residual, codes, B)
-        W[some] = _variance_ratio(distance, codes, sizes)
+        distance = units.mean(_distance(residual, codes, B))
+        W[some] = _variance_ratio(distance, units.site, units.sizes)
         scores = norm.ppf(0.5 + ranked(distance) / (2.0 * (n + 1)))
         with np.errstate(divide="ignore", invalid="ignore"):
-            X2[some] = _between(scores, codes, sizes) / scores.var(axis=0, ddof=1)
-            sd = np.sqrt(_sums(residual**2, codes, B) / (sizes[:, None] - 1))
+            X2[some] = _between(scores, units.site, units.sizes) / scores.var(axis=0, ddof=1)
+            sd = np.sqrt(_sums(residual**2, codes, B) / (rows_of[:, None] - 1))
             ratio[some] = sd.max(axis=0) / sd.min(axis=0)
     for statistic in (W, X2, ratio):
         statistic[~found.modelled] = np.nan

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.design import check_supported
 from pycombat_gam.errors import DataError, OptionError, listing, rows_named
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.formula.formula import Term
-from pycombat_gam.formula.functions import variables
+from pycombat_gam.formula.roles import factor_columns, fixed_columns, random_groups
 from pycombat_gam.mean.groups import missing_patterns
 from pycombat_gam.options import names
 from pycombat_gam.tables import FeatureChoice, Intake, check_ids, find_column, intake
@@ -38,6 +40,7 @@ class Study:
     formula : what is held fixed when sites are compared.
     features : (V,) names.
     states : the features, (n, V) each, by state.
+    ids : columns that identify rows; order : (n,) where each row stands in the table given.
     """
 
     table: pd.DataFrame
@@ -47,21 +50,33 @@ class Study:
     formula: Formula
     features: tuple[str, ...]
     states: dict[str, FloatArray]
+    ids: tuple[str, ...]
+    order: IntArray
 
-    @property
-    def grouping(self) -> IntArray | None:
-        """Which rows belong together, (n,): those of one subject, where the formula has random effects."""
-        for term in self.formula.random:
-            columns = [find_column(self.table, name, "formula") for name in _used([term.group])]
-            return np.asarray(pd.MultiIndex.from_arrays(columns).factorize()[0], dtype=np.intp)
-        return None
+    @cached_property
+    def groups(self) -> IntArray | None:
+        """Which rows belong together, (n,): all that random effects link; None without random effects."""
+        named = random_groups(self.formula)
+        factors = set(factor_columns(self.formula))
+        links = []
+        for columns in named:
+            # The numeric variable of a random slope or of a curve by group links nobody.
+            own = [name for name in columns if name in factors or not is_number(self.table[name])]
+            if own:
+                links.append(pd.MultiIndex.from_frame(self.table[own]).factorize()[0])
+        if not links:
+            return None
+        n = self.codes.size
+        offsets = np.cumsum([n, *(codes.max() + 1 for codes in links)])
+        rows = np.tile(np.arange(n), len(links))
+        places = np.concatenate([codes + start for codes, start in zip(links, offsets, strict=False)])
+        graph = coo_array((np.ones(rows.size), (rows, places)), shape=(int(offsets[-1]), int(offsets[-1])))
+        return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.intp)
 
     @property
     def covariates(self) -> list[str]:
         """Columns that fixed terms and smooths are made of."""
-        smooths = [s for s in self.formula.smooths if s.option("bs") != "re"]
-        nodes = [node for s in smooths for node in (*s.args, *([] if s.by is None else [s.by]))]
-        return list(dict.fromkeys([*_used(self.formula.parametric), *(n for node in nodes for n in variables(node))]))
+        return list(fixed_columns(self.formula))
 
     def part(self, rows: BoolArray | slice, features: IntArray) -> Study:
         """Return some of the rows and features; `features` are positions in order."""
@@ -70,6 +85,7 @@ class Study:
             self,
             table=self.table[rows],
             codes=self.codes[rows],
+            order=self.order[rows],
             features=tuple(self.features[k] for k in features),
             states={name: Y[rows] if every else Y[rows][:, features] for name, Y in self.states.items()},
         )
@@ -117,9 +133,9 @@ class Study:
         states = {BEFORE: _values(given)}
         if after is not None:
             then = intake(after, covariates, reserved=reserved, choice=None, fitted=given.features)
-            _check_same_rows(given, then)
+            _check_same_rows(given, then, ids)
             states[AFTER] = _values(then)
-        order = _order(states[BEFORE])
+        order = _order(states[BEFORE], given.features, given.covariates, (*parsed.variables, batch, *ids))
         codes, known = pd.factorize(levels.codes(sites)[0][order])
         return cls(
             table=given.covariates.iloc[order],
@@ -129,12 +145,14 @@ class Study:
             formula=parsed,
             features=given.features,
             states={name: np.ascontiguousarray(Y[order]) for name, Y in states.items()},
+            ids=tuple(ids),
+            order=order,
         )
 
 
-def _used(terms: Iterable[Term]) -> list[str]:
-    """Columns that terms are made of."""
-    return list(dict.fromkeys(name for term in terms for factor in term.factors for name in variables(factor)))
+def is_number(column: pd.Series) -> bool:
+    """Tell whether a column holds numbers, and not yes and no."""
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def _values(given: Intake) -> FloatArray:
@@ -147,21 +165,78 @@ def _values(given: Intake) -> FloatArray:
     return np.asarray(given.Y, dtype=np.float64)
 
 
-def _check_same_rows(given: Intake, then: Intake) -> None:
+def _check_same_rows(given: Intake, then: Intake, ids: Sequence[str]) -> None:
     if given.Y.shape[0] != then.Y.shape[0]:
         raise DataError(
             f"before has {given.Y.shape[0]:,} rows, after {then.Y.shape[0]:,}: give the same rows in the same order"
         )
-    if given.frame is not None and then.frame is not None:
-        other = given.covariates.index != then.covariates.index
-        if other.any():
-            labels = given.covariates.index[other].tolist()
-            raise DataError(
-                f"before and after have different rows, in {rows_named(labels)} of before: give the same rows in the "
-                "same order"
-            )
+    if given.frame is None or then.frame is None:
+        return
+    other = given.covariates.index != then.covariates.index
+    for name in ids:
+        if name in then.covariates.columns and name in given.covariates.columns:
+            one, two = given.covariates[name].astype(str), then.covariates[name].astype(str)
+            other = other | (one.to_numpy() != two.to_numpy())
+    if other.any():
+        labels = given.covariates.index[other].tolist()
+        raise DataError(
+            f"before and after have different rows, in {rows_named(labels)} of before: give the same rows in the "
+            "same order"
+        )
 
 
-def _order(Y: FloatArray) -> IntArray:
-    """Sort rows by their values: the first features decide."""
-    return np.lexsort(np.where(np.isnan(Y), np.inf, Y)[:, :8].T[::-1]).astype(np.intp)
+def _order(Y: FloatArray, features: Sequence[str], table: pd.DataFrame, columns: Sequence[str]) -> IntArray:
+    """Sort rows by their values: the first features by name decide, where rows are tied all of them and `columns`."""
+    by_name = np.argsort(np.array(features, dtype=object), kind="stable")
+    values = np.where(np.isnan(Y), np.inf, Y)
+    order = np.lexsort(values[:, by_name[:8]].T[::-1])
+    some = values[order][:, by_name[:8]]
+    if (some[1:] == some[:-1]).all(axis=1).any():
+        texts = [np.unique(find_column(table, name, "formula").astype(str), return_inverse=True)[1] for name in columns]
+        order = np.lexsort([*texts[::-1], *values[:, by_name].T[::-1]])
+    return order.astype(np.intp)
+
+
+class Units:
+    """What is independent of each other: rows, or groups of rows that random effects link.
+
+    Parameters
+    ----------
+    codes : (n,) site of each row; groups : (n,) which rows belong together, each at one site, or None.
+
+    Attributes
+    ----------
+    site : (u,) site of each unit; sizes : (B,) units of each site.
+    """
+
+    def __init__(self, codes: IntArray, groups: IntArray | None) -> None:
+        self._of: IntArray | None = None
+        self.site = codes
+        if groups is not None:
+            of, first = pd.factorize(groups)
+            self._of = of.astype(np.intp)
+            self.site = np.zeros(len(first), dtype=np.intp)
+            self.site[self._of] = codes
+        self.sizes: IntArray = np.bincount(self.site, minlength=int(codes.max()) + 1)
+
+    def mean(self, values: FloatArray) -> FloatArray:
+        """Mean of the rows of each unit, (u, k)."""
+        if self._of is None:
+            return values
+        sums = np.zeros((self.site.size, values.shape[1]))
+        np.add.at(sums, self._of, values)
+        return np.asarray(sums / np.bincount(self._of)[:, None])
+
+    def rows(self, chosen: np.ndarray) -> np.ndarray:
+        """Return for each row what was chosen for its unit."""
+        return chosen if self._of is None else chosen[self._of]
+
+
+def units_of(codes: IntArray, groups: IntArray | None) -> Units | None:
+    """Return the units of rows, or None where a group has rows at several sites: then none is independent of sites."""
+    if (
+        groups is not None
+        and (pd.DataFrame({"group": groups, "site": codes}).groupby("group")["site"].nunique() > 1).any()
+    ):
+        return None
+    return Units(codes, groups)

@@ -1,6 +1,7 @@
 r"""Do sites differ in all features together? Covariance, energy distance and maximum mean discrepancy, by permutation.
 
-The values are those less the covariates' part, each feature divided by its standard deviation over all rows.
+The values are those less the covariates' part, each feature divided by its standard deviation over all rows. Where the
+formula has random effects, it is the means of their groups that are compared and permuted.
 
 Energy (Székely & Rizzo 2004; R: ``energy::eqdist.etest``) and MMD (Gretton et al. 2012, biased form, Gaussian kernel
 with the median distance as its width) are one computation with another n×n matrix M, the distances or minus the kernel:
@@ -11,8 +12,8 @@ with block means over the rows of sites b and c. Both see any difference of dist
 expectation only for sites that are alike, and their null is found by giving the rows' sites a random order.
 
 Covariances are compared as Σ m_b ‖S_b − S‖² / ‖S‖² (Frobenius), S_b of site b and S pooled, on at most 30 principal
-components. Not rows are permuted, whose means by site are zero, but the m_b = n_b − 1 orthonormal contrasts among a
-site's residuals (Helmert's), whose cross product is the site's scatter: with one covariance everywhere they are
+components. Not rows are permuted, whose means differ by site, but the m_b = n_b − 1 orthonormal contrasts among a
+site's rows (Helmert's), whose cross product is the site's scatter: with one covariance everywhere they are
 uncorrelated with equal covariances, whatever the sites' locations and sizes, so they may be exchanged.
 
 A row for a site compares it with all others together (its covariance with the pooled one, which is the same question),
@@ -28,7 +29,7 @@ import numpy as np
 
 from pycombat_gam.diagnose.adjusted import adjusted, without_sites
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.diagnose.study import Study
+from pycombat_gam.diagnose.study import Study, Units, units_of
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -45,46 +46,52 @@ def permutation_tests(study: Study, columns: IntArray, *, permutations: int, see
     columns : (k,) the features that take part; no cell of theirs is missing, and none is constant.
     """
     some = study.part(slice(None), columns)
-    parts = []
+    units = units_of(some.codes, some.groups)
+    parts: list[dict[str, np.ndarray]] = []
+    if units is None:
+        return parts
     for state, Y in some.states.items():
         (found,) = adjusted(some, Y)
-        values = without_sites(some, Y)
-        parts += _permute(some, values, found.residual, state, permutations=permutations, seed=seed)
+        values, free = units.mean(without_sites(some, Y)), units.mean(found.free)
+        parts += _permute(some, units, values, free, state, permutations=permutations, seed=seed)
     return parts
 
 
 def _permute(
     study: Study,
+    units: Units,
     values: FloatArray,
-    residual: FloatArray,
+    free: FloatArray,
     state: str,
     *,
     permutations: int,
     seed: int,
 ) -> list[dict[str, np.ndarray]]:
-    codes, labels = study.codes, np.array(study.sites, dtype=object)
+    codes, labels = units.site, np.array(study.sites, dtype=object)
     distance = _distances(values / values.std(axis=0))
     width = np.median(distance[np.triu_indices_from(distance, k=1)])
     kernel = np.exp(-0.5 * (distance / (width if width > 0 else 1.0)) ** 2)
-    contrasts, whose = _contrasts(residual, codes)
-    tests: dict[tuple[str, str], Callable[[IntArray], Iterator[FloatArray]]] = {
-        ("distribution", "energy distance"): lambda orders: _discrepancies(distance, codes, labels.size, orders),
-        ("distribution", "MMD"): lambda orders: _discrepancies(-kernel, codes, labels.size, orders),
-        ("covariance", "covariance"): lambda orders: _covariances(contrasts, codes, labels.size, orders),
+    contrasts, whose = _contrasts(free, codes)
+    orders, exchanges = _orders(codes.size, permutations, seed), _orders(whose.size, permutations, seed)
+    tests: dict[tuple[str, str], Callable[[], Iterator[FloatArray]]] = {
+        ("distribution", "energy distance"): lambda: _discrepancies(distance, codes, labels.size, orders),
+        ("distribution", "MMD"): lambda: _discrepancies(-kernel, codes, labels.size, orders),
+        ("covariance", "covariance"): lambda: _covariances(contrasts, whose, labels.size, exchanges),
     }
-    rng = np.random.default_rng(seed)
-    orders = np.array([np.arange(codes.size), *(rng.permutation(codes.size) for _ in range(permutations))])
     shown = np.array([0, *(1 + study.shown)])
     parts = []
     with progress_bar(f"permuting sites {state} harmonization", len(tests) * len(orders)) as advance:
         for (aspect, measure), test in tests.items():
             found = np.empty((len(orders), 1 + labels.size))
-            for at, statistic in enumerate(test(orders)):
+            for at, statistic in enumerate(test()):
                 found[at] = statistic
                 advance()
             # Equal sums in another order differ in the last digits.
             reach = found[0] * (1.0 - 1e-12)
             p = (1 + (found[1:] >= reach).sum(axis=0)) / (1 + permutations)
+            if aspect == "covariance":
+                # A site of one has no covariance to compare.
+                p[1:][np.bincount(whose, minlength=labels.size) == 0] = np.nan
             parts.append(
                 rows(
                     aspect=aspect, measure=measure, state=state, site=np.array(["", *labels], dtype=object)[shown],
@@ -93,6 +100,12 @@ def _permute(
                 )
             )  # fmt: skip
     return parts
+
+
+def _orders(size: int, permutations: int, seed: int) -> IntArray:
+    """Return the order as it is, and random ones."""
+    rng = np.random.default_rng(seed)
+    return np.array([np.arange(size), *(rng.permutation(size) for _ in range(permutations))])
 
 
 def _ratio(found: FloatArray, chance: FloatArray) -> FloatArray:
@@ -110,11 +123,11 @@ def _distances(values: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
 
-def _contrasts(residual: FloatArray, codes: IntArray) -> tuple[FloatArray, IntArray]:
-    """Helmert contrasts among each site's residuals, on their first principal components, and the site of each."""
+def _contrasts(values: FloatArray, codes: IntArray) -> tuple[FloatArray, IntArray]:
+    """Helmert contrasts among each site's rows, on their first principal components, and the site of each."""
     parts, sites = [], []
     for b in np.unique(codes):
-        own = residual[codes == b]
+        own = values[codes == b]
         k = np.arange(1, len(own))[:, None]
         before = np.cumsum(own, axis=0)[:-1] / k
         parts.append((before - own[1:]) * np.sqrt(k / (k + 1.0)))

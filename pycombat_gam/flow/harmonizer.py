@@ -23,7 +23,6 @@ from pycombat_gam.flow.fitted import Fitted, Interval
 from pycombat_gam.flow.learn import learn
 from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.nodes.graph import Graph
-from pycombat_gam.flow.nodes.kinds import factor_columns
 from pycombat_gam.flow.outliers import Reference
 from pycombat_gam.flow.queries import Queries
 from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
@@ -35,6 +34,7 @@ from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
 from pycombat_gam.flow.training.progress import training_progress
 from pycombat_gam.flow.training.rows import Rows, canonical_order, sites_in_order
 from pycombat_gam.formula import Formula
+from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.options import names

@@ -114,9 +114,9 @@ def distinct(nodes: Sequence[Node]) -> tuple[Node, ...]:
     return tuple({deparse(node): node for node in nodes}.values())
 
 
-_FACTORS = ("factor", "as.factor", "ordered", "relevel", "C")
+FACTORS = ("factor", "as.factor", "ordered", "relevel", "C")
 _CATEGORICAL = {"levels", "contrast", "base", "numbered"}
-_STATEFUL = (*TRANSFORMS, *_FACTORS)
+_STATEFUL = (*TRANSFORMS, *FACTORS)
 
 
 def _learn_factor(node: Node, evaluator: Evaluator) -> FactorSpec:
@@ -164,7 +164,7 @@ def _code_known(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatArra
     if not spec.categorical:
         return _apply_factor(node, spec, evaluator)
     core = _core(node)
-    if isinstance(core, Call) and core.name in _FACTORS:
+    if isinstance(core, Call) and core.name in FACTORS:
         core = next(iter(bind(core).data.values()))
     groups = evaluator.groups(core)
     if isinstance(groups, Factor):

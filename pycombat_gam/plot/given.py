@@ -11,8 +11,8 @@ from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError, OptionError, did_you_mean, flow_requirements, listing
-from pycombat_gam.flow.nodes.kinds import factor_columns
 from pycombat_gam.formula import Formula
+from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray

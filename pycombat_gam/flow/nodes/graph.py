@@ -82,7 +82,7 @@ class Graph:
         batch : the site column.
         table : DataFrame, shape (n, any)
         edges : causes of each effect besides the features, such as ``{"icv": ["age", "sex"]}``.
-        factors : columns of numbers that the formula takes for factors; see `kinds.factor_columns`.
+        factors : columns of numbers that the formula takes for factors; see `formula.roles.factor_columns`.
         features, ids : columns that cannot be nodes.
 
         Raises

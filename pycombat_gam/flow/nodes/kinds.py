@@ -9,15 +9,11 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.errors import DataError, DesignError, listing
-from pycombat_gam.formula import Formula
 from pycombat_gam.formula.columns import Columns, check_text, label_of, learn_levels
-from pycombat_gam.formula.functions import variables
-from pycombat_gam.formula.nodes import Call, Node, walk
 
 Kind: TypeAlias = Literal["numeric", "binary", "categorical"]
 Level: TypeAlias = "str | int | float | bool"
 KINDS = ("numeric", "binary", "categorical")
-_FACTORS = ("factor", "as.factor", "ordered", "relevel", "C")
 _DTYPES = (
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -25,20 +21,6 @@ _DTYPES = (
     "float64",
     "float16",
 )
-
-
-def factor_columns(formula: Formula) -> tuple[str, ...]:
-    """Return the columns that a formula takes for factors, whatever they hold, and groups of random effects.
-
-    >>> from pycombat_gam.formula import parse_formula
-    >>> factor_columns(parse_formula("~ age + factor(wave) + s(icv, by=as.factor(dx)) + (1 | family)"))
-    ('wave', 'dx', 'family')
-    """
-    groups = [factor for term in formula.random for factor in term.group.factors]
-    nodes: list[Node] = [factor for term in formula.parametric for factor in term.factors]
-    nodes += [node for smooth in formula.smooths for node in (*smooth.args, *([smooth.by] if smooth.by else []))]
-    calls = [part for node in nodes for part in walk(node) if isinstance(part, Call) and part.name in _FACTORS]
-    return tuple(dict.fromkeys(name for node in [*calls, *groups] for name in variables(node)))
 
 
 def discrete_levels(columns: Columns, name: str, *, forced: bool) -> tuple[Level, ...] | None:
