@@ -71,7 +71,7 @@ def _permute(
     distance = _distances(values / values.std(axis=0))
     width = np.median(distance[np.triu_indices_from(distance, k=1)])
     kernel = np.exp(-0.5 * (distance / (width if width > 0 else 1.0)) ** 2)
-    contrasts, whose = _contrasts(free, codes)
+    contrasts, whose = _contrasts(free, codes, seed)
     orders, exchanges = _orders(codes.size, permutations, seed), _orders(whose.size, permutations, seed)
     tests: dict[tuple[str, str], Callable[[], Iterator[FloatArray]]] = {
         ("distribution", "energy distance"): lambda: _discrepancies(distance, codes, labels.size, orders),
@@ -123,11 +123,15 @@ def _distances(values: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
 
-def _contrasts(values: FloatArray, codes: IntArray) -> tuple[FloatArray, IntArray]:
-    """Helmert contrasts among each site's rows, on their first principal components, and the site of each."""
+def _contrasts(values: FloatArray, codes: IntArray, seed: int) -> tuple[FloatArray, IntArray]:
+    """Helmert contrasts among each site's rows, on their first principal components, and the site of each.
+
+    The rows are shuffled first: their order says something of their values, which contrasts of neighbours would tell.
+    """
+    rng = np.random.default_rng(seed)
     parts, sites = [], []
     for b in np.unique(codes):
-        own = values[codes == b]
+        own = rng.permutation(values[codes == b])
         k = np.arange(1, len(own))[:, None]
         before = np.cumsum(own, axis=0)[:-1] / k
         parts.append((before - own[1:]) * np.sqrt(k / (k + 1.0)))

@@ -114,12 +114,11 @@ def test_statistics_follow_their_definitions() -> None:
             np.testing.assert_allclose(found[measure, name], discrepancy(M, own, ~own), rtol=1e-9)
 
     rest = residuals(table, sites=True)
-    rest = rest / rest.std(axis=0)
+    rest = rest / np.sqrt((rest**2).sum(axis=0) / (90 - 4))
     n = {name: int(own.sum()) for name, own in members.items()}
-    even = {name: rest[own] * np.sqrt(n[name] / (n[name] - 1)) for name, own in members.items()}
-    covariance = {name: np.cov(values.T) for name, values in even.items()}
+    covariance = {name: np.cov(rest[own].T) for name, own in members.items()}
     pooled = sum((n[name] - 1) * S for name, S in covariance.items()) / (90 - 4)
-    each = {name: n[name] * ((S - pooled) ** 2).sum() / (pooled**2).sum() for name, S in covariance.items()}
+    each = {name: (n[name] - 1) * ((S - pooled) ** 2).sum() / (pooled**2).sum() for name, S in covariance.items()}
     np.testing.assert_allclose(found["covariance", ""], sum(each.values()), rtol=1e-9)
     for name, far in each.items():
         np.testing.assert_allclose(found["covariance", name], far, rtol=1e-9)

@@ -160,8 +160,14 @@ def test_missing_cells_leave_out_rows_of_their_feature_only() -> None:
         expected = anova_lm(smf.ols(f"{row['feature']} ~ age", some).fit(), larger).iloc[1]
         np.testing.assert_allclose(row[["statistic", "p"]].astype(float), expected[["F", "Pr(>F)"]], **DIGITS)
         assert row["n"] == len(some)
-    assert any("4 features with missing cells took no part in permutations" in note for note in found.notes)
-    assert set(found.of("site prediction")["state"]) == {"before"}
+    assert any("4 features of 5 with missing cells took no part in permutations" in note for note in found.notes)
+    assert found.table.loc[found.table["measure"] == "ANOVA", "feature"].tolist() == features[:5]
+    few = table.copy()
+    for k, name in enumerate(features[:4]):
+        few.loc[few.index[k], name] = np.nan
+    found = pcg.diagnose(few, formula="~ age", batch="site", features=features[:5], permutations=19)
+    assert "399 of 403 rows, those without missing cells, took part in permutations and predictions" in found.notes
+    assert (found.of("distribution").query("site == ''")["n"] == 399).all()
 
 
 def test_a_constant_feature_and_a_site_of_one_row_are_named_and_left_out() -> None:

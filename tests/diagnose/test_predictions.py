@@ -11,11 +11,13 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import pycombat_gam as pcg
+from pycombat_gam.diagnose.classify import balanced_accuracy
 from pycombat_gam.diagnose.held_out import by_fold, by_site
 from pycombat_gam.diagnose.site_prediction import Folds
-from pycombat_gam.diagnose.study import Study
+from pycombat_gam.diagnose.study import Study, Units
 
 FORMULA = "~ age + sex"
+FEATURES = [f"lh_{region}_thickness" for region in ("precuneus", "insula", "entorhinal", "fusiform")]
 
 
 @cache
@@ -59,25 +61,33 @@ def test_pure_noise_is_predicted_by_chance() -> None:
     assert held >= 16  # fewer would happen once in 400 times at 95 %
 
 
-def test_folds_hold_every_site_and_keep_subjects_together() -> None:
-    study = pcg.datasets.simulate_multisite(sites=3, subjects=[30, 12, 3], features=3, visits=2, seed=1)
-    some = Study.of(
-        study.table, None, formula="~ age + (1|subject)", batch="site", features=list(study.features),
-        id=["subject", "visit"], covariates=None,
-    )  # fmt: skip
-    folds = Folds.of(some, 5, seed=0)
-    assert folds.left_out(some) == [some.sites[2]]
-    by_subject = pd.Series(folds.fold).groupby(some.table["subject"].to_numpy()).nunique()
-    assert (by_subject == 1).all()
-    sizes = pd.crosstab(some.codes[folds.fold >= 0], folds.fold[folds.fold >= 0])
+def test_folds_hold_every_site() -> None:
+    codes = np.repeat([0, 1, 2], [30, 12, 3])
+    folds = Folds.of(Units(codes, None), 5, seed=0)
+    assert folds.left_out(["a", "b", "c"]) == ["c"]
+    sizes = pd.crosstab(codes[folds.fold >= 0], folds.fold[folds.fold >= 0])
     assert sizes.shape == (2, 5)
-    assert (sizes.max(axis=1) - sizes.min(axis=1) <= 2).all()  # one subject has two rows
+    assert (sizes.max(axis=1) - sizes.min(axis=1) <= 1).all()
+    assert sum(test.sum() for _, test in folds) == 42
+
+
+@pytest.mark.parametrize(("sites", "rows"), [(3, 30), (8, 20), (20, 15), (30, 10), (100, 6)])
+def test_the_interval_of_random_guesses_holds_chance(sites: int, rows: int) -> None:
+    """In 95 % of 400 draws, give or take 3.3 binomial standard errors."""
+    rng = np.random.default_rng(sites)
+    truth = np.repeat(np.arange(sites), rows)
+    found = np.array([balanced_accuracy(truth, rng.integers(sites, size=truth.size)) for _ in range(400)])
+    value, error = found.T
+    above, below = (value - 1.96 * error > 1 / sites).mean(), (value + 1.96 * error < 1 / sites).mean()
+    assert above <= 0.025 + 3.3 * np.sqrt(0.025 * 0.975 / 400)
+    # One draw in so many finds nobody: its interval is wide enough, if anything too wide.
+    assert below <= 0.025 + 3.3 * np.sqrt(0.025 * 0.975 / 400)
 
 
 def test_balanced_accuracy_is_that_of_scikit_learn() -> None:
     table, _, _ = packaged()
     study = study_of(table, "~ 1")
-    folds = Folds.of(study, 5, seed=0)
+    folds = Folds.of(Units(study.codes, None), 5, seed=0)
     values = study.states["before"]
     scaled = (values - values.mean(axis=0)) / values.std(axis=0)
     guess = np.full(len(scaled), -1)
@@ -108,7 +118,8 @@ def test_covariates_are_predicted_leaving_each_site_out() -> None:
     assert found.loc[("age", "before"), "value"] == pytest.approx(error.mean(), rel=1e-8)
     assert found.loc[("age", "before"), "chance"] == pytest.approx(plain.mean(), rel=1e-12)
     assert found.loc[("sex", "before"), "value"] == pytest.approx(roc_auc_score(male, margin), abs=1e-3)
-    assert found.loc[("age", "held out"), "value"] < found.loc[("age", "before"), "value"]
+    # Nothing of a site's ages is known to what harmonizes it: its mean age stays in its site effect.
+    assert found.loc[("age", "held out"), "value"] > found.loc[("age", "after"), "value"]
 
 
 def test_held_out_rows_tell_the_model_nothing() -> None:
@@ -116,15 +127,58 @@ def test_held_out_rows_tell_the_model_nothing() -> None:
     table, _, model = packaged()
     study = study_of(table)
     columns = np.arange(3)
-    folds = Folds.of(study, 5, seed=0)
-    by_folds, by_sites = list(by_fold(study, model, folds, columns)), list(by_site(study, model, columns))
+    folds = Folds.of(Units(study.codes, None), 5, seed=0)
+    by_folds = list(by_fold(study, model, folds, columns, None))
+    by_sites = list(by_site(study, model, columns, "age", None))
     train, test = next(iter(folds))
     study.states["before"][test] += 100.0 * np.arange(test.sum())[:, None]
-    np.testing.assert_array_equal(next(by_fold(study, model, folds, columns))[train], by_folds[0][train])
+    np.testing.assert_array_equal(next(by_fold(study, model, folds, columns, None))[train], by_folds[0][train])
     study = study_of(table)
     own = study.codes == 2
     study.states["before"][own] += 100.0
-    np.testing.assert_array_equal(list(by_site(study, model, columns))[2][~own], by_sites[2][~own])
+    np.testing.assert_array_equal(list(by_site(study, model, columns, "age", None))[2][~own], by_sites[2][~own])
+
+
+def test_the_covariate_to_be_predicted_is_unknown_to_what_harmonizes() -> None:
+    """Other ages of the site left out leave every harmonized value as it was."""
+    table, _, model = packaged()
+    columns = np.arange(3)
+    given = list(by_site(study_of(table), model, columns, "age", None))[2]
+    study = study_of(table)
+    study.table.loc[study.codes == 2, "age"] += 30.0
+    np.testing.assert_array_equal(list(by_site(study, model, columns, "age", None))[2], given)
+
+
+@pytest.mark.parametrize(("formula", "column"), [("~ male", "male"), ("~ factor(wave)", "wave"), ("~ dx", "dx")])
+def test_groups_are_groups_whatever_they_are_called(formula: str, column: str) -> None:
+    table = packaged()[0]
+    table = table.assign(male=(table["sex"] == "M").astype(int), wave=1 + np.arange(len(table)) % 4)
+    found = pcg.diagnose(table, formula=formula, batch="site", id="subject", features=FEATURES, permutations=19).of(
+        "covariate prediction"
+    )
+    assert found["covariate"].tolist() == [column]
+    assert found["measure"].tolist() == ["balanced accuracy" if column == "wave" else "AUC"]
+
+
+def test_what_is_held_out_keeps_to_the_rows_of_the_fit() -> None:
+    table, _, model = packaged()
+    controls = (table["dx"] == "control").to_numpy()
+    part = pcg.ComBat("~ age + sex", batch="site", id="subject", features=FEATURES)
+    harmonized = part.fit_transform(table, fit_mask=controls)
+    silent = pcg.diagnose(table, harmonized, model=part, permutations=19)
+    assert "held out" not in silent.states
+    assert any("give fit_mask" in note for note in silent.notes)
+    found = pcg.diagnose(table, harmonized, model=part, fit_mask=controls, permutations=19)
+    assert "held out" in found.states
+    study = study_of(table)
+    mask = controls[study.order]
+    first = list(by_site(study, model, np.arange(3), "age", mask))
+    study.states["before"][~mask] *= 3.0
+    for b, (one, two) in enumerate(zip(first, by_site(study, model, np.arange(3), "age", mask), strict=True)):
+        estimating = mask & (study.codes != b)
+        np.testing.assert_array_equal(one[estimating], two[estimating])
+    with pytest.raises(pcg.PcgError, match="fit_mask must hold 403 booleans"):
+        pcg.diagnose(table, harmonized, model=part, fit_mask=controls[:5], permutations=19)
 
 
 def test_a_reference_site_may_be_the_one_left_out() -> None:
