@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.audit.finding import SEVERITIES, Finding
+from pycombat_gam.audit.legend import COLUMNS_EXPLAINED
 from pycombat_gam.errors import count
 from pycombat_gam.summary import printable
 from pycombat_gam.types import JsonDict
@@ -65,6 +66,14 @@ class Audit:
             "imbalance": self.imbalance,
             "missing": self.missing,
             "features": self.features,
+        }
+
+    @property
+    def legend(self) -> dict[str, dict[str, str]]:
+        """What each column of each of the tables holds, in words."""
+        return {
+            name: {str(column): COLUMNS_EXPLAINED[name][str(column)] for column in table.columns}
+            for name, table in self.tables.items()
         }
 
     @property
