@@ -37,6 +37,7 @@ class Audit:
     imbalance : what a later test without site is worth; see `pycombat_gam.audit.imbalance`.
     missing : missing and infinite cells of columns that have any, by site; site is empty for rows without one.
     features : what each feature looks like, and `flags`; see `pycombat_gam.audit.features`.
+    legend : what each column of these tables holds, by table.
     """
 
     call: str
