@@ -33,6 +33,27 @@ def clean(seed: int = 0) -> pd.DataFrame:
     return table
 
 
+KINDS = (*("normal", "lognormal 0.2", "lognormal 0.4", "lognormal 0.6", "gamma 1", "gamma 2", "gamma 9", "t"),)
+
+
+def many_sites(kind: str, seed: int) -> pd.DataFrame:
+    """200 features of a kind at 20 sites of unequal size, which differ in location and scale."""
+    rng = np.random.default_rng(seed)
+    site = np.repeat(np.arange(20), np.maximum(9, rng.lognormal(3.6, 0.7, 20)).astype(int))
+    size = (site.size, 200)
+    name, _, shape = kind.partition(" ")
+    draws: dict[str, Callable[[], np.ndarray]] = {
+        "normal": lambda: rng.normal(size=size),
+        "t": lambda: rng.standard_t(10, size=size),
+        "lognormal": lambda: rng.lognormal(0, float(shape), size),
+        "gamma": lambda: rng.gamma(float(shape), size=size),
+    }
+    Y, scale, shift = draws[name](), np.exp(0.1 * rng.normal(size=(20, 200))), rng.normal(size=(20, 200))
+    Y = Y * scale[site] if Y.min() > 0 else 10 + Y * scale[site] + 0.5 * shift[site]
+    table = pd.DataFrame(Y, columns=[f"f{k}" for k in range(200)])
+    return table.assign(site=[f"s{k}" for k in site])
+
+
 def draw(seed: int = 1) -> np.random.Generator:
     return np.random.default_rng(seed)
 

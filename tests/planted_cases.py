@@ -349,7 +349,7 @@ FEATURES = [
     Case("shares", columns(fa=draw().beta(2, 2, 160)), "note", "bounded", "fa", ("'fa' ({min:.3g} to {max:.3g})",)),
     Case(
         "heavy tails",
-        columns(f3=draw(3).standard_t(1.5, 160)),
+        columns(f3=draw(3).standard_cauchy(160)),
         "caution",
         "tails",
         "f3",

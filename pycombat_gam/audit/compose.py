@@ -19,6 +19,7 @@ from pycombat_gam.audit.result import Audit
 from pycombat_gam.audit.sites import site_findings, site_table, subject_findings
 from pycombat_gam.audit.suspicion import covariate_codes, feature_findings, flag_features
 from pycombat_gam.audit.terms import learn_terms
+from pycombat_gam.audit.trial import trial_findings
 from pycombat_gam.combat import ComBat
 from pycombat_gam.tables import FeatureChoice
 
@@ -34,7 +35,8 @@ def audit(
 ) -> Audit:
     """Look at a table before it is harmonized: sites, covariates, confounding, missing cells, features.
 
-    What `ComBat` would stop for is told as a finding, with everything else that can be said.
+    What `ComBat` would stop for is told as a problem, with everything else that can be said; missing cells, which it
+    omits if asked to, as a caution.
 
     Parameters
     ----------
@@ -104,6 +106,7 @@ def _audit(
         *imbalance_findings(material, terms, imbalance, overlap, told),
         *feature_findings(material, looked),
     ]
+    found += trial_findings(material, looked, found)
     tables = {
         "sites": sites,
         "covariates": distribution,

@@ -193,7 +193,7 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
             f"'{term}' is nearly confounded with site: sites hold {percent(row['r2'])} of it, "
             f"{percent(row['site_share'])} of that at '{row['site']}', and estimating them multiplies the variance of "
             f"its effect by {inflation:.3g}; a later test without site has level {percent(levels.max())} at a nominal "
-            "5 %"
+            "5 % where site effects are removed in full"
         )
         yield Finding("caution", "confounding", term, said, "confounding", where)
 

@@ -2,10 +2,16 @@
 
 - `far`: number of values farther than `FAR` robust standard deviations from the median of their site; the robust sd
   is 1.4826 times the median absolute distance, of all sites or of that one, whichever is larger, so that sites of large
-  scale are no heavy tails. `farthest`: the largest distance. Sites with fewer than `RANGE` rows take no part, for their
-  median follows single rows.
+  scale are no heavy tails. `farthest`: the largest distance; `apart`: how many are beyond a gap. Sites with fewer than
+  `RANGE` rows take no part, for their median follows single rows.
+- Where hardly any value is zero or below, a distance is the smaller one of those of the values and of their logarithms:
+  sizes are skewed to the right, and the logarithms of symmetric values to the left. Values of zero or below
+  are then left to the checks of signs. The limits were set by simulation: of tables with 200 features at 20 sites of
+  unequal size, about 900 rows, at most 2 in 100 have a feature that is named, be they normal, lognormal (sd of the
+  logarithm up to 0.6), gamma (shape 1 to 9) or t with 10 degrees of freedom. A value of ten times what it should be is
+  named where the sd is up to about 0.2 of the mean, a tenth up to about 0.06: beyond, it is not out of the ordinary.
 - `low_isolated`, `high_isolated`: whether the smallest, or largest, value is farther than `ISOLATED` times IQR/1.349
-  from the median of all.
+  from the median of all; zero also where all other values are above a twentieth of the median and not all are whole.
 - `constant_sites`: sites of two or more values where they are all equal, if not everywhere.
 - `duplicate_of`: the first of several equal features in alphabetical order.
 """
@@ -29,6 +35,14 @@ FAR = 5.0
 ISOLATED = 6.0
 """The same, for single values among as many as there may be: of normal values, 2 in 10⁹ are."""
 
+APART = 8.0
+"""The same, for values beyond a gap: the next one has less than 1/`GAP` of the distance of the last of them."""
+
+GAP = 3.5
+
+HARDLY_ANY = 0.01
+"""Up to this share of a feature, values of zero or below are odd ones of a feature that should have none."""
+
 LEAST = 20
 """Values needed to speak of tails."""
 
@@ -36,7 +50,7 @@ _CELLS = 2**21
 
 NUMBERS = (
     *("observed", "mean", "sd", "min", "median", "max", "distinct", "at_min", "at_max"),
-    *("zeros", "negative", "integers", "far", "farthest", "low_isolated", "high_isolated", "constant_sites"),
+    *("zeros", "negative", "integers", "far", "farthest", "apart", "low_isolated", "high_isolated", "constant_sites"),
 )
 
 
@@ -106,7 +120,7 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
     with np.errstate(invalid="ignore"):
         low_isolated, high_isolated = middle - low > ISOLATED * spread, high - middle > ISOLATED * spread
     within = _constant_within(rows, sites, bounds) & ~constant[:, None]
-    far, farthest = _tails(rows, sites, bounds)
+    far, farthest, apart = _tails(rows, sites, bounds)
     nothing = observed == 0
     found = {
         "observed": observed,
@@ -123,7 +137,8 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
         "integers": (known == np.floor(known)).all(axis=1) & ~nothing,
         "far": far,
         "farthest": farthest,
-        "low_isolated": low_isolated & (spread > 0),
+        "apart": apart,
+        "low_isolated": (low_isolated & (spread > 0)) | _zero_alone(ordered, middle),
         "high_isolated": high_isolated & (spread > 0),
         "constant_sites": within.sum(axis=1),
     }
@@ -137,6 +152,13 @@ def _median(ordered: FloatArray, observed: IntArray) -> FloatArray:
     return np.asarray((ordered[line, lower] + ordered[line, upper]) / 2)
 
 
+def _zero_alone(ordered: FloatArray, middle: FloatArray) -> BoolArray:
+    """Tell where zeros stand alone: measurements that are all above a twentieth of their median, but for them."""
+    least = np.fmin.reduce(np.where(ordered > 0, ordered, np.nan), axis=1)
+    known = np.nan_to_num(ordered)
+    return np.asarray((ordered[:, 0] == 0) & (20 * least > middle) & (known != np.floor(known)).any(axis=1))
+
+
 def _constant_within(rows: FloatArray, sites: IntArray, bounds: IntArray) -> BoolArray:
     """Tell, (features, sites), where two or more values of a site are all equal."""
     starts = bounds[:-1]
@@ -145,8 +167,25 @@ def _constant_within(rows: FloatArray, sites: IntArray, bounds: IntArray) -> Boo
     return np.asarray((low == high) & (counts > 1) & (sites >= 0))
 
 
-def _tails(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[IntArray, FloatArray]:
-    """Count values far from their site's median, and the largest distance, in robust standard deviations."""
+def _tails(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[IntArray, FloatArray, IntArray]:
+    """Count values far from their site's median; find the largest distance; count those apart from all others."""
+    positive = np.flatnonzero((rows <= 0).sum(axis=1) <= HARDLY_ANY * (~np.isnan(rows)).sum(axis=1))
+    measured = rows.copy()
+    measured[positive] = np.where(rows[positive] > 0, rows[positive], np.nan)
+    away = _distances(measured, sites, bounds)
+    away[positive] = np.fmin(away[positive], _distances(np.log(measured[positive]), sites, bounds))
+    if not away.shape[1]:
+        none = np.zeros(len(rows), dtype=np.intp)
+        return none, np.full(len(rows), np.nan), none
+    top = -np.sort(-np.nan_to_num(away, nan=0.0, posinf=np.inf), axis=1)[:, : max(3, away.shape[1] // 100) + 1]
+    gap = (top[:, :-1] > APART) & (GAP * top[:, 1:] < top[:, :-1])
+    apart = np.where(gap.any(axis=1), gap.shape[1] - gap[:, ::-1].argmax(axis=1), 0)
+    known = ~np.isnan(away).all(axis=1)
+    return (away > FAR).sum(axis=1), np.where(known, top[:, 0], np.nan), apart
+
+
+def _distances(rows: FloatArray, sites: IntArray, bounds: IntArray) -> FloatArray:
+    """Distances from the site's median in robust sds, (features, rows of sites that take part); NaN where unknown."""
     parts, units = [], []
     for code, start, stop in zip(sites, bounds[:-1], bounds[1:], strict=True):
         if code < 0 or stop - start < RANGE:
@@ -159,15 +198,11 @@ def _tails(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[IntArra
         parts.append(away)
         units.append(1.4826 * _median(np.sort(away, axis=1), observed))
     if not parts:
-        return np.zeros(len(rows), dtype=np.intp), np.full(len(rows), np.nan)
+        return np.zeros((len(rows), 0))
     distance = np.sort(np.concatenate(parts, axis=1), axis=1)
     observed = distance.shape[1] - np.isnan(distance).sum(axis=1)
     unit = 1.4826 * _median(distance, observed)
-    usable = (observed >= LEAST) & (unit > 0)
-    far, farthest = np.zeros(len(rows), dtype=np.intp), np.zeros(len(rows))
+    unit = np.where((observed >= LEAST) & (unit > 0), unit, np.nan)
     for away, own_unit in zip(parts, units, strict=True):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            away /= np.fmax(unit, own_unit)[:, None]
-        far += (away > FAR).sum(axis=1)
-        farthest = np.fmax(farthest, np.fmax.reduce(away, axis=1))
-    return np.where(usable, far, 0), np.where(usable, farthest, np.nan)
+        away /= np.maximum(unit, np.fmax(unit, own_unit))[:, None]
+    return np.concatenate(parts, axis=1)

@@ -21,9 +21,23 @@ critical value F_{r,ν';1−α} has the actual level
 
 .. math:: P\Bigl(\sum λ_i χ^2_{1,i} > \frac{r}{ν'} F_{r,ν';1-α}\; χ^2_ν\Bigr),
 
-exactly; for r = 1 it is P(t_ν² > F ν/(λν')). Shrinkage of site effects takes part of a site's difference for none and
-leaves it in, so that the figures are for what is removed in full; scales that differ, and their estimation, are not
-counted. Smooths count with their whole basis, unpenalised.
+exactly; for r = 1 it is P(t_ν² > F ν/(λν')).
+
+That is for unshrunk location adjustment and equal scales, ``ComBat(eb=False, mean_only=True)``; simulation agrees.
+Shrinkage takes part of a site's difference for none and leaves it in, which may lower the level or raise it; scales are
+estimated. Simulated with 8,000 features at 4 sites whose ages differ (141 rows, level said 0.239; normal errors, true
+site effects of standard deviation 0, 0.3 and 1 error sd):
+
+====================  =====  =====  =====
+`ComBat`              0      0.3    1
+====================  =====  =====  =====
+eb=False, mean_only   0.236  0.236  0.236
+eb=False              0.245  0.245  0.245
+default               0.129  0.191  0.235
+mean_only             0.048  0.227  0.488
+====================  =====  =====  =====
+
+Smooths count with their whole basis, unpenalised.
 
 In the table, `r2` is the share of the covariate's own values (or of its levels' indicators) between sites, `r2_given`
 the mean of ρ², `variance_ratio` the mean of λ and `worst_ratio` the largest; `df_assumed` is ν', `df_true` ν;
@@ -62,7 +76,7 @@ COLUMNS = (
 
 
 def imbalance_table(material: Material, terms: Terms, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Find, for each covariate of the formula, what a later test of it without site is worth."""
+    """Find, for each covariate, what a later test without site is worth if site effects are removed in full."""
     n_sites = len(material.levels)
     every = np.hstack([np.zeros((terms.codes.size, 0)), *(term.X for term in terms.terms)])
     used = int((np.bincount(terms.codes, minlength=n_sites) > 0).sum())
@@ -146,8 +160,8 @@ def imbalance_findings(
                 f"A later test of '{name}' without site is too liberal: sites explain {percent(row['r2'])} of '{name}' "
                 f"(farthest: '{row['site']}', standardized difference {row['difference']:.2g}), {what} "
                 f"{row['variance_ratio']:.3g} times what that test takes for granted, with {count(lost, 'degree')} of "
-                f"freedom too many, and at a nominal 5 % it has level {percent(row['level'])}{curve}; keep site in "
-                "that model"
+                f"freedom too many, and at a nominal 5 % it has level {percent(row['level'])} where site effects are "
+                f"removed in full (shrinkage changes it){curve}; keep site in that model"
             )
             yield Finding("caution", "imbalance", name, said, "imbalance", keys([name]))
         else:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.audit.finding import SEVERITIES, Finding
+from pycombat_gam.audit.legend import COLUMNS_EXPLAINED
 from pycombat_gam.errors import count
 from pycombat_gam.summary import printable
 from pycombat_gam.types import JsonDict
@@ -36,6 +37,7 @@ class Audit:
     imbalance : what a later test without site is worth; see `pycombat_gam.audit.imbalance`.
     missing : missing and infinite cells of columns that have any, by site; site is empty for rows without one.
     features : what each feature looks like, and `flags`; see `pycombat_gam.audit.features`.
+    legend : what each column of these tables holds, by table.
     """
 
     call: str
@@ -65,6 +67,14 @@ class Audit:
             "imbalance": self.imbalance,
             "missing": self.missing,
             "features": self.features,
+        }
+
+    @property
+    def legend(self) -> dict[str, dict[str, str]]:
+        """What each column of each of the tables holds, in words."""
+        return {
+            name: {str(column): COLUMNS_EXPLAINED[name][str(column)] for column in table.columns}
+            for name, table in self.tables.items()
         }
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.features import FAR, LEAST, Looked
+from pycombat_gam.audit.features import FAR, HARDLY_ANY, LEAST, Looked
 from pycombat_gam.audit.finding import Finding, joined, keys, named
 from pycombat_gam.audit.material import Material
 from pycombat_gam.errors import count
@@ -20,9 +20,6 @@ POSITIVE = re.compile(r"thickness|volume|(^|[^a-z])(thick|thk|area|vol)s?([^a-z]
 A_FEW = 0.05
 """Up to this share of a feature named so, values of zero or below are errors; beyond, it is centred or a difference."""
 
-HARDLY_ANY = 0.01
-"""The same share where the name says nothing; the values then have to be isolated as well."""
-
 TIED = 0.05
 """Share of values that are all the smallest or all the largest from which on the feature has a floor or ceiling.
 
@@ -33,11 +30,12 @@ FEW_VALUES = 10
 """Up to so many distinct values, each `REPEATED` times on average, a feature is a rating or count."""
 REPEATED = 5
 
-HEAVY = 0.005
-"""Share of values beyond `FAR` robust sds, and three at least, of heavy tails; a Laplace distribution has 0.006."""
+HEAVY = 0.0075
+"""Share of values beyond `FAR` robust sds, and five at least, of heavy tails; t with 10 degrees of freedom has 0.0004,
+with 3 degrees 0.01."""
 
-OUTLYING = 10.0
-"""Robust standard deviations from which on a single value is named."""
+OUTLYING = 15.0
+"""Robust standard deviations from which on a single value is named; of t with 10 degrees of freedom 2 in 10⁸ are."""
 
 CODES = frozenset(
     sign * int(str(digit) * length) for digit in (7, 8, 9) for length in (3, 4, 5, 6) for sign in (1, -1)
@@ -71,9 +69,10 @@ def flag_features(looked: Looked) -> None:
     low, high, sd = (table[name].to_numpy() for name in ("min", "max", "sd"))
     near = (table["median"].to_numpy() < 3 * sd) | (table["median"].to_numpy() > 1 - 3 * sd)
     flags["share"] = smooth & (low >= 0) & (high <= 1) & near & ~flags["floor"] & ~flags["ceiling"]
-    explained = flags["code"] | flags["negative"] | flags["zero"]
-    heavy = (table["far"] >= 3) & (table["far"] >= HEAVY * n)
-    flags["tails"] = smooth & ~explained & (heavy | (table["farthest"] > OUTLYING)).to_numpy()
+    heavy = (table["far"] >= 5) & (table["far"] >= HEAVY * n)
+    odd = heavy | (table["apart"] > 0) | (table["farthest"] > OUTLYING)
+    signs = (flags["negative"] | flags["zero"]) & ((table["negative"] + table["zeros"]).to_numpy() > HARDLY_ANY * n)
+    flags["tails"] = smooth & ~flags["code"] & ~signs & odd.to_numpy()
     flags["duplicate"] = (table["duplicate_of"] != "").to_numpy()
     table["flags"] = [""] * len(table)
     for name in FLAGS:
@@ -227,7 +226,8 @@ def _far_out(table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
         )
         said = (
             f"{count(len(rows), 'feature')} with values far out: {each}; more than {FAR:g} robust standard "
-            "deviations from the median of their site, whose mean and scale they move"
+            "deviations from the median of their site, whose mean and scale they move, as they stand and as logarithms "
+            "(where positive)"
         )
         features = list(rows["feature"])
         yield Finding("caution", "tails", joined(features), said, "features", keys(features))

@@ -8,16 +8,18 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from planted import FORMULA, at, both, clean, few_at, where
+from planted import FORMULA, KINDS, at, both, clean, few_at, first, many_sites, where
 from planted_cases import DESIGN, FEATURES, ROWS, Case
+from planted_fits import FITS
 from reference import needs_reference, read_csv
 
 import pycombat_gam as pcg
 from pycombat_gam.audit import Audit
 from pycombat_gam.audit.finding import KEYS
+from pycombat_gam.audit.legend import COLUMNS_EXPLAINED
 from pycombat_gam.errors import DataError, FormulaError, OptionError
 
-CASES = [*DESIGN, *ROWS, *FEATURES]
+CASES = [*DESIGN, *ROWS, *FEATURES, *FITS]
 
 
 def found(audit: Audit, check: str, subject: str) -> int:
@@ -59,7 +61,7 @@ def test_what_is_planted_is_named(case: Case) -> None:
 def test_every_check_has_a_planted_case() -> None:
     assert {case.check for case in CASES} == {
         *("site size", "site labels", "ids", "subjects", "missing", "missing codes", "design", "confounding", "levels"),
-        *("overlap", "imbalance", "constant", "negative values", "bounded", "tails", "duplicates"),
+        *("overlap", "imbalance", "constant", "negative values", "bounded", "tails", "duplicates", "fit"),
     }
 
 
@@ -78,6 +80,63 @@ def test_a_simulated_study_with_covariates_dealt_at_random_gives_no_alarm(seed: 
     table["age"] = table["age"].astype(float)
     audit = pcg.audit(table, "~ s(age) + sex + dx", batch="site", id="subject")
     assert serious(audit) == []
+
+
+@pytest.mark.parametrize("missing", ["cells", "at the site but one"])
+def test_missing_cells_are_a_caution_for_they_can_be_omitted(missing: str) -> None:
+    rows = first(7) if missing == "cells" else lambda t: t.index[t["site"] == "Oslo"][1:]
+    table = where("f3", np.nan, rows)(clean())
+    with pytest.raises(DataError, match="missing='omit'"):
+        pcg.ComBat(FORMULA, "site", id="subject").fit(table)
+    audit = pcg.audit(table, FORMULA, batch="site", id="subject")
+    assert audit.worst == "caution"
+    assert "needs missing='omit'" in audit.findings["verdict"].iloc[0]
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("kind", KINDS)
+def test_skewed_and_heavy_tailed_features_are_no_alarm(kind: str, seed: int) -> None:
+    audit = pcg.audit(many_sites(kind, seed), batch="site")
+    assert not (audit.findings["check"] == "tails").any(), str(audit)
+
+
+@pytest.mark.parametrize(
+    ("name", "spread", "value", "check"),
+    [
+        ("f3", 0.2, lambda x: 10 * x, "tails"),
+        ("f3", 0.06, lambda x: x / 10, "tails"),
+        ("f3", 0.2, lambda x: 100 * x, "tails"),
+        ("f3_volume", 0.4, lambda x: -x, "negative values"),
+        ("f3", 0.4, lambda x: 0.0, "negative values"),
+        ("f3_volume", 0.4, lambda x: 0.0, "negative values"),
+    ],
+    ids=["ten times", "a tenth", "hundred times", "negative volume", "zero", "zero volume"],
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_wrong_values_among_skewed_ones(name: str, spread: float, value: object, check: str, seed: int) -> None:
+    table = many_sites("lognormal 0.4", seed)
+    table = table.rename(columns={"f3": name})
+    table[name] **= spread / 0.4
+    middle = (table[name] - table[name].median()).abs().idxmin()
+    table.loc[middle, name] = value(table.loc[middle, name])
+    audit = pcg.audit(table, batch="site")
+    assert audit.basis(found(audit, check, name))["feature"].tolist() == [name]
+
+
+def test_every_column_is_explained() -> None:
+    table = where("f3", np.nan, at("Oslo"))(clean())
+    audit = pcg.audit(table, FORMULA, batch="site", id="subject")
+    assert set(audit.legend) == set(audit.tables)
+    for name, one in audit.tables.items():
+        assert list(audit.legend[name]) == list(one.columns)
+        assert set(COLUMNS_EXPLAINED[name]) == set(one.columns)
+        assert all(text and not text.endswith(".") for text in audit.legend[name].values())
+
+
+def test_a_level_is_said_with_its_condition() -> None:
+    audit = pcg.audit(pcg.datasets.load_multisite(), FORMULA, batch="site", id="subject")
+    verdict = audit.findings.loc[found(audit, "imbalance", "age"), "verdict"]
+    assert f"level {100 * audit.imbalance['level'].iloc[0]:.3g} % where site effects are removed in full" in verdict
 
 
 def test_the_packaged_table() -> None:
@@ -165,8 +224,8 @@ def test_calls_that_cannot_be_read_are_errors(call: dict[str, object], error: ty
 
 
 def test_what_combat_stops_for_is_a_problem() -> None:
-    """The designs that a fit refuses are those that the audit calls a problem."""
-    for case in DESIGN:
+    """The tables that a fit refuses are those that the audit calls a problem."""
+    for case in [*DESIGN, *FITS]:
         table = case.plant(clean())
         refused = False
         try:
@@ -174,7 +233,7 @@ def test_what_combat_stops_for_is_a_problem() -> None:
         except DataError:
             refused = True
         checks = pcg.audit(table, case.formula, batch="site", id=case.id).findings
-        stops = checks["verdict"].str.contains("ComBat stops").any()
+        stops = checks.loc[checks["severity"] == "problem", "verdict"].str.contains("ComBat stops").any()
         assert stops == refused, case.name
 
 

@@ -193,11 +193,18 @@ def test_features(table: pd.DataFrame, audit: Audit) -> None:
     for ours, theirs in {"mean": Y.mean(), "sd": Y.std(), "median": Y.median(), "min": Y.min(), "max": Y.max()}.items():
         np.testing.assert_allclose(found[ours], theirs, **ROUNDING)
     assert found["distinct"].tolist() == Y.nunique().tolist()
-    centred = Y - Y.groupby(table["site"]).transform("median")
-    own = centred.abs().groupby(table["site"]).transform("median")
-    # 1/1.4826 is Φ⁻¹(3/4) to five digits.
-    unit = np.maximum(own, centred.abs().median().to_numpy()) / stats.norm.ppf(0.75)
-    np.testing.assert_allclose(found["farthest"], (centred.abs() / unit).max(), rtol=2e-5)
+
+    def distances(values: pd.DataFrame) -> pd.DataFrame:
+        centred = (values - values.groupby(table["site"]).transform("median")).abs()
+        own = centred.groupby(table["site"]).transform("median")
+        # 1/1.4826 is Φ⁻¹(3/4) to five digits.
+        return centred / (np.maximum(own, centred.median().to_numpy()) / stats.norm.ppf(0.75))
+
+    assert (Y > 0).to_numpy().all()
+    nearer = np.minimum(distances(Y), distances(np.log(Y)))
+    np.testing.assert_allclose(found["farthest"], nearer.max(), rtol=2e-5)
+    raw = pcg.audit(table.assign(**(Y - 20)), "~ age", batch="site").features.set_index("feature")
+    np.testing.assert_allclose(raw.loc[names, "farthest"], distances(Y).max(), rtol=2e-5)
 
 
 def test_features_with_missing_cells() -> None:

@@ -1,0 +1,85 @@
+"""Whether `ComBat` stops for something that no other check names: a fit without smooths is tried, on few features.
+
+Design and cells are checked as a fit does; standardization and priors are tried without smooths and random effects,
+whose penalties cost time and change none of what a fit stops for, but for features that a curve explains to the last
+digit. Where two features have a scale and unequal effects at a site, more of them take neither away, so that `SOME` are
+enough unless these fail; features of extreme size and those with most cells missing are among them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.audit.features import Looked
+from pycombat_gam.audit.finding import Finding
+from pycombat_gam.audit.material import Material, columns_of
+from pycombat_gam.combat import ComBat
+from pycombat_gam.design import Design
+from pycombat_gam.errors import PcgError, PcgWarning
+from pycombat_gam.mean.groups import gather
+from pycombat_gam.types import IntArray
+
+SOME = 64
+"""Features that are tried first."""
+
+EXTREME = 1e150
+"""Standard deviations beyond it have squares that may leave the range of numbers."""
+
+
+def trial_findings(material: Material, looked: Looked, found: list[Finding]) -> Iterator[Finding]:
+    """Try a fit, if no finding says already that it stops or that there is nothing to harmonize."""
+    if any("ComBat stops" in one.verdict for one in found) or len(material.levels) < 2:
+        return
+    some, V = _some(looked.table), len(material.given.features)
+    trouble = _stops(material, some)
+    if trouble and some.size < V:
+        trouble = _stops(material, np.arange(V))
+    if trouble:
+        yield Finding("problem", "fit", str(material.formula), f"ComBat stops: {trouble}", "features")
+
+
+def _some(table: pd.DataFrame) -> IntArray:
+    size = np.nan_to_num(table["sd"].to_numpy(), nan=0.0, posinf=np.inf)
+    extreme = np.flatnonzero(size > EXTREME)
+    fewest = np.argsort(table["observed"].to_numpy(), kind="stable")[: SOME // 2]
+    spread = np.linspace(0, len(table) - 1, min(len(table), SOME // 2)).astype(np.intp)
+    return np.unique(np.concatenate([extreme, fewest, spread])).astype(np.intp)
+
+
+def _stops(material: Material, chosen: IntArray) -> str:
+    """Say what a fit to these features stops for; missing cells are left out, as another check asks for."""
+    given, formula = material.given, material.formula
+    names = [given.features[k] for k in chosen.tolist()]
+    Y = given.Y[:, chosen]
+    plain = replace(
+        formula,
+        smooths=(),
+        random=(),
+        variables=tuple(name for name in formula.variables if name in _parametric(material)),
+    )
+    try:
+        if formula.smooths or formula.random:
+            gather(
+                Design.learn(formula, given.covariates, absorb_intercept=True),
+                given.covariates,
+                Y,
+                material.codes,
+                features=names,
+                labels=material.levels.labels,
+                omit_missing=True,
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PcgWarning)
+            ComBat(str(plain), material.batch, features=names, missing="omit").fit(Y, given.covariates)
+    except PcgError as error:
+        return str(error)
+    return ""
+
+
+def _parametric(material: Material) -> set[str]:
+    return {name for term in material.formula.parametric for node in term.factors for name in columns_of(node)}
