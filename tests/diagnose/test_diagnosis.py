@@ -45,6 +45,51 @@ def test_one_tidy_layout() -> None:
     assert table.loc[~alike, "p_adjusted"].isna().all()
 
 
+def test_overall_is_simes_and_holm() -> None:
+    found = diagnosis()
+    whole = found.overall
+    assert set(whole["state"]) == {"before", "after", "held out"}
+    anova = found.of("location").query("measure == 'ANOVA' and state == 'before'")["p"]
+    simes = (anova.sort_values().to_numpy() * len(anova) / np.arange(1, len(anova) + 1)).min()
+    before = whole[whole["state"] == "before"].reset_index(drop=True)
+    assert before["measure"].tolist() == [
+        *("ANOVA", "Kruskal-Wallis", "Levene", "Fligner-Killeen"),
+        *("energy distance", "MMD", "covariance", "logistic", "SVM"),
+    ]  # fmt: skip
+    assert before["p"][0] == pytest.approx(simes, rel=1e-12)
+    order = np.argsort(before["p"].to_numpy(), kind="stable")
+    stepped = np.maximum.accumulate(before["p"].to_numpy()[order] * np.arange(len(before), 0, -1)).clip(max=1.0)
+    np.testing.assert_allclose(before["p_adjusted"].to_numpy()[order], stepped, rtol=1e-12)
+
+
+def test_an_aspect_that_is_not_there_is_named() -> None:
+    with pytest.raises(pcg.PcgError, match=r"aspect='locations': there are 'location'.*did you mean 'location'"):
+        diagnosis().of("locations")
+
+
+def test_other_ids_are_refused() -> None:
+    table, harmonized, model = packaged()
+    shuffled = harmonized.sample(frac=1, random_state=0).reset_index(drop=True)
+    with pytest.raises(pcg.PcgError, match="before and after have different rows"):
+        pcg.diagnose(table, shuffled, model=model)
+
+
+def test_ties_in_many_features_leave_the_order_of_rows_without_a_say() -> None:
+    rng = np.random.default_rng(8)
+    table = pd.DataFrame(rng.integers(1, 4, (120, 10)), columns=[f"q{k}" for k in range(10)]).astype(float)
+    table = table.assign(site=np.repeat(list("abc"), 40), y=rng.standard_normal(120), age=rng.uniform(20, 60, 120))
+    features = [*(f"q{k}" for k in range(10)), "y"]
+    one, two, three = (
+        pcg.diagnose(t, formula="~ age", batch="site", features=names, permutations=99).table
+        for t, names in ((table, features), (table.sample(frac=1, random_state=1), features), (table, features[::-1]))
+    )
+    joint = ["covariance", "distribution", "site prediction"]
+    columns = ["value", "p", "statistic"]
+    for other in (two, three):
+        a, b = (t[t["aspect"].isin(joint)][columns].to_numpy() for t in (one, other))
+        np.testing.assert_allclose(a, b, rtol=1e-7, equal_nan=True)
+
+
 def test_summary_reduces_the_table() -> None:
     found, summary = diagnosis(), diagnosis().summary.set_index(["measure", "covariate", "quantity"])
     anova = found.table[(found.table["measure"] == "ANOVA") & (found.table["state"] == "before")]
@@ -137,6 +182,7 @@ def test_plain_data_and_print() -> None:
         ({"formula": "~ site"}, "batch column 'site' is in the formula"),
         ({"formula": "~ aeg"}, "formula column 'aeg' is not in the table"),
         ({"permutations": 3}, "permutations=3: give a whole number from 19 on"),
+        ({"permutations": 19, "level": 0.01}, "permutations=19: their smallest p-value is 0.05, above level=0.01"),
         ({"level": 5}, "level=5: give a number between 0 and 1"),
         ({"seed": -1}, "seed=-1: give a whole number from 0 on"),
         ({"held_out": True}, "held_out=True fits the model again: give it with model=…"),
