@@ -6,7 +6,7 @@ import functools
 import warnings
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 
 import pycombat_gam as pcg
 from pycombat_gam.diagnose import Diagnosis
+from pycombat_gam.diagnose.rows import false_discovery, tidy
 from pycombat_gam.report import Report, report
 
 HOSTILE_FEATURES = (
@@ -88,6 +89,27 @@ def synthetic_diagnosis(features: list[str], covariates: list[str]) -> Diagnosis
     for name in ("lower", "upper", "chance"):
         table[name] = np.nan
     return Diagnosis(table, 0.05, 99, 0, ())
+
+
+State: TypeAlias = dict[str, Any]
+"""Columns of a diagnosis' table for one test and state: numbers, or arrays over features."""
+
+
+def told(tests: dict[tuple[str, str], dict[str, State]]) -> Diagnosis:
+    """A diagnosis with the numbers given, by aspect and measure (or covariate) and by state; p is adjusted here."""
+    parts = []
+    for (aspect, name), states in tests.items():
+        for state, columns in states.items():
+            names, values = list(columns), np.broadcast_arrays(*map(np.atleast_1d, columns.values()))
+            part = pd.DataFrame(dict(zip(names, values, strict=True)))
+            by_feature = aspect in ("location", "scale", "association")
+            part["feature"] = [f"f{k}" for k in range(len(part))] if by_feature else ""
+            part["covariate"] = name if aspect in ("association", "covariate prediction") else ""
+            measure = {"association": "partial R2", "covariate prediction": ""}.get(aspect, name)
+            if aspect == "covariate prediction":
+                measure = "AUC" if columns["chance"] == 0.5 else "mean absolute error"
+            parts.append(part.assign(aspect=aspect, measure=measure, state=state, site="", n=90.0))
+    return Diagnosis(false_discovery(pd.concat([tidy([], []), *parts], ignore_index=True)), 0.05, 99, 0, ())
 
 
 # Pages taken apart

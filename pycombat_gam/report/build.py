@@ -12,7 +12,9 @@ import pandas as pd
 
 from pycombat_gam.atomic import sweep, write_files
 from pycombat_gam.errors import OutputError, count, listing
+from pycombat_gam.formula import parse_formula
 from pycombat_gam.progress import tracked
+from pycombat_gam.report.origin import OTHER
 from pycombat_gam.report.page import html_page, markdown_page
 from pycombat_gam.report.parts import Section, Sentences
 from pycombat_gam.report.reproduce import reproduce
@@ -117,6 +119,7 @@ def report(
     covariates: pd.DataFrame | None = None,
     audit: Audit | None = None,
     diagnosis: Diagnosis | None = None,
+    fit_mask: object = None,
     command: str | Sequence[str] | None = None,
     data: str | Path | None = None,
     seed: int = 0,
@@ -130,6 +133,7 @@ def report(
     after : what came of it; None: the model's `transform` of `before`.
     covariates : batch, id and formula columns, when `before` holds features only.
     audit, diagnosis : as `pycombat_gam.audit` and `pycombat_gam.diagnose` return them; None: made here.
+    fit_mask : (n,) booleans, the rows that the model was fitted to, if not all.
     command : line of the shell that did it, or its words; None: the Python call is shown.
     data : file the table was read from, for its hash; None: what the fit saw of the table is hashed.
     seed : of everything random in the diagnosis.
@@ -152,9 +156,9 @@ def report(
         shrinkage_figures,
     )
 
-    study = Study.of(model, before, after, covariates)
+    study = Study.of(model, before, after, covariates, fit_mask)
     audit = audit if audit is not None else _audited(study)
-    diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, seed)
+    diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, fit_mask, seed)
     draw = (
         partial(before_after_figures, study, diagnosis),
         partial(biology_figures, study, diagnosis),
@@ -163,21 +167,23 @@ def report(
     )
     sites, curves, shrunken, effects = [each() for each in tracked(draw, "drawing the report", len(draw))]
     found = (
-        methods(model, diagnosis, to=study.to),
+        methods(model, diagnosis, to=study.to, origin=study.origin),
         design_audit(audit),
         before_and_after(diagnosis, sites),
         biology(diagnosis, curves),
         shrinkage(diagnosis, shrunken),
         estimates(model, effects),
         notes(model, diagnosis, study.notes),
-        reproduce(model, command=command, data=data, seed=seed, to=study.to),
+        reproduce(model, command=command, data=data, seed=seed, to=study.to, origin=study.origin),
     )
-    return Report(_about(study), verdict(diagnosis), found)
+    return Report(_about(study), verdict(diagnosis, parse_formula(model.formula), study.origin), found)
 
 
 def _about(study: Study) -> str:
     size = f"{count(len(study.before), 'row')}, {count(study.sites, 'site')}, {count(len(study.features), 'feature')}"
-    return f"{type(study.model).__name__}, formula {study.model.formula}; {size}"
+    origin = study.origin
+    fit = f"; fitted to another table, of {count(origin.fit_given, 'row')}" if origin.kind == OTHER else ""
+    return f"{type(study.model).__name__}, formula {study.model.formula}; {size}{fit}"
 
 
 def _audited(study: Study) -> Audit:
@@ -186,10 +192,10 @@ def _audited(study: Study) -> Audit:
     return audit(study.before, study.model.formula, study.batch, features=list(study.features), id=study.model.id)
 
 
-def _diagnosed(study: Study, seed: int) -> Diagnosis:
+def _diagnosed(study: Study, fit_mask: object, seed: int) -> Diagnosis:
     from pycombat_gam.diagnose import diagnose
 
-    return diagnose(study.before, study.after, model=study.model, seed=seed)
+    return diagnose(study.before, study.after, model=study.model, fit_mask=fit_mask, seed=seed)
 
 
 def _writer(text: str) -> Callable[[BinaryIO], None]:

@@ -12,20 +12,26 @@ from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import count
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.report.flow_methods import flow_sentences
+from pycombat_gam.report.kept import fixed_covariates, random_effects
+from pycombat_gam.report.origin import FITTED, MASKED, OTHER, Origin
 from pycombat_gam.report.parts import joined
 from pycombat_gam.report.references import (
     BEER,
     BENJAMINI,
     FORTIN_2017,
     FORTIN_2018,
+    HOLM,
     JOHNSON,
     POMPONIO,
+    SIMES,
     WANG,
     WOOD,
 )
 from pycombat_gam.types import JsonDict
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pycombat_gam.diagnose import Diagnosis
     from pycombat_gam.flow.harmonizer import FlowSCM
 
@@ -37,20 +43,25 @@ CRITERIA = {
 }
 
 
-def methods_text(model: ComBat | FlowSCM, *, to: str | None = None) -> str:
+def methods_text(model: ComBat | FlowSCM, *, to: str | None = None, origin: Origin | None = None) -> str:
     """Say in a paragraph how the table was harmonized.
 
     Parameters
     ----------
     model : fitted.
     to : of a flow, the site that rows were taken to; None for the average over sites.
+    origin : how the rows that were harmonized relate to those of the fit; None: they are the same.
     """
     formula = parse_formula(model.formula)
     profile: JsonDict = model.summary().profile
-    sentences = [_what(model, formula, profile), _kept(formula)]
+    other = origin if origin is not None and origin.kind == OTHER else None
+    sentences = [
+        _what(model, formula, profile, origin) if other is None else _what_other(model, formula, profile, other)
+    ]
+    sentences.append(_kept(formula))
     if isinstance(model, ComBat):
         sentences += [_mean(model, formula), _scale(model), _effects(model), _target(model)]
-        sentences += _missing(model, profile)
+        sentences += _missing(model, profile, "" if other is None else " in the table of the fit")
     else:
         sentences += flow_sentences(model, formula, to)
     untouched = _untouched(model)
@@ -60,7 +71,7 @@ def methods_text(model: ComBat | FlowSCM, *, to: str | None = None) -> str:
     return " ".join(sentences)
 
 
-def diagnosis_text(diagnosis: Diagnosis) -> str:
+def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
     """Say in a paragraph how the harmonization was checked."""
     table = diagnosis.table
     by_aspect = {aspect: list(dict.fromkeys(rows["measure"])) for aspect, rows in table.groupby("aspect", sort=False)}
@@ -86,16 +97,46 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
             f"How well the site of a row is told from its features was measured by cross-validated balanced accuracy "
             f"({of('site prediction')})."
         )
+    if len(diagnosis.overall):
+        sentences.append(
+            f"Whether sites differ at all was decided from one p-value of each of these tests (over features Simes' p, "
+            f"{SIMES.cited}), adjusted for the number of tests by Holm's method ({HOLM.cited})."
+        )
     if "association" in by_aspect:
         sentences.append("Associations with each covariate are partial R² within sites, before and after.")
     if "covariate prediction" in by_aspect:
         sentences.append("Covariates were predicted from the features of sites left out of the training.")
-    if (table["state"] == "held out").any():
-        sentences.append(
-            "Figures called held out are of rows harmonized by models that did not see them (5 folds); those called "
-            "after are of the rows that estimated the site effects."
-        )
+    sentences += _held_out(table, origin)
     return " ".join(sentences)
+
+
+def _held_out(table: pd.DataFrame, origin: Origin | None) -> list[str]:
+    """Say what "held out" and "after" mean; each of the two questions has its own scheme."""
+    unseen = set(table.loc[table["state"] == "held out", "aspect"])
+    kind = FITTED if origin is None else origin.kind
+    schemes = []
+    if "site prediction" in unseen:
+        schemes.append(
+            "for the prediction of sites, rows are harmonized by models fitted without them, in 5 folds of the rows"
+        )
+    if "covariate prediction" in unseen:
+        schemes.append(
+            "for the prediction of a covariate, each site is harmonized by a model fitted without that site and "
+            "without the covariate, its terms left out of the formula"
+        )
+    if not schemes:
+        return []
+    again = {
+        FITTED: "",
+        MASKED: ", all fitted to rows of fit_mask only",
+        OTHER: ", all fitted to rows of this table",
+    }[kind]
+    after = {
+        FITTED: "the rows that estimated the site effects",
+        MASKED: "all rows, those that estimated the site effects among them",
+        OTHER: "rows harmonized by a model that was fitted to another table",
+    }[kind]
+    return [f"Held out means: {'; '.join(schemes)}{again}. Figures called after are of {after}."]
 
 
 def versions(model: ComBat | FlowSCM, extra: Sequence[str] = ()) -> dict[str, str]:
@@ -108,18 +149,32 @@ def versions(model: ComBat | FlowSCM, extra: Sequence[str] = ()) -> dict[str, st
     }
 
 
-def _what(model: ComBat | FlowSCM, formula: Formula, profile: JsonDict) -> str:
-    rows = count(profile["rows"], "row")
-    size = f"{count(profile['features'], 'feature')} of {rows} at {count(len(profile['batches']), 'site')}"
-    chosen = ""
-    if profile["rows"] != profile["rows_given"]:
+def _what(model: ComBat | FlowSCM, formula: Formula, profile: JsonDict, origin: Origin | None) -> str:
+    rows, chosen = profile["rows"], ""
+    # Where the rows are just those that fit_mask chose, there are no others to speak of.
+    if profile["rows"] != profile["rows_given"] and (origin is None or origin.kind == MASKED):
+        rows = profile["rows_given"]
         chosen = (
-            f" Site effects and mean model were estimated from {profile['rows']:,} of the {profile['rows_given']:,} "
-            "rows (fit_mask), and all rows were adjusted."
+            f" Site effects and mean model were estimated from {profile['rows']:,} of the {rows:,} rows (fit_mask), "
+            "and all rows were adjusted."
         )
-        rows = count(profile["rows_given"], "row")
-        size = f"{count(profile['features'], 'feature')} of {rows} at {count(len(profile['batches']), 'site')}"
+    size = (
+        f"{count(profile['features'], 'feature')} of {count(rows, 'row')} at {count(len(profile['batches']), 'site')}"
+    )
     return f"Effects of site (column '{model.batch}') on {size} were removed with {_name(model, formula)}.{chosen}"
+
+
+def _what_other(model: ComBat | FlowSCM, formula: Formula, profile: JsonDict, origin: Origin) -> str:
+    size = f"{count(profile['features'], 'feature')} of {count(origin.rows, 'row')} at {count(origin.sites, 'site')}"
+    fit = f"{count(origin.fit_given, 'row')} at {count(origin.fit_sites, 'site')}"
+    chosen = "" if origin.fit_rows == origin.fit_given else f", {origin.fit_rows:,} of which estimated (fit_mask)"
+    new = ""
+    if origin.unseen:
+        new = f" The effects of {count(len(origin.unseen), 'site')} not in that table were estimated from these rows."
+    return (
+        f"Effects of site (column '{model.batch}') on {size} were removed with {_name(model, formula)}. The model "
+        f"was fitted to another table, of {fit}{chosen}.{new}"
+    )
 
 
 def _name(model: ComBat | FlowSCM, formula: Formula) -> str:
@@ -136,13 +191,25 @@ def _name(model: ComBat | FlowSCM, formula: Formula) -> str:
 
 
 def _kept(formula: Formula) -> str:
-    if not formula.variables:
+    fixed, random = fixed_covariates(formula), random_effects(formula)
+    if not fixed and not random:
         return (
             "No covariate was kept: with the formula ~ 1 all differences between sites count as effects of site, those "
             "in who was measured there included."
         )
-    kept = joined(formula.variables)
-    return f"The effects of {kept} were modelled together with those of site, and kept (formula {formula})."
+    if not random:
+        return (
+            f"The effects of {joined(fixed)} were modelled together with those of site, and kept (formula {formula})."
+        )
+    if not fixed:
+        return (
+            f"{random.capitalize()} were modelled together with the effects of site, and kept (formula {formula}). No "
+            "fixed covariate was kept."
+        )
+    return (
+        f"The effects of {joined(fixed)}, as fixed effects, and {random} were modelled together with those of site, "
+        f"and kept (formula {formula})."
+    )
 
 
 def _mean(model: ComBat, formula: Formula) -> str:
@@ -187,13 +254,15 @@ def _target(model: ComBat) -> str:
     return f"No site served as reference: all were brought to the common {what}, sites weighted by their rows."
 
 
-def _missing(model: ComBat, profile: JsonDict) -> list[str]:
+def _missing(model: ComBat, profile: JsonDict, where: str) -> list[str]:
     if profile["missing_cells"]:
         return [
             f"{count(profile['missing_cells'], 'feature cell')} {'was' if profile['missing_cells'] == 1 else 'were'} "
-            "missing: each feature was fitted on its observed cells, and missing cells stayed missing."
+            f"missing{where}: each feature was fitted on its observed cells, and missing cells stayed missing."
         ]
-    return ["No feature cell was missing."] if model.missing == "omit" else ["All feature cells were observed."]
+    if model.missing == "omit":
+        return [f"No feature cell was missing{where}."]
+    return [f"All feature cells were observed{where}."]
 
 
 def _untouched(model: Any) -> int:

@@ -6,6 +6,20 @@
   const toc = document.querySelector("nav details");
   if (toc && window.matchMedia("(max-width: 60rem)").matches) toc.open = false;
 
+  // On paper nothing can be opened.
+  window.addEventListener("beforeprint", () => {
+    for (const closed of document.querySelectorAll("details:not([open])")) {
+      closed.open = true;
+      closed.dataset.closed = "";
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    for (const opened of document.querySelectorAll("details[data-closed]")) {
+      opened.open = false;
+      delete opened.dataset.closed;
+    }
+  });
+
   const button = (text, label, act) => {
     const made = document.createElement("button");
     made.type = "button";

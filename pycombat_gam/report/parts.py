@@ -6,7 +6,7 @@ A section is plain data; `page.html` and `page.md` say how each part looks.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -121,6 +121,7 @@ class Table:
     short : names of the columns under their groups' headings; or none.
     groups : headings over columns, with how many each spans (an empty heading over labels); or none.
     note : what is left out, if anything.
+    legend : what columns hold, by name.
     """
 
     kind: ClassVar[str] = "table"
@@ -132,14 +133,18 @@ class Table:
     short: tuple[str, ...] = ()
     groups: tuple[tuple[str, int], ...] = ()
     note: str = ""
+    legend: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, id: str, caption: str, frame: pd.DataFrame, *, where: str) -> Table:
+    def of(
+        cls, id: str, caption: str, frame: pd.DataFrame, *, where: str, legend: Mapping[str, str] | None = None
+    ) -> Table:
         """Show any DataFrame: its index becomes columns; if it only numbers the rows, texts at the left name them.
 
         Parameters
         ----------
         where : how the Python API gets at the table, for what is not shown.
+        legend : what columns hold, by name; of those that are there it is shown.
         """
         labels = max(
             1, sum(1 for _ in takewhile(lambda at: _is_text(frame.iloc[:, at]), range(min(3, frame.shape[1]))))
@@ -153,7 +158,9 @@ class Table:
         if len(frame) > MOST_ROWS:
             note = f"The first {MOST_ROWS:,} of {len(frame):,} rows; all of them: {where}"
             frame = frame.iloc[:MOST_ROWS]
-        return cls(id, caption, frame, labels, p_values, note=note)
+        words = legend or {}
+        told = tuple((str(name), words[str(name)]) for name in frame.columns if str(name) in words)
+        return cls(id, caption, frame, labels, p_values, note=note, legend=told)
 
     @property
     def header(self) -> list[str]:

@@ -32,8 +32,9 @@ class Reference:
         more = people[-1] == "others"
         authors = f"{', '.join(people[:-1])}, et al." if more else ", ".join(people)
         volume = of.get("volume", "") + (f"({of['number']})" if "number" in of else "")
+        where = of["url"] if "url" in of else f"https://doi.org/{of['doi']}"
         place = f"{of.get('journal') or of['booktitle']}{' ' if 'journal' in of else ', '}{volume}, {of['pages']}"
-        return f"{authors} ({of['year']}). {of['title']}. {place}. https://doi.org/{of['doi']}"
+        return f"{authors} ({of['year']}). {of['title']}. {place}. {where}"
 
     @property
     def bibtex(self) -> str:
@@ -149,17 +150,41 @@ BENJAMINI = _article(
     year="1995",
     doi="10.1111/j.2517-6161.1995.tb02031.x",
 )
+SIMES = _article(
+    "simes1986improved",
+    "Simes 1986",
+    author="Simes, R. J.",
+    title="An improved {Bonferroni} procedure for multiple tests of significance",
+    journal="Biometrika",
+    volume="73",
+    number="3",
+    pages="751--754",
+    year="1986",
+    doi="10.1093/biomet/73.3.751",
+)
+HOLM = _article(
+    "holm1979simple",
+    "Holm 1979",
+    author="Holm, Sture",
+    title="A simple sequentially rejective multiple test procedure",
+    journal="Scandinavian Journal of Statistics",
+    volume="6",
+    number="2",
+    pages="65--70",
+    year="1979",
+    url="https://www.jstor.org/stable/4615733",
+)
 
 
-def references(model: object, formula: Formula, *, adjusted: bool) -> tuple[Reference, ...]:
+def references(model: object, formula: Formula, *, adjusted: bool, overall: bool = False) -> tuple[Reference, ...]:
     """Return what a harmonization rests on, by author and year.
 
     Parameters
     ----------
     model : `ComBat` or `FlowSCM`; formula : its formula.
-    adjusted : whether p-values are adjusted for the number of features.
+    adjusted : whether p-values are adjusted for the number of features; overall : also for that of the tests.
     """
-    used: list[Reference] = [BENJAMINI] if adjusted else []
+    used: list[Reference] = [*([BENJAMINI] if adjusted else []), *([SIMES, HOLM] if overall else [])]
     if isinstance(model, ComBat):
         # Without empirical Bayes the model of location and scale is the same.
         used += [JOHNSON, FORTIN_2017, FORTIN_2018]

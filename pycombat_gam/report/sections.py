@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import pandas as pd
 
 from pycombat_gam.combat import ComBat
 from pycombat_gam.formula import parse_formula
+from pycombat_gam.report.legend import EFFECTS, SHRINKAGE, of_comparison, of_summary, of_tests
 from pycombat_gam.report.methods import diagnosis_text, methods_text
+from pycombat_gam.report.origin import Origin
 from pycombat_gam.report.parts import (
     MOST_ROWS,
     P_VALUES,
@@ -49,14 +52,6 @@ AUDIT_CAPTIONS = {
     "missing": "Missing cells",
     "features": "Features",
 }
-EFFECTS = {
-    "ANOVA": "partial R²",
-    "Kruskal-Wallis": "ε²",
-    "Levene": "sd ratio",
-    "Fligner-Killeen": "X²/(n − 1)",
-    "partial R2": "partial R²",
-}
-"""What the value of each test of a feature is."""
 ASPECT_CAPTIONS = {
     "covariance": "Covariance of the features, compared between sites",
     "distribution": "Joint distribution of the features, compared between sites",
@@ -65,13 +60,21 @@ ASPECT_CAPTIONS = {
 }
 
 
-def methods(model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, *, to: str | None = None) -> Section:
+def methods(
+    model: ComBat | FlowSCM,
+    diagnosis: Diagnosis | None = None,
+    *,
+    to: str | None = None,
+    origin: Origin | None = None,
+) -> Section:
     """Write what was done as a paper's supplement does, with references."""
-    texts = [Sentences(methods_text(model, to=to), id="methods-text", lead="Harmonization, for a paper's supplement")]
+    text = methods_text(model, to=to, origin=origin)
+    texts = [Sentences(text, id="methods-text", lead="Harmonization, for a paper's supplement")]
     adjusted = diagnosis is not None and "p_adjusted" in diagnosis.table and diagnosis.table["p_adjusted"].notna().any()
     if diagnosis is not None:
-        texts.append(Sentences(diagnosis_text(diagnosis), id="evaluation-text", lead="Evaluation"))
-    used = references(model, parse_formula(model.formula), adjusted=bool(adjusted))
+        texts.append(Sentences(diagnosis_text(diagnosis, origin), id="evaluation-text", lead="Evaluation"))
+    decided = diagnosis is not None and len(diagnosis.overall) > 0
+    used = references(model, parse_formula(model.formula), adjusted=bool(adjusted), overall=decided)
     return Section(
         "methods",
         "Methods",
@@ -94,16 +97,17 @@ def design_audit(audit: Audit) -> Section:
         parts.append(Sentences("Nothing was found that stands in the way of harmonization."))
     for name, table in tables.items():
         caption = AUDIT_CAPTIONS.get(name, name)
-        parts.append(_any_table(f"audit-{slug(name)}", caption, table, f"pcg.audit(…).{name}"))
+        legend = audit.legend.get(name, {})
+        parts.append(_any_table(f"audit-{slug(name)}", caption, table, f"pcg.audit(…).{name}", legend))
     return Section("audit", "Design audit", tuple(parts))
 
 
 def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     """Show what is left of the sites: in a word, feature by feature, and in all features at once."""
-    parts: list[Part] = [
-        Table.of("summary", "Before and after, in a word", diagnosis.summary, where="diagnosis.summary"),
-        *figures,
-    ]
+    summary = diagnosis.summary
+    shown = Table.of("summary", "Before and after, in a word", summary, where="diagnosis.summary")
+    legend = of_summary(summary["quantity"].tolist(), diagnosis.states)
+    parts: list[Part] = [replace(shown, legend=legend), *figures]
     for aspect, caption in (
         ("location", "Location: does the mean of a feature differ between sites?"),
         ("scale", "Scale: does the spread of a feature differ between sites?"),
@@ -125,7 +129,7 @@ def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     )
     parts += _compared(diagnosis, "covariate prediction", ASPECT_CAPTIONS["covariate prediction"])
     if not parts:
-        parts = [Sentences("The formula names no covariate whose association could be compared.")]
+        parts = [Sentences("No association with a covariate was tested.")]
     return Section("biology", "Biology kept", tuple(parts))
 
 
@@ -140,7 +144,11 @@ def shrinkage(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     frame = wide.reindex(sites)[list(dict.fromkeys(rows["measure"]))].rename_axis(columns=None)
     frame.insert(0, "n", rows.groupby("site", sort=False)["n"].first())
     table = Table.of(
-        "shrinkage-sites", "How much of each site's effects is kept", frame, where="diagnosis.of('shrinkage')"
+        "shrinkage-sites",
+        "How much of each site's effects is kept",
+        frame,
+        where="diagnosis.of('shrinkage')",
+        legend=SHRINKAGE,
     )
     return Section("shrinkage", "Shrinkage", (table, *figures))
 
@@ -219,7 +227,7 @@ def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> l
     short, groups, p_values = ["feature"], [("", 1)], []
     for group, part in rows.groupby(by, sort=False):
         width = len(columns)
-        effect = EFFECTS.get(str(part["measure"].iloc[0]), "effect")
+        effect, _ = EFFECTS.get(str(part["measure"].iloc[0]), ("effect", ""))
         for value, words in (("value", effect), ("p_adjusted", "adjusted p")):
             for state in STATES:
                 here = part[part["state"] == state].set_index("feature")[value].reindex(features)
@@ -239,6 +247,7 @@ def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> l
             short=tuple(short),
             groups=tuple(groups),
             note=note,
+            legend=of_tests(list(dict.fromkeys(rows["measure"])), _states(rows)),
         )
     ]
 
@@ -272,12 +281,20 @@ def _compared(diagnosis: Diagnosis, aspect: str, caption: str) -> list[Part]:
             p_values=frozenset(p_values),
             short=tuple(short),
             groups=tuple(groups),
+            legend=of_comparison(aspect, short, _states(rows)),
         )
     ]
 
 
-def _any_table(id: str, caption: str, frame: pd.DataFrame, where: str) -> Part:
-    return Table.of(id, caption, frame, where=where) if len(frame) else Sentences("none.", lead=f"{caption}:")
+def _states(rows: pd.DataFrame) -> list[str]:
+    present = set(rows["state"])
+    return [state for state in STATES if state in present]
+
+
+def _any_table(id: str, caption: str, frame: pd.DataFrame, where: str, legend: Mapping[str, str]) -> Part:
+    if not len(frame):
+        return Sentences("none.", lead=f"{caption}:")
+    return Table.of(id, caption, frame, where=where, legend=legend)
 
 
 def _finding(row: Mapping[Hashable, Any], tables: dict[str, pd.DataFrame]) -> Finding:

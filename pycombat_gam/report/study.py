@@ -13,7 +13,10 @@ from pycombat_gam.batch.levels import canonical
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError, OptionError, PcgWarning
 from pycombat_gam.formula import parse_formula
+from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.options import names
+from pycombat_gam.report.kept import fixed_covariates
+from pycombat_gam.report.origin import Origin
 from pycombat_gam.tables import Intake, intake, intake_notes
 
 if TYPE_CHECKING:
@@ -33,7 +36,8 @@ class Study:
     before, after : wide tables, features beside covariates, rows alike.
     features : names, in the order of the fit; batch : the column of sites; sites : how many.
     to : of a flow, the site that `after` was taken to; None for the average over sites.
-    notes : what is odd about `after`, and what the model said while it harmonized.
+    origin : how the rows relate to those of the fit.
+    notes : what is odd about the rows, and what the model said while it harmonized them.
     """
 
     model: ComBat | FlowSCM
@@ -43,21 +47,30 @@ class Study:
     batch: str
     sites: int
     to: str | None
+    origin: Origin
     notes: tuple[str, ...]
 
     @property
     def numeric_covariates(self) -> list[str]:
-        """Covariates of the formula that are numbers of more than two values, in its order."""
-        found = []
-        for name in parse_formula(self.model.formula).variables:
+        """Fixed covariates of the formula that are numbers of more than two values, in its order."""
+        formula = parse_formula(self.model.formula)
+        found, factors = [], factor_columns(formula)
+        for name in fixed_covariates(formula):
             column = self.before[name]
             numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-            if numeric and column.nunique() > 2:
+            if numeric and name not in factors and column.nunique() > 2:
                 found.append(name)
         return found
 
     @classmethod
-    def of(cls, model: ComBat | FlowSCM, before: Any, after: Any, covariates: pd.DataFrame | None) -> Study:
+    def of(
+        cls,
+        model: ComBat | FlowSCM,
+        before: Any,
+        after: Any,
+        covariates: pd.DataFrame | None,
+        fit_mask: object = None,
+    ) -> Study:
         """Sort out the tables, and find out what made the harmonized one.
 
         Raises
@@ -88,6 +101,7 @@ class Study:
                     "report describes the table given, and the model beside it"
                 )
         wide = _wide(given, given.Y, model.batch)
+        origin = Origin.of(model, wide, before, covariates, fit_mask)
         return cls(
             model=model,
             before=wide,
@@ -96,7 +110,8 @@ class Study:
             batch=model.batch,
             sites=int(wide[model.batch].nunique()),
             to=to,
-            notes=(*notes, *dict.fromkeys(said)),
+            origin=origin,
+            notes=(*origin.notes, *notes, *dict.fromkeys(said)),
         )
 
 

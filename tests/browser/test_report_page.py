@@ -193,6 +193,15 @@ def test_it_prints(browser: Browser, files: dict[str, Path]) -> None:
         assert pdf.startswith(b"%PDF")
         assert 8 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 60
         page.emulate_media(media="print")
+        # What is folded up is unfolded for the printer, and only for it.
+        folded = page.locator("details.legend:not([open])").count()
+        assert folded > 10
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("details:not([open])").count() == 0
+        assert page.locator("dd").count() == page.locator("dd:visible").count()
+        page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert page.locator("details.legend:not([open])").count() == folded
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         assert page.locator(".bar button:visible").count() == 0
         heads = page.locator("thead th").evaluate_all("all => all.map(one => one.innerText.trim())")
         assert len(heads) > 100

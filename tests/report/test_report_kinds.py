@@ -79,6 +79,31 @@ def test_traveling_subjects_are_drawn() -> None:
     assert "figure-travelers" in figures(found)
 
 
+@pytest.mark.parametrize("travelling", [False, True], ids=["at one site", "travelling"])
+@pytest.mark.parametrize("formula", ["~ age + (1 | subject)", "~ (1 | subject)"])
+def test_random_effects(formula: str, travelling: bool) -> None:
+    """Subjects seen at several sites are no independent units of any: most tests are left out."""
+    table = study(visits=2)
+    if travelling:
+        first = table["visit"] == 1
+        table["site"] = np.where(first, table["site"], np.roll(table["site"].unique(), 1)[table["site"].factorize()[0]])
+    found = quick(pcg.ComBat(formula, batch="site", id=["subject", "visit"], features=FEATURES), table)
+    text = " ".join(Page(found.to_html()).texts)
+    leads = [part.lead for part in found.verdict]
+    assert leads[0].startswith("Before harmonization the sites differed, by mean")
+    assert leads[1].startswith("After harmonization")
+    assert "effects of subject were modelled" in text
+    assert "andom effects of subject were modelled" in text
+    assert ("the joint distribution" in found.verdict[0].text) == (not travelling)
+    assert ("tests-site-prediction" in found.tables) == (not travelling)
+    if "age" in formula:
+        assert "with age" in leads[2]
+    else:
+        assert leads[2] == "Random effects of subject were modelled and kept, no fixed covariate."
+        assert "No covariate was kept" not in text
+        assert "figure-curve" not in figures(found)
+
+
 @pytest.mark.parametrize("to", [None, "Bergen"])
 def test_flows_say_where_rows_were_taken_to(to: str | None) -> None:
     training = {"max_epochs": 2}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from report_cases import packaged
 
 import pycombat_gam as pcg
 from pycombat_gam.formula import Formula
@@ -93,8 +94,25 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "smoothing of nothing": ({"formula": "~ age", "smoothing": "GCV"}, ["least squares"], ["GCV", WOOD]),
     "random": (
         {"formula": "~ age + (1 | subject)"},
-        ["random effects were chosen for each feature by restricted maximum likelihood", BEER, WOOD],
+        [
+            "random effects were chosen for each feature by restricted maximum likelihood", BEER, WOOD,
+            "The effects of age, as fixed effects, and random effects of subject were modelled together with those of "
+            "site, and kept",
+        ],
         [POMPONIO, "ComBat-GAM", "smooths"],
+    ),
+    "random only": (
+        {"formula": "~ (1 | subject)"},
+        [
+            "Random effects of subject were modelled together with the effects of site, and kept",
+            "No fixed covariate was kept", BEER,
+        ],
+        ["The effects of subject", "No covariate was kept"],
+    ),
+    "random smooth": (
+        {"formula": "~ age + s(subject, bs='re')"},
+        ["The effects of age, as fixed effects, and random effects of subject were modelled"],
+        ["effects of age and subject"],
     ),
     "smooth and random": (
         {"formula": "~ s(age) + (1 | subject)"}, ["of smooths and random effects were chosen", BEER, POMPONIO, WOOD], []
@@ -187,6 +205,18 @@ def test_methods_of_flows(name: str) -> None:
     for words in absent:
         assert words not in text
     assert versions(model)["torch"] in text
+
+
+def test_the_evaluation_says_what_held_out_is() -> None:
+    found = methods(packaged()[0], packaged()[3])
+    text = found.parts[1].text
+    assert "for the prediction of sites, rows are harmonized by models fitted without them, in 5 folds" in text
+    assert "each site is harmonized by a model fitted without that site and without the covariate" in text
+    assert "adjusted for the number of tests by Holm's method (Holm 1979)" in text
+    listed = found.parts[2].texts
+    for author in ("Benjamini", "Holm", "Simes"):
+        assert sum(one.startswith(author) for one in listed) == 1
+    assert "https://www.jstor.org/stable/4615733" in next(one for one in listed if one.startswith("Holm"))
 
 
 def test_bibtex_is_of_the_papers_listed() -> None:

@@ -12,6 +12,7 @@ from report_cases import Page, hostile, markdown_tables, packaged, synthetic_dia
 import pycombat_gam as pcg
 from pycombat_gam.report import Report
 from pycombat_gam.report.cells import visible
+from pycombat_gam.report.page import escaped
 from pycombat_gam.report.parts import MOST_ROWS, Table
 from pycombat_gam.report.sections import before_and_after, biology, feature_table
 
@@ -95,6 +96,32 @@ def test_the_audit_is_the_audits() -> None:
     text = " ".join(Page(found.to_html()).texts)
     for verdict in audit.findings["verdict"]:
         assert verdict in text
+
+
+def test_columns_are_explained() -> None:
+    model, table, found, _ = packaged()
+    audit = pcg.audit(table, model.formula, "site", id="subject", features="_thickness$")
+    page = Page(found.to_html())
+    told = [one for one in tables_of(found) if one.legend]
+    assert len([tag for tag, own in page.tags if tag == "details" and own.get("class") == "legend"]) == len(told)
+    markdown = found.to_markdown()
+    for one in told:
+        if one.id.startswith("audit-"):
+            words = audit.legend[one.id.removeprefix("audit-")]
+            # Every column of the audit is explained, in the table's order.
+            assert one.legend == tuple((name, words[name]) for name in one.frame.columns)
+        for name, words in one.legend:
+            assert name in page.texts
+            assert words in page.texts
+        first, words = one.legend[0]
+        assert f"Columns: **{escaped(first)}** {escaped(words)}; " in markdown
+    shown = {one.id: dict(one.legend) for one in told}
+    assert {"ε²", "partial R²", "adjusted p", "before", "after"} <= set(shown["tests-location"])
+    assert {"sd ratio", "X²/(n − 1)"} <= set(shown["tests-scale"])
+    assert "statistic, times chance" in shown["summary"]
+    assert "neither the row's site nor the covariate" in shown["tests-covariate-prediction"]["held out"]
+    assert shown["tests-site-prediction"]["held out"] == "harmonized by models that did not see the row"
+    assert {one.id for one in tables_of(found) if one.id.startswith(("audit-", "tests-"))} <= set(shown)
 
 
 def test_the_verdict_has_the_summarys_numbers() -> None:

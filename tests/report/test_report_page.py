@@ -42,7 +42,7 @@ def test_nothing_but_our_own_script_and_data_pictures(name: str) -> None:
     assert kinds <= {
         "html", "head", "meta", "title", "style", "body", "div", "header", "h1", "h2", "h3", "p", "section", "nav",
         "details", "summary", "ol", "ul", "li", "a", "main", "b", "span", "pre", "table", "thead", "tbody", "tr", "th",
-        "td", "figure", "img", "figcaption", "script",
+        "td", "dl", "dt", "dd", "figure", "img", "figcaption", "script",
     }  # fmt: skip
     for tag, own in page.tags:
         assert not [attribute for attribute in own if attribute.startswith("on") or attribute == "style"]

@@ -1,0 +1,81 @@
+"""What the columns of a report's tables of tests hold, each in half a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+STATES = {
+    "before": "as measured",
+    "after": "harmonized",
+    "held out": "harmonized by models that did not see the row (site prediction), or neither the row's site nor the "
+    "covariate (covariate prediction)",
+}
+HELD_OUT = {
+    "site prediction": "harmonized by models that did not see the row",
+    "covariate prediction": "harmonized by models that saw neither the row's site nor the covariate",
+}
+EFFECTS = {
+    "ANOVA": ("partial R²", "share of the variance left by the covariates that sites explain"),
+    "Kruskal-Wallis": ("ε²", "share of the variance of the ranks that lies between sites, H/(n − 1)"),
+    "Levene": ("sd ratio", "largest over smallest residual standard deviation of a site; 1 is alike"),
+    "Fligner-Killeen": ("X²/(n − 1)", "share of the variance of the deviations' scores that lies between sites"),
+    "partial R2": ("partial R²", "share of the variance left by sites and other terms that the term explains"),
+}
+"""What the value of each test of a feature is."""
+ADJUSTED = "p adjusted for the number of features (Benjamini & Hochberg), to be held against the false discovery rate"
+PERMUTED = {
+    "value": "statistic over its mean in random orders of the rows, which is 1 where sites are alike",
+    "p": "share of random orders with a statistic as large",
+    "adjusted p": "p adjusted for the number of sites (Benjamini & Hochberg)",
+}
+COMPARED = {
+    "distribution": PERMUTED,
+    "covariance": PERMUTED,
+    "site prediction": {
+        "chance": "balanced accuracy of a guess",
+        "value": "balanced accuracy, the mean over sites of the share of their rows that is recognised",
+        "lower, upper": "its interval",
+        "p": "one-sided, against chance",
+    },
+    "covariate prediction": {
+        "chance": "what a guess without features gives",
+        "value": "of the measure named at the left: less is better for the mean absolute error, more for the others",
+        "lower, upper": "its interval, sites drawn anew",
+    },
+}
+SUMMARY = {
+    "median partial R2 of the site": "half of the features have a larger share of variance explained by sites",
+    "median ratio of the largest to the smallest site sd": "of residual standard deviations; 1 is alike",
+    "statistic, times chance": "statistic over its mean in random orders of the rows; 1 is alike",
+    "median partial R2": "half of the features have a larger share of variance explained by the term",
+}
+SHRINKAGE = {
+    "n": "rows",
+    "location kept": "slope of the shrunken effects on the estimated ones over features: 1 is no shrinkage, 0 is the "
+    "site's mean for all features",
+    "scale kept": "the same of the logarithm of the variance",
+    "location, root mean square": "over features, in pooled standard deviations",
+    "scale, geometric mean": "over features, as a ratio of standard deviations; 1 is alike",
+}
+
+
+def of_tests(measures: Sequence[str], states: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Say what a table of features has: the effects of its tests, adjusted p, states."""
+    effects = dict(EFFECTS[measure] for measure in measures if measure in EFFECTS)
+    return (*effects.items(), ("adjusted p", ADJUSTED), *_states(states))
+
+
+def of_comparison(aspect: str, columns: Sequence[str], states: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Say what a table of all features together has, of the columns that are there."""
+    told: Mapping[str, str] = COMPARED[aspect]
+    known = [(name, words) for name, words in told.items() if name.split(", ")[0] in columns]
+    return (*known, *((state, HELD_OUT[aspect] if state == "held out" else words) for state, words in _states(states)))
+
+
+def of_summary(quantities: Sequence[str], states: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Say what the quantities of the summary are that their names don't tell."""
+    return (*((name, words) for name, words in SUMMARY.items() if name in set(quantities)), *_states(states))
+
+
+def _states(states: Sequence[str]) -> list[tuple[str, str]]:
+    return [(state, words) for state, words in STATES.items() if state in states]
