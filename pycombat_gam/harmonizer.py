@@ -135,9 +135,13 @@ def apply_harmonizer(
     """
     X = fit.mean.design.on(table)
     by = fit.adjustment()
-    notes = [*fit.mean.design.smooth.outside(table), *fit.mean.design.smooth.unknown(table)]
+    known = codes < len(fit.levels)
+    notes = fit.mean.design.smooth.outside(table)
+    if known.any():
+        # A new site's random effects are estimated with it.
+        notes += fit.mean.design.smooth.unknown(table if not unseen else table.loc[known])
     if unseen:
-        by, more = estimate_unseen(fit, by, Y, X, codes, unseen, options.prior, options.mean_only)
+        by, X, more = estimate_unseen(fit, by, Y, X, table, codes, unseen, options.prior, options.mean_only)
         notes += more
     out = np.empty(Y.shape, dtype=Y.dtype)
     adjust(Y, X, codes, by, out)

@@ -42,8 +42,7 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
         if not isinstance(params[name], bool | np.bool_):
             raise OptionError(f"{name}={params[name]!r}: allowed are True and False")
     batch, text = params["batch"], params["formula"]
-    if not isinstance(text, str) or not isinstance(batch, str):
-        raise OptionError(f"formula={text!r} and batch={batch!r} must be text")
+    check_texts(text, batch)
     names(params["id"], "id")
     if not isinstance(params["features"], str):
         names(params["features"], "features")
@@ -57,6 +56,15 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
         raise OptionError(f"batch column '{batch}' is in the formula: ComBat adds it by itself, remove it there")
     prior = params["prior"] if params["eb"] else "none"
     return BatchOptions(prior, bool(params["mean_only"]), params["missing"] == "omit"), formula
+
+
+def check_texts(formula: object, batch: object) -> None:
+    """Stop for a formula or batch that is no text, such as a table in the formula's place."""
+    for name, given, what in (("formula", formula, "the formula"), ("batch", batch, "the column's name")):
+        if not isinstance(given, str):
+            short = given is None or isinstance(given, int | float)
+            shown = f"{name}={given!r}" if short else f"{name} is a {type(given).__name__}"
+            raise OptionError(f"{shown}: give {what} as text")
 
 
 def check_choices(params: Mapping[str, Any], allowed: Mapping[str, Sequence[str]]) -> None:

@@ -20,6 +20,8 @@ from pycombat_gam.types import FloatArray, IntArray
 
 FeatureChoice = list[str] | tuple[str, ...] | str | None
 _MAX_RUNS = 64
+DEFAULT_BATCH = "batch"
+"""Where `ComBat` and others look for sites if they aren't told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +140,10 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
         return frame[name]
     names = [str(column) for column in frame.columns]
     if name not in names:
+        default = " (no batch= was given?)" if (role, name) == ("batch", DEFAULT_BATCH) else ""
         raise DataError(
-            f"{role} column '{name}' is not in the table, which has: {listing(names, 12)}{did_you_mean(name, names)}"
+            f"{role} column '{name}' is not in the table{default}, which has: {listing(names, 12)}"
+            f"{did_you_mean(name, names)}"
         )
     return frame.iloc[:, names.index(name)]
 

@@ -3,22 +3,56 @@ r"""Sites that were not in the fit: location and scale estimated against the fro
 With z = (Y − f)/σ̂ on the new site's rows, f and σ̂ from the fit: γ̂ = mean(z), δ̂ = var(z) (n − 1), priors over the
 new site's own features, shrunk as at fit. The outputs for known sites don't change.
 (ComBatFamily 0.2.1, `predict.comfam` on a new batch; it always shrinks, we follow the fit's `eb`.)
+
+Where f has a random intercept b_g of groups, σ̂ is what varies within groups. The site's location and its groups'
+intercepts are then estimated together, with the fit's ratio λ_k of the two variances, and b̂ joins f:
+
+    minimise Σ_ij (r_gj − γ − b_g)² + Σ_g λ_g b_g²      b̂_g = m_g/(m_g + λ_g) (r̄_g − γ̂),  γ̂ = Σ w_g r̄_g / Σ w_g
+
+with r = Y − f, m_g rows of group g, w_g = m_g λ_g/(m_g + λ_g): the mixed model equations (Henderson 1975), solved. A
+group that the fit did not know has λ_g = λ_k; one with n_g rows in the fit starts at its b̂ there, λ_g = λ_k + n_g.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from pycombat_gam.batch.adjust import Adjustment
 from pycombat_gam.batch.location_scale import estimate_effects
 from pycombat_gam.batch.prior import shrink
-from pycombat_gam.errors import count, listing
+from pycombat_gam.errors import DataError, count, listing
+from pycombat_gam.formula.columns import Factor
+from pycombat_gam.formula.variables import Variables
 from pycombat_gam.mean.groups import SMALLEST_SD, rounding_unit
 from pycombat_gam.penalized.sufficient import blocks, is_constant, last_digit
 from pycombat_gam.result import FittedComBat
+from pycombat_gam.smooth.assemble import Smooth
+from pycombat_gam.smooth.parameters import SmoothingParameters
+from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
+from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+LEAST = 1e-12
+"""A ratio of variances as good as none: effects of groups that are not shrunk."""
+
+
+@dataclass(frozen=True, eq=False)
+class SiteGroups:
+    """Groups with a random intercept, in the rows of one site.
+
+    Attributes
+    ----------
+    Z : (n, G) indicators of the site's rows, over all rows.
+    ratio : (G, V) λ_g of every feature.
+    name : label of the random intercept.
+    """
+
+    Z: FloatArray
+    ratio: FloatArray
+    name: str
 
 
 def estimate_unseen(
@@ -26,26 +60,38 @@ def estimate_unseen(
     by: Adjustment,
     Y: np.ndarray,
     X: FloatArray,
+    table: pd.DataFrame,
     codes: IntArray,
     unseen: tuple[str, ...],
     prior: str,
     mean_only: bool,
-) -> tuple[Adjustment, list[str]]:
+) -> tuple[Adjustment, FloatArray, list[str]]:
     """Extend an adjustment by the sites `unseen`, whose codes follow those of the known ones.
 
     Parameters
     ----------
     fit : the frozen model; by : its adjustment.
-    Y : (n, V) features; X : (n, p) design; codes : (n,) batch of each row.
+    Y : (n, V) features; X : (n, p) design; table : (n rows) covariates; codes : (n,) batch of each row.
 
     Returns
     -------
-    by : with rows for the new sites; notes : what was estimated, and from how many rows.
+    by : with rows for the new sites; X : with a column for each of their groups, whose random intercepts are among
+    the coefficients; notes : what was estimated, and from how many rows.
+
+    Raises
+    ------
+    DataError
+        For random effects whose part in a new site cannot be told from the site's.
     """
     shifts, scales, notes = [by.shift], [by.inverse_scale], []
+    columns, coefficients = [X], [by.coefficients]
+    grouped = _grouping(fit, table, codes, unseen)
     for i, label in enumerate(unseen):
         rows = np.flatnonzero(codes == len(fit.levels) + i)
-        location, residual_ss, n_observed, constant, rounding = _residual_moments(fit, by, Y, X, rows)
+        groups = None if grouped is None else _groups_of(fit, grouped, table, codes, rows, label)
+        intercepts, location, residual_ss, n_observed, constant, rounding = _residual_moments(
+            fit, by, Y, X, rows, groups
+        )
         effects = estimate_effects(
             fit.scale.grand_mean + location,
             residual_ss,
@@ -67,26 +113,46 @@ def estimate_unseen(
         known = fit.levels.spelled_like(label)
         alike = f" (spelled like '{known}': is it one site?)" if known else ""
         note = f"batch '{label}' was not in the fit{alike}: estimated from its {count(rows.size, 'row')}"
+        if groups is not None:
+            columns.append(groups.Z)
+            coefficients.append(intercepts)
+            note += f", with {groups.name} for its {count(len(intercepts), 'group')}"
         only = effects.location_only[0] & observed
         if only.any():
             some = "all features" if rows.size == 1 else listing(np.array(fit.features, dtype=object)[only])
             note += f", location only for {some}"
         notes.append(note)
-    return replace(by, shift=np.concatenate(shifts), inverse_scale=np.concatenate(scales)), notes
+    beta = np.concatenate(coefficients)
+    by = replace(
+        by,
+        center=np.concatenate([by.center, np.zeros(len(beta) - by.center.size)]),
+        coefficients=beta,
+        shift=np.concatenate(shifts),
+        inverse_scale=np.concatenate(scales),
+    )
+    return by, np.hstack(columns), notes
 
 
 def _residual_moments(
-    fit: FittedComBat, by: Adjustment, Y: np.ndarray, X: FloatArray, rows: IntArray
-) -> tuple[FloatArray, FloatArray, IntArray, BoolArray, FloatArray]:
-    """Mean, sum of squares and count of one site's residuals, constancy and rounding of its values, each (1, V)."""
+    fit: FittedComBat, by: Adjustment, Y: np.ndarray, X: FloatArray, rows: IntArray, groups: SiteGroups | None
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, BoolArray, FloatArray]:
+    """Random intercepts (G, V) of one site's rows; of their residuals mean, sum of squares and count, each (1, V).
+
+    Also constancy and rounding of the site's values, (1, V).
+    """
     V = Y.shape[1]
     location, residual_ss, rounding = np.zeros((1, V)), np.zeros((1, V)), np.zeros((1, V))
     n_observed, constant = np.zeros((1, V), dtype=np.intp), np.zeros((1, V), dtype=bool)
+    intercepts = np.zeros((0 if groups is None else groups.Z.shape[1], V))
     centred = X[rows] - by.center
     for columns, raw in blocks(Y, rows):
         seen = ~np.isnan(raw)
         n = seen.sum(axis=0)
         residual = np.where(seen, raw - by.mean[columns] - centred @ by.coefficients[:, columns], 0.0)
+        if groups is not None:
+            Z = groups.Z[rows]
+            intercepts[:, columns] = _intercepts(Z, residual, seen, groups.ratio[:, columns])
+            residual = np.where(seen, residual - Z @ intercepts[:, columns], 0.0)
         mean = residual.sum(axis=0) / np.maximum(n, 1)
         deviation = np.where(seen, residual - mean, 0.0)
         mean_left = deviation.sum(axis=0) / np.maximum(n, 1)
@@ -97,4 +163,90 @@ def _residual_moments(
         constant[0, columns] = is_constant(low, high, last_digit(Y))
         reach = np.where(n > 0, np.maximum(np.abs(low), np.abs(high)), 0.0)
         rounding[0, columns] = np.maximum(rounding_unit(Y) * reach, SMALLEST_SD)
-    return location, residual_ss, n_observed, constant, rounding
+    return intercepts, location, residual_ss, n_observed, constant, rounding
+
+
+def _intercepts(Z: FloatArray, residual: FloatArray, seen: BoolArray, ratio: FloatArray) -> FloatArray:
+    """Predict random intercepts (G, k) from residuals (m, k), zero where not seen; location is taken off with them."""
+    m = Z.T @ seen
+    mean = Z.T @ residual / np.maximum(m, 1.0)
+    weight = m / (1.0 + m / ratio)
+    location = (weight * mean).sum(axis=0) / np.maximum(weight.sum(axis=0), np.finfo(np.float64).tiny)
+    return np.asarray((m / ratio) / (1.0 + m / ratio) * (mean - location))
+
+
+def _grouping(fit: FittedComBat, table: pd.DataFrame, codes: IntArray, unseen: tuple[str, ...]) -> Smooth | None:
+    """Return the one random intercept of the formula, None without random effects; others are refused."""
+    rows = np.flatnonzero(codes >= len(fit.levels))
+    part = fit.mean.design.smooth
+    found = []
+    for one in part.smooths:
+        bases = [one.basis]
+        if isinstance(one.basis, TensorBasis | SplitTensorBasis):
+            bases = [margin.basis for margin in one.basis.margins]
+        if any(isinstance(basis, RandomBasis) and any(basis.levels) for basis in bases):
+            found.append(one)
+        elif isinstance(one.basis, FactorSmoothBasis):
+            # Curves of levels that the fit knows, such as the sexes, are covariates like others.
+            value = part.values(table.iloc[rows])[one.basis.factor]
+            if isinstance(value, Factor) and (value.codes < 0).any():
+                found.append(one)
+    if not found:
+        return None
+    (first, *more), basis = found, found[0].basis
+    if more or not isinstance(basis, RandomBasis) or len(basis.levels) > 1 or first.by is not None:
+        what = "a random intercept of one column" if not more else "one random intercept"
+        raise DataError(
+            f"batch {listing(unseen)} was not in the fit, and the formula has {listing([s.label for s in found])}: a "
+            f"new site's scale cannot be told from them here, only from {what} such as (1|subject); fit again with "
+            "the site's rows"
+        )
+    return first
+
+
+def _groups_of(
+    fit: FittedComBat, smooth: Smooth, table: pd.DataFrame, codes: IntArray, rows: IntArray, label: str
+) -> SiteGroups:
+    """Find the groups in a new site's rows, and how much each is shrunk."""
+    (name,) = smooth.variables
+    design = fit.mean.design
+    known = design.smooth.values(table)[name]
+    whole = Variables.learn([smooth.term.args[0]], table).on(table)[0]
+    assert isinstance(known, Factor) and isinstance(whole, Factor)
+    members, at = np.unique(whole.codes[rows], return_inverse=True)
+    in_fit = np.full(members.size, -1)
+    in_fit[at] = known.codes[rows]
+    # A known site's rows take the intercepts of the fit, and stay as they are.
+    elsewhere = (codes >= len(fit.levels)) | (known.codes < 0)
+    elsewhere[rows] = False
+    shared = np.intersect1d(members, whole.codes[elsewhere])
+    if shared.size:
+        raise DataError(
+            f"{name} {listing([whole.levels[g] for g in shared], 5)} has rows at batch '{label}', which was not in "
+            "the fit, and elsewhere: one random intercept for both needs a fit; fit again with the site's rows"
+        )
+    n_rows = int(fit.mean.n_rows.sum())
+    incomplete = fit.mean.n_observed.sum(axis=0) < n_rows
+    if incomplete.any() and (in_fit >= 0).any():
+        old = listing([whole.levels[g] for g in members[in_fit >= 0]], 5)
+        raise DataError(
+            f"batch '{label}' was not in the fit, but {name} {old} was, and cells of the fit are missing: how "
+            "sure its random intercepts there are is not known; fit again with the site's rows"
+        )
+    columns = design.term_slices[smooth.label]
+    in_rows = np.where(in_fit >= 0, np.round(fit.mean.center[columns][in_fit] * n_rows), 0.0)
+    Z = np.zeros((codes.size, members.size))
+    Z[rows, at] = 1.0
+    return SiteGroups(Z, in_rows[:, None] + _variance_ratio(fit, smooth), smooth.label)
+
+
+def _variance_ratio(fit: FittedComBat, smooth: Smooth) -> FloatArray:
+    """Return λ_k = σ²/σ_b² of a random intercept, (V,): its smoothing parameters, without mgcv's scale of penalties."""
+    design = fit.mean.design
+    linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
+    weights = iter(linked.of_penalties(fit.mean.smoothing.parameters))
+    for block in linked.penalties.blocks:
+        for S, weight in zip(block.matrices, weights, strict=False):
+            if block.columns == design.term_slices[smooth.label]:
+                return np.asarray(np.maximum(weight * S[0, 0], LEAST))
+    return np.full(len(fit.features), LEAST)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pycombat_gam.cli import Force, Missing, Prior, SmoothingBy, plainly, progress
+from pycombat_gam.cli import Features, Force, Missing, Prior, SmoothingBy, plainly, progress
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import OutputError
 from pycombat_gam.io import read_table
@@ -23,7 +23,7 @@ def crosscheck(
     ids: Annotated[
         list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
     ] = None,
-    features: Annotated[str | None, typer.Option(help="Regular expression searched in column names.")] = None,
+    features: Features = None,
     ref: Annotated[str | None, typer.Option(help="Reference site.")] = None,
     eb: Annotated[bool, typer.Option("--eb/--no-eb", help="Shrink site effects by empirical Bayes.")] = True,
     prior: Annotated[Prior, typer.Option(help="Prior of the site effects.")] = Prior.parametric,

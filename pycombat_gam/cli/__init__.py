@@ -12,9 +12,9 @@ from pycombat_gam.cli.audit import audit
 from pycombat_gam.cli.combat import demo, harmonize
 from pycombat_gam.cli.flows import flow
 from pycombat_gam.cli.models import apply, summary
-from pycombat_gam.cli.shell import Force, Missing, Prior, SmoothingBy, plainly, progress
+from pycombat_gam.cli.shell import Features, Force, Missing, Prior, SmoothingBy, plainly, progress
 
-__all__ = ["Force", "Missing", "Prior", "SmoothingBy", "app", "main", "plainly", "progress"]
+__all__ = ["Features", "Force", "Missing", "Prior", "SmoothingBy", "app", "main", "plainly", "progress"]
 
 STOPPED = 130
 """What a shell expects of a program that Ctrl-C ended."""

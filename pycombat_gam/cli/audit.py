@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pycombat_gam.audit import audit as look
-from pycombat_gam.cli.shell import plainly
+from pycombat_gam.cli.shell import Features, plainly
 from pycombat_gam.io import read_table
 
 
@@ -19,11 +19,11 @@ def audit(
     ids: Annotated[
         list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
     ] = None,
-    features: Annotated[str | None, typer.Option(help="Regular expression searched in column names.")] = None,
+    features: Features = None,
 ) -> None:
     """Look at a table before it is harmonized: sites, confounding, later tests, missing cells, suspicious features.
 
-    Exits with 0 where nothing is a problem, with 1 otherwise.
+    Exits with 0 where nothing is a problem, with 1 where something is; harmonize and flow go on and tell problems.
     """
     with plainly():
         source = read_table(data, [batch, *(ids or [])])

@@ -22,7 +22,7 @@ from pycombat_gam.cli.run import (
     text_writer,
     write_run,
 )
-from pycombat_gam.cli.shell import Force, Missing, Prior, SmoothingBy, Unseen, plainly, progress
+from pycombat_gam.cli.shell import Features, Force, Missing, Prior, SmoothingBy, Unseen, plainly, progress
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import count, listing
 from pycombat_gam.io import read_table, suffix_of, table_writer, verbatim
@@ -61,7 +61,7 @@ def harmonize(
     ids: Annotated[
         list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
     ] = None,
-    features: Annotated[str | None, typer.Option(help="Regular expression searched in column names.")] = None,
+    features: Features = None,
     ref: Annotated[str | None, typer.Option(help="Reference site; it passes through unchanged.")] = None,
     eb: Annotated[bool, typer.Option("--eb/--no-eb", help="Shrink site effects by empirical Bayes.")] = True,
     prior: Annotated[Prior, typer.Option(help="Prior of the site effects.")] = Prior.parametric,
@@ -77,7 +77,10 @@ def harmonize(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Fit ComBat to a table and write the harmonized table, the model, a summary and a report."""
+    """Fit ComBat to a table and write the harmonized table, the model, a summary and a report.
+
+    Problems that the audit finds are told and don't stop it (exit 0); to stop at them, run audit first (exit 1).
+    """
     with plainly():
         suffix = suffix_of(data)
         check_place(out, [*_names(suffix), *FILES], force=force)
@@ -103,7 +106,7 @@ def harmonize(
         run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         write_run(out, files, run, force=force, seeds={"seed": seed} if report else None, packages=REPORTING)
         sites = len(model.estimates.gamma_star)
-        say_audit(found)
+        say_audit(found, omitted=model.missing == "omit")
         progress.print(
             f"Harmonized {count(len(names), 'feature')} ({listing(names, 6)}) of {count(len(harmonized), 'row')} at "
             f"{count(sites, 'site')}.",

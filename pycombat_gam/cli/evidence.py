@@ -15,7 +15,7 @@ import typer
 
 from pycombat_gam.audit import audit as look
 from pycombat_gam.cli.run import Writer
-from pycombat_gam.cli.shell import progress
+from pycombat_gam.cli.shell import in_options, progress
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.io import TableFile
 from pycombat_gam.report import FILES, report
@@ -37,11 +37,20 @@ def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
     return look(table, model.formula, model.batch, features=model.features, id=model.id)
 
 
-def say_audit(found: Audit) -> None:
-    """Say on stderr what is a problem or asks for caution."""
+NEEDED, DONE = "needs missing='omit'", "each feature was fitted on its observed cells"
+
+
+def say_audit(found: Audit, *, omitted: bool = False) -> None:
+    """Say on stderr what is a problem or asks for caution.
+
+    Parameters
+    ----------
+    omitted : the model was fitted without missing cells, so that nothing is needed for them.
+    """
     for severity, colour in COLOURS.items():
         for verdict in found.findings.loc[found.findings["severity"] == severity, "verdict"]:
-            progress.print(f"Audit, {severity}: {printable(verdict)}", markup=False, style=colour)
+            told = in_options(verdict.replace(NEEDED, DONE) if omitted else verdict)
+            progress.print(f"Audit, {severity}: {printable(told)}", markup=False, style=colour)
 
 
 def reported(

@@ -23,7 +23,7 @@ from pycombat_gam.cli.run import (
     text_writer,
     write_run,
 )
-from pycombat_gam.cli.shell import Force, plainly, progress
+from pycombat_gam.cli.shell import Features, Force, plainly, progress
 from pycombat_gam.errors import (
     OptionError,
     OutputError,
@@ -85,7 +85,7 @@ def flow(
     ids: Annotated[
         list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
     ] = None,
-    features: Annotated[str | None, typer.Option(help="Regular expression searched in column names.")] = None,
+    features: Features = None,
     members: Annotated[int, typer.Option(min=1, help="Models of the ensemble, for --interval; 1 for none.")] = 1,
     interval: Annotated[
         float | None, typer.Option(help="Level of intervals for harmonized values, such as 0.95; needs --members.")
@@ -98,7 +98,10 @@ def flow(
     with_report: WithReport = True,
     force: Force = False,
 ) -> None:
-    """Train a flow on a table: what would each row measure at another site, or at the average of all?"""
+    """Train a flow on a table: what would each row measure at another site, or at the average of all?
+
+    Problems that the audit finds are told and don't stop it (exit 0); to stop at them, run audit first (exit 1).
+    """
     with plainly():
         flow_requirements()
         suffix = suffix_of(data)

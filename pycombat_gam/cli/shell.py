@@ -45,6 +45,12 @@ class Unseen(str, Enum):
     estimate = "estimate"
 
 
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression searched in column names.", show_default="every numeric column not named elsewhere"
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files of an earlier run.")]
 
 
@@ -56,7 +62,7 @@ def plainly() -> Iterator[None]:
             warnings.simplefilter("default", PcgWarning)
             yield
     except PcgError as error:
-        progress.print(f"Error: {_in_options(' '.join(str(error).split()))}", markup=False, style="red")
+        progress.print(f"Error: {in_options(' '.join(str(error).split()))}", markup=False, style="red")
         raise typer.Exit(2) from None
     except BrokenPipeError:
         raise
@@ -66,10 +72,11 @@ def plainly() -> Iterator[None]:
     finally:
         for item in caught:
             if issubclass(item.category, PcgWarning):
-                progress.print(f"Note: {_in_options(str(item.message))}", markup=False, style="yellow")
+                progress.print(f"Note: {in_options(str(item.message))}", markup=False, style="yellow")
 
 
 _OPTIONS = {
+    " (no batch= was given?)": "",
     "missing='omit'": "--missing omit",
     "on_unseen='estimate'": "--on-unseen estimate",
     "eb=False": "--no-eb",
@@ -87,7 +94,8 @@ _OPTIONS = {
 """What messages say to Python's users, as options of the command line."""
 
 
-def _in_options(message: str) -> str:
+def in_options(message: str) -> str:
+    """Return a message to Python's users as one to those of the command line."""
     for argument, option in _OPTIONS.items():
         message = message.replace(argument, option)
     for argument, option in (("ref_batch", "--ref"), ("to", "--to")):

@@ -15,7 +15,7 @@ from pycombat_gam.flow.density import BASES
 from pycombat_gam.flow.structured import VARIANTS
 from pycombat_gam.flow.training.descent import Training
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.options import check_choices, names
+from pycombat_gam.options import check_choices, check_texts, names
 from pycombat_gam.types import JsonDict
 
 FLOWS = ("structured", "affine", "spline", "autoregressive", "coupling")
@@ -92,8 +92,7 @@ def check_arguments(params: Mapping[str, Any]) -> tuple[Recipe, Formula]:
         For a formula that cannot be read or fitted.
     """
     formula, batch = params["formula"], params["batch"]
-    if not isinstance(formula, str) or not isinstance(batch, str):
-        raise OptionError(f"formula={formula!r} and batch={batch!r} must be text")
+    check_texts(formula, batch)
     check_choices(params, ALLOWED)
     for name, least in (("n_members", 1), ("seed", 0)):
         value = params[name]

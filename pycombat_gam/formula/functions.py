@@ -75,6 +75,18 @@ SMOOTHS: dict[str, tuple[str, ...]] = {
 }
 """mgcv's smooth constructors with their options."""
 
+ALIASES = {
+    "spline": ("s", "ns", "bs"),
+    "splines": ("s", "ns", "bs"),
+    "smooth": ("s",),
+    "lo": ("s",),
+    "loess": ("s",),
+    "lowess": ("s",),
+    "rcs": ("ns", "s"),
+    "pspline": ("s",),
+}
+"""What other packages (gam, survival, rms) and habit call a curve, and what it is here."""
+
 CONTRASTS = {
     "contr.treatment": "contr.treatment",
     "contr.sum": "contr.sum",
@@ -135,6 +147,11 @@ def bind(call: Call) -> Bound:
     return Bound(call.name, data, {name: given[name] for name in function.options if name in given})
 
 
+def _either(names: tuple[str, ...]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _not_allowed(name: str) -> FormulaError:
     if name in SMOOTHS:
         return FormulaError(
@@ -143,8 +160,10 @@ def _not_allowed(name: str) -> FormulaError:
     if name == "offset":
         return FormulaError("offset() is not allowed in a formula; pass the offset as an argument instead")
     names = sorted(FUNCTIONS, key=str.lower)
+    meant = ALIASES.get(name.lower())
+    hint = did_you_mean(name, names) if meant is None else f"; did you mean {_either(meant)}?"
     return FormulaError(
-        f"the function {name}() is not allowed in a formula{did_you_mean(name, names)}; allowed are "
+        f"the function {name}() is not allowed in a formula{hint}; allowed are "
         f"{listing(names, limit=100)} and the smooths {listing(SMOOTHS)}; compute anything "
         "else into a column first"
     )

@@ -171,7 +171,8 @@ def _installed(engine: str) -> bool:
 
 
 def _versions(engines: Sequence[str]) -> dict[str, str]:
-    code = "function(names) c(R.version.string, vapply(names, function(x) as.character(utils::packageVersion(x)), ''))"
+    version = "function(x) as.character(utils::packageVersion(x))"
+    code = f"function(names) c(as.character(getRversion()), vapply(names, {version}, ''))"
     found = session.call(code, names=list(engines))
     return dict(zip(["R", *engines], map(str, np.asarray(found)), strict=True))
 

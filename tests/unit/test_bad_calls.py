@@ -11,7 +11,7 @@ import pytest
 from study import FEATURES, put, study
 
 import pycombat_gam as pcg
-from pycombat_gam.errors import DataError
+from pycombat_gam.errors import DataError, OptionError
 
 
 class Call(NamedTuple):
@@ -116,3 +116,27 @@ def test_new_rows_refused(name: str, change: Callable[[pd.DataFrame], Any], says
         model.transform(*given) if isinstance(given, tuple) else model.transform(given)
     for words in says:
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["fit", "audit", "diagnose"])
+def test_a_batch_that_was_not_named_is_said_to_be_the_default(call: str) -> None:
+    table = study()
+    calls: dict[str, Callable[[], object]] = {
+        "fit": lambda: pcg.ComBat("~ age", features=FEATURES).fit(table),
+        "audit": lambda: pcg.audit(table, "~ age", features=FEATURES),
+        "diagnose": lambda: pcg.diagnose(table, table, formula="~ age", batch="batch", features=FEATURES),
+    }
+    words = r"batch column 'batch' is not in the table \(no batch= was given\?\), which has: "
+    with pytest.raises(DataError, match=words):
+        calls[call]()
+    with pytest.raises(DataError, match="batch column 'centre' is not in the table, which has: "):
+        pcg.ComBat("~ age", "centre", features=FEATURES).fit(table)
+
+
+def test_a_table_in_the_formula_s_place_is_not_printed() -> None:
+    table = study()
+    for swapped in (lambda: pcg.audit("~ age", table, batch="site"), lambda: pcg.ComBat(table, "site").fit(table)):
+        with pytest.raises(OptionError, match=r"^formula is a DataFrame: give the formula as text$"):
+            swapped()
+    with pytest.raises(OptionError, match=r"^batch=None: give the column's name as text$"):
+        pcg.ComBat("~ age", None).fit(table)  # type: ignore[arg-type]
