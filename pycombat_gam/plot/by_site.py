@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import DataError, count, listing
-from pycombat_gam.plot.given import check_frame, combat_of, feature_index, numbers, sites_of, states
+from pycombat_gam.plot.given import check_frame, combat_of, feature_index, numbers, places_of, sites_of, states
+from pycombat_gam.plot.room import few_ticks, lay_out, names_of, say, say_shared
 from pycombat_gam.plot.style import (
     INK,
     LOOKS,
     PALE,
     Look,
     dots,
-    labelled,
+    look_of,
     panels,
     plain,
     shown,
@@ -29,6 +30,8 @@ from pycombat_gam.types import FloatArray, IntArray
 
 FEW_ROWS = 5
 """Quartiles of fewer values are not drawn."""
+LEAST_ROWS = 3
+"""Nor is the median of fewer, whose stroke would hide them: they are large instead."""
 
 
 def features(
@@ -73,14 +76,15 @@ def features(
     margin = 0.04 * (float(np.ptp(everything)) or 1.0)
     names = [f"{name} ({n:,})" for name, n in zip(shown_apart(labels, tick_letters(drawn[0])), sizes, strict=True)]
     few = len(labels) <= len(LOOKS)
+    looks = [look_of(place) for place in places_of(labels, model)]
     for at, (ax, (state, y)) in enumerate(zip(drawn, values.items(), strict=True)):
         for place, b in enumerate(order):
-            look = LOOKS[b] if few else Look(PALE, "o", "-")
+            look = looks[b] if few else Look(PALE, "o", "-")
             _strip(ax, y[(codes == b) & ~np.isnan(y)], place, look, crowd=len(y))
         ax.axvline(float(np.nanmedian(y)), color="0.5", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
         ax.set_xlim(everything.min() - margin, everything.max() + margin)
         ax.set_ylim(len(labels) - 0.4, -0.6)
-        labelled(ax, feature, suffix=", adjusted" if model is not None else "")
+        ax.set_xlabel(" ")
         plain(ax)
         ax.tick_params(axis="y", length=0)
         missing = int(np.isnan(y).sum())
@@ -92,6 +96,10 @@ def features(
             ax.set_ylabel(f"{shown(batch, 30)} (rows)")
         else:
             ax.set_yticks([])
+    lay_out(drawn[0])
+    for ax in drawn:
+        few_ticks(ax, "x")
+    say_shared(drawn, *names_of(feature, ", adjusted" if model is not None else ""))
     return np.array(drawn, dtype=object)
 
 
@@ -154,13 +162,17 @@ def travelers(table: pd.DataFrame, *, subject: str, batch: str, feature: str, ax
     ax.set_xticks(np.arange(len(labels)), shown_apart(labels))
     ax.set_xlim(-0.3, len(labels) - 0.7)
     _turn_where_crowded(ax, labels)
-    labelled(ax, batch, feature)
+    ax.set_xlabel(" ")
+    ax.set_ylabel(" ")
     plain(ax)
     alone = len(means) - len(traveled)
     missing = int(np.isnan(y).sum())
     under = [f"{count(alone, 'subject')} with values from one site not shown"] if alone else []
     under += [f"{count(missing, 'missing value')} not shown"] if missing else []
     titled(ax, f"{count(len(traveled), 'traveling subject')}, a line each", "; ".join(under))
+    lay_out(ax)
+    say(ax, "x", *names_of(batch))
+    say(ax, "y", *names_of(feature))
     return ax
 
 
@@ -184,6 +196,9 @@ def _by_median(y: FloatArray, codes: IntArray, sites: int) -> list[int]:
 def _strip(ax: Any, y: FloatArray, place: int, look: Look, *, crowd: int) -> None:
     """Draw one site's values, quartiles and median in row `place`."""
     if not y.size:
+        return
+    if y.size < LEAST_ROWS:
+        ax.scatter(y, np.full(y.size, place), s=26, c=look.color, marker=look.marker, linewidths=0, zorder=4)
         return
     dots(ax, y, place + spread_out(y), look, crowd=crowd)
     middle = float(np.median(y))

@@ -8,6 +8,7 @@ import numpy as np
 
 from pycombat_gam.errors import OptionError
 from pycombat_gam.plot.given import check_effect, combat_of
+from pycombat_gam.plot.room import few_ticks, lay_out, legend_below, legend_beside, log_ticks, say, side
 from pycombat_gam.plot.style import (
     INK,
     LOOKS,
@@ -15,8 +16,9 @@ from pycombat_gam.plot.style import (
     Look,
     evenly,
     handle,
-    legend_below,
+    inches,
     legend_letters,
+    look_of,
     minus,
     panels,
     plain,
@@ -30,8 +32,12 @@ from pycombat_gam.types import FloatArray
 MOST_COLUMNS = 400
 """Features in a heat map: more than a page's width can show says nothing more."""
 MOST_NAMED = 40
-LEAST_POINTS = 6.0
-"""Features are named where their columns are at least this wide."""
+LEAST_POINTS = 5.0
+"""Features are named in letters of at least this size, where their columns leave room for them."""
+SHORTEST = 10
+"""Letters of a name that still tells features apart."""
+LINE = 1.2
+"""Height of a line of text in its letters' size."""
 MOST_POINTS = 20_000
 
 
@@ -64,41 +70,79 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
     V = values.shape[1]
     chosen = evenly(V, MOST_COLUMNS)
     (ax,) = panels(ax, 1, (7.0, float(np.clip(1.7 + 0.19 * len(order), 2.8, 9.5)) + 0.9 * (V <= MOST_NAMED)))
-    width = 0.8 * ax.get_window_extent().width / ax.figure.dpi * 72.0 / V
-    named = width >= LEAST_POINTS
     largest = float(np.abs(values).max()) or 1.0
     image = ax.imshow(
         values[np.ix_(order, chosen)], aspect="auto", cmap="PuOr_r", vmin=-largest, vmax=largest,
         interpolation="nearest",
     )  # fmt: skip
-    room = ax.get_window_extent().height / ax.figure.dpi * 72.0 / len(order)
-    size = float(np.clip(0.8 * room, 4.0, 9.0))
     names = shown_apart(fitted.levels.labels, tick_letters(ax))
-    ax.set_yticks(np.arange(len(order)), [names[b] for b in order], fontsize=size)
+    ax.set_yticks(np.arange(len(order)), [names[b] for b in order])
+    numbers = []
     for row, b in enumerate(order):
         text = f"{means[b]:+.2f}" if location else f"×{2 ** means[b]:.2f}"
-        ax.annotate(
-            minus(text), (1.0, row), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-            va="center", fontsize=size, color=INK,
-        )  # fmt: skip
+        numbers.append(
+            ax.annotate(
+                minus(text),
+                (1.0, row),
+                (4, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                color=INK,
+            )
+        )
     ax.tick_params(length=0)
-    if named:
-        ax.set_xticks(np.arange(V), shown_apart(fitted.features, 26), rotation=90, fontsize=float(min(width, 8.0)))
-        ax.set_xlabel("feature")
-    else:
-        ax.set_xticks([])
-        some = f"{len(chosen):,} of {V:,} features, evenly spread" if len(chosen) < V else f"{V:,} features"
-        ax.set_xlabel(f"{some}, in the order of the fit")
+    ax.set_xticks([])
+    ax.set_xlabel(" ")
     bar = ax.figure.colorbar(image, ax=ax, location="right", fraction=0.05, pad=0.02, aspect=30)
     if location:
-        bar.set_label("location γ* (pooled sd)")
+        units = ["location γ* (pooled sd)", "γ* (pooled sd)", "γ*"]
     else:
-        bar.set_label("sd (× pooled sd)")
+        units = ["sd (× pooled sd)", "× pooled sd"]
         steps = _nice_ratios(largest)
         bar.set_ticks(list(np.log2(steps)), labels=[f"{step:.3g}" for step in steps])
     what = "Location" if location else "Scale"
-    titled(ax, f"{what} of each site, as removed", "numbers at the right: mean over features")
+    titled(ax, f"{what} of each site, as removed", "numbers at the right: mean over features", beyond=True)
+    _size_rows(ax, numbers)
+    lay_out(ax)
+    named = V <= MOST_COLUMNS and _name_columns(ax, fitted.features)
+    if named:
+        say(ax, "x", "feature")
+    else:
+        some = f"{len(chosen):,} of {V:,} features, evenly spread" if len(chosen) < V else f"{V:,} features"
+        say(ax, "x", f"{some}, in the order of the fit", some)
+    lay_out(ax)
+    _size_rows(ax, numbers)
+    say(bar.ax, "y", *units)
+    if location:
+        few_ticks(bar.ax, "y")
     return ax
+
+
+def _size_rows(ax: Any, numbers: list[Any]) -> None:
+    """Write sites' names and numbers as large as their rows allow; of more than that, every so many."""
+    room = 72.0 * side(ax, "y") / len(numbers)
+    size = float(np.clip(room / LINE, LEAST_POINTS, 9.0))
+    step = int(np.ceil(LEAST_POINTS * LINE / room - 1e-9)) if room < LEAST_POINTS * LINE else 1
+    for row, (name, number) in enumerate(zip(ax.get_yticklabels(), numbers, strict=True)):
+        for text in (name, number):
+            text.set_fontsize(size)
+            text.set_visible(row % step == 0)
+
+
+def _name_columns(ax: Any, features: tuple[str, ...]) -> bool:
+    """Name the features under their columns if there is room: upright, and a third of the height of the figure."""
+    width = 72.0 * side(ax, "x") / len(features)
+    size = min(width / LINE, 8.0)
+    if size < LEAST_POINTS:
+        return False
+    high = float(ax.figure.bbox.height) / float(ax.figure.dpi) / 3.0
+    longest = max(inches(ax, name, size)[0] for name in shown_apart(features, 26))
+    letters = int(26 * min(1.0, high / longest))
+    if letters < SHORTEST:
+        return False
+    ax.set_xticks(np.arange(len(features)), shown_apart(features, letters), rotation=90, fontsize=size)
+    return True
 
 
 def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any:
@@ -140,7 +184,7 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     handles, names = [], []
     texts = shown_apart(fitted.levels.labels, legend_letters(ax) - 4)
     drawn = {b: _points(fitted, b, chosen, location) for b in sites}
-    looks = {b: LOOKS[i] for i, b in enumerate(marked)}
+    looks = {b: look_of(b) for b in marked}
     for b in reversed(sites):
         some = drawn[b]
         if not some.size:
@@ -164,22 +208,40 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
         low, high = low / 1.15, high * 1.15
         ax.set_xscale("log")
         ax.set_yscale("log")
-        _plain_log(ax)
     ax.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     ax.set_xlim(low, high)
     ax.set_ylim(low, high)
     ax.set_box_aspect(1.0)
     sign = "γ" if location else "δ"
     unit = "pooled sd" if location else "× pooled variance"
-    ax.set_xlabel(f"own estimate {sign}̂ ({unit})")
-    ax.set_ylabel(f"shrunken {sign}*, likewise")
+    ax.set_xlabel(" ")
+    ax.set_ylabel(" ")
     plain(ax)
-    legend_below(ax, handles, names)
     under = "in brackets: rows; dashed: no shrinkage"
     if chosen.size < V:
         under += f"; {chosen.size:,} of {V:,} features, evenly spread"
-    titled(ax, f"Shrinkage of {effect}", under)
+    lay_out(ax)
+    titled(ax, f"Shrinkage of {effect}", under, beyond=True)
+    _legend(ax, handles, names)
+    lay_out(ax)
+    if location:
+        few_ticks(ax)
+    else:
+        log_ticks(ax, low, high)
+    say(ax, "x", f"own estimate {sign}̂ ({unit})", f"own {sign}̂ ({unit})", f"own estimate {sign}̂", f"own {sign}̂")
+    say(ax, "y", f"shrunken {sign}*, likewise", f"shrunken {sign}*")
     return ax
+
+
+def _legend(ax: Any, handles: list[Any], names: list[str]) -> None:
+    """Put the legend where it leaves the square more room: below or at its right."""
+    left = []
+    for put in (legend_below, legend_beside):
+        put(ax, handles, names)
+        lay_out(ax)
+        left.append(min(side(ax, "x"), side(ax, "y")))
+    if left[0] >= left[1]:
+        legend_below(ax, handles, names)
 
 
 def _points(fitted: FittedComBat, b: int, chosen: Any, location: bool) -> Any:
@@ -210,13 +272,3 @@ def _nice_ratios(largest: float) -> FloatArray:
             return np.array([*(1 / step for step in reversed(inside)), 1.0, *inside])
     step = 2.0**largest
     return np.array([1 / step, 1.0, step])
-
-
-def _plain_log(ax: Any) -> None:
-    """Write numbers on logarithmic axes as people read them."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())

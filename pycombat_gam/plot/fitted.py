@@ -13,6 +13,7 @@ from pycombat_gam.formula.functions import variables
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
 from pycombat_gam.plot.given import check_frame, combat_of, factors_of, feature_index, numbers
+from pycombat_gam.plot.room import few_ticks, lay_out, legend_below, names_of, say
 from pycombat_gam.plot.style import (
     INK,
     LOOKS,
@@ -21,9 +22,8 @@ from pycombat_gam.plot.style import (
     check_level,
     dots,
     handle,
-    labelled,
-    legend_below,
     legend_letters,
+    look_of,
     panels,
     plain,
     shown,
@@ -102,7 +102,7 @@ def curve(
     place = x.to_numpy(dtype=np.float64) if numeric else _places(x, found.at)
     present = [int(b) for b in np.unique(codes)]
     few = len(present) <= len(LOOKS)
-    looks = {b: LOOKS[i] for i, b in enumerate(present)} if few else _by_location(ax, fitted, k, present)
+    looks = {b: look_of(b) for b in present} if few else _by_location(ax, fitted, k, present)
     seen = ~np.isnan(y)
     for b in present:
         own = (codes == b) & seen
@@ -113,7 +113,8 @@ def curve(
         _line(ax, found, sure)
     else:
         _bars(ax, found, sure)
-    labelled(ax, name, feature)
+    ax.set_xlabel(" ")
+    ax.set_ylabel(" ")
     _legend(ax, labels, looks, sure, level, numeric)
     plain(ax)
     held = [f"{shown(other, 24)} = {_value(at)}" for other, at in found.held.items()]
@@ -122,6 +123,10 @@ def curve(
     under += [f"{count(missing, 'missing value')} not shown"] if missing else []
     under += [] if sure else ["no interval, for cells of the fit are missing"]
     titled(ax, "Expected value at the average site", "; ".join(under))
+    lay_out(ax)
+    few_ticks(ax, "xy" if numeric else "y")
+    say(ax, "x", *names_of(name))
+    say(ax, "y", *names_of(feature))
     return ax
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from pycombat_gam.errors import OptionError, count, did_you_mean, listing
 from pycombat_gam.plot.given import check_frame, flow_of
+from pycombat_gam.plot.room import few_ticks, lay_out, legend_below, names_of, say
 from pycombat_gam.plot.style import (
-    BLUE,
     INK,
     LOOKS,
     PALE,
@@ -18,9 +18,8 @@ from pycombat_gam.plot.style import (
     check_level,
     evenly,
     handle,
-    labelled,
-    legend_below,
     legend_letters,
+    look_of,
     minus,
     panels,
     plain,
@@ -77,10 +76,13 @@ def training(scm: object, *, ax: Any = None) -> Any:
         handles.append(handle(Look(PALE, "", "-"), line=True))
         names.append(count(len(stages) - marked, "earlier stage"))
     ax.set_xlabel("epoch")
-    ax.set_ylabel("gain since first epoch")
+    ax.set_ylabel(" ")
     plain(ax)
     legend_below(ax, handles, names)
     titled(ax, "Held-out log-probability a row", "marks, numbers: best epochs; latest stage first")
+    lay_out(ax)
+    few_ticks(ax)
+    say(ax, "y", "gain since first epoch", "gain")
     return ax
 
 
@@ -129,7 +131,7 @@ def fan(
     labels = model._check_fitted().model.levels.labels
     present = [int(b) for b in np.unique(found.codes)]
     few_sites, few_rows = len(present) <= len(LOOKS), len(some) <= FEW_ROWS
-    looks = {b: LOOKS[i] if few_sites else Look(PALE, "o", "-") for i, b in enumerate(present)}
+    looks = {b: look_of(b) if few_sites else Look(PALE, "o", "-") for b in present}
     (ax,) = panels(ax, 1, (7.0, 4.2))
     ensemble = len(found.members) >= 2
     own = find_column(some, over, "over").to_numpy(dtype=np.float64)
@@ -151,8 +153,9 @@ def fan(
         ax.plot(found.grid, found.values.mean(axis=1), color=INK, linewidth=2.0, zorder=7)
         if ensemble:
             low, high = _band(found.members.mean(axis=2), level)
-            ax.fill_between(found.grid, low, high, color=BLUE, alpha=0.3, linewidth=0, zorder=5)
-    labelled(ax, over, feature, suffix=", set to")
+            ax.fill_between(found.grid, low, high, color=INK, alpha=0.2, linewidth=0, zorder=5)
+    ax.set_xlabel(" ")
+    ax.set_ylabel(" ")
     _legend(ax, looks, shown_apart(labels, legend_letters(ax)), few_rows, ensemble, level)
     plain(ax)
     under = [
@@ -161,6 +164,10 @@ def fan(
     ]
     under += [f"{len(some):,} of {len(table):,} rows, evenly spread"] if len(some) < len(table) else []
     titled(ax, f"Counterfactuals of {count(len(some), 'row')}", "; ".join(under))
+    lay_out(ax)
+    few_ticks(ax)
+    say(ax, "x", *names_of(over, ", set to"))
+    say(ax, "y", *names_of(feature))
     return ax
 
 
@@ -188,6 +195,6 @@ def _legend(ax: Any, looks: dict[int, Look], names: list[str], few_rows: bool, e
         handles.append(Line2D([], [], color=INK, linewidth=2.0))
         texts.append("mean of rows")
     if ensemble:
-        handles.append(Patch(color=PALE if few_rows else BLUE, alpha=0.3, linewidth=0))
+        handles.append(Patch(color=PALE if few_rows else INK, alpha=0.3 if few_rows else 0.2, linewidth=0))
         texts.append(f"{100 * level:.4g} % interval")
     legend_below(ax, handles, texts)

@@ -81,6 +81,13 @@ def sites_of(table: pd.DataFrame, batch: str) -> tuple[tuple[str, ...], IntArray
     return levels.labels, levels.codes(column)[0]
 
 
+def places_of(labels: tuple[str, ...], model: object = None) -> list[int]:
+    """Return each label's place among the sites of a ComBat, new ones after them; without one, among themselves."""
+    known = model._check_fitted().levels.labels if isinstance(model, ComBat) else ()
+    order = [*known, *(label for label in labels if label not in known)]
+    return [order.index(label) for label in labels]
+
+
 def numbers(table: pd.DataFrame, feature: str) -> FloatArray:
     """Return a feature's values, missing ones as NaN."""
     column = find_column(table, feature, "feature")

@@ -11,6 +11,7 @@ import pandas as pd
 from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.errors import DataError, OptionError, count
 from pycombat_gam.plot.given import sites_of, states
+from pycombat_gam.plot.room import few_ticks, fits, lay_out, legend_below, say, side, side_by_side
 from pycombat_gam.plot.style import (
     INK,
     LOOKS,
@@ -18,8 +19,8 @@ from pycombat_gam.plot.style import (
     Look,
     dots,
     handle,
-    legend_below,
     legend_letters,
+    look_of,
     panels,
     plain,
     shown_apart,
@@ -75,26 +76,37 @@ def components(
     room = 0.06 * np.maximum(high - low, 1e-12)
     few = len(labels) <= len(LOOKS)
     names = shown_apart(labels, legend_letters(drawn[0]))
-    for at, (ax, (state, scores)) in enumerate(zip(drawn, found.scores.items(), strict=True)):
+    titles = []
+    for ax, (state, scores) in zip(drawn, found.scores.items(), strict=True):
         ax.set_xlim(low[0] - room[0], high[0] + room[0])
         ax.set_ylim(low[1] - room[1], high[1] + room[1])
         plain(ax)
-        shares = 100 * found.shares[state]
-        ax.set_xlabel(f"component 1 ({shares[0]:.1f} % of variance)")
-        ax.set_ylabel(f"component 2 ({shares[1]:.1f} %)")
+        ax.set_xlabel(" ")
+        ax.set_ylabel(" ")
         means = np.array([scores[codes == b].mean(axis=0) for b in range(len(labels))])
         if few:
             _by_look(ax, scores, codes, means)
-            if at == 0:
-                legend_below(ax, [handle(LOOKS[b], size=6) for b in range(len(labels))], names)
-            unnamed = 0
-        else:
-            unnamed = _by_name(ax, scores, means, names)
+        unnamed = 0 if few else _by_name(ax, scores, means, names)
         under = [] if few else [f"{len(labels):,} site means{f', {unnamed:,} unnamed' if unnamed else ''}"]
         under.append("its own components" if state == "before" else "components of before")
         if found.left_out:
             under.append(f"{count(len(found.left_out), 'feature')} without variance within sites left out")
-        titled(ax, state, "; ".join(under))
+        titles.append((state, "; ".join(under)))
+    lay_out(drawn[0])
+    for ax, title in zip(drawn, titles, strict=True):
+        titled(ax, *title)
+    if few:
+        marks = [handle(look_of(b), size=6) for b in range(len(labels))]
+        legend_below(drawn[0], marks, names, row=side_by_side(drawn))
+    lay_out(drawn[0])
+    shares = [[f"({100 * share:.1f} %)" for share in shares] for shares in found.shares.values()]
+    roomy = all(fits(ax, axis, f"component 1 {own[0]}") for ax, own in zip(drawn, shares, strict=True) for axis in "xy")
+    name = "component" if roomy else "PC"
+    for ax, (first, second) in zip(drawn, shares, strict=True):
+        few_ticks(ax)
+        whole = f"{name} 1 {first[:-1]} of variance)"
+        say(ax, "x", whole if fits(ax, "x", whole) else f"{name} 1 {first}")
+        say(ax, "y", f"{name} 2 {second}")
     return np.array(drawn, dtype=object)
 
 
@@ -156,16 +168,18 @@ def _complete(Y: np.ndarray, features: tuple[str, ...]) -> FloatArray:
 
 
 def _by_look(ax: Any, scores: FloatArray, codes: IntArray, means: FloatArray) -> None:
+    large = float(np.clip(40.0 * side(ax, "x"), 35.0, 95.0))
     for b, mean in enumerate(means):
-        look, own = LOOKS[b], scores[codes == b]
+        look, own = look_of(b), scores[codes == b]
         dots(ax, own[:, 0], own[:, 1], look, crowd=len(scores))
-        ax.scatter(*mean, s=95, c=look.color, marker=look.marker, edgecolors="white", linewidths=1.3, zorder=4)
+        ax.scatter(*mean, s=large, c=look.color, marker=look.marker, edgecolors="white", linewidths=1.3, zorder=4)
 
 
 def _by_name(ax: Any, scores: FloatArray, means: FloatArray, names: list[str]) -> int:
     """Draw pale rows and named means; return how many names found no room."""
     dots(ax, scores[:, 0], scores[:, 1], Look(PALE, "o", "-"), crowd=len(scores))
     ax.scatter(means[:, 0], means[:, 1], s=20, c=INK, edgecolors="white", linewidths=0.7, zorder=4)
+    lay_out(ax)
     box = ax.get_window_extent()
     points = ax.transData.transform(means)
     unit = ax.figure.dpi / 72.0
@@ -177,18 +191,18 @@ def _by_name(ax: Any, scores: FloatArray, means: FloatArray, names: list[str]) -
     for b in np.argsort(-np.hypot(*(points - middle).T), kind="stable"):
         x, y = points[b]
         width = wide * len(names[b]) + 2 * unit
-        for side, across, up in (
+        for align, across, up in (
             ("left", 4, 0), ("right", -4, 0), ("center", 0, 8), ("center", 0, -8),
             ("left", 3, 7), ("right", -3, 7), ("left", 3, -7), ("right", -3, -7),
         ):  # fmt: skip
-            left = x + across * unit - {"left": 0.0, "right": width, "center": width / 2}[side]
+            left = x + across * unit - {"left": 0.0, "right": width, "center": width / 2}[align]
             low = y + up * unit - high / 2
             spot = (left, low, left + width, low + high)
             inside = spot[0] >= box.x0 and spot[2] <= box.x1 and spot[1] >= box.y0 and spot[3] <= box.y1
             others = taken[:b] + taken[b + 1 :]
             if inside and not any(_overlap(spot, other) for other in others):
                 ax.annotate(
-                    names[b], means[b], (across, up), textcoords="offset points", ha=side, va="center",
+                    names[b], means[b], (across, up), textcoords="offset points", ha=align, va="center",
                     fontsize="x-small", color=INK, zorder=5,
                 )  # fmt: skip
                 taken.append(spot)

@@ -9,7 +9,8 @@ import numpy as np
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import OptionError, count
 from pycombat_gam.plot.given import check_effect, combat_of
-from pycombat_gam.plot.style import BLUE, INK, ORANGE, legend_below, minus, panels, plain, shown, titled
+from pycombat_gam.plot.room import few_ticks, lay_out, legend_below
+from pycombat_gam.plot.style import INK, look_of, minus, panels, plain, shown, titled
 from pycombat_gam.types import FloatArray
 
 POINTS = 400
@@ -59,9 +60,10 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     grid = np.linspace(low if location else max(low, 1e-6 * high), high, POINTS)
     density = gaussian_kde(values, bw_method=bandwidth(values) / float(values.std(ddof=1)))(grid)
     (ax,) = panels(ax, 1, (5.6, 3.6))
-    ax.fill_between(grid, density, color=BLUE, alpha=0.18, linewidth=0)
-    (own,) = ax.plot(grid, density, color=BLUE, linewidth=1.6)
-    (given,) = ax.plot(grid, fitted_prior.pdf(grid), color=ORANGE, linewidth=1.8, linestyle=(0, (5, 1.5)))
+    color = look_of(b).color
+    ax.fill_between(grid, density, color=color, alpha=0.18, linewidth=0)
+    (own,) = ax.plot(grid, density, color=color, linewidth=1.6)
+    (given,) = ax.plot(grid, fitted_prior.pdf(grid), color=INK, linewidth=1.8, linestyle=(0, (5, 1.5)))
     ticks = np.full(values.size, -0.035)
     faint = float(np.clip(60 / values.size, 0.15, 0.8))
     ax.plot(
@@ -79,6 +81,8 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
         ax.set_xlabel("scale δ̂ (× pooled variance)")
         formula = f"inverse gamma, shape {first:.3g}, rate {second:.3g}"
     ax.set_ylabel("density over features")
+    lay_out(ax)
+    few_ticks(ax)
     used = "prior" if model.prior == "parametric" else "not used"
     legend_below(ax, [own, given], [f"estimates of {values.size:,} features", f"{used}: {formula}"])
     under = "" if model.prior == "parametric" else "the fit is nonparametric: the estimates themselves are the prior"

@@ -1,4 +1,4 @@
-"""What all pictures share: colours and shapes of sites, names as text, axes, legends that hide no data."""
+"""What all pictures share: colours and shapes of sites, names as text, axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from pycombat_gam.errors import OptionError, count
 from pycombat_gam.types import FloatArray, IntArray
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
+FEWEST = 10
+"""Letters of a line of a title."""
 INK, PALE = "0.15", "0.62"
 """Dark for what a picture says, pale for the points it says it of."""
 
@@ -36,6 +37,15 @@ LOOKS = (
     Look("#8C8C8C", "p", (0, (3, 3))),
 )
 """Okabe and Ito's colours, grey for their yellow, which white paper swallows; as many as can be told apart."""
+
+
+def look_of(b: int) -> Look:
+    """Return how site number `b` looks, by its place among all sites of the model or table: the same in all pictures.
+
+    Where only some of many sites are drawn, those that share a colour have other shapes.
+    """
+    own, turn = LOOKS[b % len(LOOKS)], b // len(LOOKS)
+    return own._replace(marker=LOOKS[(b + turn) % len(LOOKS)].marker, line=LOOKS[(b + turn) % len(LOOKS)].line)
 
 
 def shown(name: object, limit: int = 60) -> str:
@@ -65,19 +75,14 @@ def shown_apart(names: Sequence[object], limit: int = 18) -> list[str]:
 def minus(number: str) -> str:
     """Return a number's text with a minus sign as long as its plus.
 
-    >>> minus(f"{-0.5:+.2f}"), minus("1e-05")
-    ('−0.50', '1e-05')
+    Nothing has no sign.
+
+    >>> minus(f"{-0.5:+.2f}"), minus("1e-05"), minus(f"{-0.001:+.2f}")
+    ('−0.50', '1e-05', '0.00')
     """
+    if not number.strip("+-0."):
+        return number.lstrip("+-")
     return "−" + number[1:] if number.startswith("-") else number
-
-
-def labelled(ax: Any, x: object = None, y: object = None, *, suffix: str = "") -> None:
-    """Write a column's name under or beside axes, shortened where it is longer than they are; `suffix` follows x."""
-    box = ax.get_window_extent()
-    for name, length, write, more in ((x, box.width, ax.set_xlabel, suffix), (y, box.height, ax.set_ylabel, "")):
-        if name is not None:
-            letters = int(1.1 * length / ax.figure.dpi * 72.0 / 5.6) - len(more)
-            write(shown(name, min(60, max(16, letters))) + more)
 
 
 def tick_letters(ax: Any) -> int:
@@ -90,22 +95,46 @@ def legend_letters(ax: Any) -> int:
     return int(np.clip((ax.get_window_extent().width / ax.figure.dpi / 2.0 - 0.5) / 0.06, 12, 24))
 
 
-def wrapped(ax: Any, text: str, size: float = 10.0) -> str:
-    """Break a text into lines that fit the width of axes."""
+def inches(ax: Any, text: str, size: float | str = "medium") -> tuple[float, float]:
+    """Return how wide and high a text is in letters of `size`."""
+    probe = ax.text(0.0, 0.0, text, fontsize=size)
+    box = probe.get_window_extent()
+    probe.remove()
+    return float(box.width) / float(ax.figure.dpi), float(box.height) / float(ax.figure.dpi)
+
+
+def wrapped(ax: Any, text: str, size: float = 10.0, *, beyond: bool = False) -> str:
+    """Break a text into lines that fit the width of axes; `beyond`: and what stands at their right in the grid."""
     width = ax.get_window_extent().width / ax.figure.dpi * 72.0
-    return textwrap.fill(text, max(20, int(width / (0.52 * size))))
+    place = ax.get_subplotspec() if beyond else None
+    if place is not None:
+        end = ax.figure.bbox.x0 + ax.figure.bbox.width * place.colspan.stop / place.get_gridspec().ncols
+        width = (end - ax.get_window_extent().x0) / ax.figure.dpi * 72.0
+    letters = int(width / (0.4 * size))
+    lines = textwrap.wrap(text, max(letters, FEWEST))
+    while letters > FEWEST and 72.0 * max(inches(ax, line, size)[0] for line in lines) > width:
+        letters -= 1
+        lines = textwrap.wrap(text, letters)
+    return "\n".join(lines)
 
 
-def titled(ax: Any, title: str, under: str = "") -> None:
-    """Write a title, and in small letters what has to be said beneath it."""
-    ax.set_title(wrapped(ax, title), loc="left", fontsize="medium", pad=6)
+def titled(ax: Any, title: str, under: str = "", *, beyond: bool = False) -> None:
+    """Write a title, and in small letters what has to be said beneath it.
+
+    Parameters
+    ----------
+    beyond : go on above what stands at the right of the axes, such as a colour bar.
+    """
+    ax.set_title(wrapped(ax, title, beyond=beyond), loc="left", fontsize="medium", pad=6)
     if under:
-        lines = wrapped(ax, under, 8.0)
-        ax.annotate(
+        lines = wrapped(ax, under, 8.4, beyond=beyond)
+        small = ax.annotate(
             lines, (0.0, 1.0), (0.0, 4.0), xycoords="axes fraction", textcoords="offset points",
             fontsize="small", color="0.35", va="bottom", linespacing=1.15,
         )  # fmt: skip
         ax.set_title(ax.get_title(loc="left"), loc="left", fontsize="medium", pad=8 + 10.5 * (lines.count("\n") + 1))
+        # The title keeps its height; its width is to take none from the axes.
+        small.set_in_layout(False)
 
 
 def panels(axes: Any, wanted: int, size: tuple[float, float], **options: Any) -> list[Any]:
@@ -140,41 +169,6 @@ def dots(ax: Any, x: FloatArray, y: FloatArray, look: Look, *, crowd: int) -> No
     ax.scatter(
         x, y, s=size, c=look.color, marker=look.marker, linewidths=0, alpha=alpha, zorder=2, rasterized=crowd > 5000
     )
-
-
-def legend_below(ax: Any, handles: Sequence[Any], names: Sequence[str]) -> Any:
-    """Put a legend under the axes' own labels, which have to be there already, in as many columns as fit.
-
-    Names are set afterwards: matplotlib leaves out labels that start with an underscore.
-    """
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.transforms import ScaledTranslation
-
-    dpi = ax.figure.dpi
-    box = ax.get_window_extent()
-    ticks = ax.xaxis.get_tightbbox()
-    depth = (box.y0 - ticks.y0) / dpi if ticks is not None else 0.4
-    bare = all(getattr(one, "get_linestyle", lambda: "-")() == "None" for one in handles)
-    length = 1.0 if bare else 2.0
-    em = FontProperties(size="small").get_size_in_points() / 72.0
-    widest = max(_inches(ax, name) for name in names) + (length + 2.0) * em
-    columns = max(1, min(len(names), int(1.14 * box.width / dpi / widest)))
-    found = ax.legend(
-        handles, [f"{i}" for i in range(len(names))], loc="upper left", bbox_to_anchor=(0.0, 0.0), borderaxespad=0.0,
-        bbox_transform=ax.transAxes + ScaledTranslation(0.0, -depth - 0.07, ax.figure.dpi_scale_trans),
-        ncols=columns, frameon=False, fontsize="small", handlelength=length, columnspacing=1.2, borderpad=0.0,
-    )  # fmt: skip
-    for text, name in zip(found.get_texts(), names, strict=True):
-        text.set_text(name)
-    return found
-
-
-def _inches(ax: Any, name: str) -> float:
-    """Return how wide a name is in small letters."""
-    probe = ax.text(0.0, 0.0, name, fontsize="small")
-    width = float(probe.get_window_extent().width) / float(ax.figure.dpi)
-    probe.remove()
-    return width
 
 
 def spread_out(values: FloatArray, height: float = 0.3) -> FloatArray:
