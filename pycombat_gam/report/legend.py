@@ -14,6 +14,12 @@ HELD_OUT = {
     "site prediction": "harmonized by models that did not see the row",
     "covariate prediction": "harmonized by models that saw neither the row's site nor the covariate",
 }
+UNKNOWN_SITE = (
+    "Held out, the site left out is harmonized by a model fitted without it and without the covariate, whose terms are "
+    "left out of the formula. To such a model a new site's mean of the covariate is part of its site effect, and goes "
+    "with it: the prediction may be worse than before harmonization, which does not count as weakened."
+)
+"""Why a covariate may be predicted worse where neither it nor the site was known."""
 EFFECTS = {
     "ANOVA": ("partial R²", "share of the variance left by the covariates that sites explain"),
     "Kruskal-Wallis": ("ε²", "share of the variance of the ranks that lies between sites, H/(n − 1)"),

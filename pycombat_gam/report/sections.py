@@ -14,7 +14,7 @@ import pandas as pd
 
 from pycombat_gam.combat import ComBat
 from pycombat_gam.formula import parse_formula
-from pycombat_gam.report.legend import EFFECTS, SHRINKAGE, of_comparison, of_summary, of_tests
+from pycombat_gam.report.legend import EFFECTS, SHRINKAGE, UNKNOWN_SITE, of_comparison, of_summary, of_tests
 from pycombat_gam.report.methods import diagnosis_text, methods_text
 from pycombat_gam.report.origin import Origin
 from pycombat_gam.report.parts import (
@@ -128,6 +128,8 @@ def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
         "Associations of the features with each term of the formula, at equal sites",
     )
     parts += _compared(diagnosis, "covariate prediction", ASPECT_CAPTIONS["covariate prediction"])
+    if "held out" in set(diagnosis.table.loc[diagnosis.table["aspect"] == "covariate prediction", "state"]):
+        parts.append(Sentences(UNKNOWN_SITE))
     if not parts:
         parts = [Sentences("No association with a covariate was tested.")]
     return Section("biology", "Biology kept", tuple(parts))

@@ -165,14 +165,28 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool]) -> str:
                 f"being {three(part['chance'].iloc[0])}"
             )
         else:
-            each = [
-                f"{'' if measure == aspect else f'{measure}, '}{equals_p(some['p'].iloc[0])}"
-                for measure, some in by_measure.items()
-            ]
-            others.append(f"the {words} {'differed' if found.get(aspect) else 'did not differ'} ({'; '.join(each)})")
+            others.append(_permuted(diagnosis, state, aspect, by_measure, bool(found.get(aspect))))
     if features:
         others.insert(0, f"{', '.join(features)} (false discovery rate {percent(diagnosis.level)})")
     return "; ".join([*others, *([_together(diagnosis, state)] if found else [])])
+
+
+def _permuted(diagnosis: Diagnosis, state: str, aspect: str, by_measure: dict[str, pd.DataFrame], differs: bool) -> str:
+    """Write p of the tests by permutation; where only the adjustment made nothing of it, also the adjusted p."""
+    all_tests = diagnosis.overall
+    adjusted = all_tests[all_tests["state"] == state].set_index(["aspect", "measure"])["p_adjusted"]
+    each, words = [], "differed" if differs else "was not found to differ"
+    smallest = 1.0
+    for measure, some in by_measure.items():
+        p = float(some["p"].iloc[0])
+        smallest = min(smallest, p)
+        beside = f", adjusted {p_text(float(adjusted[aspect, measure]))}" if not differs and p < diagnosis.level else ""
+        each.append(f"{'' if measure == aspect else f'{measure}, '}{equals_p(p)}{beside}")
+    # With few permutations no p can be small enough for many tests.
+    floor = 1 / (1 + diagnosis.permutations)
+    if not differs and smallest < min(1.01 * floor, diagnosis.level):
+        each.append(f"less than {p_text(floor)} takes more than {diagnosis.permutations:,} permutations")
+    return f"the {WORDS[aspect]} {words} ({'; '.join(each)})"
 
 
 def _together(diagnosis: Diagnosis, state: str) -> str:

@@ -21,6 +21,7 @@ import pandas as pd
 from pycombat_gam.errors import count
 from pycombat_gam.formula import Formula
 from pycombat_gam.report.kept import fixed_covariates, random_effects
+from pycombat_gam.report.legend import UNKNOWN_SITE
 from pycombat_gam.report.parts import Sentences, joined
 from pycombat_gam.report.wording import equals_p, percent, three
 
@@ -184,12 +185,20 @@ def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis) -> str:
     if NONE in of:
         each.append(f"No association with {joined(by_kind[NONE], 'or')} was found, before or after harmonization.")
     if not found and not worse:
-        predicted = [name for name, states in _by_state(diagnosis).items() if _beats_chance(states.get(BEFORE))]
-        if predicted:
-            each.append(f"The prediction of {joined(predicted)} at sites left out is no worse after harmonization.")
-        else:
-            each.append("No covariate could be predicted at sites left out, before or after harmonization.")
+        each += _lead_predictions(_by_state(diagnosis))
     return " ".join(each)
+
+
+def _lead_predictions(found: dict[str, dict[str, pd.Series]]) -> list[str]:
+    """Say what is predicted, where no association was tested and no prediction is worse."""
+    before = [name for name, states in found.items() if _beats_chance(states.get(BEFORE))]
+    new = [name for name, states in found.items() if name not in before and _beats_chance(states.get(AFTER))]
+    each = []
+    if before:
+        each.append(f"The prediction of {joined(before)} at sites left out is no worse after harmonization.")
+    if new:
+        each.append(f"At sites left out {joined(new)} is predicted better than chance only after harmonization.")
+    return each or ["Nothing is predicted clearly better than chance at sites left out, before or after harmonization."]
 
 
 def _shares(diagnosis: Diagnosis) -> list[str]:
@@ -238,12 +247,7 @@ def _predictions(diagnosis: Diagnosis) -> list[str]:
     order = joined([state for state in (BEFORE, AFTER, HELD_OUT) if state in present])
     texts = [f"Predicted at sites left out, {order}: {'; '.join(each)}."]
     if HELD_OUT in present:
-        texts.append(
-            "Held out, the site left out is harmonized by a model fitted without it and without the covariate, whose "
-            "terms are left out of the formula. To such a model a new site's mean of the covariate is part of its site "
-            "effect, and goes with it: the prediction may be worse than before harmonization, which does not count as "
-            "weakened."
-        )
+        texts.append(UNKNOWN_SITE)
     return texts
 
 
@@ -292,4 +296,4 @@ def _against_chance(row: pd.Series) -> str:
     if _beats_chance(row):
         return "better than chance"
     worse = row["lower"] > row["chance"] if _is_error(row) else row["upper"] < row["chance"]
-    return "worse than chance" if worse else "no better than chance"
+    return "worse than chance" if worse else "not clearly better than chance"

@@ -12,6 +12,7 @@ from report_cases import Page, hostile, markdown_tables, packaged, synthetic_dia
 import pycombat_gam as pcg
 from pycombat_gam.report import Report
 from pycombat_gam.report.cells import visible
+from pycombat_gam.report.legend import UNKNOWN_SITE
 from pycombat_gam.report.page import escaped
 from pycombat_gam.report.parts import MOST_ROWS, Table
 from pycombat_gam.report.sections import before_and_after, biology, feature_table
@@ -119,6 +120,7 @@ def test_columns_are_explained() -> None:
     assert {"ε²", "partial R²", "adjusted p", "before", "after"} <= set(shown["tests-location"])
     assert {"sd ratio", "X²/(n − 1)"} <= set(shown["tests-scale"])
     assert "statistic, times chance" in shown["summary"]
+    assert any(getattr(part, "text", "") == UNKNOWN_SITE for one in found.sections for part in one.parts)
     assert "neither the row's site nor the covariate" in shown["tests-covariate-prediction"]["held out"]
     assert shown["tests-site-prediction"]["held out"] == "harmonized by models that did not see the row"
     assert {one.id for one in tables_of(found) if one.id.startswith(("audit-", "tests-"))} <= set(shown)

@@ -104,6 +104,16 @@ def test_few_features_are_counted_and_named() -> None:
     assert "smallest p of these 3 tests, adjusted for their number (Holm): <0.001" in before.text
 
 
+def test_a_p_that_only_the_adjustment_undoes_has_both() -> None:
+    text = of(QUIET | {("covariance", "covariance"): p(0.02, 0.5)})[0].text
+    assert "the covariance was not found to differ (p = 0.020, adjusted 0.060)" in text
+    # The smallest p of 99 permutations, before Holm over 8 tests.
+    many = {("location", f"test {k}"): p(NULL, NULL) for k in range(7)} | {("distribution", "MMD"): p(0.01, 0.5)}
+    before, after, _ = of(many)
+    assert "(MMD, p = 0.010, adjusted 0.080; less than 0.010 takes more than 99 permutations)" in before.text
+    assert "the joint distribution was not found to differ (MMD, p = 0.500)" in after.text
+
+
 def test_nine_tests_together_keep_their_level() -> None:
     """Tables without site effects: nine independent tests at 5 % each would find something in 37 %."""
     rng = np.random.default_rng(4)
@@ -252,7 +262,12 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     ),
     "predictions alone, by chance": (
         {("covariate prediction", "dx"): predicted(0.54, 0.54)},
-        "No covariate could be predicted at sites left out, before or after harmonization.",
+        "Nothing is predicted clearly better than chance at sites left out, before or after harmonization.",
+        "plain",
+    ),
+    "a prediction only after": (
+        {("covariate prediction", "dx"): predicted(0.54, 0.7)},
+        "At sites left out dx is predicted better than chance only after harmonization.",
         "plain",
     ),
 }  # fmt: skip
@@ -294,7 +309,7 @@ def test_held_out_predictions_in_words() -> None:
         "Predicted at sites left out, before, after and held out: age by mean absolute error 9.50, 6.00 and 13.0 "
         in text
     )
-    assert "(chance 10.0; no better than chance before; better than chance after; worse than chance held out; held out "
+    assert "(chance 10.0; not clearly better than chance before; better than chance after; worse than chance "
     assert "worse than chance held out; held out worse than before)" in text
     assert (
         "sex by AUC 0.700, 0.720 and 0.710 (chance 0.500; better than chance before, after and held out; held out "
