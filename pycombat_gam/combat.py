@@ -63,7 +63,8 @@ class ComBat(TableEstimator):
         formula has none.
     mean_model : None (`mean.AdditiveMean`), or an object that fits the formula, such as ``r_bridge.MgcvMean()``; it has
         ``fit``, ``predict`` and ``describe``.
-    on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given.
+    on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given,
+        with a random intercept for each of its groups where the formula has one.
     missing : ``"error"``, or ``"omit"``: each feature is fitted on its observed cells and missing cells stay missing.
     output : ``"table"`` (what was given, features replaced) or ``"features"`` (features only, for a pipeline).
 
