@@ -11,8 +11,8 @@ import pytest
 
 from pycombat_gam.errors import DataError, DesignError, ModelFileError, OptionError, PcgError
 from pycombat_gam.flow.nodes.graph import Graph
-from pycombat_gam.flow.nodes.kinds import factor_columns
 from pycombat_gam.formula import parse_formula
+from pycombat_gam.formula.roles import factor_columns
 
 VARIABLES = ["age", "sex", "icv", "dx", "smoker", "wave"]
 
