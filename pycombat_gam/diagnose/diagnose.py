@@ -104,9 +104,20 @@ def diagnose(
     >>> found.summary.loc[0, ["before", "after"]].astype(float).round(2).to_list()
     [1.0, 0.0]
     """
+    from threadpoolctl import threadpool_limits
+
     chosen = _choices(model, formula, batch, features, id)
     _check(permutations, level, seed, held_out, model)
     study = Study.of(before, after, **chosen, covariates=covariates)
+    # Many small computations: threads would wait for each other longer than they compute.
+    with threadpool_limits(limits=1):
+        return _diagnosed(study, model, held_out, fit_mask, permutations=permutations, level=level, seed=seed)
+
+
+def _diagnosed(
+    study: Study, model: Any, held_out: bool | None, fit_mask: object, *, permutations: int, level: float, seed: int
+) -> Diagnosis:
+    """Ask every question of a study."""
     notes: list[str] = []
     parts: Parts = []
     whole, flat = np.ones(len(study.features), dtype=bool), np.zeros(len(study.features), dtype=bool)
