@@ -55,7 +55,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = STOPPED  # which releases of typer raise, others return
     except Exception as error:
-        # Errors of usage; their class has another name in every release of typer.
+        # Errors of usage, whose class has another name in every release of typer; all others are raised again.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
