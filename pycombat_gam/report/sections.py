@@ -302,5 +302,5 @@ def _any_table(id: str, caption: str, frame: pd.DataFrame, where: str, legend: M
 def _finding(row: Mapping[Hashable, Any], tables: dict[str, pd.DataFrame]) -> Finding:
     table, label = str(row["table"]), str(row["row"])
     place = f"audit-{slug(table)}" if table in tables and len(tables[table]) else ""
-    rests_on = f"table {table}, row {label}" if table else ""
+    rests_on = f"table {table}{f', row {label}' if label else ''}" if table else ""
     return Finding(str(row["severity"]), str(row["verdict"]), rests_on, place)

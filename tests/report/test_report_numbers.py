@@ -176,3 +176,11 @@ def test_a_page_of_a_thousand_features_is_small() -> None:
     sections[0] = type(sections[0])("many", "Many", (*sections[0].parts, *many))
     assert len(html_page("title", (), sections).encode()) < 5_000_000
     assert len(markdown_page("title", (), sections).encode()) < 5_000_000
+
+
+def test_a_finding_on_a_whole_table_names_no_row() -> None:
+    from pycombat_gam.report.sections import _finding
+
+    one = {"severity": "note", "verdict": "Sites are compared.", "table": "sites", "row": ""}
+    assert _finding(one, {}).rests_on == "table sites"
+    assert _finding({**one, "row": "Oslo"}, {}).rests_on == "table sites, row Oslo"
