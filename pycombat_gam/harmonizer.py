@@ -20,6 +20,7 @@ from pycombat_gam.batch.standardize import Standardization, standardize
 from pycombat_gam.errors import DataError, DesignError, count, listing
 from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit, MeanModel
+from pycombat_gam.mean.identified import idle_note
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
@@ -159,6 +160,9 @@ def _notes(
     """Say, feature by feature and site by site, what was not handled in the ordinary way."""
     powers = mean.design.formula.idle_powers
     notes = [f"'{power}' outside I() means no power, as in R: write I({power})" for power in powers]
+    # Length of the columns before batches are taken out, at least.
+    size = np.sqrt(np.einsum("ij,ij->j", mean.R, mean.R) + mean.n_rows.sum() * mean.center**2)
+    notes += idle_note(mean.design, mean.R, size, batches=True)
     names = np.array(features, dtype=object)
     # Means of equal numbers differ by rounding only.
     level = np.ptp(mean.intercepts, axis=0) <= 4 * mean.rounding.max(axis=0)

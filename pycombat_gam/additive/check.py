@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 
 from pycombat_gam.formula.columns import Factor
@@ -17,6 +16,8 @@ from pycombat_gam.types import FloatArray
 REPEATS = 400
 SUBSAMPLE = 5000
 NEIGHBOURS = 3
+DEPENDENT = 1e-10
+"""Directions of columns below this share of the largest are rounding."""
 
 
 def k_index(residuals: FloatArray, at: FloatArray, generator: np.random.Generator) -> tuple[float, float]:
@@ -89,13 +90,17 @@ def pairwise_concurvity(
 
 def _measures(rest: FloatArray, own: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
     """Split a term's columns into what the rest spans and what it does not."""
-    r = rest.shape[1]
-    R = np.linalg.qr(np.hstack([rest, own]))[1][:, r:]
-    whole = np.linalg.qr(R)[1]
-    shared = R[:r]
-    worst = float(np.linalg.svd(solve_triangular(whole.T, shared.T, lower=True), compute_uv=False)[0] ** 2)
-    observed = float(((shared @ beta) ** 2).sum() / ((whole @ beta) ** 2).sum())
-    return min(worst, 1.0), observed, float((shared**2).sum() / (R**2).sum())
+    if not own.shape[1]:
+        return float("nan"), float("nan"), float("nan")
+    U, size, _ = np.linalg.svd(rest, full_matrices=False)
+    shared = U[:, size > DEPENDENT * size.max(initial=0.0)].T @ own
+    whole = np.linalg.qr(own)[1]
+    # Columns of random effects repeat one another: a pseudo-inverse.
+    turned = shared @ np.linalg.pinv(whole, rcond=DEPENDENT)
+    worst = float(np.linalg.svd(turned, compute_uv=False).max(initial=0.0) ** 2)
+    effect = float(((whole @ beta) ** 2).sum())
+    observed = float(((shared @ beta) ** 2).sum()) / effect if effect > 0 else float("nan")
+    return min(worst, 1.0), observed, float((shared**2).sum() / (own**2).sum())
 
 
 def scaled_positions(smooth: Smooth, values: Mapping[str, FloatArray | Factor], beta: FloatArray) -> FloatArray:

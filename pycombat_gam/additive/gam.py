@@ -15,6 +15,7 @@ from pycombat_gam.design import Design
 from pycombat_gam.errors import OptionError, PcgWarning, count, did_you_mean, listing
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.mean.check import check_rank
+from pycombat_gam.mean.identified import idle_note
 from pycombat_gam.penalized.problem import METHODS, Method, Problem
 from pycombat_gam.penalized.smoothing import fit_smoothing
 from pycombat_gam.smooth.parameters import SmoothingParameters
@@ -96,11 +97,16 @@ def gam(
     parsed = parse_formula(formula)
     given = sort_out(parsed, data, responses, weights, offset)
     fits: dict[str, GamFit] = {}
+    notes: list[str] = []
     groups = patterns_of(given)
     for rows, members in groups:
         shared = _share(parsed, data.loc[rows], given, rows, NAMES[method], float(gamma), select, sp, knots or {})
         fits |= _fit(shared, given, rows, members)
-    _say_what_was_left_out(given, groups)
+        size = np.sqrt(np.einsum("ij,ij->j", shared.X, shared.X))
+        notes += idle_note(shared.design, shared.R, size, batches=False)
+    notes += _left_out(given, groups) + _perfect(fits)
+    if notes:
+        warnings.warn("; ".join(dict.fromkeys(notes)), PcgWarning, stacklevel=2)
     if len(given.names) == 1 and not given.several:
         return fits[given.names[0]]
     return GamFits({name: fits[name] for name in given.names})
@@ -124,6 +130,10 @@ def _share(
     w = given.weights[rows]
     root = np.sqrt(w)[:, None]
     Q, R = np.linalg.qr(X * root)
+    if R.shape[0] < R.shape[1]:
+        # More coefficients than rows, as random effects may have whose columns repeat one another.
+        lack = R.shape[1] - R.shape[0]
+        Q, R = np.pad(Q, ((0, 0), (0, lack))), np.pad(R, ((0, lack), (0, 0)))
     check_rank(design, X, R, n_batches=0)
     fixed = None if sp is None else np.atleast_1d(np.asarray(sp, dtype=np.float64)).tolist()
     parameters = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices, fixed)
@@ -151,12 +161,22 @@ def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) 
     return {given.names[k]: GamFit(shared, given.names[k], Y[:, i], solved, i) for i, k in enumerate(members)}
 
 
-def _say_what_was_left_out(given: Given, groups: list[tuple[BoolArray, list[int]]]) -> None:
+def _left_out(given: Given, groups: list[tuple[BoolArray, list[int]]]) -> list[str]:
+    """Count the rows left out, in one note or none."""
     n = given.usable.size
     observed = given.weights > 0
     lost = [(n - int((rows | ~observed).sum()), members) for rows, members in groups]
     worst = max(rows for rows, _ in lost)
-    if worst:
-        fewest = min(rows for rows, _ in lost)
-        some = f"{fewest:,} to {worst:,} rows" if fewest < worst else count(worst, "row")
-        warnings.warn(f"{some} of {n:,} left out for missing values", PcgWarning, stacklevel=3)
+    if not worst:
+        return []
+    fewest = min(rows for rows, _ in lost)
+    some = f"{fewest:,} to {worst:,} rows" if fewest < worst else count(worst, "row")
+    return [f"{some} of {n:,} left out for missing values"]
+
+
+def _perfect(fits: Mapping[str, GamFit]) -> list[str]:
+    """Name the responses that the terms explain to the last digit (R warns at their summary)."""
+    exact = [name for name, fit in fits.items() if fit.is_perfect]
+    if not exact:
+        return []
+    return [f"essentially perfect fit of {listing(exact)}: scale, errors, tests and AIC there are rounding"]

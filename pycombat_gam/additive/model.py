@@ -18,9 +18,13 @@ from pycombat_gam.additive.summary import GamSummary, summarize
 from pycombat_gam.design import Design
 from pycombat_gam.errors import OptionError, PcgWarning
 from pycombat_gam.formula.columns import Factor
+from pycombat_gam.penalized.criterion import TINY
 from pycombat_gam.penalized.problem import Method, SmoothingFit
 from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray
+
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""Relative size of a residual's rounding: some operations in double precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +81,7 @@ class GamFit:
         self.score = float(solved.score[which])
         self.scale = float(solved.scale[which])
         self.converged = bool(solved.converged[which])
+        self._unexplained = float(solved.unexplained[which])
 
     # What was fitted
 
@@ -123,6 +128,13 @@ class GamFit:
     def residuals(self) -> pd.Series:
         """Response residuals (n,), unweighted."""
         return pd.Series(self._y - self.fitted.to_numpy(), index=self.fitted.index, name=self.response)
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether the terms explain the response to its last digit: what is left is rounding, no variance."""
+        weights = self._shared.weights
+        rounding = ROUNDING * float(np.abs(self._y - self._shared.offset).max())
+        return self._unexplained <= float(weights.sum()) * rounding**2
 
     # Uncertainty
 
@@ -286,7 +298,7 @@ class GamFit:
     @property
     def loglik(self) -> float:
         """Log-likelihood at the maximum-likelihood scale."""
-        per_row = float(np.log(2 * np.pi * self.deviance / self.n)) + 1.0
+        per_row = float(np.log(2 * np.pi * max(self.deviance, TINY) / self.n)) + 1.0
         return -0.5 * (self.n * per_row - float(np.log(self._shared.weights).sum()))
 
     @property

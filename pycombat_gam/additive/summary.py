@@ -29,6 +29,7 @@ class GamSummary:
     smooth : DataFrame, a row per smooth: edf, Ref.df, F, p-value.
     r_squared : adjusted; deviance_explained : a share of one.
     score : of the criterion `method`; scale : residual variance; n : rows.
+    perfect : the terms explain every value, so that scale, errors and tests are rounding.
     """
 
     formula: str
@@ -41,6 +42,7 @@ class GamSummary:
     score: float
     scale: float
     n: int
+    perfect: bool = False
 
     def to_dict(self) -> JsonDict:
         """Return everything as plain data (JSON-able; what is not a number is None)."""
@@ -62,6 +64,7 @@ class GamSummary:
             "score": self.score,
             "scale": self.scale,
             "n": self.n,
+            "perfect": self.perfect,
         }
 
     def __str__(self) -> str:
@@ -79,6 +82,8 @@ class GamSummary:
             f"R-sq.(adj) = {self.r_squared:7.3g}   Deviance explained = {100 * self.deviance_explained:.3g}%",
             f"{name} = {self.score:.5g}  Scale est. = {self.scale:<10.5g} n = {self.n}",
         ]
+        if self.perfect:
+            lines += ["", "Essentially perfect fit: scale, errors and tests are rounding."]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -97,6 +102,7 @@ def summarize(fit: GamFit) -> GamSummary:
         score=fit.score,
         scale=fit.scale,
         n=fit.n,
+        perfect=fit.is_perfect,
     )
 
 

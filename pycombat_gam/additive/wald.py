@@ -63,6 +63,8 @@ class SmoothStatistic:
 
 def smooth_test(beta: FloatArray, V: FloatArray, R: FloatArray, rank: float, df_residual: float) -> WaldTest:
     """Wood's (2013a) test of a smooth; see `smooth_statistic`."""
+    if not beta.size:
+        return WaldTest(float("nan"), 0, float("nan"))
     found = smooth_statistic(beta, V, R, rank)
     return WaldTest(found.values[0], found.df, float(smooth_p_values([found], np.array([df_residual]))[0]))
 
@@ -170,6 +172,9 @@ def random_effect_test(
     weights = np.linalg.eigvalsh(_even(triangle @ Ve[term, term] @ triangle.T / scale))
     weights = np.maximum(weights, 0.0)
     rank = int((weights > weights.max(initial=0.0) * EPS**0.8).sum()) if d else 0
+    if not rank or weights.max() < EPS**1.5:
+        # Inside the span of the other terms there is nothing to test. The largest λ of a search leaves 1e-11 to 1e-21.
+        return WaldTest(float("nan"), 0, float("nan"))
     p_value = ratio_tail(statistic, weights, df_residual)
     return WaldTest(statistic, rank, p_value)
 

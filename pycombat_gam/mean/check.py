@@ -9,6 +9,7 @@ import numpy as np
 
 from pycombat_gam.design import Design, Unpenalised
 from pycombat_gam.errors import DataError, DesignError, count, listing
+from pycombat_gam.mean.identified import find_unidentified
 from pycombat_gam.penalized.solve import dependent_columns, pooled_factor
 from pycombat_gam.penalized.sufficient import DesignFactor, Statistics
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
@@ -37,11 +38,13 @@ class Rank(NamedTuple):
     extreme : columns whose squares overflow or vanish; where there are any, the rest was not looked at.
     dependent : (term, the term itself or one of its columns, reason) of what is not estimable.
     saturated : how many rows there are for how much, where no residual is left.
+    unidentified : which random effects have variances that the rows cannot tell apart.
     """
 
     extreme: tuple[str, ...] = ()
     dependent: tuple[tuple[str, str, str], ...] = ()
     saturated: str = ""
+    unidentified: str = ""
 
 
 def check_rank(
@@ -65,11 +68,13 @@ def check_rank(
         raise DesignError(f"the design cannot be estimated{where}: {reasons}. Remove it from the formula")
     if found.saturated:
         raise DesignError(f"the design is saturated{where}: {found.saturated}; use fewer terms or more rows")
+    if found.unidentified:
+        raise DesignError(f"the random effects cannot be estimated{where}: {found.unidentified}")
 
 
 def find_rank(design: Design, X: FloatArray, R: FloatArray, *, n_batches: int) -> Rank:
     """Find what `check_rank` stops for."""
-    free = design.unpenalised()
+    free, X_whole, R_whole = design.unpenalised(), X, R
     if design.smooth.smooths:
         X, R = X @ free.basis, R @ free.basis
     n, p = X.shape
@@ -84,7 +89,9 @@ def find_rank(design: Design, X: FloatArray, R: FloatArray, *, n_batches: int) -
     if n - p - n_batches <= 0:
         held = f"{count(n_batches, 'batch', 'batches')} and " if n_batches else ""
         saturated = f"{count(n, 'row')} for {held}{count(p, 'covariate column')} leave no residual variance"
-    return Rank(dependent=tuple(_reasons(free, X, bad, batches=n_batches > 0)), saturated=saturated)
+    if bad or saturated:
+        return Rank(dependent=tuple(_reasons(free, X, bad, batches=n_batches > 0)), saturated=saturated)
+    return Rank(unidentified=find_unidentified(design, X_whole, R_whole, n_batches))
 
 
 def _reasons(

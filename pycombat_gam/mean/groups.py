@@ -100,6 +100,16 @@ def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], sm
     X, groups = found.X, found.groups
     unit = rounding_unit(Y)
 
+    def residual_ss(group: Group, solution: LeastSquares) -> FloatArray:
+        """Return what is left; nothing where the columns, penalised ones too, explain a feature to its last digit.
+
+        The search ends before λ = 0: what it leaves there is no variance.
+        """
+        if solution.smoothing is None:
+            return solution.residual_ss
+        last = (rounding(group.statistics).max(axis=0) ** 2) * group.statistics.n.sum()
+        return np.where(solution.smoothing.unexplained > last, solution.residual_ss, 0.0)
+
     def rounding(statistics: Statistics) -> FloatArray:
         """Scale `unit` by the raw numbers of a batch and by what the covariates add to them: both round."""
         reach = np.zeros_like(statistics.y_mean)
@@ -112,7 +122,7 @@ def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], sm
         design=found.design,
         coefficients=in_order(groups, [solution.coefficients for solution in solutions]),
         intercepts=in_order(groups, [solution.intercepts for solution in solutions]),
-        residual_ss=in_order(groups, [solution.residual_ss for solution in solutions]),
+        residual_ss=in_order(groups, [residual_ss(*pair) for pair in zip(groups, solutions, strict=True)]),
         n_rows=found.factor.n,
         # Features with the same rows share their counts: the view costs no memory.
         n_observed=in_order(

@@ -23,7 +23,7 @@ import numpy as np
 from pycombat_gam.penalized.logdet import log_determinant
 from pycombat_gam.penalized.problem import Method
 from pycombat_gam.penalized.whiten import Whitened
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import BoolArray, FloatArray
 
 TINY = 1e-300
 """Stands for a deviance of zero, of which no logarithm can be taken."""
@@ -62,6 +62,7 @@ class Criterion:
         self.method = method
         self.gamma = gamma
         self.diagonal, self.dense = problem.penalties
+        self.touched: BoolArray = self.diagonal > 0  # (m, r) which coordinates each penalty acts on
         self.gram = problem.K.T @ problem.K
         self.Kz = problem.K.T @ problem.z
         self.full_gram = problem.full.T @ problem.full

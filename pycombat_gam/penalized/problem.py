@@ -75,6 +75,7 @@ class SmoothingFit:
     rho : (r, V) logs of the free parameters; sp : (m, V) λ of every penalty.
     coefficients : (p, V); edf : (p, V) diagonal of (X'WX + S)⁻¹X'WX.
     score : (V,) the criterion with mgcv's constants.
+    unexplained : (V,) the part of rss that no column explains, however little is penalised.
     rss : (V,) residual sum of squares; scale : (V,) rss/(n − total edf).
     converged : (V,) whether the search ended at a stationary point or a limit.
     at_infinity : (m, V) whether λ ran into the flat region where its smooth has no wiggle left.
@@ -85,6 +86,7 @@ class SmoothingFit:
     coefficients: FloatArray
     edf: FloatArray
     score: FloatArray
+    unexplained: FloatArray
     rss: FloatArray
     scale: FloatArray
     converged: BoolArray

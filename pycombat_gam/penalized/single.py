@@ -24,6 +24,8 @@ FLAT = 23.0
 ITERATIONS = 60
 TOLERANCE = 1e-10
 """Change of log λ at which the search ends, relative to 1 + |log λ|."""
+ROUNDING = 1e-14
+"""Share of 1 + |score| that is rounding: scores no further apart are equal, whatever the order of the rows."""
 CHUNK = 8192
 """Responses worked on at once: what they need fits the cache."""
 
@@ -103,7 +105,7 @@ def _search(scalars: _Scalars, points: FloatArray, members: slice) -> tuple[Floa
     padded = np.vstack([np.full(v, np.inf), scores, np.full(v, np.inf)])
     valley = (scores <= padded[:-2]) & (scores <= padded[2:])
     ranked = np.where(valley, scores, np.inf)
-    best = np.argmin(ranked, axis=0)
+    best = _last_lowest(ranked)
     rho, converged = _polish(scalars, points, best, members, np.arange(v))
     ranked[best, np.arange(v)] = np.inf
     second = np.argmin(ranked, axis=0)
@@ -115,6 +117,13 @@ def _search(scalars: _Scalars, points: FloatArray, members: slice) -> tuple[Floa
         rho[also[better]] = other[better]
         converged[also[better]] = other_converged[better]
     return rho, converged, rho >= points[-1] - STEP
+
+
+def _last_lowest(scores: FloatArray) -> IntArray:
+    """Row of the lowest score of each column; the last where several are equal to rounding: the smoothest fit."""
+    low = scores.min(axis=0)
+    equal = scores <= low + ROUNDING * (1.0 + np.abs(low))
+    return np.asarray(len(scores) - 1 - np.argmax(equal[::-1], axis=0), dtype=np.intp)
 
 
 def _score_at(scalars: _Scalars, rho: FloatArray, members: slice, which: IntArray) -> FloatArray:

@@ -7,7 +7,7 @@ import numpy as np
 from pycombat_gam.penalized.criterion import Criterion
 from pycombat_gam.penalized.problem import Method, Penalties, Problem, SmoothingFit
 from pycombat_gam.penalized.several import BLOCK_BYTES, Search
-from pycombat_gam.penalized.single import best_single
+from pycombat_gam.penalized.single import FLAT, best_single
 from pycombat_gam.penalized.whiten import whiten
 from pycombat_gam.types import BoolArray, FloatArray
 
@@ -36,15 +36,37 @@ def fit_smoothing(
     V = problem.f.shape[1]
     m, r = penalties.L.shape
     converged, infinite = np.ones(V, dtype=bool), np.zeros((V, r), dtype=bool)
-    if r == 0:
-        rho = np.zeros((V, 0))
-    elif m == 1:
+    rho = np.zeros((V, r))
+    idle = _idle(criterion, penalties)
+    most = _no_variance(criterion, penalties, idle)
+    rho[:, idle], infinite[:, idle] = most, True
+    alive = np.flatnonzero(~idle)
+    if alive.size and m == 1:
         log_lambda, converged, at_end = best_single(criterion)
         rho, infinite = (log_lambda - penalties.offset[0])[:, None] / penalties.L[0, 0], at_end[:, None]
-    else:
-        rho, converged, infinite = Search(criterion, penalties.L, penalties.offset).best()
+    elif alive.size:
+        held = penalties.L[:, idle] @ most + penalties.offset
+        rho[:, alive], converged, infinite[:, alive] = Search(criterion, penalties.L[:, alive], held).best()
     full = rho @ penalties.L.T + penalties.offset
     return _finish(criterion, problem, rho, full, converged, infinite @ (penalties.L.T != 0))
+
+
+def _idle(criterion: Criterion, penalties: Penalties) -> BoolArray:
+    """Find the free parameters (r,) that nothing depends on: what they penalise lies inside the unpenalised span."""
+    seen = np.diag(criterion.gram) > 0
+    at_work = (criterion.touched & seen).any(axis=1)
+    return np.asarray(~(at_work @ (penalties.L != 0)), dtype=np.bool_)
+
+
+def _no_variance(criterion: Criterion, penalties: Penalties, idle: BoolArray) -> FloatArray:
+    """Logs of the idle parameters: so large that the coefficients have no variance, as the data show none."""
+    size = np.diag(criterion.full_gram)
+    values = []
+    for k in np.flatnonzero(idle):
+        driven = penalties.L[:, k] != 0
+        reach = [(size[a > 0] / a[a > 0]).max(initial=0.0) for a in criterion.diagonal[driven]]
+        values.append(FLAT + np.log(max(reach) if any(reach) else 1.0))
+    return np.array(values)
 
 
 def score_at(
@@ -122,6 +144,7 @@ def _finish(
         coefficients=coefficients,
         edf=edf,
         score=criterion.printed(score),
+        unexplained=w.rss0,
         rss=rss,
         scale=rss / (w.n - total),
         converged=converged,

@@ -30,6 +30,11 @@ from pycombat_gam.types import FloatArray, IntArray
 EPS = float(np.finfo(float).eps)
 NULL = EPS**0.66
 """Eigenvalues of a normalised penalty below this share of the largest are its null space."""
+INSIDE = 1e-11
+"""A penalised column lies inside the span of the unpenalised ones that leave less than this share of it.
+
+Exact dependence leaves about 1e-16 × √n.
+"""
 COMMUTE = 1e-9
 """Off-diagonal size, relative to 1, up to which whitened penalties count as diagonal: rounding of step 2."""
 
@@ -128,6 +133,10 @@ def whiten(problem: Problem, penalties: Penalties) -> Whitened:
     # Twice is enough (Kahan, Parlett): what the projection left by rounding goes too.
     left -= Q @ (Q.T @ left)
     X_left -= Q @ (Q.T @ X_left)
+    # A smoothing parameter would be fitted to rounding (λ = 1e-20): such a column takes no part.
+    whole = problem.R if problem.R_full is None else problem.R_full
+    reach = np.linalg.norm(np.abs(whole) @ np.abs(T_held), axis=0)
+    X_left[:, np.linalg.norm(X_left, axis=0) <= INSIDE * reach] = 0.0
     basis, K = np.linalg.qr(X_left)
     z = basis.T @ left
     to_free = np.asarray(solve_triangular(R_free, (T_free / size).T, trans="T").T)
@@ -141,7 +150,7 @@ def whiten(problem: Problem, penalties: Penalties) -> Whitened:
         n=problem.n,
         log_det_free=problem.log_det_projected + 2.0 * float(np.log(np.abs(np.diag(R_free)) * size).sum()),
         log_weights=problem.log_weights,
-        full=(problem.R if problem.R_full is None else problem.R_full) @ T_held,
+        full=whole @ T_held,
         beta0=to_free @ f_free,
         B=T_held - to_free @ cross,
         C=np.linalg.pinv(T_held),

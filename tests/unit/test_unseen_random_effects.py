@@ -184,7 +184,7 @@ def test_without_random_effects_nothing_is_different() -> None:
     ids=["slope and intercept", "slope", "two groupings", "curves"],
 )
 def test_other_random_effects_are_refused(formula: str) -> None:
-    table = study()[["site", "subject", "visit", "age", "f0", "f1"]]
+    table = study(visits=4)[["site", "subject", "visit", "age", "f0", "f1"]]
     table = table[table["subject"].str.len() < 3 + 3 * (table["site"] == "new")]
     table["subject"] = table["subject"].astype("category")
     model = model_of(formula, features=["f0", "f1"], id=None)
