@@ -12,7 +12,7 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.cells import check_cells, suspicious_features
-from pycombat_gam.container import Container, write_container
+from pycombat_gam.container import Container, proven, write_container
 from pycombat_gam.errors import (
     DataError,
     NotFittedError,
@@ -214,7 +214,7 @@ class ComBat(TableEstimator):
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back."""
-        write_container(Path(path), self.to_container())
+        write_container(Path(path), proven(self))
 
     def to_container(self) -> Container:
         """Return the fitted model as plain data; a `mean_model` object is not part of it, what it fitted is."""

@@ -14,12 +14,12 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from pycombat_gam.atomic import write_file
-from pycombat_gam.errors import ModelFileError
+from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.types import JsonDict
 
 FORMAT = "pycombat_gam"
@@ -39,6 +39,17 @@ class Container:
     arrays: dict[str, np.ndarray]
 
 
+class Saved(Protocol):
+    """A fitted model of any kind."""
+
+    def to_container(self) -> Container:
+        """Return it as plain data."""
+
+    @classmethod
+    def from_container(cls, container: Container) -> Saved:
+        """Rebuild it, every piece checked."""
+
+
 def write_container(path: Path, container: Container) -> None:
     """Write a model file, atomically.
 
@@ -48,6 +59,38 @@ def write_container(path: Path, container: Container) -> None:
         If the folder does not exist or cannot be written to.
     """
     write_file(path, lambda stream: write_stream(stream, container))
+
+
+def proven(model: Saved) -> Container:
+    """Return a model as plain data, once that has been shown to load again as the same model.
+
+    Raises
+    ------
+    ModelFileError
+        If its file would be refused, or hold another model.
+    """
+    container = model.to_container()
+    try:
+        read = Container(container.kind, json.loads(json.dumps(container.model, allow_nan=False)), container.arrays)
+        again = model.from_container(read).to_container()
+    except (PcgError, ValueError, TypeError) as error:
+        raise ModelFileError(f"this model is not saved, for its file would not load again: {error}") from error
+    if not same(again, container):
+        raise ModelFileError("this model is not saved, for its file would hold another one")
+    return container
+
+
+def same(ours: Container, theirs: Container) -> bool:
+    """Tell whether two containers hold the same model, to the last bit."""
+    return (
+        ours.model == theirs.model
+        and set(ours.arrays) == set(theirs.arrays)
+        and all(_equal(array, theirs.arrays[name]) for name, array in ours.arrays.items())
+    )
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype.kind == b.dtype.kind and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def write_stream(stream: BinaryIO, container: Container) -> None:

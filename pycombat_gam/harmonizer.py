@@ -21,6 +21,7 @@ from pycombat_gam.errors import DataError, DesignError, count, listing
 from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit, MeanModel
 from pycombat_gam.mean.identified import idle_note
+from pycombat_gam.new_groups import find_new_levels, keep_new_groups
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
@@ -135,17 +136,17 @@ def apply_harmonizer(
     out : (n, V), float32 if Y is, else float64; notes : what was out of the ordinary.
     """
     X = fit.mean.design.on(table)
-    by = fit.adjustment()
-    known = codes < len(fit.levels)
+    by, whole = fit.adjustment(), X
     notes = fit.mean.design.smooth.outside(table)
-    if known.any():
-        # A new site's random effects are estimated with it.
-        notes += fit.mean.design.smooth.unknown(table if not unseen else table.loc[known])
     if unseen:
-        by, X, more = estimate_unseen(fit, by, Y, X, table, codes, unseen, options.prior, options.mean_only)
+        # A new site's random effects are estimated with it.
+        by, whole, more = estimate_unseen(fit, by, Y, X, table, codes, unseen, options.prior, options.mean_only)
         notes += more
     out = np.empty(Y.shape, dtype=Y.dtype)
-    adjust(Y, X, codes, by, out)
+    adjust(Y, whole, codes, by, out)
+    new = find_new_levels(fit.mean, table, np.flatnonzero(codes < len(fit.levels)))
+    if new:
+        notes += keep_new_groups(fit, Y, X, codes, new, out)
     return out, notes
 
 

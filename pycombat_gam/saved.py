@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pycombat_gam.combat import ComBat
-from pycombat_gam.container import Container, read_container
+from pycombat_gam.container import Container, read_container, same
 from pycombat_gam.errors import ModelFileError, PcgError, flow_requirements, listing
 
 if TYPE_CHECKING:
@@ -48,19 +46,6 @@ def load(path: str | Path) -> ComBat | FlowSCM:
         model = _KINDS[container.kind](container)
     except PcgError as error:
         raise ModelFileError(f"'{path}': {error}") from error
-    if not _same(model.to_container(), container):
+    if not same(model.to_container(), container):
         raise ModelFileError(f"'{path}' is refused: it holds more, or other, than the model it describes")
     return model
-
-
-def _same(ours: Container, theirs: Container) -> bool:
-    """Tell whether the model read is all that the file holds: saved again, it would be the same."""
-    return (
-        ours.model == theirs.model
-        and set(ours.arrays) == set(theirs.arrays)
-        and all(_equal(array, theirs.arrays[name]) for name, array in ours.arrays.items())
-    )
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.dtype.kind == b.dtype.kind and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

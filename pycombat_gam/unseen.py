@@ -25,12 +25,12 @@ from pycombat_gam.batch.location_scale import estimate_effects
 from pycombat_gam.batch.prior import shrink
 from pycombat_gam.errors import DataError, count, listing
 from pycombat_gam.formula.columns import Factor
-from pycombat_gam.formula.variables import Variables
+from pycombat_gam.formula.variables import levels_in
 from pycombat_gam.mean.groups import SMALLEST_SD, rounding_unit
+from pycombat_gam.new_groups import variance_ratio
 from pycombat_gam.penalized.sufficient import blocks, is_constant, last_digit
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.smooth.assemble import Smooth
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
@@ -211,8 +211,8 @@ def _groups_of(
     (name,) = smooth.variables
     design = fit.mean.design
     known = design.smooth.values(table)[name]
-    whole = Variables.learn([smooth.term.args[0]], table).on(table)[0]
-    assert isinstance(known, Factor) and isinstance(whole, Factor)
+    whole = levels_in(smooth.term.args[0], table)
+    assert isinstance(known, Factor)
     members, at = np.unique(whole.codes[rows], return_inverse=True)
     in_fit = np.full(members.size, -1)
     in_fit[at] = known.codes[rows]
@@ -237,16 +237,4 @@ def _groups_of(
     in_rows = np.where(in_fit >= 0, np.round(fit.mean.center[columns][in_fit] * n_rows), 0.0)
     Z = np.zeros((codes.size, members.size))
     Z[rows, at] = 1.0
-    return SiteGroups(Z, in_rows[:, None] + _variance_ratio(fit, smooth), smooth.label)
-
-
-def _variance_ratio(fit: FittedComBat, smooth: Smooth) -> FloatArray:
-    """Return λ_k = σ²/σ_b² of a random intercept, (V,): its smoothing parameters, without mgcv's scale of penalties."""
-    design = fit.mean.design
-    linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
-    weights = iter(linked.of_penalties(fit.mean.smoothing.parameters))
-    for block in linked.penalties.blocks:
-        for S, weight in zip(block.matrices, weights, strict=False):
-            if block.columns == design.term_slices[smooth.label]:
-                return np.asarray(np.maximum(weight * S[0, 0], LEAST))
-    return np.full(len(fit.features), LEAST)
+    return SiteGroups(Z, in_rows[:, None] + np.maximum(variance_ratio(fit.mean, smooth, 1), LEAST), smooth.label)

@@ -130,6 +130,6 @@ def _outputs(model: ComBat, harmonized: pd.DataFrame, suffix: str) -> dict[str, 
     table_name, model_name, summary_name, _ = _names(suffix)
     return {
         table_name: table_writer(harmonized, suffix),
-        model_name: model_writer(model.to_container),
+        model_name: model_writer(model),
         summary_name: text_writer(str(model.summary())),
     }

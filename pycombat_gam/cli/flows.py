@@ -170,7 +170,7 @@ def _outputs(
         tables += [harmonized.assign(**{name: ends[name] for name in names}) for ends in (found.lower, found.upper)]
     writers = [
         *(table_writer(verbatim(source, table, names), suffix) for table in tables),
-        model_writer(model.to_container),
+        model_writer(model),
         text_writer(str(model.summary())),
         table_writer(model.history_.drop(columns="seconds"), ".csv"),
     ]

@@ -65,7 +65,7 @@ def apply(
         if suffix != PARQUET:
             harmonized = verbatim(source, harmonized, fitted.get_feature_names_out().tolist())
         if adapt is not None:
-            _put(adapt, model_writer(fitted.to_container))
+            _put(adapt, model_writer(fitted))
             progress.print(f"adapted model: {adapt}", markup=False)
         _put(out, table_writer(harmonized, suffix))
         progress.print(f"harmonized table: {out}", markup=False)

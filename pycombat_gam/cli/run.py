@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeAlias
 
 from pycombat_gam.atomic import sweep, write_files
 from pycombat_gam.cli.shell import progress
-from pycombat_gam.container import Container, write_stream
+from pycombat_gam.container import Saved, proven, write_stream
 from pycombat_gam.errors import OutputError, listing
 from pycombat_gam.io import file_sha256
 from pycombat_gam.types import JsonDict
@@ -81,9 +81,9 @@ def text_writer(text: str) -> Writer:
     return lambda stream: _put(stream, f"{text}\n".encode())
 
 
-def model_writer(container: Callable[[], Container]) -> Writer:
+def model_writer(model: Saved) -> Writer:
     """Return a function that writes a model to a binary stream."""
-    return lambda stream: write_stream(stream, container())
+    return lambda stream: write_stream(stream, proven(model))
 
 
 def say_where(out: Path, names: Mapping[str, str]) -> None:

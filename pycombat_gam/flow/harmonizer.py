@@ -14,7 +14,7 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.cells import check_cells, suspicious_features
-from pycombat_gam.container import Container, write_container
+from pycombat_gam.container import Container, proven, write_container
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, listing
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.adapt import adapted
@@ -332,7 +332,7 @@ class FlowSCM(Queries):
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a `.pcg` file; `pycombat_gam.load` reads it back."""
-        write_container(Path(path), self.to_container())
+        write_container(Path(path), proven(self))
 
     def to_container(self) -> Container:
         """Return the fitted model as plain data and arrays."""

@@ -13,7 +13,16 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import DataError, DesignError, ModelFileError, listing
-from pycombat_gam.formula.columns import Columns, Factor, Groups, as_groups, check_text, code_levels, learn_levels
+from pycombat_gam.formula.columns import (
+    Columns,
+    Factor,
+    Groups,
+    as_groups,
+    check_text,
+    code_levels,
+    label_of,
+    learn_levels,
+)
 from pycombat_gam.formula.contrasts import FactorSpec
 from pycombat_gam.formula.evaluate import Evaluator
 from pycombat_gam.formula.functions import CONTRASTS, bind
@@ -170,6 +179,19 @@ def _code_known(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatArra
     if isinstance(groups, Factor):
         return groups
     return code_levels(groups, spec.levels, spec.label, evaluator.columns, lenient=True)
+
+
+def levels_in(node: Node, table: pd.DataFrame) -> Factor:
+    """Code a factor of n rows by the levels that the table itself holds, be it one; none is known from a fit."""
+    core = _core(node)
+    if isinstance(core, Call) and core.name in FACTORS:
+        core = next(iter(bind(core).data.values()))
+    evaluator = Evaluator(Columns(table), {}, learning=True)
+    groups = evaluator.groups(core)
+    if isinstance(groups, Factor):
+        return groups
+    levels = tuple(dict.fromkeys(label_of(value) for value in groups.values))
+    return code_levels(groups, levels, deparse(node), evaluator.columns)
 
 
 def _check_state(node: Call, key: str, state: object) -> tuple[JsonDict, int | tuple[str, ...]]:

@@ -195,13 +195,18 @@ def smooth_terms(formula: Formula) -> Iterator[tuple[SmoothTerm, str | None]]:
     """
     for smooth in linked(formula.smooths):
         yield smooth, None
+    bars: set[str] = set()
     for random in formula.random:
         if random.correlated:
             raise NotYetError(
                 f"({random.label}) asks for correlated random effects, which this version cannot fit; write "
                 f"({random.label.replace('|', '||')}) for uncorrelated ones"
             )
-        yield from _bars(random)
+        for term, label in _bars(random):
+            # As a term of R's formulas counts once: (age || g) + (visit || g) have one intercept.
+            if label not in bars:
+                bars.add(label)
+                yield term, label
 
 
 def _bars(random: RandomTerm) -> Iterator[tuple[SmoothTerm, str]]:

@@ -160,14 +160,14 @@ class PSplineBasis:
     def from_dict(cls, data: JsonDict) -> Self:
         """Rebuild from plain data."""
         degree, order = read_whole(data, "degree", 1, 11), read_whole(data, "order", 0, 10)
-        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree)
+        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree + 2)
         if knots.size - degree - 1 <= order:
             raise ModelFileError(f"a saved '{cls.name}' basis has too few knots; fit the model again")
         return cls(read_names(data), knots, degree, order)
 
 
-def _saved_knots(data: JsonDict, keys: set[str], degree: int) -> FloatArray:
-    knots = read_vector(data, "knots", degree + 2)
+def _saved_knots(data: JsonDict, keys: set[str], fewest: int) -> FloatArray:
+    knots = read_vector(data, "knots", fewest)
     if len(read_names(data)) != 1 or (np.diff(knots) <= 0).any() or set(data) != keys:
         raise ModelFileError("a saved B-spline basis is broken; fit the model again")
     return knots
@@ -257,7 +257,7 @@ class CyclicPSplineBasis(PSplineBasis):
     def from_dict(cls, data: JsonDict) -> Self:
         """Rebuild from plain data."""
         degree, order = read_whole(data, "degree", 1, 11), read_whole(data, "order", 0, 10)
-        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree)
+        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree + 1)
         if knots.size - 1 < max(order + 1, degree):
             raise ModelFileError("a saved 'cp' basis has too few knots; fit the model again")
         return cls(read_names(data), knots, degree, order)
