@@ -144,7 +144,7 @@ def _finish(
         coefficients=coefficients,
         edf=edf,
         score=criterion.printed(score),
-        unexplained=w.rss0,
+        unexplained=w.unexplained,
         rss=rss,
         scale=rss / (w.n - total),
         converged=converged,

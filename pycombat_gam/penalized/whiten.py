@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, qr, solve_triangular
 
 from pycombat_gam.penalized.problem import Penalties, PenaltyBlock, Problem
 from pycombat_gam.types import FloatArray, IntArray
@@ -88,6 +88,23 @@ class Whitened:
     def m(self) -> int:
         """Number of penalties."""
         return sum(block.members.size for block in self.blocks)
+
+    @property
+    def unexplained(self) -> FloatArray:
+        """Sum of squares (V,) outside the span of all columns, which may be dependent."""
+        everything = self.rss0 + np.einsum("iv,iv->v", self.z, self.z)
+        total = self.rss0.copy()
+        # Where rss₀ is no rounding it is enough to know that.
+        exact = np.flatnonzero(self.rss0 <= EPS * everything)
+        if exact.size and self.K.size:
+            size = np.linalg.norm(self.K, axis=0)
+            Q, R, _ = qr(self.K[:, size > 0] / size[size > 0], mode="economic", pivoting=True)
+            span = Q[:, : int((np.abs(np.diag(R)) > INSIDE).sum())]
+            z = self.z[:, exact]
+            outside = z - span @ (span.T @ z)
+            outside -= span @ (span.T @ outside)
+            total[exact] += np.einsum("iv,iv->v", outside, outside)
+        return total
 
     @property
     def penalties(self) -> tuple[FloatArray, FloatArray | None]:
