@@ -26,6 +26,8 @@ BEYOND = 21.0
 """How far beyond the scale of the data log λ may go: what is left there is below 1e-9 of a degree of freedom."""
 BEYOND_DENSE = 14.0
 """The same where a block of penalties is not diagonal: H then loses digits to a large λ; 1e-6 of a degree is left."""
+BELOW = 14.0
+"""How far below: columns of random effects repeat one another, and H = K'K + λA has no more digits than λ leaves it."""
 MAX_STEP = 2.0
 """A longer step leaves the valley that the grid found."""
 ITERATIONS = 100
@@ -50,7 +52,7 @@ class Box:
     @property
     def bottom(self) -> FloatArray:
         """Lower bounds (r,)."""
-        return self.low - self.beyond
+        return self.low - BELOW
 
     @property
     def top(self) -> FloatArray:
@@ -221,11 +223,13 @@ class Search:
         moved = np.zeros(active.size, dtype=bool)
         # Where the score falls ever slower beyond the scale of the data, its end is the bound; before that a shallow
         # minimum may follow.
-        far = (gradient[active] < 0) & (gradient[active] > -0.02) & (rho[active] > self.box.high + 1.0)
-        far &= (step > 0) & (rho[active] < self.box.top)
-        jump = np.flatnonzero(far.any(axis=1))
+        slope, here = gradient[active], rho[active]
+        up = (slope < 0) & (slope > -0.02) & (here > self.box.high + 1.0) & (step > 0) & (here < self.box.top)
+        down = (slope > 0) & (slope < 0.02) & (here < self.box.low - 1.0) & (step < 0) & (here > self.box.bottom)
+        jump = np.flatnonzero((up | down).any(axis=1))
         if jump.size:
-            trial = np.where(far, self.box.top, np.clip(rho[active] + step, self.box.bottom, self.box.top))[jump]
+            trial = np.clip(here + step, self.box.bottom, self.box.top)
+            trial = np.where(up, self.box.top, np.where(down, self.box.bottom, trial))[jump]
             moved[jump] = self._accept(trial, active[jump], rho, score, gradient, hessian, members)
         share = 1.0
         for _ in range(HALVINGS):
