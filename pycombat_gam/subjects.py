@@ -23,6 +23,9 @@ from pycombat_gam.formula.roles import factor_columns, random_groups
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import IntArray
 
+PEOPLE = 1.1
+"""Rows of a group over √n_b up to which groups are people: 1, and a tenth for sites of a few rows, where one counts."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
@@ -58,17 +61,19 @@ class Grouping:
         known = (self.codes >= 0) & (sites >= 0)
         if not known.any():
             return False
-        pairs = pd.MultiIndex.from_arrays([self.codes[known], sites[known]]).factorize()[0]
-        together = np.bincount(pairs)[pairs]
+        pairs = self.codes[known] * (int(sites.max()) + 1) + sites[known]
+        _, place, sizes = np.unique(pairs, return_inverse=True, return_counts=True)
+        together = sizes[place]
         at_site = np.bincount(sites[known])[sites[known]]
-        return bool((together / np.sqrt(at_site)).mean() <= 1)
+        return bool((together / np.sqrt(at_site)).mean() <= PEOPLE)
 
 
 def subject_of(formula: Formula, table: pd.DataFrame, sites: IntArray, ids: Sequence[str]) -> Grouping | None:
     """Find the factor that tells people apart, or None.
 
-    It is, in this order: a random effect of what `ids` names; an id that repeats like people do; a random effect whose
-    groups are like people; the id with the most values. Of several, it is one that repeats, with the most groups.
+    It is, in this order: a random effect of what `ids` names; an id that repeats, and does so like people or has the
+    most values; a random effect whose groups are like people; the id with the most values. Of several, it is one that
+    repeats, with the most groups.
 
     Parameters
     ----------
@@ -85,9 +90,10 @@ def subject_of(formula: Formula, table: pd.DataFrame, sites: IntArray, ids: Sequ
     """
     random = _random_groupings(formula, table)
     named = [_grouping(table, (name,), random=False) for name in ids]
+    most = max((group.size for group in named), default=0)
     for candidates in (
         [group for group in random if _by_word(group, named)],
-        [group for group in named if group.repeated and group.people_like(sites)],
+        [group for group in named if group.repeated and (group.size == most or group.people_like(sites))],
         [group for group in random if group.people_like(sites)],
     ):
         if candidates:
@@ -121,7 +127,7 @@ def _random_groupings(formula: Formula, table: pd.DataFrame) -> list[Grouping]:
     """Return the groups of all random effects; the numeric variable of a slope or curve by group makes none."""
     factors = set(factor_columns(formula))
     chosen = [
-        tuple(name for name in columns if name in factors or not _is_number(find_column(table, name, "formula")))
+        tuple(name for name in columns if name in factors or not is_number(find_column(table, name, "formula")))
         for columns in random_groups(formula)
     ]
     return [_grouping(table, columns, random=True) for columns in dict.fromkeys(chosen) if columns]
@@ -137,5 +143,6 @@ def _grouping(table: pd.DataFrame, columns: tuple[str, ...], *, random: bool) ->
     return Grouping(columns, np.asarray(codes, dtype=np.intp), random)
 
 
-def _is_number(column: pd.Series) -> bool:
+def is_number(column: pd.Series) -> bool:
+    """Tell whether a column holds numbers, and not yes and no."""
     return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

@@ -16,6 +16,7 @@ LAYERS = [
     {"smooth"},
     {"cells", "container", "design", "tables"},
     {"mean", "batch", "subjects"},
+    {"checks"},
     {"additive", "result"},
     {"new_groups", "summary"},
     {"unseen"},
