@@ -27,9 +27,9 @@ TIED = 0.05
 
 Of distinct measurements one is; whole numbers such as volumes tie seldom.
 """
-FEWEST_TIES = 5
 PILED = 3
-"""A floor holds so many times as many values as the next value: counts tie at their ends as they do elsewhere."""
+"""A floor holds so many times as many values as the next one, were that a standard error and one more frequent: counts
+tie at their ends as they do elsewhere."""
 
 FEW_VALUES = 10
 """Up to so many distinct values, each `REPEATED` times on average, a feature is a rating or count."""
@@ -67,7 +67,7 @@ def flag_features(looked: Looked) -> None:
     smooth = varies & ~discrete & (n >= LEAST) & ~flags["site"]
     for flag, column, next_one in (("floor", "at_min", looked.next_low), ("ceiling", "at_max", looked.next_high)):
         ties = table[column].to_numpy()
-        flags[flag] = smooth & (ties >= np.maximum(TIED * n, FEWEST_TIES)) & (ties >= PILED * next_one)
+        flags[flag] = smooth & (ties >= TIED * n) & (ties >= PILED * (next_one + np.sqrt(next_one) + 1))
     low, high, sd = (table[name].to_numpy() for name in ("min", "max", "sd"))
     near = (table["median"].to_numpy() < 3 * sd) | (table["median"].to_numpy() > 1 - 3 * sd)
     flags["share"] = smooth & (low >= 0) & (high <= 1) & near & ~flags["floor"] & ~flags["ceiling"]
