@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.cells import check_cells, suspicious_features
+from pycombat_gam.checks.at_fit import find_problems
+from pycombat_gam.checks.finding import Finding
+from pycombat_gam.checks.material import Asked, gather_material
 from pycombat_gam.container import Container, proven, write_container
 from pycombat_gam.errors import (
     DataError,
@@ -25,7 +29,7 @@ from pycombat_gam.estimator import TableEstimator
 from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanModel
-from pycombat_gam.options import AFTER_FIT, check_options, plain_params
+from pycombat_gam.options import AFTER_FIT, check_options, names, plain_params
 from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.result import Estimates, FittedComBat
 from pycombat_gam.summary import Summary, summarize
@@ -161,9 +165,11 @@ class ComBat(TableEstimator):
             # The rows that don't estimate are adjusted all the same: they have to be in order too.
             self._check_cells(given)
             fitted.mean.design.on(given.covariates)
+        problems = [finding.verdict for finding in self._problems(given, rows, fitted, options)]
+        fitted = replace(fitted, notes=(*fitted.notes, *problems))
+        notes = [*intake_notes(given, self.features), *fitted.notes]
         self._fitted = fitted
         self._fitted_params, self._fitted_mean_model = plain_params(self.get_params()), self.mean_model
-        notes = [*intake_notes(given, self.features), *fitted.notes]
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
         return given, options
@@ -242,6 +248,19 @@ class ComBat(TableEstimator):
 
     # Checks
 
+    def _problems(
+        self, given: Intake, rows: BoolArray | None, fitted: FittedComBat, options: BatchOptions
+    ) -> list[Finding]:
+        """Find what the audit calls a problem in the rows that estimate."""
+        if rows is not None:
+            given = replace(given, Y=given.Y[rows], covariates=given.covariates.loc[rows])
+        codes, _ = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
+        reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
+        asked = Asked(options.prior != "none", not options.mean_only, options.omit_missing, reference)
+        formula, ids = fitted.mean.design.formula, names(self.id, "id")
+        material = gather_material(given, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
+        return find_problems(material, fitted.mean)
+
     def _mean_model(self) -> MeanModel:
         if self.mean_model is not None:
             return self.mean_model
@@ -266,8 +285,8 @@ class ComBat(TableEstimator):
         return fitted
 
 
-def _mask(fit_mask: object, table: pd.DataFrame, codes: IntArray, levels: BatchLevels) -> BoolArray | None:
-    """Return the rows that estimate; every batch needs one."""
+def check_mask(fit_mask: object, table: pd.DataFrame) -> BoolArray | None:
+    """Return which rows estimate, (n,), or None for all; stop for anything but a boolean for each row."""
     if fit_mask is None:
         return None
     if isinstance(fit_mask, pd.Series) and not fit_mask.index.equals(table.index):
@@ -277,6 +296,14 @@ def _mask(fit_mask: object, table: pd.DataFrame, codes: IntArray, levels: BatchL
         raise OptionError(
             f"fit_mask must be {len(table):,} booleans, one per row; given: {mask.dtype} of shape {mask.shape}"
         )
+    return mask
+
+
+def _mask(fit_mask: object, table: pd.DataFrame, codes: IntArray, levels: BatchLevels) -> BoolArray | None:
+    """Return the rows that estimate; every batch needs one."""
+    mask = check_mask(fit_mask, table)
+    if mask is None:
+        return None
     empty = np.flatnonzero(np.bincount(codes[mask], minlength=len(levels)) == 0)
     if empty.size:
         raise DataError(

@@ -27,6 +27,7 @@ class Case:
     formula: str = FORMULA
     id: str | list[str] | None = "subject"
     alone: bool = True
+    features: str | None = None
 
 
 def _ages(table: pd.DataFrame) -> pd.DataFrame:
@@ -213,7 +214,7 @@ ROWS = [
         {"missing": 5},
     ),
     Case(
-        "age code", where("age", -999.0, first(3)), "caution", "missing codes", "age", ("-999 in 3 rows",), alone=False
+        "age code", where("age", -999.0, first(3)), "problem", "missing codes", "age", ("-999 in 3 rows",), alone=False
     ),
     Case(
         "unknown sex",
@@ -225,7 +226,7 @@ ROWS = [
     Case(
         "visits unheard of",
         lambda t: _visits(t, PAIRS),
-        *("caution", "subjects", "subject", ("160 rows of 80 'subject'", "add (1 | subject)")),
+        *("problem", "subjects", "subject", ("160 rows of 80 'subject'", "add (1 | subject)")),
         id=["subject", "visit"],
     ),
     Case(
@@ -245,7 +246,7 @@ ROWS = [
     Case(
         "random effect of rows",
         lambda t: t,
-        *("caution", "subjects", "subject", ("160 rows of 160 'subject': each has one row",)),
+        *("problem", "subjects", "subject", ("160 rows of 160 'subject': each has one row",)),
         formula="~ age + (1 | subject)",
     ),
 ]
@@ -292,7 +293,7 @@ FEATURES = [
     Case(
         "missing code",
         where("f3", -999.0, first(2)),
-        "caution",
+        "problem",
         "missing codes",
         "f3",
         ("'f3' (-999 in 2 rows)",),
@@ -301,7 +302,7 @@ FEATURES = [
     Case(
         "high code",
         where("f3", 9999.0, first(4)),
-        "caution",
+        "problem",
         "missing codes",
         "f3",
         ("'f3' (9999 in 4 rows)",),
@@ -330,7 +331,7 @@ FEATURES = [
     Case(
         "rating",
         columns(rating=np.resize([0, 1, 2, 2, 3], 160)),
-        "caution",
+        "problem",
         "bounded",
         "rating",
         ("(4 in 160 rows)",),

@@ -58,6 +58,7 @@ FITS = [
         "features of covariates alone",
         _each(lambda t, name: t["age"] + int(name[1:])),
         *("problem", "fit", "~age + sex + dx", ("no feature has any variance beyond rounding",)),
+        alone=False,
     ),
     Case(
         "identical columns",

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.confounding import INFLATED, confounding_findings, confounding_tables, nearly
-from pycombat_gam.audit.distributions import covariate_table, level_findings
-from pycombat_gam.audit.features import look_at_features
-from pycombat_gam.audit.finding import SEVERITIES, Finding, frame, row_text
 from pycombat_gam.audit.imbalance import imbalance_findings, imbalance_table
-from pycombat_gam.audit.material import sort_out
+from pycombat_gam.audit.intake import Call, sort_out
 from pycombat_gam.audit.missing import missing_findings, missing_table
-from pycombat_gam.audit.overlap import overlap_findings, overlap_table
 from pycombat_gam.audit.result import Audit
-from pycombat_gam.audit.sites import site_findings, site_table, subject_findings
-from pycombat_gam.audit.suspicion import covariate_codes, feature_findings, flag_features
-from pycombat_gam.audit.terms import learn_terms
 from pycombat_gam.audit.trial import trial_findings
+from pycombat_gam.batch.levels import canonical
+from pycombat_gam.checks.collinear import collinear_covariates
+from pycombat_gam.checks.confounding import INFLATED, confounding_findings, confounding_tables, decided_by_few, nearly
+from pycombat_gam.checks.copies import copied_rows, find_copies
+from pycombat_gam.checks.derived import derived_features
+from pycombat_gam.checks.distributions import covariate_table, level_findings
+from pycombat_gam.checks.features import look_at_features
+from pycombat_gam.checks.finding import SEVERITIES, Finding, frame, row_text
+from pycombat_gam.checks.overlap import overlap_findings, overlap_table
+from pycombat_gam.checks.sites import id_findings, repeat_findings, site_findings, site_table
+from pycombat_gam.checks.suspicion import feature_findings, flag_features
+from pycombat_gam.checks.terms import learn_terms
+from pycombat_gam.checks.units import covariate_units
+from pycombat_gam.checks.values import covariate_codes, impossible_values
 from pycombat_gam.combat import ComBat
-from pycombat_gam.tables import FeatureChoice
+from pycombat_gam.errors import count
+from pycombat_gam.tables import FeatureChoice, find_column
+
+if TYPE_CHECKING:
+    from pycombat_gam.flow.harmonizer import FlowSCM
+
+OPTIONS = ("ref_batch", "eb", "prior", "mean_only", "smoothing", "on_unseen", "missing")
+"""Arguments of `ComBat` that `audit` takes as they are."""
 
 
 def audit(
@@ -32,18 +46,28 @@ def audit(
     covariates: object = None,
     features: FeatureChoice = None,
     id: str | list[str] | tuple[str, ...] | None = None,
+    ref_batch: object = None,
+    eb: bool = True,
+    prior: str = "parametric",
+    mean_only: bool = False,
+    smoothing: str = "REML",
+    on_unseen: str = "error",
+    missing: str = "error",
+    fit_mask: object = None,
 ) -> Audit:
     """Look at a table before it is harmonized: sites, covariates, confounding, missing cells, features.
 
-    What `ComBat` would stop for is told as a problem, with everything else that can be said; missing cells, which it
-    omits if asked to, as a caution.
+    What `ComBat` with these options would stop for is told as a problem, with everything else that can be said; missing
+    cells, which it omits if asked to, as a caution.
 
     Parameters
     ----------
     table : one wide DataFrame, or features only (n×V array or DataFrame) beside `covariates`.
-    formula, batch, features, id : as `ComBat` takes them. Rows with one value of a random effect's group are of one
-        subject; without random effects, rows with one value of the id column that repeats.
+    formula, batch, features, id : as `ComBat` takes them. Which column tells people apart, see `pycombat_gam.subjects`.
     covariates : DataFrame with batch, id and formula columns, when `table` holds features only.
+    ref_batch, eb, prior, mean_only, smoothing, on_unseen, missing : the options of the model that is to be fitted; none
+        of them changes a table, and of `smoothing` and `on_unseen` no verdict depends.
+    fit_mask : as `ComBat.fit` takes it: the rows that estimate are those looked at; the others are only tried.
 
     Returns
     -------
@@ -66,20 +90,50 @@ def audit(
     1       sex            1.03   0.06
     2        dx            1.12   0.07
     """
+    asked = ComBat(
+        formula,
+        batch,
+        features=features,
+        id=id,
+        ref_batch=ref_batch,
+        eb=eb,
+        prior=prior,
+        mean_only=mean_only,
+        smoothing=smoothing,
+        on_unseen=on_unseen,
+        missing=missing,
+    )
+    return _looked(asked, table, covariates, fit_mask)
+
+
+def audit_model(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
+    """Look at a table as `audit` does, for the features and with the options of a fitted model.
+
+    What a flow starts from is a ComBat with parametric priors, or with none where it has one feature.
+    """
+    features = model.get_feature_names_out().tolist()
+    asked: dict[str, Any] = {"formula": model.formula, "batch": model.batch, "id": model.id}
+    if isinstance(model, ComBat):
+        asked |= {name: model.get_params()[name] for name in OPTIONS}
+        sites = {canonical(label) for label in find_column(table, model.batch, "batch").unique()}
+        if model.ref_batch is not None and canonical(model.ref_batch) not in sites:
+            # Rows of other sites than those of the fit: none of them is the reference.
+            asked["ref_batch"] = None
+    else:
+        asked["eb"] = len(features) > 1
+    chosen = model.features if isinstance(model.features, str) else features
+    return _looked(ComBat(**asked, features=chosen), table, None, None)
+
+
+def _looked(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Audit:
     with np.errstate(over="ignore", invalid="ignore"):  # of numbers too large to square, which a finding names
-        return _audit(table, formula, batch, covariates, features, id)
+        return _audit(sort_out(model, table, covariates, fit_mask))
 
 
-def _audit(
-    table: pd.DataFrame | np.ndarray,
-    formula: str,
-    batch: str,
-    covariates: object,
-    features: FeatureChoice,
-    id: str | list[str] | tuple[str, ...] | None,
-) -> Audit:
-    material = sort_out(table, formula, batch, covariates, features, id)
-    sites = site_table(material)
+def _audit(call: Call) -> Audit:
+    material = call.material
+    copies = find_copies(material.given.Y)
+    sites = site_table(material, np.unique(np.concatenate(copies)))
     terms = learn_terms(material)
     distribution, overlap = covariate_table(material), overlap_table(material)
     confounding, canonical, carriers = confounding_tables(material, terms)
@@ -92,21 +146,29 @@ def _audit(
     told = {
         name
         for _, row in confounding.iterrows()
-        if not row["estimable"] or nearly(row, row["term"] in smooth) > INFLATED
+        if not row["estimable"]
+        or nearly(row, row["term"] in smooth) > INFLATED
+        or decided_by_few(row, row["term"] in smooth)
         for name in row["variables"].split(", ")
     }
     found = [
         *site_findings(material, sites),
-        *subject_findings(material, sites),
+        *id_findings(material),
+        *repeat_findings(material, sites),
+        *copied_rows(material, copies),
         *missing_findings(material, missing),
         *covariate_codes(material),
+        *impossible_values(material),
+        *covariate_units(material),
         *confounding_findings(material, terms, confounding, carriers, imbalance, {one.subject for one in levels}),
+        *([] if terms.rank.dependent else collinear_covariates(material)),
         *levels,
         *overlap_findings(material, overlap),
         *imbalance_findings(material, terms, imbalance, overlap, told),
         *feature_findings(material, looked),
+        *derived_features(material),
     ]
-    found += trial_findings(material, looked, found)
+    found += trial_findings(call, looked, found)
     tables = {
         "sites": sites,
         "covariates": distribution,
@@ -119,9 +181,11 @@ def _audit(
         "features": looked.table,
     }
     ordered = tuple(chain.from_iterable([one for one in found if one.severity == level] for level in SEVERITIES))
-    call = repr(ComBat(formula, batch, features=features, id=id)).replace("ComBat", "audit", 1)
+    asked = repr(call.model).replace("ComBat", "audit", 1)
+    if call.mask is not None:
+        asked = f"{asked[:-1]}, fit_mask=<{call.mask.sum():,} of {count(call.mask.size, 'row')}>)"
     shape = (len(material.given.covariates), len(material.given.features))
-    return Audit(call, shape, ordered, _listed(ordered), **tables)
+    return Audit(asked, shape, ordered, _listed(ordered), **tables)
 
 
 def _listed(found: tuple[Finding, ...]) -> pd.DataFrame:

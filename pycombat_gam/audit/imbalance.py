@@ -41,7 +41,7 @@ Smooths count with their whole basis, unpenalised.
 
 In the table, `r2` is the share of the covariate's own values (or of its levels' indicators) between sites, `r2_given`
 the mean of ρ², `variance_ratio` the mean of λ and `worst_ratio` the largest; `df_assumed` is ν', `df_true` ν;
-`difference` is the largest standardized difference of a `site` from the others (`pycombat_gam.audit.overlap`).
+`difference` is the largest standardized difference of a `site` from the others (`pycombat_gam.checks.overlap`).
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ import pandas as pd
 from scipy.stats import f as f_distribution
 
 from pycombat_gam.additive.chisquare_mixture import ratio_tail
-from pycombat_gam.audit.finding import Finding, frame, keys, percent
-from pycombat_gam.audit.material import Covariate, Material
-from pycombat_gam.audit.terms import Terms, associate, basis_of, centred
+from pycombat_gam.checks.finding import Finding, frame, keys, percent
+from pycombat_gam.checks.material import Covariate, Material
+from pycombat_gam.checks.terms import Terms, associate, basis_of, centred
 from pycombat_gam.errors import count
 from pycombat_gam.types import FloatArray
 
@@ -156,12 +156,13 @@ def imbalance_findings(
         if row["level"] > LIBERAL:
             what = "the variance of its effect is" if row["df"] == 1 else "the variances of its effects are on average"
             curve = ", its curve taken without penalty" if smooth & set(row["terms"].split(", ")) else ""
+            shrunk = " (shrinkage changes it)" if material.asked.shrunk else ""
             said = (
                 f"A later test of '{name}' without site is too liberal: sites explain {percent(row['r2'])} of '{name}' "
                 f"(farthest: '{row['site']}', standardized difference {row['difference']:.2g}), {what} "
                 f"{row['variance_ratio']:.3g} times what that test takes for granted, with {count(lost, 'degree')} of "
                 f"freedom too many, and at a nominal 5 % it has level {percent(row['level'])} where site effects are "
-                f"removed in full (shrinkage changes it){curve}; keep site in that model"
+                f"removed in full{shrunk}{curve}; keep site in that model"
             )
             yield Finding("caution", "imbalance", name, said, "imbalance", keys([name]))
         else:

@@ -18,6 +18,7 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "scale_df": "degrees of freedom of a standard deviation there (subjects − 1)",
         "sd_lower": "lower end of the 95 % interval of a standard deviation, as a multiple of its estimate",
         "sd_upper": "upper end of the same interval",
+        "copies": "rows of the site whose features are those of another row",
     },
     "covariates": {
         "covariate": _COVARIATE,
@@ -59,6 +60,8 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "worst": "largest inflation by sites of the variance of any combination of the term's effects",
         "site": "site that makes most of the share between sites",
         "site_share": "how much of that share it makes",
+        "deciding": "fewest rows that hold 80 % of what tells the most inflated combination of effects from sites",
+        "deciding_rows": "those rows, where they are three or fewer",
     },
     "canonical": {
         "term": _TERM,
@@ -117,6 +120,8 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "high_isolated": "whether the largest value stands far above all others",
         "constant_sites": "sites at which all values are equal",
         "duplicate_of": "feature that has the same value in every cell",
+        "units_site": "site that seems to be in other units than the others",
+        "units_factor": "by what factor its values are off; 1 where no site is",
         "flags": "what is suspicious about the feature",
     },
 }

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.finding import Finding, joined, keys, named
-from pycombat_gam.audit.material import Material
 from pycombat_gam.cells import suspicious_features
+from pycombat_gam.checks.finding import Finding, joined, keys, named
+from pycombat_gam.checks.material import Material
 from pycombat_gam.errors import count, rows_named
-from pycombat_gam.types import BoolArray, IntArray
+from pycombat_gam.types import BoolArray
 
 _WIDTH = 256
+NEEDED, DONE = "needs missing='omit'", "each feature was fitted on its observed cells"
 
 COLUMNS = ("column", "role", "site", "missing", "infinite", "rows", "share")
 
@@ -74,10 +75,12 @@ def missing_findings(material: Material, missing: pd.DataFrame) -> Iterator[Find
                 said = f"'{name}' is {what} in {count(int(cells.sum()), 'row')} ({each}): ComBat stops"
                 where = tuple((name, site) for site in rows["site"])
                 yield Finding("problem", "missing", name, said, "missing", where)
-    yield from _features(missing[missing["role"] == "feature"], len(material.given.covariates), material.n)
+    omit = DONE if material.asked.omit else NEEDED
+    scale = ", and no scale can be estimated there" if material.asked.scaled else ""
+    yield from _features(missing[missing["role"] == "feature"], len(material.given.covariates), omit, scale)
 
 
-def _features(missing: pd.DataFrame, n: int, sizes: IntArray) -> Iterator[Finding]:
+def _features(missing: pd.DataFrame, n: int, omit: str, scale: str) -> Iterator[Finding]:
     if not len(missing):
         return
     by_name = missing.groupby("column", sort=True)[["missing", "infinite"]].sum()
@@ -103,9 +106,7 @@ def _features(missing: pd.DataFrame, n: int, sizes: IntArray) -> Iterator[Findin
     if len(lone):
         pairs = lone.sort_values(["column", "site"])
         each = joined([f"'{row['column']}' at '{row['site']}' (1 of {row['rows']:,})" for _, row in pairs.iterrows()])
-        said = (
-            f"One value only of a feature at a site: {each}; needs missing='omit', and no scale can be estimated there"
-        )
+        said = f"One value only of a feature at a site: {each}; {omit}{scale}"
         where = tuple(zip(pairs["column"], pairs["site"], strict=True))
         yield Finding("caution", "missing", joined(sorted(set(pairs["column"]))), said, "missing", where)
     some = by_name[by_name["missing"] > 0].drop(index=sorted({*whole, *nowhere["column"], *lone["column"]}))
@@ -113,5 +114,5 @@ def _features(missing: pd.DataFrame, n: int, sizes: IntArray) -> Iterator[Findin
         cells = int(some["missing"].sum())
         most = some["missing"].sort_values(ascending=False, kind="stable")
         each = joined([f"'{name}' ({k:,} of {n:,})" for name, k in most.items()])
-        said = f"{count(cells, 'missing cell')} in {count(len(some), 'feature')}: {each}; needs missing='omit'"
+        said = f"{count(cells, 'missing cell')} in {count(len(some), 'feature')}: {each}; {omit}"
         yield Finding("caution", "missing", joined(list(some.index)), said, "missing", keys(some.index))

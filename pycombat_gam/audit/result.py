@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.finding import SEVERITIES, Finding
 from pycombat_gam.audit.legend import COLUMNS_EXPLAINED
+from pycombat_gam.checks.finding import SEVERITIES, Finding
 from pycombat_gam.errors import count
 from pycombat_gam.summary import printable
 from pycombat_gam.types import JsonDict
@@ -30,13 +30,13 @@ class Audit:
         sentence), `table` and `row` that it rests on; `basis` returns these rows.
     sites : rows, subjects and visits, degrees of freedom of the scale, and the 95 % factors of a standard deviation.
     covariates : distribution of each covariate by site.
-    overlap : standardized differences and common support; see `pycombat_gam.audit.overlap`.
-    confounding : each term against the sites; see `pycombat_gam.audit.confounding`, also for the next two.
+    overlap : standardized differences and common support; see `pycombat_gam.checks.overlap`.
+    confounding : each term against the sites; see `pycombat_gam.checks.confounding`, also for the next two.
     canonical : canonical correlations of terms and sites, alone and given the other terms.
     carriers : which sites make a term's confounding, and which its estimate.
     imbalance : what a later test without site is worth; see `pycombat_gam.audit.imbalance`.
     missing : missing and infinite cells of columns that have any, by site; site is empty for rows without one.
-    features : what each feature looks like, and `flags`; see `pycombat_gam.audit.features`.
+    features : what each feature looks like, and `flags`; see `pycombat_gam.checks.features`.
     legend : what each column of these tables holds, by table.
     """
 
@@ -114,8 +114,8 @@ class Audit:
         if not len(self.findings):
             lines += ["", "Nothing found."]
         for title, table in (
-            ("Sites", self.sites.drop(columns=[] if (self.sites["visits"] > 1).any() else ["visits", "traveling"])),
-            ("Terms against sites", self.confounding.drop(columns=["variables", "why"])),
+            ("Sites", self.sites.drop(columns=self._unused())),
+            ("Terms against sites", self.confounding.drop(columns=["variables", "why", "deciding_rows"])),
             ("Later tests without site, nominal level 5 %", self.imbalance.drop(columns="terms")),
         ):
             if len(table):
@@ -125,6 +125,11 @@ class Audit:
         return printable("\n".join(lines))
 
     __repr__ = __str__
+
+    def _unused(self) -> list[str]:
+        """Columns of `sites` that say nothing here."""
+        single = [] if (self.sites["visits"] > 1).any() else ["visits", "traveling"]
+        return single + ([] if self.sites["copies"].any() else ["copies"])
 
 
 def _wrapped(verdict: str) -> str:

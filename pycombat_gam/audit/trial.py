@@ -15,9 +15,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.features import Looked
-from pycombat_gam.audit.finding import Finding
-from pycombat_gam.audit.material import Material, columns_of
+from pycombat_gam.audit.intake import Call
+from pycombat_gam.checks.features import Looked
+from pycombat_gam.checks.finding import Finding
+from pycombat_gam.checks.material import Material, columns_of
 from pycombat_gam.combat import ComBat
 from pycombat_gam.design import Design
 from pycombat_gam.errors import PcgError, PcgWarning
@@ -31,16 +32,16 @@ EXTREME = 1e150
 """Standard deviations beyond it have squares that may leave the range of numbers."""
 
 
-def trial_findings(material: Material, looked: Looked, found: list[Finding]) -> Iterator[Finding]:
+def trial_findings(call: Call, looked: Looked, found: list[Finding]) -> Iterator[Finding]:
     """Try a fit, if no finding says already that it stops or that there is nothing to harmonize."""
-    if any("ComBat stops" in one.verdict for one in found) or len(material.levels) < 2:
+    if any("ComBat stops" in finding.verdict for finding in found) or len(call.material.levels) < 2:
         return
-    some, V = _some(looked.table), len(material.given.features)
-    trouble = _stops(material, some)
+    some, V = _some(looked.table), len(call.given.features)
+    trouble = _stops(call, some)
     if trouble and some.size < V:
-        trouble = _stops(material, np.arange(V))
+        trouble = _stops(call, np.arange(V))
     if trouble:
-        yield Finding("problem", "fit", str(material.formula), f"ComBat stops: {trouble}", "features")
+        yield Finding("problem", "fit", str(call.material.formula), f"ComBat stops: {trouble}", "features")
 
 
 def _some(table: pd.DataFrame) -> IntArray:
@@ -51,10 +52,10 @@ def _some(table: pd.DataFrame) -> IntArray:
     return np.unique(np.concatenate([extreme, fewest, spread])).astype(np.intp)
 
 
-def _stops(material: Material, chosen: IntArray) -> str:
+def _stops(call: Call, chosen: IntArray) -> str:
     """Say what a fit to these features stops for; missing cells are left out, as another check asks for."""
-    given, formula = material.given, material.formula
-    names = [given.features[k] for k in chosen.tolist()]
+    material, given, formula = call.material, call.given, call.material.formula
+    features = [given.features[k] for k in chosen.tolist()]
     Y = given.Y[:, chosen]
     plain = replace(
         formula,
@@ -64,18 +65,21 @@ def _stops(material: Material, chosen: IntArray) -> str:
     )
     try:
         if formula.smooths or formula.random:
+            design = Design.learn(formula, material.given.covariates, absorb_intercept=True)
             gather(
-                Design.learn(formula, given.covariates, absorb_intercept=True),
-                given.covariates,
-                Y,
+                design,
+                material.given.covariates,
+                material.given.Y[:, chosen],
                 material.codes,
-                features=names,
+                features=features,
                 labels=material.levels.labels,
                 omit_missing=True,
             )
+            design.on(given.covariates)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PcgWarning)
-            ComBat(str(plain), material.batch, features=names, missing="omit").fit(Y, given.covariates)
+            tried = {"formula": str(plain), "features": features, "id": None, "missing": "omit", "mean_model": None}
+            ComBat(**{**call.model.get_params(), **tried}).fit(Y, given.covariates, fit_mask=call.mask)
     except PcgError as error:
         return str(error)
     return ""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pycombat_gam.audit import audit as look
-from pycombat_gam.cli.shell import Features, plainly
+from pycombat_gam.cli.shell import Features, Missing, Prior, plainly
 from pycombat_gam.io import read_table
 
 
@@ -20,14 +20,34 @@ def audit(
         list[str] | None, typer.Option("--id", help="Column that identifies rows; repeat for several.")
     ] = None,
     features: Features = None,
+    ref: Annotated[str | None, typer.Option(help="Reference site; it passes through unchanged.")] = None,
+    eb: Annotated[bool, typer.Option("--eb/--no-eb", help="Shrink site effects by empirical Bayes.")] = True,
+    prior: Annotated[Prior, typer.Option(help="Prior of the site effects.")] = Prior.parametric,
+    mean_only: Annotated[bool, typer.Option("--mean-only", help="Adjust location only.")] = False,
+    missing: Annotated[
+        Missing, typer.Option(help="Missing feature cells: stop, or fit on what is observed.")
+    ] = Missing.error,
 ) -> None:
     """Look at a table before it is harmonized: sites, confounding, later tests, missing cells, suspicious features.
+
+    The options are those that harmonize is to have.
 
     Exits with 0 where nothing is a problem, with 1 where something is; harmonize and flow go on and tell problems.
     """
     with plainly():
         source = read_table(data, [batch, *(ids or [])])
-        found = look(source.table, formula, batch, features=features, id=ids or None)
+        found = look(
+            source.table,
+            formula,
+            batch,
+            features=features,
+            id=ids or None,
+            ref_batch=ref,
+            eb=eb,
+            prior=prior.value,
+            mean_only=mean_only,
+            missing=missing.value,
+        )
         typer.echo(str(found))
     if found.worst == "problem":
         raise typer.Exit(1)

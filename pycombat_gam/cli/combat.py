@@ -106,7 +106,7 @@ def harmonize(
         run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         write_run(out, files, run, force=force, seeds={"seed": seed} if report else None, packages=REPORTING)
         sites = len(model.estimates.gamma_star)
-        say_audit(found, omitted=model.missing == "omit")
+        say_audit(found)
         progress.print(
             f"Harmonized {count(len(names), 'feature')} ({listing(names, 6)}) of {count(len(harmonized), 'row')} at "
             f"{count(sites, 'site')}.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 import typer
 
-from pycombat_gam.audit import audit as look
+from pycombat_gam.audit.compose import audit_model
 from pycombat_gam.cli.run import Writer
 from pycombat_gam.cli.shell import in_options, progress
 from pycombat_gam.errors import PcgError, PcgWarning
@@ -34,23 +34,14 @@ Seed = Annotated[int, typer.Option(min=0, help="Of what is random in the report:
 
 def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
     """Look at the design of a table."""
-    return look(table, model.formula, model.batch, features=model.features, id=model.id)
+    return audit_model(model, table)
 
 
-NEEDED, DONE = "needs missing='omit'", "each feature was fitted on its observed cells"
-
-
-def say_audit(found: Audit, *, omitted: bool = False) -> None:
-    """Say on stderr what is a problem or asks for caution.
-
-    Parameters
-    ----------
-    omitted : the model was fitted without missing cells, so that nothing is needed for them.
-    """
+def say_audit(found: Audit) -> None:
+    """Say on stderr what is a problem or asks for caution."""
     for severity, colour in COLOURS.items():
         for verdict in found.findings.loc[found.findings["severity"] == severity, "verdict"]:
-            told = in_options(verdict.replace(NEEDED, DONE) if omitted else verdict)
-            progress.print(f"Audit, {severity}: {printable(told)}", markup=False, style=colour)
+            progress.print(f"Audit, {severity}: {printable(in_options(verdict))}", markup=False, style=colour)
 
 
 def reported(

@@ -187,9 +187,9 @@ def _about(study: Study) -> str:
 
 
 def _audited(study: Study) -> Audit:
-    from pycombat_gam.audit import audit
+    from pycombat_gam.audit.compose import audit_model
 
-    return audit(study.before, study.model.formula, study.batch, features=list(study.features), id=study.model.id)
+    return audit_model(study.model, study.before)
 
 
 def _diagnosed(study: Study, fit_mask: object, seed: int) -> Diagnosis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,16 @@ import pytest
 from planted import FORMULA, KINDS, at, both, clean, few_at, first, many_sites, where
 from planted_cases import DESIGN, FEATURES, ROWS, Case
 from planted_fits import FITS
+from planted_suspect import SUSPECT
 from reference import needs_reference, read_csv
 
 import pycombat_gam as pcg
 from pycombat_gam.audit import Audit
-from pycombat_gam.audit.finding import KEYS
 from pycombat_gam.audit.legend import COLUMNS_EXPLAINED
-from pycombat_gam.errors import DataError, FormulaError, OptionError
+from pycombat_gam.checks.finding import KEYS
+from pycombat_gam.errors import DataError, FormulaError, OptionError, PcgWarning
 
-CASES = [*DESIGN, *ROWS, *FEATURES, *FITS]
+CASES = [*DESIGN, *ROWS, *FEATURES, *SUSPECT, *FITS]
 
 
 def found(audit: Audit, check: str, subject: str) -> int:
@@ -41,7 +43,7 @@ def serious(audit: Audit) -> list[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_is_planted_is_named(case: Case) -> None:
-    audit = pcg.audit(case.plant(clean()), case.formula, batch="site", id=case.id)
+    audit = pcg.audit(case.plant(clean()), case.formula, batch="site", id=case.id, features=case.features)
     at_row = found(audit, case.check, case.subject)
     finding, basis = audit.findings.iloc[at_row], audit.basis(at_row)
     assert finding["severity"] == case.severity
@@ -62,6 +64,7 @@ def test_every_check_has_a_planted_case() -> None:
     assert {case.check for case in CASES} == {
         *("site size", "site labels", "ids", "subjects", "missing", "missing codes", "design", "confounding", "levels"),
         *("overlap", "imbalance", "constant", "negative values", "bounded", "tails", "duplicates", "fit"),
+        *("impossible values", "units", "copies", "derived"),
     }
 
 
@@ -225,14 +228,16 @@ def test_calls_that_cannot_be_read_are_errors(call: dict[str, object], error: ty
 
 def test_what_combat_stops_for_is_a_problem() -> None:
     """The tables that a fit refuses are those that the audit calls a problem."""
-    for case in [*DESIGN, *FITS]:
+    for case in [*DESIGN, *SUSPECT, *FITS]:
         table = case.plant(clean())
         refused = False
         try:
-            pcg.ComBat(case.formula, "site", id=case.id).fit(table)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PcgWarning)  # of problems that stop nothing
+                pcg.ComBat(case.formula, "site", id=case.id, features=case.features).fit(table)
         except DataError:
             refused = True
-        checks = pcg.audit(table, case.formula, batch="site", id=case.id).findings
+        checks = pcg.audit(table, case.formula, batch="site", id=case.id, features=case.features).findings
         stops = checks.loc[checks["severity"] == "problem", "verdict"].str.contains("ComBat stops").any()
         assert stops == refused, case.name
 

@@ -13,8 +13,8 @@ from statsmodels.stats.outliers_influence import variance_inflation_factor
 import pycombat_gam as pcg
 from pycombat_gam.audit import Audit
 from pycombat_gam.audit.imbalance import later_level
-from pycombat_gam.audit.overlap import multilevel_difference
-from pycombat_gam.audit.sites import sd_factors
+from pycombat_gam.checks.overlap import multilevel_difference
+from pycombat_gam.checks.sites import sd_factors
 from pycombat_gam.types import FloatArray
 
 ROUNDING = {"rtol": 1e-9, "atol": 1e-11}

@@ -144,8 +144,10 @@ def test_a_site_in_other_units_keeps_its_variance_in_single_precision() -> None:
     t = table()
     t[FEATURES] = 1.5 + 0.15 * t[FEATURES]
     t.loc[t["site"] != "s1", FEATURES] *= 1e6
-    _, double = fit(t, "~ 1", eb=False)
-    model, single = fit(t.astype(dict.fromkeys(FEATURES, np.float32)), "~ 1", eb=False)
+    with pytest.warns(pcg.PcgWarning, match="Site 's1' seems to be in other units"):
+        _, double = fit(t, "~ 1", eb=False)
+    with pytest.warns(pcg.PcgWarning, match="Site 's1' seems to be in other units"):
+        model, single = fit(t.astype(dict.fromkeys(FEATURES, np.float32)), "~ 1", eb=False)
     np.testing.assert_allclose(single[FEATURES], double[FEATURES], rtol=1e-4)
     assert (model.estimates.delta_star.loc["s1"] != 1.0).all()
 

@@ -13,19 +13,21 @@
 - `low_isolated`, `high_isolated`: whether the smallest, or largest, value is farther than `ISOLATED` times IQR/1.349
   from the median of all; zero also where all other values are above a twentieth of the median and not all are whole.
 - `constant_sites`: sites of two or more values where they are all equal, if not everywhere.
+- `units_site`: the site that is farthest off by a factor that other units would make, and `units_factor`.
 - `duplicate_of`: the first of several equal features in alphabetical order.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.material import Material
-from pycombat_gam.audit.overlap import RANGE
+from pycombat_gam.checks.material import Material
+from pycombat_gam.checks.overlap import RANGE
+from pycombat_gam.checks.units import unit_factors
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -52,14 +54,25 @@ NUMBERS = (
     *("observed", "mean", "sd", "min", "median", "max", "distinct", "at_min", "at_max"),
     *("zeros", "negative", "integers", "far", "farthest", "apart", "low_isolated", "high_isolated", "constant_sites"),
 )
+NEXT = ("next_low", "next_high")
 
 
 @dataclass(eq=False)
 class Looked:
-    """The table, and (feature, site) pairs without variance inside the site."""
+    """What features look like.
+
+    Attributes
+    ----------
+    table : a row per feature; constant : (feature, site) pairs without variance inside the site.
+    units : (feature, site, factor) where a site seems to be in other units.
+    next_low, next_high : (V,) how many values are the smallest but one, or the largest but one.
+    """
 
     table: pd.DataFrame
-    constant: list[tuple[str, str]] = field(default_factory=list)
+    constant: list[tuple[str, str]]
+    units: list[tuple[str, str, float]]
+    next_low: IntArray
+    next_high: IntArray
 
 
 def look_at_features(material: Material) -> Looked:
@@ -70,8 +83,9 @@ def look_at_features(material: Material) -> Looked:
     sites, starts = np.unique(material.codes[order], return_index=True)
     bounds = np.append(starts, n)
     labels = np.array([*material.levels.labels, ""], dtype=object)
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in NUMBERS}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*NUMBERS, *NEXT)}
     pairs: list[tuple[str, str]] = []
+    units: list[tuple[str, str, float]] = []
     first: dict[bytes, str] = {}
     digests: list[bytes] = []
     width = max(1, _CELLS // max(1, n))
@@ -81,10 +95,15 @@ def look_at_features(material: Material) -> Looked:
             rows = np.ascontiguousarray(np.asarray(Y[:, left:right], dtype=np.float64)[order].T)
             rows[~np.isfinite(rows)] = np.nan
             found, within = _block(rows, sites, bounds)
-            for name in NUMBERS:
+            for name in (*NUMBERS, *NEXT):
                 columns[name].append(found[name])
             at, where = np.nonzero(within)
             pairs += [(features[left + k], labels[sites[b]]) for k, b in zip(at.tolist(), where.tolist(), strict=True)]
+            factors = unit_factors(rows, sites, bounds)
+            units += [
+                (features[left + k], labels[sites[b]], float(factors[k, b]))
+                for k, b in np.argwhere(factors != 1).tolist()
+            ]
             rows += 0.0  # one zero, whatever its sign
             for k in range(right - left):
                 digest = hashlib.blake2b(rows[k].tobytes(), digest_size=16).digest()
@@ -92,13 +111,19 @@ def look_at_features(material: Material) -> Looked:
                 name = features[left + k]
                 first[digest] = min(name, first.get(digest, name))
             advance(right - left)
-    table = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
+    whole = {name: np.concatenate(parts) for name, parts in columns.items()}
+    table = pd.DataFrame({name: whole[name] for name in NUMBERS})
     table.insert(0, "feature", np.array(features, dtype=object))
     table["duplicate_of"] = [
         first[digest] if first[digest] != name else "" for digest, name in zip(digests, features, strict=True)
     ]
     table.loc[table["distinct"] < 2, "duplicate_of"] = ""
-    return Looked(table, pairs)
+    farthest = {
+        feature: (site, factor) for feature, site, factor in sorted(units, key=lambda unit: abs(np.log(abs(unit[2]))))
+    }
+    table["units_site"] = [farthest.get(name, ("", 1.0))[0] for name in features]
+    table["units_factor"] = [farthest.get(name, ("", 1.0))[1] for name in features]
+    return Looked(table, pairs, units, whole["next_low"], whole["next_high"])
 
 
 def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[str, np.ndarray], BoolArray]:
@@ -122,6 +147,7 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
     within = _constant_within(rows, sites, bounds) & ~constant[:, None]
     far, farthest, apart = _tails(rows, sites, bounds)
     nothing = observed == 0
+    at_min, at_max = _ties(ordered, low), _ties(ordered, high)
     found = {
         "observed": observed,
         "mean": np.where(nothing, np.nan, mean),
@@ -130,8 +156,10 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
         "median": middle,
         "max": high,
         "distinct": np.where(nothing, 0, steps.sum(axis=1) + 1),
-        "at_min": (ordered == low[:, None]).sum(axis=1),
-        "at_max": (ordered == high[:, None]).sum(axis=1),
+        "at_min": at_min,
+        "at_max": at_max,
+        "next_low": _ties(ordered, np.where(constant, np.nan, ordered[line, np.minimum(at_min, last)])),
+        "next_high": _ties(ordered, np.where(constant, np.nan, ordered[line, np.maximum(last - at_max, 0)])),
         "zeros": (ordered == 0).sum(axis=1),
         "negative": (ordered < 0).sum(axis=1),
         "integers": (known == np.floor(known)).all(axis=1) & ~nothing,
@@ -143,6 +171,11 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
         "constant_sites": within.sum(axis=1),
     }
     return found, within
+
+
+def _ties(ordered: FloatArray, values: FloatArray) -> IntArray:
+    """Count the values of each row that equal one."""
+    return np.asarray((ordered == values[:, None]).sum(axis=1), dtype=np.intp)
 
 
 def _median(ordered: FloatArray, observed: IntArray) -> FloatArray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.audit.material import Material, columns_of, smooth_columns
+from pycombat_gam.checks.material import Material, columns_of, smooth_columns
 from pycombat_gam.design import Design
 from pycombat_gam.errors import PcgError
 from pycombat_gam.mean.check import Rank, find_rank
@@ -81,6 +81,15 @@ def learn_terms(material: Material) -> Terms:
     return Terms(rows, codes, () if rank.extreme else tuple(_terms(design, X)), rank, "")
 
 
+def fitted_terms(material: Material, design: Design) -> Terms:
+    """Return the terms of a design that was fitted to these rows: estimable, and all rows have their variables."""
+    rows = np.ones(material.codes.size, dtype=bool)
+    held = {term.label for term in material.fixed.parametric}
+    held |= {one.label for one in design.smooth.smooths if one.term in material.fixed.smooths}
+    terms = _terms(design, design.on(material.given.covariates))
+    return Terms(rows, material.codes, tuple(term for term in terms if term.label in held), Rank(), "")
+
+
 def _terms(design: Design, X: FloatArray) -> Iterator[Columns]:
     parametric = {
         term.label: {name for node in term.factors for name in columns_of(node)} for term in design.formula.parametric
@@ -138,11 +147,14 @@ class Association:
     ----------
     squared : (r,) squared canonical correlations with the sites, descending; r is the rank of the columns.
     between : (B,) what each site contributes to their sum; within : (B,) what it has of r minus their sum.
+    deciding : (n,) share of each row in what tells the combination of columns that suffers most from sites; zero where
+        nothing does.
     """
 
     squared: FloatArray
     between: FloatArray
     within: FloatArray
+    deciding: FloatArray
 
 
 def associate(X: FloatArray, others: FloatArray, codes: IntArray, n_sites: int) -> Association:
@@ -154,16 +166,18 @@ def associate(X: FloatArray, others: FloatArray, codes: IntArray, n_sites: int) 
     none = np.zeros((len(X), 0))
     Q = basis_of(centred(X), basis_of(centred(others), none))
     if not Q.shape[1]:
-        return Association(np.zeros(0), np.zeros(n_sites), np.zeros(n_sites))
+        return Association(np.zeros(0), np.zeros(n_sites), np.zeros(n_sites), np.zeros(len(X)))
     held = basis_of(centred(others, codes), none)
     left = centred(Q, codes)
     left = left - held @ (held.T @ left)
-    kept = np.linalg.svd(left, compute_uv=False) ** 2
+    U, sizes, _ = np.linalg.svd(left, full_matrices=False)
+    kept = sizes**2
     kept[kept < NOTHING] = 0.0
+    deciding = U[:, -1] ** 2 * bool(kept[-1])
     squared = np.clip(1.0 - np.sort(kept), 0.0, 1.0)
     squared[squared < NOTHING] = 0.0
     inside = (left**2).sum(axis=1) * bool(kept.any())
     within = np.bincount(codes, weights=inside, minlength=n_sites).astype(np.float64)
     # What sites explain: without others, each site's mean repeated.
     between = np.bincount(codes, weights=((Q - left) ** 2).sum(axis=1), minlength=n_sites).astype(np.float64)
-    return Association(squared, between, within)
+    return Association(squared, between, within, deciding)

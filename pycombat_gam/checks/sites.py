@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from pycombat_gam.audit.finding import Finding, frame, joined, keys, named
-from pycombat_gam.audit.material import Material
+from pycombat_gam.checks.finding import Finding, frame, joined, keys, named
+from pycombat_gam.checks.material import Material
 from pycombat_gam.errors import count, listing
 from pycombat_gam.tables import check_ids
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import FloatArray, IntArray
 
 HANDFUL = 8
 """Up to so many, a site's sd may be more than twice its estimate: √(7/χ²_{7,.025}) = 2.04, √(8/χ²_{8,.025}) = 1.92."""
@@ -24,11 +24,11 @@ HANDFUL = 8
 FEW = 20
 """Below it, a note: Orlhac et al. (2022, J Nucl Med 63:172) ask for 20 to 30 per site."""
 
-COLUMNS = ("site", "rows", "share", "subjects", "visits", "traveling", "scale_df", "sd_lower", "sd_upper")
+COLUMNS = ("site", "rows", "share", "subjects", "visits", "traveling", "scale_df", "sd_lower", "sd_upper", "copies")
 
 
-def site_table(material: Material) -> pd.DataFrame:
-    """Count rows and subjects by site."""
+def site_table(material: Material, copied: IntArray) -> pd.DataFrame:
+    """Count rows and subjects by site; `copied` are the rows whose features are those of another row."""
     n, who = material.n, material.subjects
     at = [np.flatnonzero(material.codes == b) for b in range(n.size)]
     subjects, traveling = n.copy(), np.zeros(n.size, dtype=np.intp)
@@ -48,6 +48,7 @@ def site_table(material: Material) -> pd.DataFrame:
         (subjects - 1).tolist(),
         lower.tolist(),
         upper.tolist(),
+        np.bincount(material.codes[copied][material.codes[copied] >= 0], minlength=n.size).tolist(),
         strict=True,
     )
     return frame(list(rows), COLUMNS)
@@ -81,13 +82,15 @@ def _sizes(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
         more = "" if row["rows"] == row["subjects"] else f" in {count(row['rows'], 'row')}"
         return f"{count(row['subjects'], noun)}{more}"
 
+    scaled, shrunk = material.asked.scaled, material.asked.shrunk
     lone = sites[sites["subjects"] < 2]
     if len(lone):
         each = joined([f"'{row['site']}' has {phrase(row)}" for _, row in lone.iterrows()])
-        said = f"Site {each}: no scale can be estimated there"
-        yield Finding("problem", "site size", listing(lone["site"]), said, "sites", keys(lone["site"]))
+        end = "no scale can be estimated there" if scaled else "its location rests on that one"
+        severity = "problem" if scaled else "caution"
+        yield Finding(severity, "site size", listing(lone["site"]), f"Site {each}: {end}", "sites", keys(lone["site"]))
     small = sites[(sites["subjects"] > 1) & (sites["subjects"] <= HANDFUL)]
-    if len(small):
+    if len(small) and scaled:
         each = joined([f"'{row['site']}' has {phrase(row)}" for _, row in small.iterrows()])
         worst = small.iloc[int(small["subjects"].argmin())]
         least = "" if len(small) == 1 else "at least "
@@ -96,29 +99,34 @@ def _sizes(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
             f"true standard deviation may well be {worst['sd_lower']:.2g} to {worst['sd_upper']:.3g} times the estimate"
         )
         yield Finding("caution", "site size", listing(small["site"]), said, "sites", keys(small["site"]))
-    few = sites[(sites["subjects"] > HANDFUL) & (sites["subjects"] < FEW)]
+    few = sites[(sites["subjects"] > (HANDFUL if scaled else 1)) & (sites["subjects"] < FEW)]
     if len(few):
         labels = tuple(few["site"])
         each = joined([f"'{row['site']}' ({row['subjects']})" for _, row in few.iterrows()])
+        leans = "leans on the other features through shrinkage" if shrunk else "rests on them alone"
         said = (
             f"{count(len(few), 'site')} of {len(sites)} with fewer than {FEW} {noun}s: {each}; what is adjusted there "
-            "leans on the other sites through shrinkage"
+            f"{leans}"
         )
         yield Finding("note", "site size", listing(labels), said, "sites", keys(labels))
 
 
-def subject_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
-    """Judge ids and repeated subjects."""
+def id_findings(material: Material) -> Iterator[Finding]:
+    """Judge whether ids tell rows apart."""
     try:
         check_ids(material.given.covariates, material.ids)
     except ValueError as error:
         said = f"Rows cannot be told apart, and ComBat stops: {error}"
         yield Finding("problem", "ids", listing(material.ids) or "index", said, "sites")
-    # One id that repeats is told of above.
-    who = None if len(material.ids) == 1 and not material.formula.random else material.subjects
     if material.alike:
         said = f"{named(material.alike)} looks like an identifier, but is taken for a feature: name it with id=…"
         yield Finding("caution", "ids", listing(material.alike), said, "features", keys(material.alike))
+
+
+def repeat_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
+    """Judge subjects with several rows, or with one where the formula has an effect of theirs."""
+    # One id that repeats is told of as an id.
+    who = None if len(material.ids) == 1 and not material.formula.random else material.subjects
     if who is None or len(sites) < 2:
         return
     known = who.codes[who.codes >= 0]
@@ -127,14 +135,16 @@ def subject_findings(material: Material, sites: pd.DataFrame) -> Iterator[Findin
     if not who.repeated:
         if who.random:
             said += ": each has one row, so its random effect cannot be told from the residual"
-            yield Finding("caution", "subjects", who.name, said, "sites")
+            # Of rows without a subject a fit stops first.
+            said += ", and ComBat stops" if known.size == who.codes.size else ""
+            yield Finding("problem", "subjects", who.name, said, "sites")
         return
     if not who.random:
         said += (
             f": rows of one subject are alike, yet count as independent ones; add (1 | {who.name}) to the formula for "
             "scales and later tests that know of it"
         )
-        yield Finding("caution", "subjects", who.name, said, "sites")
+        yield Finding("problem", "subjects", who.name, said, "sites")
         return
     visits = np.bincount(known)
     pairs = np.unique(np.column_stack([who.codes, material.codes])[material.codes >= 0], axis=0)

@@ -12,6 +12,9 @@ For the columns X of a term and the site indicators Z, with ρ₁ ≥ ρ₂ ≥ 
 
 None of these depends on contrasts, units or the order of levels. In `carriers`, `between` is each site's part of the
 share between sites, and `information` its part of what is left within sites, from which the effect is estimated.
+
+Of the combination of columns that suffers most from sites, `deciding` is the least number of rows that hold `DECISIVE`
+of what is left of it within sites. Where few rows do, the term is confounded but for them.
 """
 
 from __future__ import annotations
@@ -21,21 +24,27 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.distributions import level_counts, nested, split_levels
-from pycombat_gam.audit.finding import Finding, frame, joined, keys, named, percent
-from pycombat_gam.audit.material import Covariate, Material
-from pycombat_gam.audit.terms import Association, Terms, associate
+from pycombat_gam.checks.distributions import level_counts, nested, split_levels
+from pycombat_gam.checks.finding import Finding, frame, joined, keys, named, percent
+from pycombat_gam.checks.material import Covariate, Material
+from pycombat_gam.checks.terms import Association, Terms, associate
 from pycombat_gam.errors import count
+from pycombat_gam.types import FloatArray
 
 INFLATED = 10.0
 """Variance inflation from which on a term counts as nearly confounded (Marquardt 1970, Technometrics 12:591)."""
+
+APART = 4.0
+"""Variance inflation above which a term is confounded but for a few rows, if few decide: its standard error doubles."""
+DECISIVE = 0.8
+FEW = 3
 
 CARRIED = 0.9
 """Share of the information on a term that one site may hold, unless it holds half of the rows as well."""
 
 TERMS = (
     *("term", "variables", "df", "estimable", "why", "r2", "r2_chance", "correlation"),
-    *("gvif", "gvif_df", "worst", "site", "site_share"),
+    *("gvif", "gvif_df", "worst", "site", "site_share", "deciding", "deciding_rows"),
 )
 CANONICAL = ("term", "order", "correlation", "given_others")
 CARRIERS = ("term", "site", "rows", "between", "information")
@@ -76,6 +85,7 @@ def confounding_tables(material: Material, terms: Terms) -> tuple[pd.DataFrame, 
                 float(inflation.max(initial=1.0)),
                 labels[top],
                 float(between[top]),
+                *_deciding(material, terms, partial.deciding),
             )
         )
         given = np.append(np.sqrt(partial.squared), np.full(alone.squared.size, np.nan))
@@ -88,6 +98,17 @@ def confounding_tables(material: Material, terms: Terms) -> tuple[pd.DataFrame, 
             for b, label in enumerate(labels)
         ]
     return frame(rows, TERMS), frame(canonical, CANONICAL), frame(carriers, CARRIERS)
+
+
+def _deciding(material: Material, terms: Terms, share: FloatArray) -> tuple[int, str]:
+    """Count the rows that decide, and name them where they are few."""
+    order = np.argsort(-share, kind="stable")
+    # Equal shares add up with rounding.
+    rows = int(np.searchsorted(np.cumsum(share[order]), DECISIVE - 1e-9)) + 1 if share.any() else 0
+    if not 0 < rows <= FEW:
+        return rows, ""
+    labels, sites = material.given.covariates.index[terms.rows], material.levels.labels
+    return rows, joined(sorted(f"index {labels[row]} at '{sites[terms.codes[row]]}'" for row in order[:rows].tolist()))
 
 
 def _why(material: Material, terms: Terms, at: int, alone: Association, partial: Association) -> str:
@@ -180,6 +201,29 @@ def nearly(row: pd.Series, smooth: bool) -> float:
     return float(row["gvif_df"] ** 2 if smooth else row["worst"])
 
 
+def confounded_but_for_few(terms: Terms, confounding: pd.DataFrame) -> Iterator[Finding]:
+    """Name the terms that are confounded with sites but for a few rows."""
+    smooth = {term.label for term in terms.terms if term.smooth}
+    for _, row in confounding.iterrows():
+        if row["estimable"] and decided_by_few(row, row["term"] in smooth):
+            yield _but_for_few(row)
+
+
+def _but_for_few(row: pd.Series) -> Finding:
+    term, rows = row["term"], row["deciding"]
+    said = (
+        f"'{term}' is confounded with site but for {count(rows, 'row')} ({row['deciding_rows']}): "
+        f"{'that row' if rows == 1 else 'those rows'} alone can tell its effect from the site's, and estimating "
+        f"sites multiplies its variance by {row['worst']:.3g}"
+    )
+    return Finding("problem", "confounding", term, said, "confounding", keys([term]))
+
+
+def decided_by_few(row: pd.Series, smooth: bool) -> bool:
+    """Tell whether a term is confounded with sites but for a few rows; a curve's penalty settles what few rows tell."""
+    return not smooth and bool(row["deciding_rows"]) and row["worst"] > APART
+
+
 def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Finding]:
     term, where = row["term"], keys([row["term"]])
     if not row["estimable"]:
@@ -187,6 +231,8 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
         end = "its effect cannot be told from the site's" if with_site else "its effect cannot be estimated"
         said = f"'{term}' is {row['why']}; {end}, and ComBat stops"
         yield Finding("problem", "confounding" if with_site else "design", term, said, "confounding", where)
+    elif decided_by_few(row, smooth):
+        yield _but_for_few(row)
     elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["level"].notna().any():
         levels = imbalance.loc[imbalance["covariate"].isin(row["variables"].split(", ")), "level"]
         said = (

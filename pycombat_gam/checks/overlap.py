@@ -20,10 +20,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.distributions import level_counts
-from pycombat_gam.audit.finding import Finding, frame, joined, percent
-from pycombat_gam.audit.material import Material
-from pycombat_gam.audit.sites import HANDFUL
+from pycombat_gam.checks.distributions import level_counts
+from pycombat_gam.checks.finding import Finding, frame, joined, percent
+from pycombat_gam.checks.material import Material
+from pycombat_gam.checks.sites import HANDFUL
 from pycombat_gam.errors import count
 from pycombat_gam.types import FloatArray, IntArray
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.finding import Finding, frame, joined, named, percent
-from pycombat_gam.audit.material import Covariate, Material
-from pycombat_gam.audit.sites import HANDFUL
+from pycombat_gam.checks.finding import Finding, frame, joined, named, percent
+from pycombat_gam.checks.material import Covariate, Material
+from pycombat_gam.checks.sites import HANDFUL
 from pycombat_gam.errors import count
 from pycombat_gam.types import IntArray
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.audit.features import FAR, HARDLY_ANY, LEAST, Looked
-from pycombat_gam.audit.finding import Finding, joined, keys, named
-from pycombat_gam.audit.material import Material
+from pycombat_gam.checks.features import FAR, HARDLY_ANY, LEAST, Looked
+from pycombat_gam.checks.finding import Finding, joined, keys, named
+from pycombat_gam.checks.material import Material
+from pycombat_gam.checks.units import feature_units
+from pycombat_gam.checks.values import CODES
 from pycombat_gam.errors import count
 from pycombat_gam.types import BoolArray
 
@@ -25,6 +27,9 @@ TIED = 0.05
 
 Of distinct measurements one is; whole numbers such as volumes tie seldom.
 """
+PILED = 3
+"""A floor holds so many times as many values as the next one, were that a standard error and one more frequent: counts
+tie at their ends as they do elsewhere."""
 
 FEW_VALUES = 10
 """Up to so many distinct values, each `REPEATED` times on average, a feature is a rating or count."""
@@ -37,14 +42,9 @@ with 3 degrees 0.01."""
 OUTLYING = 15.0
 """Robust standard deviations from which on a single value is named; of t with 10 degrees of freedom 2 in 10⁸ are."""
 
-CODES = frozenset(
-    sign * int(str(digit) * length) for digit in (7, 8, 9) for length in (3, 4, 5, 6) for sign in (1, -1)
-) | {-9, -99, -88, -77, 99}
-"""Numbers that often stand for a missing value."""
-
 FLAGS = (
     *("constant", "site", "code", "negative", "zero", "centred"),
-    *("few values", "floor", "ceiling", "share", "tails", "duplicate"),
+    *("count", "few values", "floor", "ceiling", "share", "tails", "duplicate"),
 )
 
 
@@ -62,10 +62,12 @@ def flag_features(looked: Looked) -> None:
     flags["code"] = varies & (at_low | at_high)
     flags |= _signs(table, varies & ~at_low)
     discrete = varies & (distinct <= FEW_VALUES) & (n >= REPEATED * distinct)
-    flags["few values"] = discrete
+    whole = table["integers"].to_numpy(dtype=bool)
+    flags["count"], flags["few values"] = discrete & whole, discrete & ~whole
     smooth = varies & ~discrete & (n >= LEAST) & ~flags["site"]
-    flags["floor"] = smooth & (table["at_min"].to_numpy() >= TIED * n)
-    flags["ceiling"] = smooth & (table["at_max"].to_numpy() >= TIED * n)
+    for flag, column, next_one in (("floor", "at_min", looked.next_low), ("ceiling", "at_max", looked.next_high)):
+        ties = table[column].to_numpy()
+        flags[flag] = smooth & (ties >= TIED * n) & (ties >= PILED * (next_one + np.sqrt(next_one) + 1))
     low, high, sd = (table[name].to_numpy() for name in ("min", "max", "sd"))
     near = (table["median"].to_numpy() < 3 * sd) | (table["median"].to_numpy() > 1 - 3 * sd)
     flags["share"] = smooth & (low >= 0) & (high <= 1) & near & ~flags["floor"] & ~flags["ceiling"]
@@ -123,7 +125,7 @@ def feature_findings(material: Material, looked: Looked) -> Iterator[Finding]:
     yield from _within_sites(material, looked)
     yield from about(
         "code",
-        "caution",
+        "problem",
         "missing codes",
         "with a value that looks like a code for missing, far from all others",
         _code,
@@ -153,14 +155,15 @@ def feature_findings(material: Material, looked: Looked) -> Iterator[Finding]:
         lambda row: cells(row, "negative"),
         "centred, or differences?",
     )
-    yield from about(
-        "few values",
-        "caution",
-        "bounded",
-        "with few distinct values",
-        lambda row: f"'{row['feature']}' ({row['distinct']:,} in {row['observed']:,} rows)",
-        "a rating or count: location and scale do not describe it",
-    )
+    for flag, severity, what in (("count", "problem", "a rating or count"), ("few values", "caution", "a rating")):
+        yield from about(
+            flag,
+            severity,
+            "bounded",
+            "with few distinct values",
+            lambda row: f"'{row['feature']}' ({row['distinct']:,} in {row['observed']:,} rows)",
+            f"{what}: location and scale do not describe it",
+        )
     yield from about(
         "floor",
         "caution",
@@ -186,13 +189,14 @@ def feature_findings(material: Material, looked: Looked) -> Iterator[Finding]:
         "if they are shares, harmonized values may leave that range",
     )
     yield from _far_out(table, flags)
+    yield from feature_units(looked.units)
     yield from about(
         "duplicate",
         "caution",
         "duplicates",
         "equal to another one in every cell",
         lambda row: f"'{row['feature']}' = '{row['duplicate_of']}'",
-        "each counts on its own in the priors",
+        "each counts on its own in the priors" if material.asked.shrunk else "is one of them another measurement?",
     )
 
 
@@ -209,8 +213,12 @@ def _within_sites(material: Material, looked: Looked) -> Iterator[Finding]:
         by_feature.setdefault(feature, []).append(site)
     if by_feature:
         each = joined([f"'{feature}' at {named(sites)}" for feature, sites in by_feature.items()])
-        said = f"{count(len(by_feature), 'feature')} constant within a site: {each}; no scale can be estimated there"
-        yield Finding("caution", "constant", joined(list(by_feature)), said, "features", keys(by_feature))
+        scaled = material.asked.scaled
+        end = "; no scale can be estimated there" if scaled else ""
+        said = f"{count(len(by_feature), 'feature')} constant within a site: {each}{end}"
+        yield Finding(
+            "caution" if scaled else "note", "constant", joined(list(by_feature)), said, "features", keys(by_feature)
+        )
 
 
 def _far_out(table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
@@ -231,18 +239,3 @@ def _far_out(table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
         )
         features = list(rows["feature"])
         yield Finding("caution", "tails", joined(features), said, "features", keys(features))
-
-
-def covariate_codes(material: Material) -> Iterator[Finding]:
-    """Numbers among a covariate that look like a code for missing."""
-    for name, covariate in material.covariates.items():
-        x = covariate.values[covariate.present]
-        if covariate.levels or x.size < LEAST:
-            continue
-        q1, middle, q3 = np.quantile(x, [0.25, 0.5, 0.75])
-        unit = (q3 - q1) / 1.349
-        odd = [value for value in np.unique(x).tolist() if value in CODES and abs(value - middle) > FAR * unit > 0]
-        if odd:
-            each = joined([f"{value:g} in {count(int((x == value).sum()), 'row')}" for value in odd])
-            said = f"'{name}' has a value that looks like a code for missing: {each}; make such cells missing"
-            yield Finding("caution", "missing codes", name, said, "covariates", keys([name]))

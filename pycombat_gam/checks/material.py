@@ -1,22 +1,20 @@
-"""What an audit looks at: the table sorted out as `ComBat` does, yet without stopping for what the audit is to tell."""
+"""What the checks look at: the table sorted out, and what is to be done with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.batch.levels import BatchLevels, canonical
-from pycombat_gam.combat import ComBat
+from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.errors import DataError
-from pycombat_gam.estimator import take
 from pycombat_gam.formula import Formula, SmoothTerm
 from pycombat_gam.formula.columns import Columns, as_groups, label_of
 from pycombat_gam.formula.nodes import Call, Name, Node, walk
-from pycombat_gam.options import check_options, names
-from pycombat_gam.tables import FeatureChoice, Intake, find_column, identifier_like
+from pycombat_gam.subjects import Grouping, is_number, subject_of
+from pycombat_gam.tables import Intake, find_column
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 _FACTORS = ("factor", "as.factor", "ordered", "relevel", "C")
@@ -53,24 +51,25 @@ class Covariate:
         return np.asarray(self.values[self.present] == self.levels.index(level), dtype=np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Subjects:
-    """Who the rows are of: `codes` (n,), −1 where missing; `random`: the formula has an effect of them."""
+@dataclass(frozen=True)
+class Asked:
+    """What the model is asked for, as far as a verdict depends on it.
 
-    name: str
-    codes: IntArray
-    random: bool
+    Attributes
+    ----------
+    shrunk : site effects are shrunk over features; scaled : scales are adjusted, not locations only.
+    omit : missing cells are omitted; reference : label of the reference site, or None.
+    """
 
-    @property
-    def repeated(self) -> bool:
-        """Whether some subject has several rows."""
-        known = self.codes[self.codes >= 0]
-        return bool(known.size > np.unique(known).size)
+    shrunk: bool = True
+    scaled: bool = True
+    omit: bool = False
+    reference: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Everything that an audit looks at.
+    """Everything that the checks look at.
 
     Attributes
     ----------
@@ -78,7 +77,7 @@ class Material:
     levels : the sites; codes : (n,) site of each row, −1 where missing.
     fixed : the formula without effects of groups (random effects), which sites cannot be confounded with: penalised.
     covariates : by name, those in `fixed`; subjects : if rows can be told to be of one subject.
-    alike : features that look like identifiers.
+    alike : features that look like identifiers; asked : what the model is asked for.
     """
 
     given: Intake
@@ -89,8 +88,9 @@ class Material:
     codes: IntArray
     fixed: Formula
     covariates: dict[str, Covariate]
-    subjects: Subjects | None
+    subjects: Grouping | None
     alike: tuple[str, ...]
+    asked: Asked
 
     @property
     def n(self) -> IntArray:
@@ -98,36 +98,37 @@ class Material:
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.levels)).astype(np.intp)
 
 
-def sort_out(
-    table: pd.DataFrame | np.ndarray,
-    formula: str,
-    batch: str,
-    covariates: object,
-    features: FeatureChoice,
-    id: str | list[str] | tuple[str, ...] | None,
+def gather_material(
+    given: Intake,
+    formula: Formula,
+    levels: BatchLevels,
+    codes: IntArray,
+    ids: Sequence[str],
+    *,
+    asked: Asked,
+    alike: Sequence[str] = (),
+    numbers_only: bool = False,
 ) -> Material:
-    """Check a call as `ComBat` does, and read its columns."""
-    _, parsed = check_options(ComBat(formula, batch, features=features, id=id).get_params())
-    given = take(table, covariates, parsed, None, batch=batch, id=id, features=features)
-    for name in parsed.variables:
-        find_column(given.covariates, name, "formula")
-    ids = tuple(names(id, "id"))
-    for name in ids:
-        find_column(given.covariates, name, "id")
-    levels, codes = _sites(find_column(given.covariates, batch, "batch"), batch)
-    fixed = without_groups(parsed)
-    by_rule = features if features is None or isinstance(features, str) else names(features, "features")
+    """Read the formula's columns and find out whose rows they are; `codes` are −1 where the site is missing.
+
+    `numbers_only` leaves out columns of text and the like, which no check of a fitted table asks for.
+    """
+    fixed = without_groups(formula)
+    read = [
+        name for name in fixed.variables if not numbers_only or is_number(find_column(given.covariates, name, "id"))
+    ]
     return Material(
         given=given,
-        formula=parsed,
-        batch=batch,
-        ids=ids,
+        formula=formula,
+        batch=levels.column,
+        ids=tuple(ids),
         levels=levels,
         codes=codes,
         fixed=fixed,
-        covariates={name: _read(given.covariates, name, _as_factor(fixed, name)) for name in fixed.variables},
-        subjects=_subjects(parsed, given.covariates, ids),
-        alike=tuple(identifier_like(given, by_rule)),
+        covariates={name: _read(given.covariates, name, _as_factor(fixed, name)) for name in read},
+        subjects=subject_of(formula, given.covariates, codes, ids),
+        alike=tuple(alike),
+        asked=asked,
     )
 
 
@@ -159,18 +160,7 @@ def _as_factor(formula: Formula, name: str) -> bool:
     return all(isinstance(node, Call) and node.name in _FACTORS for node in used)
 
 
-def _sites(values: pd.Series, column: str) -> tuple[BatchLevels, IntArray]:
-    """Learn the sites of the rows that have one; a single site is no error here."""
-    present = ~_blank(values)
-    kept = values[present]
-    texts = {canonical(label) for label in kept.unique()}
-    levels = BatchLevels(column, tuple(texts)) if len(texts) == 1 else BatchLevels.learn(kept, column)
-    codes = np.full(len(values), -1, dtype=np.intp)
-    codes[present] = levels.codes(kept)[0]
-    return levels, codes
-
-
-def _blank(values: pd.Series) -> BoolArray:
+def blank_cells(values: pd.Series) -> BoolArray:
     """Cells that are missing, or text without a letter."""
     blank = [label for label in values.unique() if isinstance(label, str) and not label.strip()]
     return (values.isna() | values.isin(blank)).to_numpy(dtype=bool)
@@ -178,7 +168,7 @@ def _blank(values: pd.Series) -> BoolArray:
 
 def _read(table: pd.DataFrame, name: str, as_factor: bool) -> Covariate:
     column = find_column(table, name, "formula")
-    missing = _blank(column)
+    missing = blank_cells(column)
     infinite = np.zeros(len(column), dtype=bool)
     if pd.api.types.is_float_dtype(column.dtype):
         infinite = np.isinf(column.to_numpy(dtype=np.float64, na_value=np.nan))
@@ -200,19 +190,3 @@ def _read(table: pd.DataFrame, name: str, as_factor: bool) -> Covariate:
     values[:] = -1
     values[present] = np.array([levels.index(label) for label in labels])[groups.codes]
     return Covariate(name, values, levels, missing, infinite)
-
-
-def _subjects(formula: Formula, table: pd.DataFrame, ids: tuple[str, ...]) -> Subjects | None:
-    """Tell whose rows they are: from a random effect of one column, else from the id that repeats."""
-    groups = [term.group.factors for term in formula.random if len(term.group.factors) == 1]
-    groups += [one.args for one in formula.smooths if one.option("bs") == "re" and len(one.args) == 1]
-    random = [list(columns_of(nodes[0])) for nodes in groups]
-    if random and len(random[0]) == 1:
-        return Subjects(random[0][0], _codes(table, random[0][0]), True)
-    known = [Subjects(name, _codes(table, name), False) for name in ids]
-    # Of subject and visit it is the subject that has more values; a number of the scan that never repeats is neither.
-    return max(known, key=lambda one: (one.repeated, int(one.codes.max(initial=-1))), default=None)
-
-
-def _codes(table: pd.DataFrame, name: str) -> IntArray:
-    return np.asarray(pd.factorize(find_column(table, name, "id"))[0], dtype=np.intp)

@@ -1,0 +1,64 @@
+"""A call of `audit`, sorted out as `ComBat` does, yet without stopping for what the audit is to tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import BatchLevels, canonical
+from pycombat_gam.checks.material import Asked, Material, blank_cells, gather_material
+from pycombat_gam.combat import ComBat, check_mask
+from pycombat_gam.estimator import take
+from pycombat_gam.options import check_options, names
+from pycombat_gam.tables import Intake, find_column, identifier_like
+from pycombat_gam.types import BoolArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What was asked for.
+
+    Attributes
+    ----------
+    model : with the options that are judged, not fitted.
+    given : all rows; mask : (n,) those that estimate, None for all; material : of those.
+    """
+
+    model: ComBat
+    given: Intake
+    mask: BoolArray | None
+    material: Material
+
+
+def sort_out(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Call:
+    """Check a call as `ComBat.fit` does, and read its columns."""
+    options, formula = check_options(model.get_params())
+    features = model.features
+    given = take(table, covariates, formula, None, batch=model.batch, id=model.id, features=features)
+    for name in formula.variables:
+        find_column(given.covariates, name, "formula")
+    ids = tuple(names(model.id, "id"))
+    for name in ids:
+        find_column(given.covariates, name, "id")
+    by_rule = features if features is None or isinstance(features, str) else names(features, "features")
+    alike = identifier_like(given, by_rule)
+    mask = check_mask(fit_mask, given.covariates)
+    fitted = given if mask is None else replace(given, Y=given.Y[mask], covariates=given.covariates.loc[mask])
+    levels, codes = _sites(find_column(fitted.covariates, model.batch, "batch"), model.batch)
+    reference = None if model.ref_batch is None else levels.labels[levels.index(model.ref_batch)]
+    asked = Asked(options.prior != "none", not options.mean_only, options.omit_missing, reference)
+    material = gather_material(fitted, formula, levels, codes, ids, asked=asked, alike=alike)
+    return Call(model, given, mask, material)
+
+
+def _sites(values: pd.Series, column: str) -> tuple[BatchLevels, IntArray]:
+    """Learn the sites of the rows that have one; a single site is no error here."""
+    present = ~blank_cells(values)
+    kept = values[present]
+    texts = {canonical(label) for label in kept.unique()}
+    levels = BatchLevels(column, tuple(texts)) if len(texts) == 1 else BatchLevels.learn(kept, column)
+    codes = np.full(len(values), -1, dtype=np.intp)
+    codes[present] = levels.codes(kept)[0]
+    return levels, codes
