@@ -10,9 +10,9 @@ import pandas as pd
 
 from pycombat_gam import plot
 from pycombat_gam.combat import ComBat
-from pycombat_gam.errors import count
+from pycombat_gam.errors import DataError, count
 from pycombat_gam.options import names
-from pycombat_gam.report.parts import Figure, joined
+from pycombat_gam.report.parts import Figure, Sentences, joined
 from pycombat_gam.report.study import Study
 
 if TYPE_CHECKING:
@@ -24,9 +24,11 @@ SHOWN = 100
 EFFECTS = {"location": "location (γ)", "scale": "scale (δ)"}
 
 
-def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
+def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure | Sentences]:
     """Draw the feature with the largest difference between sites, and principal components, before and after."""
-    feature = most_different(diagnosis, study.features)
+    differs = most_different(diagnosis)
+    feature = differs or study.features[0]
+    which = "the feature in which sites differ most before harmonization (smallest p)" if differs else "the first"
     sites = count(study.sites, "site")
     # A flow has no covariates' part to take off.
     model = study.model if isinstance(study.model, ComBat) else None
@@ -35,8 +37,7 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
         lambda axes: plot.features(
             study.before, study.after, feature=feature, batch=study.batch, model=model, axes=axes
         ),
-        f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before "
-        "(left) and after (right), on the same scale.",
+        f"{feature}, {which}, by site: before (left) and after (right), on the same scale.",
         f"Two panels with the values of {feature} at each of {sites}, before and after harmonization.",
         size=(9.2, 3.9),
         panels=2,
@@ -44,15 +45,13 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
     return [figure, *_components(study, sites), *_travelers(study, feature)]
 
 
-def _components(study: Study, sites: str) -> list[Figure]:
-    """Draw principal components of the features that are complete, if there are two."""
+def _components(study: Study, sites: str) -> list[Figure | Sentences]:
+    """Draw principal components of the features that are complete; where there are not two, say so."""
     whole = ~(study.before[list(study.features)].isna() | study.after[list(study.features)].isna()).any()
     complete = [name for name in study.features if whole[name]]
-    if len(complete) < 2:
-        return []
     which = "" if len(complete) == len(study.features) else " without missing cells"
-    return [
-        draw(
+    try:
+        figure = draw(
             "figure-components",
             lambda axes: plot.components(study.before, study.after, batch=study.batch, features=complete, axes=axes),
             f"First two principal components of the {count(len(complete), 'feature')}{which}, a point for each row, "
@@ -61,7 +60,9 @@ def _components(study: Study, sites: str) -> list[Figure]:
             size=(9.2, 4.2),
             panels=2,
         )
-    ]
+    except DataError as error:
+        return [Sentences(f"Not drawn: {error}.", lead="Principal components.")]
+    return [figure]
 
 
 def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
@@ -69,7 +70,7 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
     numeric = study.numeric_covariates
     if not numeric:
         return []
-    covariate, feature = numeric[0], most_different(diagnosis, study.features)
+    covariate, feature = numeric[0], most_different(diagnosis) or study.features[0]
     if isinstance(study.model, ComBat):
         return [
             draw(
@@ -185,12 +186,12 @@ def draw(
     return Figure(id, caption, alt, stream.getvalue(), width, height)
 
 
-def most_different(diagnosis: Diagnosis, features: tuple[str, ...]) -> str:
-    """Return the feature whose sites differ most before harmonization: smallest p, then largest effect."""
+def most_different(diagnosis: Diagnosis) -> str:
+    """Return the feature whose sites differ most before harmonization: smallest p, then largest effect; "" for none."""
     table = diagnosis.table
     rows = table[(table["aspect"] == "location") & (table["state"] == "before") & table["p"].notna()]
     if not len(rows):
-        return features[0]
+        return ""
     first = rows[rows["measure"] == rows["measure"].iloc[0]]
     return str(first.sort_values(["p", "value"], ascending=[True, False], kind="stable")["feature"].iloc[0])
 

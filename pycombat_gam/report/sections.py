@@ -102,7 +102,7 @@ def design_audit(audit: Audit) -> Section:
     return Section("audit", "Design audit", tuple(parts))
 
 
-def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
+def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure | Sentences] = ()) -> Section:
     """Show what is left of the sites: in a word, feature by feature, and in all features at once."""
     summary = diagnosis.summary
     shown = Table.of("summary", "Before and after, in a word", summary, where="diagnosis.summary")

@@ -17,6 +17,7 @@ from pycombat_gam.report.verdict_biology import changes
 NULL = np.linspace(0.01, 1.0, 100)
 """p-values of 100 features without any effect: the smallest, adjusted, is 1."""
 THREE = np.concatenate([NULL[:97], [1e-7, 1e-9, 1e-8]])
+TWO = np.concatenate([NULL[:98], [4e-4, 4e-4]])
 HALF = np.concatenate([NULL[:50], np.full(50, 1e-6)])
 HERE = Origin(FITTED, rows=90, sites=3, fit_rows=90, fit_given=90, fit_sites=3)
 
@@ -64,18 +65,25 @@ SITES: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     "still and newly": (
         QUIET | {("location", "ANOVA"): p(HALF, HALF), ("scale", "Levene"): p(NULL, HALF)},
         "Before harmonization the sites differed, by mean.",
-        "After harmonization sites still differ, by mean, and newly by spread.",
+        "After harmonization sites still differ, by mean, and by spread, which was not found before.",
     ),
     "another aspect": (
         QUIET | {("location", "ANOVA"): p(HALF, NULL), ("covariance", "covariance"): p(0.3, 0.001)},
         "Before harmonization the sites differed, by mean.",
         "After harmonization sites differ by covariance, which was not found before.",
     ),
+    # Two features of 100 at 0.02, adjusted; with three tests 0.06.
+    "single features": (
+        QUIET | {("location", "ANOVA"): p(HALF, NULL), ("scale", "Levene"): p(NULL, TWO)},
+        "Before harmonization the sites differed, by mean.",
+        "After harmonization single features differ between sites (by spread), but all tests together show no "
+        "difference.",
+    ),
     "only held out": (
         QUIET | {("location", "ANOVA"): p(HALF, NULL), ("site prediction", "SVM"): p(1e-9, 1.0, 1e-4)},
         "Before harmonization the sites differed, by mean and site prediction.",
-        "After harmonization the sites no longer differ in these rows, but still do in rows that the model did not "
-        "see, by site prediction.",
+        "After harmonization no difference between sites was found in these rows, but one was in rows that the model "
+        "did not see, by site prediction.",
     ),
     "held out as well": (
         QUIET | {("site prediction", "SVM"): p(1e-9, 1.0, 0.3)},
@@ -90,7 +98,9 @@ def test_leads_of_the_sites(name: str) -> None:
     tests, before, after = SITES[name]
     found = of(tests)
     assert [found[0].lead, found[1].lead] == [before, after]
-    assert found[1].tone == ("good" if after == CLEAN else "bad")
+    assert found[1].tone == ("good" if after == CLEAN else "plain" if "single features" in after else "bad")
+    # Aspects without a test are not differences that were not found.
+    assert "Not tested: joint distribution" in found[0].text and "Not tested: joint distribution" in found[1].text
 
 
 def test_few_features_are_counted_and_named() -> None:
@@ -190,7 +200,12 @@ def predicted(before: float, after: float, held_out: float | None = None, *, mea
 
 
 AGE = ("association", "age")
+LIKELY = predicted(0.62, 0.67)["before"]
 one_lost = np.full(10, 1e-5)
+UNCLEAR = (
+    "The associations with age did not clearly change; with the number of terms taken into account, they are "
+    "significant only {} harmonization."
+)
 one_lost[0] = 0.3
 BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     "none": ({AGE: strength(0.001)}, "No association with age was found, before or after harmonization.", "plain"),
@@ -215,9 +230,56 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     "lost": (
         {AGE: strength(0.2, 0.002)}, "Associations with age were found before harmonization, but not after.", "bad"
     ),
-    "at the level": (
-        {AGE: strength(0.02, 0.0199, before=0.04, after=0.06)},
-        "Associations with age were found before harmonization, but not after.",
+    # 0.04 and 0.06 are the same evidence: significance on one side only is no change.
+    "at the level": ({AGE: strength(0.02, 0.0199, before=0.04, after=0.06)}, UNCLEAR.format("before"), "plain"),
+    "at the level, the other way": (
+        {AGE: strength(0.0199, 0.02, before=0.06, after=0.04)}, UNCLEAR.format("after"), "plain"
+    ),
+    # A partial R² of 0.045 has the interval 0.000 to 0.163 with 85 degrees of freedom: 0.027, 40 % less, is inside.
+    "at the level, one feature": (
+        {AGE: strength(0.05, 0.03, n=1, before=0.04, after=0.11)}, UNCLEAR.format("before"), "plain"
+    ),
+    "lost, one feature": (
+        {AGE: strength(0.3, 0.002, n=1)}, "Associations with age were found before harmonization, but not after.", "bad"
+    ),
+    "new, one feature": (
+        {AGE: strength(0.002, 0.3, n=1)}, "Associations with age were found only after harmonization.", "plain"
+    ),
+    # Found before only, and all features lose a third: weaker, yet no feature's interval excludes what it is after.
+    "weaker to below the level": (
+        {AGE: strength(0.05, 0.033, before=0.04, after=0.11)},
+        "Harmonization weakened the associations with age.",
+        "bad",
+    ),
+    # Single features at 0.03, adjusted; with three terms 0.09.
+    "near the limit": (
+        {
+            ("association", "icv"): strength(0.05, before=0.03, after=0.03),
+            AGE: strength(0.001), ("association", "sex"): strength(0.001),
+        },
+        "Associations with icv are near the limit of significance: single features reach it, but not with the number "
+        "of terms taken into account. No association with age or sex was found, before or after harmonization.",
+        "plain",
+    ),
+    "not tested": (
+        {AGE: strength(0.2, before=np.nan, after=np.nan), ("association", "sex"): strength(0.2)},
+        "The associations with sex were found before harmonization and are kept. Associations with age were not "
+        "tested; the notes say why.",
+        "plain",
+    ),
+    "not tested after": (
+        {AGE: strength(0.2, after=np.nan)},
+        "Associations with age were not tested after harmonization, so what became of them is not known.",
+        "plain",
+    ),
+    "none, but predicted": (
+        {
+            AGE: strength(0.001), ("association", "dx"): strength(0.001),
+            ("covariate prediction", "age"): predicted(0.62, 0.67),
+            ("covariate prediction", "dx"): predicted(0.52, 0.5),
+        },
+        "No association with dx was found, before or after harmonization. No association of a single feature with age "
+        "was found, before or after harmonization, but all features together predict it better than chance.",
         "plain",
     ),
     "new": ({AGE: strength(0.002, 0.2)}, "Associations with age were found only after harmonization.", "plain"),
@@ -257,12 +319,18 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     ),
     "predictions alone": (
         {("covariate prediction", "dx"): predicted(0.8, 0.8)},
-        "The prediction of dx at sites left out is no worse after harmonization.",
+        "The prediction of dx at sites left out did not clearly worsen.",
         "plain",
     ),
     "predictions alone, by chance": (
         {("covariate prediction", "dx"): predicted(0.54, 0.54)},
         "Nothing is predicted clearly better than chance at sites left out, before or after harmonization.",
+        "plain",
+    ),
+    # Better than chance only after, but within the interval of the prediction before.
+    "a prediction crosses its limit": (
+        {("covariate prediction", "dx"): predicted(0.54, 0.56)},
+        "At sites left out dx is predicted better than chance after harmonization, not clearly better than before.",
         "plain",
     ),
     "a prediction only after": (
@@ -289,12 +357,12 @@ def test_the_criterion_is_named_and_has_its_numbers() -> None:
     # The thirteenth feature is significant in neither state.
     assert change.features == 12
     assert (change.before, change.after) == (np.median(before), np.median(after))
-    expected = wilcoxon(after, before, alternative="less").pvalue
+    expected = wilcoxon(after, before).pvalue
     assert change.p == pytest.approx(expected, rel=1e-12)
     text = of(tests)[-1].text
     assert f"age {np.median(before):.3f} and {np.median(after):.3f} (" in text
     assert f"12 features, signed-rank p = {expected:.3f}" in text
-    assert "one-sided Wilcoxon signed-rank test" in text
+    assert "two-sided Wilcoxon signed-rank test" in text
     assert "median by more than 10%" in text
 
 
@@ -331,3 +399,28 @@ def test_before_alone() -> None:
     assert leads({("location", "ANOVA"): p(HALF), AGE: {"before": none["before"]}})[-1] == (
         "No association with age was found."
     )
+    assert leads({AGE: {"before": none["before"]}, ("covariate prediction", "age"): {"before": LIKELY}})[-1] == (
+        "No association of a single feature with age was found, but all features together predict it better than "
+        "chance."
+    )
+    untested = strength(0.2, before=np.nan)["before"]
+    assert leads({AGE: {"before": untested}, ("association", "sex"): {"before": one["before"]}})[-1] == (
+        "There are associations with sex. Associations with age were not tested; the notes say why."
+    )
+
+
+def test_an_untested_term_is_said_to_be_untested_beside_its_share() -> None:
+    part = np.array([1e-6] * 5 + [np.nan] * 5)
+    tests = {AGE: strength(0.2, before=np.nan, after=part), ("association", "sex"): strength(0.2)}
+    text = of(QUIET | tests)[-1].text
+    assert "before and after: age not tested and 100% (5 not tested); sex 100% and 100%." in text
+
+
+def test_what_is_lost_is_measured_by_the_interval_of_one_estimate() -> None:
+    """At 85 degrees of freedom artanh R moves by 1.96/√84 = 0.2139: from 0.16 (R = 0.4) to R = 0.2066, R² = 0.0427."""
+    edge = np.tanh(np.arctanh(0.4) - 1.959964 / np.sqrt(84)) ** 2
+    for after, kind in ((edge - 1e-6, "lost"), (edge + 1e-6, "unclear")):
+        (change,) = changes(
+            told({AGE: {"before": {"value": [0.16], "p": [1e-4]}, "after": {"value": [after], "p": [0.06]}}})
+        )
+        assert change.kind == kind
