@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from pycombat_gam.design import Design
 from pycombat_gam.diagnose.study import Study, Units, units_of
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.mean.posterior import inverse_information, residual_variance
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+FEATURES_TOLD = 50
+"""Features that the error of the coefficients is averaged over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +95,49 @@ def random_columns(design: Design) -> BoolArray:
     return found
 
 
-def without_sites(study: Study, Y: FloatArray) -> FloatArray:
-    """Return complete features less what the covariates explain if there were no sites, (n, V); random effects stay."""
-    one = np.zeros(Y.shape[0], dtype=np.intp)
-    fit = AdditiveMean().fit(study.table, Y, one, formula=study.formula, labels=["all sites"])
-    fixed = ~random_columns(fit.design)
-    return np.asarray(Y - fit.design.on(study.table)[:, fixed] @ fit.coefficients[fixed] - fit.intercepts[0])
+@dataclass(frozen=True, eq=False)
+class CovariatesAlone:
+    """The covariates' part of k features if there were no sites, estimated from some rows; random effects stay.
+
+    Attributes
+    ----------
+    fit : covariates without sites; fixed : (p,) the columns that are taken off.
+    """
+
+    fit: MeanFit
+    fixed: BoolArray
+
+    @classmethod
+    def of(cls, study: Study, Y: FloatArray, rows: BoolArray | None = None) -> CovariatesAlone:
+        """Fit complete features (n, k), on the rows chosen or all."""
+        table, values = (study.table, Y) if rows is None else (study.table[rows], Y[rows])
+        together = np.zeros(len(values), dtype=np.intp)
+        fit = AdditiveMean().fit(table, values, together, formula=study.formula, labels=["all sites"])
+        return cls(fit, ~random_columns(fit.design))
+
+    def off(self, table: pd.DataFrame, values: FloatArray) -> FloatArray:
+        """Return the features of any rows less their covariates' part, (n, k)."""
+        X = self.fit.design.on(table)[:, self.fixed]
+        return np.asarray(values - X @ self.fit.coefficients[self.fixed] - self.fit.intercepts[0])
+
+    def shared_error(self, table: pd.DataFrame, codes: IntArray, sites: int, spread: FloatArray) -> FloatArray:
+        """Return what the coefficients' error has in common in the rows of two sites, (B, B), in variances of a row.
+
+        Parameters
+        ----------
+        table : (n rows) that the covariates' part is taken off; codes : (n,) their sites.
+        spread : (k,) variance of a feature's values once that is done.
+        """
+        X = self.fit.design.on(table)[:, self.fixed] - self.fit.center[self.fixed]
+        means = np.zeros((sites, X.shape[1]))
+        np.add.at(means, codes, X)
+        means /= np.maximum(np.bincount(codes, minlength=sites), 1)[:, None]
+        # The features have one design: some of them do.
+        some = np.flatnonzero(spread > 0)
+        some = some[:: max(1, some.size // FEATURES_TOLD)]
+        if not (some.size and X.shape[1]):
+            return np.zeros((sites, sites))
+        inverse = inverse_information(self.fit, some)[:, self.fixed][:, :, self.fixed]
+        scale = residual_variance(self.fit)[some] / spread[some]
+        covariance = (inverse * scale[:, None, None]).mean(axis=0)
+        return np.asarray(means @ covariance @ means.T)

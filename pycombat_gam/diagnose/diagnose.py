@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from pycombat_gam.diagnose.adjusted import Adjusted, adjusted
 from pycombat_gam.diagnose.association import associations
 from pycombat_gam.diagnose.classify import coordinates
 from pycombat_gam.diagnose.diagnosis import Diagnosis
-from pycombat_gam.diagnose.held_out import by_fold, by_site
+from pycombat_gam.diagnose.held_out import as_given, by_fold, by_site
 from pycombat_gam.diagnose.leave_site_out import covariate_prediction
 from pycombat_gam.diagnose.location import anova, kruskal
 from pycombat_gam.diagnose.rows import false_discovery, tidy
@@ -300,9 +299,10 @@ def _predictions(
     several = len(study.sites) > 2 and bool(study.covariates)
     for state, Y in some.states.items():
         if folds is not None:
-            (found,) = adjusted(some, Y)
-            seen = coordinates(folds.units.mean(found.free))
-            parts += site_prediction(folds, repeat(seen), state, level=level)
+            try:
+                parts += site_prediction(folds, as_given(some, Y, folds), state, level=level)
+            except PcgError as error:
+                notes.append(f"sites were not predicted {state} harmonization: without the rows of a fold, {error}")
         if several:
             alike = dict.fromkeys(study.covariates, [coordinates(Y)] * len(study.sites))
             parts += covariate_prediction(some, alike.__getitem__, state, level=level, seed=seed)
@@ -312,8 +312,7 @@ def _predictions(
         return parts
     if folds is not None:
         try:
-            unseen = map(coordinates, by_fold(study, model, folds, columns, mask))
-            parts += site_prediction(folds, unseen, HELD_OUT, level=level)
+            parts += site_prediction(folds, by_fold(study, model, folds, columns, mask), HELD_OUT, level=level)
         except PcgError as error:
             notes.append(f"sites were not predicted with rows held out: without some rows, {error}")
     if several:
