@@ -15,7 +15,7 @@ LAYERS = [
     {"atomic", "formula", "penalized"},
     {"smooth"},
     {"cells", "container", "design", "tables"},
-    {"mean", "batch"},
+    {"mean", "batch", "subjects"},
     {"additive", "result"},
     {"new_groups", "summary"},
     {"unseen"},

@@ -16,6 +16,7 @@ from pycombat_gam.formula import Formula, SmoothTerm
 from pycombat_gam.formula.columns import Columns, as_groups, label_of
 from pycombat_gam.formula.nodes import Call, Name, Node, walk
 from pycombat_gam.options import check_options, names
+from pycombat_gam.subjects import Grouping, subject_of
 from pycombat_gam.tables import FeatureChoice, Intake, find_column, identifier_like
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -54,21 +55,6 @@ class Covariate:
 
 
 @dataclass(frozen=True, eq=False)
-class Subjects:
-    """Who the rows are of: `codes` (n,), −1 where missing; `random`: the formula has an effect of them."""
-
-    name: str
-    codes: IntArray
-    random: bool
-
-    @property
-    def repeated(self) -> bool:
-        """Whether some subject has several rows."""
-        known = self.codes[self.codes >= 0]
-        return bool(known.size > np.unique(known).size)
-
-
-@dataclass(frozen=True, eq=False)
 class Material:
     """Everything that an audit looks at.
 
@@ -89,7 +75,7 @@ class Material:
     codes: IntArray
     fixed: Formula
     covariates: dict[str, Covariate]
-    subjects: Subjects | None
+    subjects: Grouping | None
     alike: tuple[str, ...]
 
     @property
@@ -126,7 +112,7 @@ def sort_out(
         codes=codes,
         fixed=fixed,
         covariates={name: _read(given.covariates, name, _as_factor(fixed, name)) for name in fixed.variables},
-        subjects=_subjects(parsed, given.covariates, ids),
+        subjects=subject_of(parsed, given.covariates, codes, ids),
         alike=tuple(identifier_like(given, by_rule)),
     )
 
@@ -200,19 +186,3 @@ def _read(table: pd.DataFrame, name: str, as_factor: bool) -> Covariate:
     values[:] = -1
     values[present] = np.array([levels.index(label) for label in labels])[groups.codes]
     return Covariate(name, values, levels, missing, infinite)
-
-
-def _subjects(formula: Formula, table: pd.DataFrame, ids: tuple[str, ...]) -> Subjects | None:
-    """Tell whose rows they are: from a random effect of one column, else from the id that repeats."""
-    groups = [term.group.factors for term in formula.random if len(term.group.factors) == 1]
-    groups += [one.args for one in formula.smooths if one.option("bs") == "re" and len(one.args) == 1]
-    random = [list(columns_of(nodes[0])) for nodes in groups]
-    if random and len(random[0]) == 1:
-        return Subjects(random[0][0], _codes(table, random[0][0]), True)
-    known = [Subjects(name, _codes(table, name), False) for name in ids]
-    # Of subject and visit it is the subject that has more values; a number of the scan that never repeats is neither.
-    return max(known, key=lambda one: (one.repeated, int(one.codes.max(initial=-1))), default=None)
-
-
-def _codes(table: pd.DataFrame, name: str) -> IntArray:
-    return np.asarray(pd.factorize(find_column(table, name, "id"))[0], dtype=np.intp)
