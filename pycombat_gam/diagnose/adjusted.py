@@ -14,6 +14,7 @@ import pandas as pd
 
 from pycombat_gam.design import Design
 from pycombat_gam.diagnose.study import Study, Units, units_of
+from pycombat_gam.formula.functions import variables
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.mean.posterior import inverse_information, residual_variance
@@ -33,7 +34,7 @@ class Adjusted:
     codes : (n,) sites, numbered anew where some have no row; sites : (B,) which of the study's they are.
     fit : sites and covariates together; X : (n, p) its design.
     level : (n, k) the features less the covariates' part, sites and all; residual : (n, k) less the sites' too.
-    free : (n, k) as `level`, but random effects are left in.
+    free : (n, k) as `level`, but random effects of the units are left in.
     groups : (n,) rows that random effects link, or None.
     units : what is independent of each other, or None where groups of random effects have rows at several sites.
     """
@@ -79,25 +80,27 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
         n = np.bincount(codes)
         means = np.add.reduceat(level[np.argsort(codes, kind="stable")], np.cumsum(n) - n, axis=0) / n[:, None]
         free, codes = level, codes.astype(np.intp)
-        random = random_columns(fit.design)
-        if random.any():
-            free = level + (X - fit.center)[:, random] @ fit.coefficients[random]
+        staying = staying_columns(study, fit.design)
+        if staying.any():
+            free = level + (X - fit.center)[:, staying] @ fit.coefficients[staying]
         groups = None if study.groups is None else study.groups[rows]
         residual = level - means[codes]
         yield Adjusted(features, rows, codes, sites, fit, X, level, residual, free, groups, units_of(codes, groups))
 
 
-def random_columns(design: Design) -> BoolArray:
-    """Which columns of a design are random effects, (p,)."""
-    found = np.zeros(len(design.columns), dtype=bool)
+def staying_columns(study: Study, design: Design) -> BoolArray:
+    """Which columns of a design are random effects of the units, (p,): they are no part of the covariates'."""
+    staying = np.zeros(len(design.columns), dtype=bool)
     for smooth, columns in zip(design.smooth.smooths, design.smooth_slices, strict=True):
-        found[columns] = smooth.random or smooth.term.option("bs") == "fs"
-    return found
+        if smooth.random or smooth.term.option("bs") == "fs":
+            used = {name for node in smooth.term.args for name in variables(node)}
+            staying[columns] = any(used.issuperset(group) for group in study.linking)
+    return staying
 
 
 @dataclass(frozen=True, eq=False)
 class CovariatesAlone:
-    """The covariates' part of k features if there were no sites, estimated from some rows; random effects stay.
+    """The covariates' part of k features if there were no sites, from some rows; random effects of the units stay.
 
     Attributes
     ----------
@@ -113,7 +116,7 @@ class CovariatesAlone:
         table, values = (study.table, Y) if rows is None else (study.table[rows], Y[rows])
         together = np.zeros(len(values), dtype=np.intp)
         fit = AdditiveMean().fit(table, values, together, formula=study.formula, labels=["all sites"])
-        return cls(fit, ~random_columns(fit.design))
+        return cls(fit, ~staying_columns(study, fit.design))
 
     def off(self, table: pd.DataFrame, values: FloatArray) -> FloatArray:
         """Return the features of any rows less their covariates' part, (n, k)."""

@@ -20,7 +20,7 @@ from pycombat_gam.diagnose.rows import false_discovery, tidy
 from pycombat_gam.diagnose.scale import scale_tests
 from pycombat_gam.diagnose.shrinkage import shrinkage
 from pycombat_gam.diagnose.site_prediction import Folds, site_prediction
-from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study, units_of
+from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study, grouping_columns, units_of
 from pycombat_gam.diagnose.together import permutation_tests
 from pycombat_gam.errors import NotFittedError, OptionError, PcgError, count, listing
 from pycombat_gam.formula.roles import random_groups
@@ -203,21 +203,31 @@ def _notes(study: Study, found: Adjusted, names: np.ndarray) -> list[str]:
 
 def _random_notes(study: Study) -> list[str]:
     """Say what random effects do to the tests, or that they are missing."""
+    notes = []
+    groups = [grouping_columns(study.formula, study.table, columns) for columns in random_groups(study.formula)]
+    others = [":".join(columns) for columns in dict.fromkeys(groups) if columns and columns not in study.linking]
+    if others:
+        notes.append(
+            f"{listing(others)}: rows, not these groups, count as independent, for they hold many rows of several "
+            "sites or all of a site's; their effects were taken off with those of the covariates"
+        )
     if study.groups is None:
         first = study.ids[0] if study.ids else None
         if first is not None and (twice := int(study.table[first].astype(str).duplicated(keep=False).sum())):
-            return [
-                f"'{first}' repeats in {count(twice, 'row')} and the formula has no random effect: all tests take rows "
-                f"for independent, so their p-values are too small; add (1|{first})"
-            ]
-        return []
-    named = listing(dict.fromkeys(":".join(columns) for columns in random_groups(study.formula)))
+            notes.append(
+                f"'{first}' repeats in {count(twice, 'row')} and the formula has no random effect of it: all tests "
+                f"take rows for independent, so their p-values are too small; add (1|{first})"
+            )
+        return notes
+    named = listing([":".join(columns) for columns in study.linking])
     if units_of(study.codes, study.groups) is None:
-        return [
+        notes.append(
             f"{named} has rows at several sites: ranks, scales, permutations and site prediction, which take rows or "
             "groups for independent of sites, were left out"
-        ]
-    return [f"ranks, scales, permutations and site prediction are of the means of {named}, not of rows"]
+        )
+    else:
+        notes.append(f"ranks, scales, permutations and site prediction are of the means of {named}, not of rows")
+    return notes
 
 
 def _complete(study: Study, whole: BoolArray, varies: BoolArray, notes: list[str]) -> tuple[Study, IntArray]:
