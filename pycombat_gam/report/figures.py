@@ -11,7 +11,9 @@ import pandas as pd
 from pycombat_gam import plot
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError, count
+from pycombat_gam.formula import parse_formula
 from pycombat_gam.options import names
+from pycombat_gam.plot.fitted import dependent_factors
 from pycombat_gam.report.parts import Figure, Sentences, joined
 from pycombat_gam.report.study import Study
 
@@ -72,12 +74,18 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
         return []
     covariate, feature = numeric[0], most_different(diagnosis) or study.features[0]
     if isinstance(study.model, ComBat):
+        factors = dependent_factors(parse_formula(study.model.formula), study.before, covariate)
+        whose = (
+            f" The effect depends on {joined(factors)}: the level is named above, with its rows only."
+            if factors
+            else ""
+        )
         return [
             draw(
                 "figure-curve",
                 lambda ax: plot.curve(study.model, study.before, feature, covariate, ax=ax),
                 f"{feature} against {covariate}: the fitted effect with its 95 % interval, and partial residuals "
-                "coloured by site.",
+                f"coloured by site.{whose}",
                 f"A curve of {feature} over {covariate} with a band around it and a point for each row.",
                 size=(6.6, 4.0),
             )
