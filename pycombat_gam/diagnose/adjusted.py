@@ -74,7 +74,7 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
         table, values = study.table.iloc[rows], Y[np.ix_(rows, features)]
         labels = [study.sites[b] for b in sites]
         names = [study.features[k] for k in features]
-        fit = model.fit(table, values, codes, formula=study.formula, features=names, labels=labels)
+        fit = model.fit(table, values, codes, formula=study.fitted, features=names, labels=labels)
         X = fit.design.on(table)
         level = values - (X - fit.center) @ fit.coefficients
         n = np.bincount(codes)
@@ -115,7 +115,7 @@ class CovariatesAlone:
         """Fit complete features (n, k), on the rows chosen or all."""
         table, values = (study.table, Y) if rows is None else (study.table[rows], Y[rows])
         together = np.zeros(len(values), dtype=np.intp)
-        fit = AdditiveMean().fit(table, values, together, formula=study.formula, labels=["all sites"])
+        fit = AdditiveMean().fit(table, values, together, formula=study.fitted, labels=["all sites"])
         return cls(fit, ~staying_columns(study, fit.design))
 
     def off(self, table: pd.DataFrame, values: FloatArray) -> FloatArray:

@@ -129,6 +129,7 @@ def _diagnosed(
             flat[found.features] |= ~found.modelled
             if state == BEFORE:
                 notes += _notes(study, found, names)
+    notes += _untested(parts, flat, study.features)
     notes += _random_notes(study)
     some, columns = _complete(study, whole, ~flat, notes)
     if columns.size:
@@ -199,6 +200,18 @@ def _notes(study: Study, found: Adjusted, names: np.ndarray) -> list[str]:
         where = "" if found.rows.size == study.codes.size else f" for {listing(names, 3)}"
         notes.append(f"a site of one row has no scale and took no part in tests of it{where}: {listing(single)}")
     return notes
+
+
+def _untested(parts: Parts, flat: BoolArray, features: tuple[str, ...]) -> list[str]:
+    """Name tests of features that vary and still have no p-value."""
+    told = set(np.array(features, dtype=object)[flat])
+    without: dict[str, dict[str, None]] = {}
+    for part in parts:
+        for k in np.flatnonzero(np.isnan(part["p"])):
+            if part["feature"][k] not in told:
+                what = part["covariate"][k] or part["measure"][k]
+                without.setdefault(f"{what} {part['state'][k]}", {})[str(part["feature"][k])] = None
+    return [f"no p-value, so not tested: {what}, in {listing(names, 5)}" for what, names in without.items()]
 
 
 def _random_notes(study: Study) -> list[str]:
@@ -315,7 +328,14 @@ def _predictions(
                 notes.append(f"sites were not predicted {state} harmonization: without the rows of a fold, {error}")
         if several:
             alike = dict.fromkeys(study.covariates, [coordinates(Y)] * len(study.sites))
-            parts += covariate_prediction(some, alike.__getitem__, state, level=level, seed=seed)
+            rows = covariate_prediction(some, alike.__getitem__, state, level=level, seed=seed)
+            parts += rows
+            predicted = {str(row["covariate"][0]) for row in rows}
+            if left := [name for name in study.covariates if name not in predicted]:
+                notes.append(
+                    f"not predicted {state} harmonization, as sites left out or the others hold one group only: "
+                    f"{listing(left)}"
+                )
     if len(study.sites) == 2 and study.covariates:
         notes.append("with two sites a prediction leaving one out rests on one: left out")
     if model is None:

@@ -76,9 +76,15 @@ class Diagnosis:
         found: dict[tuple[str, str, str, str], dict[str, float]] = {}
         keys = ["aspect", "measure", "covariate", "state"]
         whole = self.table[(self.table["site"] == "") & (self.table["state"] != "")]
+        by_feature = whole[whole["feature"] != ""]
+        untested = by_feature["p_adjusted"].isna().groupby([by_feature[name] for name in keys], sort=False).sum()
+        gaps = set(untested[untested > 0].index.droplevel("state"))
         for key, some in whole.groupby(keys, sort=False):
             aspect, measure, covariate, state = map(str, key)
-            for quantity, value in self._quantities(aspect, measure, some):
+            quantities = self._quantities(aspect, measure, some)
+            if (aspect, measure, covariate) in gaps:
+                quantities.append(("features not tested", float(untested[key])))
+            for quantity, value in quantities:
                 found.setdefault((aspect, measure, covariate, quantity), {})[state] = value
         index = pd.DataFrame(list(found), columns=["aspect", "measure", "covariate", "quantity"])
         return index.join(pd.DataFrame(list(found.values()), columns=list(self.states), dtype=float))
@@ -92,7 +98,7 @@ class Diagnosis:
             p = f"p of {self.permutations:,} permutations"
             return [("statistic, times chance", float(some["value"].iloc[0])), (p, float(some["p"].iloc[0]))]
         tested = some["p_adjusted"].notna()
-        share = float((some["p_adjusted"][tested] < self.level).mean())
+        share = float((some["p_adjusted"][tested] < self.level).mean()) if tested.any() else float("nan")
         quantities = [(f"share of features significant (FDR {100 * self.level:g} %)", share)]
         if (aspect, measure) in _MEDIANS:
             quantities.append((_MEDIANS[aspect, measure], float(some["value"].median())))

@@ -17,6 +17,7 @@ from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.design import check_supported
 from pycombat_gam.errors import DataError, OptionError, listing, rows_named
 from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.formula.functions import variables
 from pycombat_gam.formula.roles import factor_columns, fixed_columns, random_groups
 from pycombat_gam.mean.groups import missing_patterns
 from pycombat_gam.options import names
@@ -43,6 +44,7 @@ class Study:
     states : the features, (n, V) each, by state.
     ids : columns that identify rows; order : (n,) where each row stands in the table given.
     linking : columns of each random effect whose rows are no independent witnesses; see `linking_groups`.
+    fitted : the formula less random effects of groups that hold all rows of their sites: sites hold these effects.
     """
 
     table: pd.DataFrame
@@ -55,6 +57,7 @@ class Study:
     ids: tuple[str, ...]
     order: IntArray
     linking: tuple[tuple[str, ...], ...]
+    fitted: Formula
 
     @cached_property
     def groups(self) -> IntArray | None:
@@ -145,6 +148,7 @@ class Study:
             ids=tuple(ids),
             order=order,
             linking=linking_groups(parsed, table, codes, ids),
+            fitted=_within_sites(parsed, table, codes),
         )
 
 
@@ -168,6 +172,22 @@ def _nested(table: pd.DataFrame, columns: Sequence[str], codes: IntArray) -> boo
     groups = pd.MultiIndex.from_frame(table[list(columns)]).factorize()[0]
     sites_of_group = pd.DataFrame({"group": groups, "site": codes}).groupby("group")["site"].nunique()
     return bool((sites_of_group == 1).all() and sites_of_group.size > np.unique(codes).size)
+
+
+def _within_sites(formula: Formula, table: pd.DataFrame, codes: IntArray) -> Formula:
+    """Return a formula less the random intercepts that are constant within sites."""
+
+    def varies(columns: Sequence[str]) -> bool:
+        return not columns or bool((table[list(columns)].groupby(codes).nunique(dropna=False) > 1).any(axis=None))
+
+    bars, terms = random_groups(formula)[: len(formula.random)], formula.random
+    intercepts = [one for one in formula.smooths if one.option("bs") == "re" and len(one.args) == 1]
+    held = [one for one in intercepts if not varies(list(variables(one.args[0])))]
+    return replace(
+        formula,
+        random=tuple(term for term, columns in zip(terms, bars, strict=True) if term.slopes or varies(columns)),
+        smooths=tuple(one for one in formula.smooths if one not in held),
+    )
 
 
 def grouping_columns(formula: Formula, table: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:

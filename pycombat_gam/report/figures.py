@@ -51,6 +51,8 @@ def _components(study: Study, sites: str) -> list[Figure | Sentences]:
     """Draw principal components of the features that are complete; where there are not two, say so."""
     whole = ~(study.before[list(study.features)].isna() | study.after[list(study.features)].isna()).any()
     complete = [name for name in study.features if whole[name]]
+    if not complete:
+        return [Sentences("Not drawn: every feature has missing cells.", lead="Principal components.")]
     which = "" if len(complete) == len(study.features) else " without missing cells"
     try:
         figure = draw(
