@@ -5,7 +5,8 @@ They are given the features less the covariates' part, so that a site is not kno
 have equal weight. Chance is 1 over the number of sites, and p that of an accuracy above it (normal, one-sided). Where
 the formula has random effects, the means of their groups are told apart, not rows.
 
-The covariates' part is estimated without the rows that are tested, and without sites (`held_out`). Its error, which a
+The covariates' part is estimated without the rows that are tested, and without sites (`held_out`): what of the sites
+the covariates can explain counts as theirs, so sites that differ as their ages do are hard to tell. Its error, which a
 fold's test rows have in common, widens the variance of the accuracy: with A_b the share that is recognised of site b,
 K_bc the covariance of the shifts of two sites (in variances of a row) and q = φ(Φ⁻¹(1/B))², which no classifier of
 normal data exceeds, Var Σ A_b grows by q B/(B − 1) · (tr K − ΣK/B).
