@@ -77,13 +77,16 @@ class Diagnosis:
         keys = ["aspect", "measure", "covariate", "state"]
         whole = self.table[(self.table["site"] == "") & (self.table["state"] != "")]
         by_feature = whole[whole["feature"] != ""]
-        untested = by_feature["p_adjusted"].isna().groupby([by_feature[name] for name in keys], sort=False).sum()
-        gaps = set(untested[untested > 0].index.droplevel("state"))
+        untested = {
+            tuple(map(str, key)): int(part["p_adjusted"].isna().sum())
+            for key, part in by_feature.groupby(keys, sort=False)
+        }
+        gaps = {key[:3] for key, rows in untested.items() if rows}
         for key, some in whole.groupby(keys, sort=False):
             aspect, measure, covariate, state = map(str, key)
             quantities = self._quantities(aspect, measure, some)
             if (aspect, measure, covariate) in gaps:
-                quantities.append(("features not tested", float(untested[key])))
+                quantities.append(("features not tested", float(untested[aspect, measure, covariate, state])))
             for quantity, value in quantities:
                 found.setdefault((aspect, measure, covariate, quantity), {})[state] = value
         index = pd.DataFrame(list(found), columns=["aspect", "measure", "covariate", "quantity"])
