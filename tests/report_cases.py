@@ -108,7 +108,7 @@ def told(tests: dict[tuple[str, str], dict[str, State]]) -> Diagnosis:
             measure = {"association": "partial R2", "covariate prediction": ""}.get(aspect, name)
             if aspect == "covariate prediction":
                 measure = "AUC" if columns["chance"] == 0.5 else "mean absolute error"
-            parts.append(part.assign(aspect=aspect, measure=measure, state=state, site="", n=90.0))
+            parts.append(part.assign(aspect=aspect, measure=measure, state=state, site="", n=90.0, df_residual=85.0))
     return Diagnosis(false_discovery(pd.concat([tidy([], []), *parts], ignore_index=True)), 0.05, 99, 0, ())
 
 

@@ -44,7 +44,21 @@ def plot_smooths(
             raise OptionError(f"{len(chosen)} smooths need as many axes; {len(panels)} given")
     for smooth, panel in zip(chosen, panels, strict=False):
         _draw(fit, smooth, panel, residuals=residuals, level=level, points=points)
+    _share_scales(chosen, panels)
     return np.array(panels, dtype=object)
+
+
+def _share_scales(chosen: list[Smooth], panels: list[Any]) -> None:
+    """Give the panels of one smooth by the levels of a factor the same scales: they are there to be compared."""
+    families: dict[str, list[Any]] = {}
+    for smooth, panel in zip(chosen, panels, strict=False):
+        if smooth.by_level is not None:
+            families.setdefault(smooth.term.label, []).append(panel)
+    for family in families.values():
+        for axis in ("x", "y"):
+            ends = [getattr(panel, f"get_{axis}lim")() for panel in family]
+            for panel in family:
+                getattr(panel, f"set_{axis}lim")(min(low for low, _ in ends), max(high for _, high in ends))
 
 
 def _choose(fit: GamFit, terms: list[str] | str | None) -> list[Smooth]:
@@ -114,11 +128,10 @@ def _curves(
 ) -> None:
     from scipy.stats import norm
 
-    x = values[label]
-    grid = np.linspace(x.min(), x.max(), points)
+    x, rows = values[label], _rows_of(smooth, values)
+    grid = np.linspace(x[rows].min(), x[rows].max(), points)
     width = float(norm.ppf(0.5 + level / 2))
     if residuals and not factors:
-        rows = _rows_of(smooth, values)
         columns = fit.design.term_slices[smooth.label]
         partial = fit._shared.X[:, columns] @ fit.coef.to_numpy()[columns] + fit.residuals.to_numpy()
         panel.plot(x[rows], partial[rows], ".", color="0.6", markersize=3, zorder=1)
@@ -131,7 +144,10 @@ def _curves(
         panel.plot(grid, effect, color=BLUE, linewidth=1.8 if not factors else 0.9, zorder=3)
         if not factors:
             panel.fill_between(grid, effect - width * error, effect + width * error, color=BLUE, alpha=0.2, zorder=2)
-    panel.plot(x, np.full(x.size, panel.get_ylim()[0]), "|", color="0.4", markersize=6, zorder=1)
+    # In the panel's own units at its bottom, wherever the scale ends.
+    panel.plot(
+        x[rows], np.zeros(x[rows].size), "|", color="0.4", markersize=6, zorder=1, transform=panel.get_xaxis_transform()
+    )
     panel.set_xlabel(label)
     panel.set_ylabel(f"effect on {fit.response}")
 

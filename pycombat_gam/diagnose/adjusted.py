@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from pycombat_gam.design import Design
 from pycombat_gam.diagnose.study import Study, Units, units_of
+from pycombat_gam.formula.functions import variables
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.mean.posterior import inverse_information, residual_variance
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+FEATURES_TOLD = 50
+"""Features that the error of the coefficients is averaged over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +34,7 @@ class Adjusted:
     codes : (n,) sites, numbered anew where some have no row; sites : (B,) which of the study's they are.
     fit : sites and covariates together; X : (n, p) its design.
     level : (n, k) the features less the covariates' part, sites and all; residual : (n, k) less the sites' too.
-    free : (n, k) as `level`, but random effects are left in.
+    free : (n, k) as `level`, but random effects of the units are left in.
     groups : (n,) rows that random effects link, or None.
     units : what is independent of each other, or None where groups of random effects have rows at several sites.
     """
@@ -68,31 +74,73 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
         table, values = study.table.iloc[rows], Y[np.ix_(rows, features)]
         labels = [study.sites[b] for b in sites]
         names = [study.features[k] for k in features]
-        fit = model.fit(table, values, codes, formula=study.formula, features=names, labels=labels)
+        fit = model.fit(table, values, codes, formula=study.fitted, features=names, labels=labels)
         X = fit.design.on(table)
         level = values - (X - fit.center) @ fit.coefficients
         n = np.bincount(codes)
         means = np.add.reduceat(level[np.argsort(codes, kind="stable")], np.cumsum(n) - n, axis=0) / n[:, None]
         free, codes = level, codes.astype(np.intp)
-        random = random_columns(fit.design)
-        if random.any():
-            free = level + (X - fit.center)[:, random] @ fit.coefficients[random]
+        staying = staying_columns(study, fit.design)
+        if staying.any():
+            free = level + (X - fit.center)[:, staying] @ fit.coefficients[staying]
         groups = None if study.groups is None else study.groups[rows]
         residual = level - means[codes]
         yield Adjusted(features, rows, codes, sites, fit, X, level, residual, free, groups, units_of(codes, groups))
 
 
-def random_columns(design: Design) -> BoolArray:
-    """Which columns of a design are random effects, (p,)."""
-    found = np.zeros(len(design.columns), dtype=bool)
+def staying_columns(study: Study, design: Design) -> BoolArray:
+    """Which columns of a design are random effects of the units, (p,): they are no part of the covariates'."""
+    staying = np.zeros(len(design.columns), dtype=bool)
     for smooth, columns in zip(design.smooth.smooths, design.smooth_slices, strict=True):
-        found[columns] = smooth.random or smooth.term.option("bs") == "fs"
-    return found
+        if smooth.random or smooth.term.option("bs") == "fs":
+            used = {name for node in smooth.term.args for name in variables(node)}
+            staying[columns] = any(used.issuperset(group) for group in study.linking)
+    return staying
 
 
-def without_sites(study: Study, Y: FloatArray) -> FloatArray:
-    """Return complete features less what the covariates explain if there were no sites, (n, V); random effects stay."""
-    one = np.zeros(Y.shape[0], dtype=np.intp)
-    fit = AdditiveMean().fit(study.table, Y, one, formula=study.formula, labels=["all sites"])
-    fixed = ~random_columns(fit.design)
-    return np.asarray(Y - fit.design.on(study.table)[:, fixed] @ fit.coefficients[fixed] - fit.intercepts[0])
+@dataclass(frozen=True, eq=False)
+class CovariatesAlone:
+    """The covariates' part of k features if there were no sites, from some rows; random effects of the units stay.
+
+    Attributes
+    ----------
+    fit : covariates without sites; fixed : (p,) the columns that are taken off.
+    """
+
+    fit: MeanFit
+    fixed: BoolArray
+
+    @classmethod
+    def of(cls, study: Study, Y: FloatArray, rows: BoolArray | None = None) -> CovariatesAlone:
+        """Fit complete features (n, k), on the rows chosen or all."""
+        table, values = (study.table, Y) if rows is None else (study.table[rows], Y[rows])
+        together = np.zeros(len(values), dtype=np.intp)
+        fit = AdditiveMean().fit(table, values, together, formula=study.fitted, labels=["all sites"])
+        return cls(fit, ~staying_columns(study, fit.design))
+
+    def off(self, table: pd.DataFrame, values: FloatArray) -> FloatArray:
+        """Return the features of any rows less their covariates' part, (n, k)."""
+        X = self.fit.design.on(table)[:, self.fixed]
+        return np.asarray(values - X @ self.fit.coefficients[self.fixed] - self.fit.intercepts[0])
+
+    def shared_error(self, table: pd.DataFrame, codes: IntArray, sites: int, spread: FloatArray) -> FloatArray:
+        """Return what the coefficients' error has in common in the rows of two sites, (B, B), in variances of a row.
+
+        Parameters
+        ----------
+        table : (n rows) that the covariates' part is taken off; codes : (n,) their sites.
+        spread : (k,) variance of a feature's values once that is done.
+        """
+        X = self.fit.design.on(table)[:, self.fixed] - self.fit.center[self.fixed]
+        means = np.zeros((sites, X.shape[1]))
+        np.add.at(means, codes, X)
+        means /= np.maximum(np.bincount(codes, minlength=sites), 1)[:, None]
+        # The features have one design: some of them do.
+        some = np.flatnonzero(spread > 0)
+        some = some[:: max(1, some.size // FEATURES_TOLD)]
+        if not (some.size and X.shape[1]):
+            return np.zeros((sites, sites))
+        inverse = inverse_information(self.fit, some)[:, self.fixed][:, :, self.fixed]
+        scale = residual_variance(self.fit)[some] / spread[some]
+        covariance = (inverse * scale[:, None, None]).mean(axis=0)
+        return np.asarray(means @ covariance @ means.T)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,14 @@ from pycombat_gam.diagnose.adjusted import Adjusted, adjusted
 from pycombat_gam.diagnose.association import associations
 from pycombat_gam.diagnose.classify import coordinates
 from pycombat_gam.diagnose.diagnosis import Diagnosis
-from pycombat_gam.diagnose.held_out import by_fold, by_site
+from pycombat_gam.diagnose.held_out import as_given, by_fold, by_site
 from pycombat_gam.diagnose.leave_site_out import covariate_prediction
 from pycombat_gam.diagnose.location import anova, kruskal
 from pycombat_gam.diagnose.rows import false_discovery, tidy
 from pycombat_gam.diagnose.scale import scale_tests
 from pycombat_gam.diagnose.shrinkage import shrinkage
 from pycombat_gam.diagnose.site_prediction import Folds, site_prediction
-from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study, units_of
+from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study, grouping_columns, units_of
 from pycombat_gam.diagnose.together import permutation_tests
 from pycombat_gam.errors import NotFittedError, OptionError, PcgError, count, listing
 from pycombat_gam.formula.roles import random_groups
@@ -130,6 +129,7 @@ def _diagnosed(
             flat[found.features] |= ~found.modelled
             if state == BEFORE:
                 notes += _notes(study, found, names)
+    notes += _untested(parts, flat, study.features)
     notes += _random_notes(study)
     some, columns = _complete(study, whole, ~flat, notes)
     if columns.size:
@@ -202,23 +202,45 @@ def _notes(study: Study, found: Adjusted, names: np.ndarray) -> list[str]:
     return notes
 
 
+def _untested(parts: Parts, flat: BoolArray, features: tuple[str, ...]) -> list[str]:
+    """Name tests of features that vary and still have no p-value."""
+    told = set(np.array(features, dtype=object)[flat])
+    without: dict[str, dict[str, None]] = {}
+    for part in parts:
+        for k in np.flatnonzero(np.isnan(part["p"])):
+            if part["feature"][k] not in told:
+                what = part["covariate"][k] or part["measure"][k]
+                without.setdefault(f"{what} {part['state'][k]}", {})[str(part["feature"][k])] = None
+    return [f"no p-value, so not tested: {what}, in {listing(names, 5)}" for what, names in without.items()]
+
+
 def _random_notes(study: Study) -> list[str]:
     """Say what random effects do to the tests, or that they are missing."""
+    notes = []
+    groups = [grouping_columns(study.formula, study.table, columns) for columns in random_groups(study.formula)]
+    others = [":".join(columns) for columns in dict.fromkeys(groups) if columns and columns not in study.linking]
+    if others:
+        notes.append(
+            f"{listing(others)}: rows, not these groups, count as independent, for they hold many rows of several "
+            "sites or all of a site's; their effects were taken off with those of the covariates"
+        )
     if study.groups is None:
         first = study.ids[0] if study.ids else None
         if first is not None and (twice := int(study.table[first].astype(str).duplicated(keep=False).sum())):
-            return [
-                f"'{first}' repeats in {count(twice, 'row')} and the formula has no random effect: all tests take rows "
-                f"for independent, so their p-values are too small; add (1|{first})"
-            ]
-        return []
-    named = listing(dict.fromkeys(":".join(columns) for columns in random_groups(study.formula)))
+            notes.append(
+                f"'{first}' repeats in {count(twice, 'row')} and the formula has no random effect of it: all tests "
+                f"take rows for independent, so their p-values are too small; add (1|{first})"
+            )
+        return notes
+    named = listing([":".join(columns) for columns in study.linking])
     if units_of(study.codes, study.groups) is None:
-        return [
+        notes.append(
             f"{named} has rows at several sites: ranks, scales, permutations and site prediction, which take rows or "
             "groups for independent of sites, were left out"
-        ]
-    return [f"ranks, scales, permutations and site prediction are of the means of {named}, not of rows"]
+        )
+    else:
+        notes.append(f"ranks, scales, permutations and site prediction are of the means of {named}, not of rows")
+    return notes
 
 
 def _complete(study: Study, whole: BoolArray, varies: BoolArray, notes: list[str]) -> tuple[Study, IntArray]:
@@ -300,20 +322,27 @@ def _predictions(
     several = len(study.sites) > 2 and bool(study.covariates)
     for state, Y in some.states.items():
         if folds is not None:
-            (found,) = adjusted(some, Y)
-            seen = coordinates(folds.units.mean(found.free))
-            parts += site_prediction(folds, repeat(seen), state, level=level)
+            try:
+                parts += site_prediction(folds, as_given(some, Y, folds), state, level=level)
+            except PcgError as error:
+                notes.append(f"sites were not predicted {state} harmonization: without the rows of a fold, {error}")
         if several:
             alike = dict.fromkeys(study.covariates, [coordinates(Y)] * len(study.sites))
-            parts += covariate_prediction(some, alike.__getitem__, state, level=level, seed=seed)
+            rows = covariate_prediction(some, alike.__getitem__, state, level=level, seed=seed)
+            parts += rows
+            predicted = {str(row["covariate"][0]) for row in rows}
+            if left := [name for name in study.covariates if name not in predicted]:
+                notes.append(
+                    f"not predicted {state} harmonization, as sites left out or the others hold one group only: "
+                    f"{listing(left)}"
+                )
     if len(study.sites) == 2 and study.covariates:
         notes.append("with two sites a prediction leaving one out rests on one: left out")
     if model is None:
         return parts
     if folds is not None:
         try:
-            unseen = map(coordinates, by_fold(study, model, folds, columns, mask))
-            parts += site_prediction(folds, unseen, HELD_OUT, level=level)
+            parts += site_prediction(folds, by_fold(study, model, folds, columns, mask), HELD_OUT, level=level)
         except PcgError as error:
             notes.append(f"sites were not predicted with rows held out: without some rows, {error}")
     if several:

@@ -76,9 +76,18 @@ class Diagnosis:
         found: dict[tuple[str, str, str, str], dict[str, float]] = {}
         keys = ["aspect", "measure", "covariate", "state"]
         whole = self.table[(self.table["site"] == "") & (self.table["state"] != "")]
+        by_feature = whole[whole["feature"] != ""]
+        untested = {
+            tuple(map(str, key)): int(part["p_adjusted"].isna().sum())
+            for key, part in by_feature.groupby(keys, sort=False)
+        }
+        gaps = {key[:3] for key, rows in untested.items() if rows}
         for key, some in whole.groupby(keys, sort=False):
             aspect, measure, covariate, state = map(str, key)
-            for quantity, value in self._quantities(aspect, measure, some):
+            quantities = self._quantities(aspect, measure, some)
+            if (aspect, measure, covariate) in gaps:
+                quantities.append(("features not tested", float(untested[aspect, measure, covariate, state])))
+            for quantity, value in quantities:
                 found.setdefault((aspect, measure, covariate, quantity), {})[state] = value
         index = pd.DataFrame(list(found), columns=["aspect", "measure", "covariate", "quantity"])
         return index.join(pd.DataFrame(list(found.values()), columns=list(self.states), dtype=float))
@@ -92,7 +101,7 @@ class Diagnosis:
             p = f"p of {self.permutations:,} permutations"
             return [("statistic, times chance", float(some["value"].iloc[0])), (p, float(some["p"].iloc[0]))]
         tested = some["p_adjusted"].notna()
-        share = float((some["p_adjusted"][tested] < self.level).mean())
+        share = float((some["p_adjusted"][tested] < self.level).mean()) if tested.any() else float("nan")
         quantities = [(f"share of features significant (FDR {100 * self.level:g} %)", share)]
         if (aspect, measure) in _MEDIANS:
             quantities.append((_MEDIANS[aspect, measure], float(some["value"].median())))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.diagnose.adjusted import adjusted, random_columns
-from pycombat_gam.diagnose.site_prediction import Folds
+from pycombat_gam.diagnose.adjusted import CovariatesAlone
+from pycombat_gam.diagnose.site_prediction import Folds, Seen
 from pycombat_gam.diagnose.study import BEFORE, Study
 from pycombat_gam.errors import PcgWarning
 from pycombat_gam.formula.roles import without
@@ -18,18 +18,24 @@ from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
-def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray, mask: BoolArray | None) -> Iterator[FloatArray]:
+def as_given(study: Study, Y: FloatArray, folds: Folds) -> Iterator[Seen]:
+    """Take off the covariates' part of the features as they are, estimated for each fold without its rows.
+
+    Parameters
+    ----------
+    Y : (n, k) of one state, in which no cell is missing.
+    """
+    for train, test in folds:
+        yield _seen(study, Y, folds, train, test)
+
+
+def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray, mask: BoolArray | None) -> Iterator[Seen]:
     """Harmonize all rows without those of a fold, and take off the covariates' part estimated without them too.
 
     Parameters
     ----------
     columns : (k,) the features to return, in which no cell is missing.
     mask : (n,) rows that may estimate; None for all.
-
-    Yields
-    ------
-    (u, k) array
-        For each fold, a row per unit; those in no fold are missing.
     """
     with progress_bar("harmonizing without each fold", folds.n_folds) as advance:
         for train, test in folds:
@@ -37,12 +43,23 @@ def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray, mask: Boo
             fitted = _fit(study, model, rows if mask is None else rows & mask)
             values = np.full((study.codes.size, columns.size), np.nan)
             values[use] = _apply(study, fitted, use)[:, columns]
-            (covariates,) = adjusted(study.part(rows, columns), values[rows])
-            fixed = ~random_columns(covariates.fit.design)
-            X = covariates.fit.design.on(study.table[use])[:, fixed] - covariates.fit.center[fixed]
-            values[use] -= X @ covariates.fit.coefficients[fixed]
-            yield folds.units.mean(values)
+            yield _seen(study, values, folds, train, test)
             advance()
+
+
+def _seen(study: Study, values: FloatArray, folds: Folds, train: BoolArray, test: BoolArray) -> Seen:
+    """Return units less the covariates' part that the training rows give, and what error its test rows share.
+
+    Sites have no part in the fit. Beside them, coefficients would carry the error of one site's rows into the mean of
+    that site's training and test rows alike; without them, residuals of training rows are independent of that error.
+    """
+    rows, use = folds.units.rows(train), folds.units.rows(train | test)
+    alone = CovariatesAlone.of(study, values, rows)
+    free = np.full(values.shape, np.nan)
+    free[use] = alone.off(study.table[use], values[use])
+    units = folds.units.mean(free)
+    error = alone.shared_error(study.table[use], study.codes[use], len(study.sites), units[train].var(axis=0))
+    return Seen(units, error)
 
 
 def by_site(study: Study, model: Any, columns: IntArray, target: str, mask: BoolArray | None) -> Iterator[FloatArray]:

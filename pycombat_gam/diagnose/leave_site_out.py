@@ -32,7 +32,7 @@ RESAMPLES = 500
 def covariate_prediction(
     study: Study, by_site: Callable[[str], Sequence[FloatArray]], state: str, *, level: float, seed: int
 ) -> list[dict[str, np.ndarray]]:
-    """Predict every covariate leaving a site out; a row per covariate.
+    """Predict every covariate leaving a site out; a row per covariate that can be.
 
     Parameters
     ----------
@@ -47,6 +47,8 @@ def covariate_prediction(
             if found is not None:
                 measure, chance, score = found
                 value = score(np.arange(study.codes.size))
+                if np.isnan(value):
+                    continue
                 lower, upper = _interval(study.codes, score, level, seed)
                 parts.append(
                     rows(
@@ -133,5 +135,9 @@ def _interval(codes: IntArray, score: Score, level: float, seed: int) -> tuple[f
         score(np.concatenate([by_site[k] for k in rng.integers(len(by_site), size=len(by_site))]))
         for _ in range(RESAMPLES)
     ]
-    lower, upper = np.nanquantile(drawn, [level / 2, 1 - level / 2])
+    # Draws of sites that hold one group only have no score.
+    scored = np.array(drawn)[~np.isnan(drawn)]
+    if not scored.size:
+        return float("nan"), float("nan")
+    lower, upper = np.quantile(scored, [level / 2, 1 - level / 2])
     return float(lower), float(upper)

@@ -5,6 +5,12 @@ They are given the features less the covariates' part, so that a site is not kno
 have equal weight. Chance is 1 over the number of sites, and p that of an accuracy above it (normal, one-sided). Where
 the formula has random effects, the means of their groups are told apart, not rows.
 
+The covariates' part is estimated without the rows that are tested, and without sites (`held_out`): what of the sites
+the covariates can explain counts as theirs, so sites that differ as their ages do are hard to tell. Its error, which a
+fold's test rows have in common, widens the variance of the accuracy: with A_b the share that is recognised of site b,
+K_bc the covariance of the shifts of two sites (in variances of a row) and q = φ(Φ⁻¹(1/B))², which no classifier of
+normal data exceeds, Var Σ A_b grows by q B/(B − 1) · (tr K − ΣK/B).
+
 "After" lets the harmonization see the rows that the classifier is tested on: sites' means are then equal over all rows,
 so that those of training and test rows differ in opposite directions, and accuracy falls *below* chance. "Held out" is
 the figure to believe: harmonization and covariates' part are estimated without the rows that are tested.
@@ -19,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from pycombat_gam.diagnose.classify import balanced_accuracy, fit_quietly
+from pycombat_gam.diagnose.classify import balanced_accuracy, coordinates, fit_quietly
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.diagnose.study import Units
 from pycombat_gam.progress import progress_bar
@@ -65,14 +71,26 @@ class Folds:
         return [label for b, label in enumerate(sites) if b not in inside]
 
 
-def site_prediction(
-    folds: Folds, seen: Iterable[FloatArray], state: str, *, level: float
-) -> list[dict[str, np.ndarray]]:
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is shown of the units in one fold.
+
+    Attributes
+    ----------
+    values : (u, k) the features less the covariates' part; missing for units that are in no fold.
+    error : (B, B) covariance of that part's error between rows of two sites, in variances of a row.
+    """
+
+    values: FloatArray
+    error: FloatArray
+
+
+def site_prediction(folds: Folds, seen: Iterable[Seen], state: str, *, level: float) -> list[dict[str, np.ndarray]]:
     """Predict each unit's site from the other folds; a row per classifier.
 
     Parameters
     ----------
-    seen : for each fold, (u, any) coordinates of the features less the covariates' part.
+    seen : for each fold what its classifier is given.
     """
     site, tested = folds.units.site, folds.fold >= 0
     inside = np.unique(site[tested])
@@ -80,8 +98,10 @@ def site_prediction(
         return []
     guess = {kind: np.full(site.size, -1) for kind in KINDS}
     with progress_bar(f"predicting sites {state}", folds.n_folds * len(KINDS)) as advance:
-        # What is the same for all folds may go on for ever.
-        for X, (train, test) in zip(seen, folds, strict=False):
+        shared = np.zeros((inside.size, inside.size))
+        for fold, (train, test) in zip(seen, folds, strict=True):
+            X = coordinates(fold.values)
+            shared += fold.error[np.ix_(inside, inside)] / folds.n_folds
             for kind in KINDS:
                 model = _classifier(kind)
                 fit_quietly(model, X[train], site[train])
@@ -91,6 +111,7 @@ def site_prediction(
     chance = 1.0 / inside.size
     for kind in KINDS:
         value, error = balanced_accuracy(site[tested], guess[kind][tested])
+        error = float(np.sqrt(error**2 + _shared_variance(shared)))
         reach = float(norm.isf(level / 2)) * error
         z = (value - chance) / error
         parts.append(
@@ -100,6 +121,14 @@ def site_prediction(
             )
         )  # fmt: skip
     return parts
+
+
+def _shared_variance(error: FloatArray) -> float:
+    """Variance of the balanced accuracy that comes from shifts which all rows of a site share, at most."""
+    B = len(error)
+    steepest = float(norm.pdf(norm.ppf(1.0 / B))) ** 2
+    spread = float(np.trace(error) - error.sum() / B)
+    return steepest * B / (B - 1.0) * max(spread, 0.0) / B**2
 
 
 def _classifier(kind: str) -> Any:

@@ -17,9 +17,11 @@ from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.design import check_supported
 from pycombat_gam.errors import DataError, OptionError, listing, rows_named
 from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.formula.functions import variables
 from pycombat_gam.formula.roles import factor_columns, fixed_columns, random_groups
 from pycombat_gam.mean.groups import missing_patterns
 from pycombat_gam.options import names
+from pycombat_gam.subjects import unit_groupings
 from pycombat_gam.tables import FeatureChoice, Intake, check_ids, find_column, intake
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -41,6 +43,8 @@ class Study:
     features : (V,) names.
     states : the features, (n, V) each, by state.
     ids : columns that identify rows; order : (n,) where each row stands in the table given.
+    linking : columns of each random effect whose rows are no independent witnesses; see `linking_groups`.
+    fitted : the formula less random effects of groups that hold all rows of their sites: sites hold these effects.
     """
 
     table: pd.DataFrame
@@ -52,18 +56,13 @@ class Study:
     states: dict[str, FloatArray]
     ids: tuple[str, ...]
     order: IntArray
+    linking: tuple[tuple[str, ...], ...]
+    fitted: Formula
 
     @cached_property
     def groups(self) -> IntArray | None:
-        """Which rows belong together, (n,): all that random effects link; None without random effects."""
-        named = random_groups(self.formula)
-        factors = set(factor_columns(self.formula))
-        links = []
-        for columns in named:
-            # The numeric variable of a random slope or of a curve by group links nobody.
-            own = [name for name in columns if name in factors or not is_number(self.table[name])]
-            if own:
-                links.append(pd.MultiIndex.from_frame(self.table[own]).factorize()[0])
+        """Which rows belong together, (n,): all that linking random effects join; None where there are none."""
+        links = [pd.MultiIndex.from_frame(self.table[list(columns)]).factorize()[0] for columns in self.linking]
         if not links:
             return None
         n = self.codes.size
@@ -137,9 +136,10 @@ class Study:
             states[AFTER] = _values(then)
         order = _order(states[BEFORE], given.features, given.covariates, (*parsed.variables, batch, *ids))
         codes, known = pd.factorize(levels.codes(sites)[0][order])
+        table, codes = given.covariates.iloc[order], codes.astype(np.intp)
         return cls(
-            table=given.covariates.iloc[order],
-            codes=codes.astype(np.intp),
+            table=table,
+            codes=codes,
             sites=tuple(levels.labels[b] for b in known),
             shown=np.argsort(known).astype(np.intp),
             formula=parsed,
@@ -147,7 +147,53 @@ class Study:
             states={name: np.ascontiguousarray(Y[order]) for name, Y in states.items()},
             ids=tuple(ids),
             order=order,
+            linking=linking_groups(parsed, table, codes, ids),
+            fitted=_within_sites(parsed, table, codes),
         )
+
+
+def linking_groups(
+    formula: Formula, table: pd.DataFrame, codes: IntArray, ids: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the columns of each random effect whose groups, not rows, may be exchanged if sites are alike.
+
+    Rows of one person, or of a small group such as a family, are one witness. So are those of a larger group, a
+    scanner say, where each site has several of its own: sites then have to differ by more than scanners do. Other
+    groups, such as vendors, hold many rows of several sites, or all of a site's. Their effects are estimated beside
+    those of sites and taken off with the covariates' part; what is left of a row is its own.
+    """
+    people = {group.columns for group in unit_groupings(formula, table, codes, ids)}
+    makers = dict.fromkeys(grouping_columns(formula, table, used) for used in random_groups(formula))
+    return tuple(columns for columns in makers if columns and (columns in people or _nested(table, columns, codes)))
+
+
+def _nested(table: pd.DataFrame, columns: Sequence[str], codes: IntArray) -> bool:
+    """Tell whether every group is at one site, and some site has several."""
+    groups = pd.MultiIndex.from_frame(table[list(columns)]).factorize()[0]
+    sites_of_group = pd.DataFrame({"group": groups, "site": codes}).groupby("group")["site"].nunique()
+    return bool((sites_of_group == 1).all() and sites_of_group.size > np.unique(codes).size)
+
+
+def _within_sites(formula: Formula, table: pd.DataFrame, codes: IntArray) -> Formula:
+    """Return a formula less the random intercepts that are constant within sites."""
+
+    def varies(columns: Sequence[str]) -> bool:
+        return not columns or bool((table[list(columns)].groupby(codes).nunique(dropna=False) > 1).any(axis=None))
+
+    bars, terms = random_groups(formula)[: len(formula.random)], formula.random
+    intercepts = [one for one in formula.smooths if one.option("bs") == "re" and len(one.args) == 1]
+    held = [one for one in intercepts if not varies(list(variables(one.args[0])))]
+    return replace(
+        formula,
+        random=tuple(term for term, columns in zip(terms, bars, strict=True) if term.slopes or varies(columns)),
+        smooths=tuple(one for one in formula.smooths if one not in held),
+    )
+
+
+def grouping_columns(formula: Formula, table: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return those columns of a random effect that make groups: not the number of a slope or of a curve by group."""
+    factors = set(factor_columns(formula))
+    return tuple(name for name in columns if name in factors or not is_number(table[name]))
 
 
 def is_number(column: pd.Series) -> bool:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pycombat_gam.diagnose.adjusted import adjusted, without_sites
+from pycombat_gam.diagnose.adjusted import CovariatesAlone, adjusted
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.diagnose.study import Study, Units, units_of
 from pycombat_gam.progress import progress_bar
@@ -52,7 +52,8 @@ def permutation_tests(study: Study, columns: IntArray, *, permutations: int, see
         return parts
     for state, Y in some.states.items():
         (found,) = adjusted(some, Y)
-        values, free = units.mean(without_sites(some, Y)), units.mean(found.free)
+        values = units.mean(CovariatesAlone.of(some, Y).off(some.table, Y))
+        free = units.mean(found.free)
         parts += _permute(some, units, values, free, state, permutations=permutations, seed=seed)
     return parts
 

@@ -15,6 +15,8 @@ from pycombat_gam.types import FloatArray, IntArray
 
 STIFFEST = 1e10
 """A penalty this many times the data is as good as infinite, and no digit is lost to it yet."""
+ROUNDING = 1e-12
+"""What is left of a column, relative to it, after a projection onto columns that hold it: a few thousand roundings."""
 
 
 def inverse_information(fit: MeanFit, features: IntArray) -> FloatArray:
@@ -32,13 +34,24 @@ def inverse_information(fit: MeanFit, features: IntArray) -> FloatArray:
         linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
         weights = linked.of_penalties(fit.smoothing.parameters)[:, features]
         total = np.repeat(information[None], features.size, axis=0)
-        matrices = [(block.columns, S) for block in linked.penalties.blocks for S in block.matrices]
-        for (columns, S), weight in zip(matrices, weights, strict=True):
-            most = STIFFEST * np.trace(information[columns, columns]) / np.trace(S)
-            total[:, columns, columns] += np.minimum(weight, most)[:, None, None] * S
-    size = 1.0 / np.sqrt(np.diagonal(total, axis1=1, axis2=2))
-    inverse = np.linalg.inv(total * size[:, :, None] * size[:, None, :])
-    return np.asarray(inverse * size[:, :, None] * size[:, None, :])
+        at = 0
+        for block in linked.penalties.blocks:
+            columns = block.columns
+            size = float(np.trace(information[columns, columns]))
+            whole = fit.n_rows.sum() * float((fit.center[columns] ** 2).sum())
+            held = size <= ROUNDING**2 * whole
+            if held:
+                # The batches hold such columns, and the data say nothing more of them: their coefficients are zero.
+                total[:, columns, :] = 0.0
+                total[:, :, columns] = 0.0
+            for S in block.matrices:
+                most = STIFFEST * (max(whole, 1.0) if held else size / np.trace(S))
+                weight = most if held else np.minimum(weights[at], most)[:, None, None]
+                total[:, columns, columns] += weight * S
+                at += 1
+    scale = 1.0 / np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+    inverse = np.linalg.inv(total * scale[:, :, None] * scale[:, None, :])
+    return np.asarray(inverse * scale[:, :, None] * scale[:, None, :])
 
 
 def residual_df(fit: MeanFit) -> FloatArray:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import OptionError, count, did_you_mean, listing
+from pycombat_gam.formula import Formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
@@ -33,7 +34,7 @@ from pycombat_gam.plot.style import (
 )  # fmt: skip
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import BoolArray, FloatArray
 
 POINTS = 200
 
@@ -47,6 +48,8 @@ class Curve:
     at : (G,) values or levels of the covariate; expected : (G,); half : (G,) half the interval's width, NaN for none.
     held : what the other covariates are held at.
     rows : (n,) the feature less the effects of what the others are away from there; sites stay as they are.
+    own : (n,) rows of the curve: those with the held levels of factors that the covariate's effect depends on.
+    depends : these factors.
     """
 
     at: Any
@@ -54,6 +57,8 @@ class Curve:
     half: FloatArray
     held: dict[str, object]
     rows: FloatArray
+    own: BoolArray
+    depends: tuple[str, ...]
 
 
 def curve(
@@ -73,6 +78,9 @@ def curve(
     φ (1/n + (x − x̄)' H⁻¹ (x − x̄)), H⁻¹ given the smoothing parameters as mgcv's `Vp`. It needs a feature without
     missing cells. Points are partial residuals: what the row measured less the effects of its other covariates being
     elsewhere; the sites' location and scale are left in.
+
+    Where the effect depends on a factor, as in ``s(age, by=sex)`` and ``age:sex``, each level has a curve. The one
+    drawn is that of the level held, over the rows of that level; to see another level, give its rows as `table`.
 
     Parameters
     ----------
@@ -100,10 +108,10 @@ def curve(
     numeric = isinstance(found.at, np.ndarray)
     x = find_column(table, name, "formula")
     place = x.to_numpy(dtype=np.float64) if numeric else _places(x, found.at)
-    present = [int(b) for b in np.unique(codes)]
+    present = [int(b) for b in np.unique(codes[found.own])]
     few = len(present) <= len(LOOKS)
     looks = {b: look_of(b) for b in present} if few else _by_location(ax, fitted, k, present)
-    seen = ~np.isnan(y)
+    seen = ~np.isnan(y) & found.own
     for b in present:
         own = (codes == b) & seen
         across = place[own] + (0.0 if numeric else spread_out(found.rows[own], 0.22))
@@ -118,8 +126,11 @@ def curve(
     _legend(ax, labels, looks, sure, level, numeric)
     plain(ax)
     held = [f"{shown(other, 24)} = {_value(at)}" for other, at in found.held.items()]
-    missing = int((~seen).sum())
+    missing, others = int((np.isnan(y) & found.own).sum()), int((~found.own).sum())
     under = [f"at {listing(held, 4)}"] if held else []
+    if others:
+        whose = listing([shown(other, 24) for other in found.depends])
+        under.append(f"{count(others, 'row')} of other {whose} not shown")
     under += [f"{count(missing, 'missing value')} not shown"] if missing else []
     under += [] if sure else ["no interval, for cells of the fit are missing"]
     titled(ax, "Expected value at the average site", "; ".join(under))
@@ -138,12 +149,20 @@ def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, n
     factors = factors_of(mean.design.formula, table)
     held = {other: _typical(table, other, other in factors) for other in mean.design.formula.variables if other != name}
     x = find_column(table, name, "formula")
+    depends = dependent_factors(mean.design.formula, table, name)
+    own = np.ones(len(table), dtype=np.bool_)
+    for other in depends:
+        own &= (find_column(table, other, "formula") == held[other]).to_numpy(dtype=np.bool_)
+    if not own.any():
+        # The commonest levels of several factors need not meet in any row: those of the first row do.
+        held |= {other: table[other].iloc[0] for other in depends}
+        own = np.logical_and.reduce([(table[other] == held[other]).to_numpy(dtype=np.bool_) for other in depends])
     at: Any
     if name in factors:
         kept = list(x.cat.categories) if isinstance(x.dtype, pd.CategoricalDtype) else sorted(x.unique(), key=str)
-        at = [one for one in kept if (x == one).any()]
+        at = [level for level in kept if (x[own] == level).any()]
     else:
-        at = np.linspace(float(x.min()), float(x.max()), POINTS)
+        at = np.linspace(float(x[own].min()), float(x[own].max()), POINTS)
     grid = table.iloc[np.zeros(len(at), dtype=np.intp)].reset_index(drop=True)
     X = _held(mean, grid.assign(**{name: pd.Series(at, dtype=x.dtype if name in factors else np.float64)}), held)
     beta = mean.coefficients[:, k]
@@ -156,7 +175,20 @@ def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, n
     else:
         half = np.full(len(at), np.nan)
     rows = y - (mean.design.on(table) - _held(mean, table, held)) @ beta
-    return Curve(at, average + X @ beta, half, held, rows)
+    return Curve(at, average + X @ beta, half, held, rows, own, depends)
+
+
+def dependent_factors(formula: Formula, table: pd.DataFrame, name: str) -> tuple[str, ...]:
+    """Return the factors that share a fixed term with a column: its effect depends on them."""
+    terms = [term.factors for term in formula.parametric]
+    terms += [
+        (*smooth.args, *([] if smooth.by is None else [smooth.by]))
+        for smooth in formula.smooths
+        if smooth.option("bs") not in ("re", "fs")
+    ]
+    columns = [{column for node in nodes for column in variables(node)} for nodes in terms]
+    shared = {column for used in columns if name in used for column in used} - {name}
+    return tuple(other for other in formula.variables if other in shared & factors_of(formula, table))
 
 
 def _held(mean: MeanFit, table: pd.DataFrame, held: dict[str, object]) -> FloatArray:

@@ -123,10 +123,10 @@ def components_of(
         other = intake(tables["after"], None, reserved=(), choice=None, fitted=given.features)
         matrices["after"] = _complete(other.Y, given.features)
     Y = matrices["before"]
-    if len(Y) <= sites + 1 or Y.shape[1] < 2:
-        raise DataError(
-            f"{Y.shape[0]:,} rows × {Y.shape[1]:,} features of {sites} sites are too few for two components"
-        )
+    if Y.shape[1] < 2:
+        raise DataError(f"{count(Y.shape[1], 'feature')} without missing cells: too few for two components")
+    if len(Y) <= sites + 1:
+        raise DataError(f"{count(len(Y), 'row')} at {count(sites, 'site')}: too few for two components")
     center = Y.mean(axis=0)
     within = Y - center
     for b in range(sites):
@@ -134,7 +134,7 @@ def components_of(
     sd = np.sqrt((within**2).sum(axis=0) / (len(Y) - sites))
     used = sd > 1e-10 * np.maximum(np.abs(center), sd.max())
     if used.sum() < 2:
-        raise DataError(f"{count(int(used.sum()), 'feature')} with variance within sites: two components need two")
+        raise DataError(f"{count(int(used.sum()), 'feature')} with variance within sites: too few for two components")
     scaled = {state: ((values - center) / np.where(used, sd, 1.0))[:, used] for state, values in matrices.items()}
     loadings = _loadings(scaled["before"])
     scores = {state: Z @ loadings for state, Z in scaled.items()}

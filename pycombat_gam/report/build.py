@@ -159,7 +159,7 @@ def report(
     study = Study.of(model, before, after, covariates, fit_mask)
     audit = audit if audit is not None else _audited(study)
     diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, fit_mask, seed)
-    draw = (
+    draw: tuple[Callable[[], list[Any]], ...] = (
         partial(before_after_figures, study, diagnosis),
         partial(biology_figures, study, diagnosis),
         partial(shrinkage_figures, study),

@@ -10,9 +10,11 @@ import pandas as pd
 
 from pycombat_gam import plot
 from pycombat_gam.combat import ComBat
-from pycombat_gam.errors import count
+from pycombat_gam.errors import DataError, count
+from pycombat_gam.formula import parse_formula
 from pycombat_gam.options import names
-from pycombat_gam.report.parts import Figure, joined
+from pycombat_gam.plot.fitted import dependent_factors
+from pycombat_gam.report.parts import Figure, Sentences, joined
 from pycombat_gam.report.study import Study
 
 if TYPE_CHECKING:
@@ -24,9 +26,11 @@ SHOWN = 100
 EFFECTS = {"location": "location (γ)", "scale": "scale (δ)"}
 
 
-def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
+def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure | Sentences]:
     """Draw the feature with the largest difference between sites, and principal components, before and after."""
-    feature = most_different(diagnosis, study.features)
+    differs = most_different(diagnosis)
+    feature = differs or study.features[0]
+    which = "the feature in which sites differ most before harmonization (smallest p)" if differs else "the first"
     sites = count(study.sites, "site")
     # A flow has no covariates' part to take off.
     model = study.model if isinstance(study.model, ComBat) else None
@@ -35,8 +39,7 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
         lambda axes: plot.features(
             study.before, study.after, feature=feature, batch=study.batch, model=model, axes=axes
         ),
-        f"{feature}, the feature in which sites differ most before harmonization (smallest p), by site: before "
-        "(left) and after (right), on the same scale.",
+        f"{feature}, {which}, by site: before (left) and after (right), on the same scale.",
         f"Two panels with the values of {feature} at each of {sites}, before and after harmonization.",
         size=(9.2, 3.9),
         panels=2,
@@ -44,15 +47,15 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
     return [figure, *_components(study, sites), *_travelers(study, feature)]
 
 
-def _components(study: Study, sites: str) -> list[Figure]:
-    """Draw principal components of the features that are complete, if there are two."""
+def _components(study: Study, sites: str) -> list[Figure | Sentences]:
+    """Draw principal components of the features that are complete; where there are not two, say so."""
     whole = ~(study.before[list(study.features)].isna() | study.after[list(study.features)].isna()).any()
     complete = [name for name in study.features if whole[name]]
-    if len(complete) < 2:
-        return []
+    if not complete:
+        return [Sentences("Not drawn: every feature has missing cells.", lead="Principal components.")]
     which = "" if len(complete) == len(study.features) else " without missing cells"
-    return [
-        draw(
+    try:
+        figure = draw(
             "figure-components",
             lambda axes: plot.components(study.before, study.after, batch=study.batch, features=complete, axes=axes),
             f"First two principal components of the {count(len(complete), 'feature')}{which}, a point for each row, "
@@ -61,7 +64,9 @@ def _components(study: Study, sites: str) -> list[Figure]:
             size=(9.2, 4.2),
             panels=2,
         )
-    ]
+    except DataError as error:
+        return [Sentences(f"Not drawn: {error}.", lead="Principal components.")]
+    return [figure]
 
 
 def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
@@ -69,14 +74,20 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
     numeric = study.numeric_covariates
     if not numeric:
         return []
-    covariate, feature = numeric[0], most_different(diagnosis, study.features)
+    covariate, feature = numeric[0], most_different(diagnosis) or study.features[0]
     if isinstance(study.model, ComBat):
+        factors = dependent_factors(parse_formula(study.model.formula), study.before, covariate)
+        whose = (
+            f" The effect depends on {joined(factors)}: the level is named above, with its rows only."
+            if factors
+            else ""
+        )
         return [
             draw(
                 "figure-curve",
                 lambda ax: plot.curve(study.model, study.before, feature, covariate, ax=ax),
                 f"{feature} against {covariate}: the fitted effect with its 95 % interval, and partial residuals "
-                "coloured by site.",
+                f"coloured by site.{whose}",
                 f"A curve of {feature} over {covariate} with a band around it and a point for each row.",
                 size=(6.6, 4.0),
             )
@@ -185,12 +196,12 @@ def draw(
     return Figure(id, caption, alt, stream.getvalue(), width, height)
 
 
-def most_different(diagnosis: Diagnosis, features: tuple[str, ...]) -> str:
-    """Return the feature whose sites differ most before harmonization: smallest p, then largest effect."""
+def most_different(diagnosis: Diagnosis) -> str:
+    """Return the feature whose sites differ most before harmonization: smallest p, then largest effect; "" for none."""
     table = diagnosis.table
     rows = table[(table["aspect"] == "location") & (table["state"] == "before") & table["p"].notna()]
     if not len(rows):
-        return features[0]
+        return ""
     first = rows[rows["measure"] == rows["measure"].iloc[0]]
     return str(first.sort_values(["p", "value"], ascending=[True, False], kind="stable")["feature"].iloc[0])
 

@@ -74,6 +74,8 @@ def methods_text(model: ComBat | FlowSCM, *, to: str | None = None, origin: Orig
 def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
     """Say in a paragraph how the harmonization was checked."""
     table = diagnosis.table
+    # What has no number was not done.
+    table = table[table["p"].notna() | table["value"].notna()]
     by_aspect = {aspect: list(dict.fromkeys(rows["measure"])) for aspect, rows in table.groupby("aspect", sort=False)}
 
     def of(*aspects: str) -> str:

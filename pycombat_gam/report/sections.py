@@ -14,6 +14,7 @@ import pandas as pd
 
 from pycombat_gam.combat import ComBat
 from pycombat_gam.formula import parse_formula
+from pycombat_gam.report.cells import MISSING
 from pycombat_gam.report.legend import EFFECTS, SHRINKAGE, UNKNOWN_SITE, of_comparison, of_summary, of_tests
 from pycombat_gam.report.methods import diagnosis_text, methods_text
 from pycombat_gam.report.origin import Origin
@@ -102,7 +103,7 @@ def design_audit(audit: Audit) -> Section:
     return Section("audit", "Design audit", tuple(parts))
 
 
-def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
+def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure | Sentences] = ()) -> Section:
     """Show what is left of the sites: in a word, feature by feature, and in all features at once."""
     summary = diagnosis.summary
     shown = Table.of("summary", "Before and after, in a word", summary, where="diagnosis.summary")
@@ -225,6 +226,7 @@ def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> l
             f"diagnosis.of('{aspect}')"
         )
         features = [name for name in features if name in chosen]
+    untested = False
     columns = {"feature": pd.Series(features, dtype=object)}
     short, groups, p_values = ["feature"], [("", 1)], []
     for group, part in rows.groupby(by, sort=False):
@@ -232,14 +234,17 @@ def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> l
         effect, _ = EFFECTS.get(str(part["measure"].iloc[0]), ("effect", ""))
         for value, words in (("value", effect), ("p_adjusted", "adjusted p")):
             for state in STATES:
-                here = part[part["state"] == state].set_index("feature")[value].reindex(features)
-                if here.isna().all():
+                if not (part["state"] == state).any():
                     continue
+                here = part[part["state"] == state].set_index("feature")[value].reindex(features)
+                untested |= value == "p_adjusted" and bool(here.isna().any())
                 if value == "p_adjusted":
                     p_values.append(len(columns))
                 short.append(f"{words} {state}")
                 columns[f"{group}, {words} {state}"] = pd.Series(here.to_numpy(dtype=np.float64))
         groups.append((str(group), len(columns) - width))
+    if untested:
+        note = " ".join([note, f"{MISSING} means: not tested; the notes say why."]).strip()
     return [
         Table(
             f"tests-{slug(aspect)}",

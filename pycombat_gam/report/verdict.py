@@ -6,6 +6,7 @@ Sites differ by an aspect if one of its tests has p below the level after Holm's
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -54,11 +55,31 @@ def _before(diagnosis: Diagnosis) -> Sentences:
     if not found:
         return Sentences("No test of the sites was possible; the notes say why.", lead="Site effects were not tested.")
     differ = [aspect for aspect, differs in found.items() if differs]
+    single = _single_features(diagnosis, BEFORE)
     if differ:
         lead = f"Before harmonization the sites differed, by {_ways(diagnosis, BEFORE, differ)}."
+    elif single:
+        lead = (
+            f"Before harmonization single features differed between sites (by {joined(single)}), but all tests "
+            "together show no difference."
+        )
     else:
         lead = "No site effect was found before harmonization."
-    return Sentences(f"At equal covariates {_numbers(diagnosis, BEFORE, found)}.", lead=lead)
+    numbers = f"At equal covariates {_numbers(diagnosis, BEFORE, found)}."
+    return Sentences(" ".join([numbers, *_untested(found)]), lead=lead)
+
+
+def _untested(found: dict[str, bool]) -> list[str]:
+    """Say what was not tested: it is not the same as no difference."""
+    absent = [WORDS[aspect] for aspect in WORDS if aspect not in found]
+    return [f"Not tested: {joined(absent)}; the notes say why."] if absent else []
+
+
+def _single_features(diagnosis: Diagnosis, state: str) -> list[str]:
+    """Name aspects in which single features differ, with their tests' own adjustment."""
+    rows = diagnosis.table
+    rows = rows[(rows["state"] == state) & (rows["feature"] != "") & (rows["p_adjusted"] < diagnosis.level)]
+    return [words for aspect, words in WORDS.items() if (rows["aspect"] == aspect).any()]
 
 
 def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
@@ -70,7 +91,7 @@ def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
         return None
     left = [aspect for aspect, differs in now.items() if differs]
     held = [aspect for aspect, differs in unseen.items() if differs and not now.get(aspect)]
-    parts = [f"In {_whose(origin)}, {_numbers(diagnosis, AFTER, now)}."]
+    parts = [f"In {_whose(origin)}, {_numbers(diagnosis, AFTER, now)}.", *_untested(now)]
     if _below_chance(diagnosis):
         parts.append(
             "Accuracies below chance are a trace of a fit that saw the rows: their sites agree better than those of "
@@ -83,23 +104,30 @@ def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
         parts.append(f"Held out, in rows that the model{anew} did not see, {_numbers(diagnosis, HELD_OUT, unseen)}.")
     else:
         parts.append("What harmonization does to rows that the model did not see was not measured (held_out).")
-    return Sentences(
-        " ".join(parts), lead=_lead_after(diagnosis, then, left, held), tone="bad" if left or held else "good"
-    )
+    single = _single_features(diagnosis, AFTER)
+    tone = "bad" if left or held else "plain" if single or set(then) - set(now) else "good"
+    return Sentences(" ".join(parts), lead=_lead_after(diagnosis, then, left, held, single), tone=tone)
 
 
-def _lead_after(diagnosis: Diagnosis, then: dict[str, bool], left: list[str], held: list[str]) -> str:
+def _lead_after(
+    diagnosis: Diagnosis, then: dict[str, bool], left: list[str], held: list[str], single: list[str]
+) -> str:
     still, new = [aspect for aspect in left if then.get(aspect)], [aspect for aspect in left if not then.get(aspect)]
     if still:
-        more = f", and newly by {_ways(diagnosis, AFTER, new)}" if new else ""
+        more = f", and by {_ways(diagnosis, AFTER, new)}, which was not found before" if new else ""
         return f"After harmonization sites still differ, by {_ways(diagnosis, AFTER, still)}{more}."
     if new:
         # What was found before may be gone, or nothing had been.
         return f"After harmonization sites differ by {_ways(diagnosis, AFTER, new)}, which was not found before."
     if held:
         return (
-            "After harmonization the sites no longer differ in these rows, but still do in rows that the model did not "
-            f"see, by {_ways(diagnosis, HELD_OUT, held)}."
+            "After harmonization no difference between sites was found in these rows, but one was in rows that the "
+            f"model did not see, by {_ways(diagnosis, HELD_OUT, held)}."
+        )
+    if single:
+        return (
+            f"After harmonization single features differ between sites (by {joined(single)}), but all tests together "
+            "show no difference."
         )
     return "After harmonization no difference between sites was found."
 
@@ -150,7 +178,7 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool]) -> str:
     for aspect, words in WORDS.items():
         part = rows[rows["aspect"] == aspect]
         by_measure = {str(measure): some for measure, some in part.groupby("measure", sort=False)}
-        if not by_measure:
+        if aspect not in found:
             continue
         if aspect in ("location", "scale"):
             each = [
@@ -179,6 +207,9 @@ def _permuted(diagnosis: Diagnosis, state: str, aspect: str, by_measure: dict[st
     smallest = 1.0
     for measure, some in by_measure.items():
         p = float(some["p"].iloc[0])
+        if isnan(p):
+            each.append(f"{measure} not tested")
+            continue
         smallest = min(smallest, p)
         beside = f", adjusted {p_text(float(adjusted[aspect, measure]))}" if not differs and p < diagnosis.level else ""
         each.append(f"{'' if measure == aspect else f'{measure}, '}{equals_p(p)}{beside}")
@@ -202,7 +233,7 @@ def _share(rows: pd.DataFrame, level: float) -> str:
     tested = int(rows["p_adjusted"].notna().sum())
     names = _significant(rows, level)
     if not tested:
-        return "none tested"
+        return "none (not tested)"
     share = len(names) / tested
     if not names or share >= FEW:
         return percent(share)

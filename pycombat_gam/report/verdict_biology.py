@@ -1,13 +1,22 @@
 """The verdict on the biology: associations that were found and kept, weakened or strengthened, or never found.
 
 A term counts as found in a state if the smallest of its features' p-values, adjusted for the number of features (that
-is, Simes' p), is below the level after Holm's adjustment for the number of terms.
+is, Simes' p), is below the level after Holm's adjustment for the number of terms. Where single features pass their own
+adjustment and the term does not pass this one, it counts as near the limit, and never as "no association"; nor does a
+term without a p-value, which is not tested.
 
-Weaker or stronger is a matter of pairs, each feature with itself: a share of significant features can fall when one
-feature crosses the level while all others gain. Over the features that are significant before or after (the others'
-partial R² is noise) it takes both a one-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level, which
-says that the change has a direction, and a median that moves by more than 10 %, which says that it matters. Features of
-one table are no independent sample, so this p is a rule for reading and no test of a hypothesis.
+That a term is found in one state only says nothing of a change: 0.04 and 0.06 are the same evidence. A change has to be
+estimated, each feature with itself, over the features that are significant before or after (the others' partial R² is
+noise; the choice treats the states alike):
+
+- *Weaker* or *stronger* takes both a two-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level, which
+  says that the change has a direction, and a median that moves by more than 10 %, which says that it matters. Fewer
+  features than the test needs have to move all together. Features of one table are no independent sample, so this p is
+  a rule for reading and no test of a hypothesis.
+- *Lost* or *new* takes a term that is found in one state only, and a median change beyond the confidence interval of a
+  single estimate, on Fisher's scale: artanh of the partial R has the standard error 1/√(residual df − 1), to first
+  order also for several columns. Both estimates are of the same rows: where they correlate by more than a half, an
+  interval of their difference is narrower still.
 """
 
 from __future__ import annotations
@@ -20,20 +29,29 @@ import pandas as pd
 
 from pycombat_gam.errors import count
 from pycombat_gam.formula import Formula
+from pycombat_gam.formula.functions import variables
 from pycombat_gam.report.kept import fixed_covariates, random_effects
-from pycombat_gam.report.legend import UNKNOWN_SITE
 from pycombat_gam.report.parts import Sentences, joined
+from pycombat_gam.report.verdict_predictions import (
+    by_state,
+    lead_predictions,
+    predicted,
+    predictions,
+    worse_predictions,
+)
 from pycombat_gam.report.wording import equals_p, percent, three
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
 
-BEFORE, AFTER, HELD_OUT = "before", "after", "held out"
+BEFORE, AFTER = "before", "after"
 MATTERS = 0.1
 """Relative change of the median partial R² that counts."""
-SMALLEST = 5
-"""Features from which a signed-rank test can have p below 0.05; fewer have to move all together."""
-NONE, KEPT, WEAKER, STRONGER, LOST, NEW = "none", "kept", "weaker", "stronger", "lost", "new"
+SMALLEST = 6
+"""Features from which a two-sided signed-rank test can have p below 0.05; fewer have to move all together."""
+FOUND, LIMIT, ABSENT, UNTESTED = "found", "limit", "absent", "untested"
+"""What a term is in one state: found, near the limit (single features only), not found, without a p-value."""
+NONE, KEPT, WEAKER, STRONGER, LOST, NEW, UNCLEAR = "none", "kept", "weaker", "stronger", "lost", "new", "unclear"
 
 
 @dataclass(frozen=True)
@@ -43,43 +61,42 @@ class Change:
     Attributes
     ----------
     term : label; kind : one of the names above.
+    then, now : what it is before and after.
     features : that are significant before or after; before, after : their median partial R².
-    p : of the signed-rank test in the direction of the median; NaN where there are too few features.
-    moved : whether the change is one.
+    p : of the signed-rank test; NaN where there are too few features.
     """
 
     term: str
     kind: str
+    then: str
+    now: str
     features: int
     before: float
     after: float
     p: float
-    moved: bool
 
 
 def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
     """Say what became of associations and predictions."""
     table = diagnosis.table
-    tested = (table["aspect"].isin(["association", "covariate prediction"])).any()
-    if not tested:
+    if not (table["aspect"].isin(["association", "covariate prediction"])).any():
         return _nothing(formula)
-    terms = list(dict.fromkeys(table.loc[table["aspect"] == "association", "covariate"]))
     if AFTER not in diagnosis.states:
-        texts = [*_shares(diagnosis), *_predictions(diagnosis)]
-        return Sentences(" ".join(texts), lead=_found_before(diagnosis, terms))
+        texts = [*_shares(diagnosis), *predictions(diagnosis)]
+        return Sentences(" ".join(texts), lead=_lead_before(diagnosis, formula))
     found = changes(diagnosis)
     worse = worse_predictions(diagnosis)
-    texts = [*_shares(diagnosis), *_sizes(found), *_predictions(diagnosis)]
+    texts = [*_shares(diagnosis), *_sizes(found), *predictions(diagnosis)]
     kinds = {change.kind for change in found}
-    bad = bool(worse or any(one.kind == WEAKER or (one.kind == LOST and one.moved) for one in found))
-    good = not bad and bool(kinds & {KEPT, STRONGER}) and not kinds & {NEW, LOST}
+    bad = bool(worse or kinds & {WEAKER, LOST})
+    good = not bad and bool(kinds & {KEPT, STRONGER}) and kinds <= {KEPT, STRONGER, NONE}
     if NEW in kinds:
         texts.append(
             "What is found only after harmonization may be uncovered by it, or be the covariates' own trace: the model "
             "was told them (the audit's table of imbalance says by how much later tests are off)."
         )
     tone = "bad" if bad else "good" if good else "plain"
-    return Sentences(" ".join(texts), lead=_lead(found, worse, diagnosis), tone=tone)
+    return Sentences(" ".join(texts), lead=_lead(found, worse, diagnosis, formula), tone=tone)
 
 
 def changes(diagnosis: Diagnosis) -> list[Change]:
@@ -88,37 +105,33 @@ def changes(diagnosis: Diagnosis) -> list[Change]:
     rows = table[table["aspect"] == "association"]
     then, now = _present(rows, BEFORE, diagnosis.level), _present(rows, AFTER, diagnosis.level)
     return [
-        _change(str(term), part, then.get(str(term), False), now.get(str(term), False), diagnosis.level)
+        _change(str(term), part, then.get(str(term), UNTESTED), now.get(str(term), UNTESTED), diagnosis.level)
         for term, part in rows.groupby("covariate", sort=False)
     ]
 
 
-def worse_predictions(diagnosis: Diagnosis) -> list[str]:
-    """Name the covariates that are predicted worse after than the interval of the prediction before allows.
-
-    Only the rows' own harmonization counts: a site held out is harmonized without the covariate.
-    """
-    return [
-        name
-        for name, states in _by_state(diagnosis).items()
-        if BEFORE in states and AFTER in states and _worse(states[AFTER], states[BEFORE])
-    ]
-
-
-def _change(term: str, rows: pd.DataFrame, then: bool, now: bool, level: float) -> Change:
-    kind = KEPT if then and now else LOST if then else NEW if now else NONE
+def _change(term: str, rows: pd.DataFrame, then: str, now: str, level: float) -> Change:
     value = rows.pivot(index="feature", columns="state", values="value").reindex(columns=[BEFORE, AFTER])
     p_adjusted = rows.pivot(index="feature", columns="state", values="p_adjusted")
     some = (p_adjusted < level).any(axis=1) & value.notna().all(axis=1)
     pairs = value[some].to_numpy(dtype=np.float64)
-    if kind == NONE or not len(pairs):
-        return Change(term, kind, 0, np.nan, np.nan, np.nan, False)
+    if UNTESTED in (then, now) or not len(pairs):
+        kind = UNTESTED if UNTESTED in (then, now) else UNCLEAR if {then, now} != {ABSENT} else NONE
+        return Change(term, kind, then, now, 0, np.nan, np.nan, np.nan)
     before, after = np.median(pairs, axis=0)
-    consistent, p = _moved(pairs[:, 1] - pairs[:, 0], bool(after < before), level)
+    down = bool(after < before)
+    consistent, p = _moved(pairs[:, 1] - pairs[:, 0], down, level)
     moved = consistent and bool(abs(after - before) > MATTERS * before)
-    if kind == KEPT and moved:
-        kind = WEAKER if after < before else STRONGER
-    return Change(term, kind, len(pairs), float(before), float(after), p, moved)
+    df_residual = rows.groupby("feature")["df_residual"].min().reindex(value.index)[some].to_numpy(dtype=np.float64)
+    kind = UNCLEAR
+    if then == now == FOUND:
+        kind = KEPT if not moved else WEAKER if down else STRONGER
+    elif FOUND in (then, now) and down == (then == FOUND):
+        if _beyond(pairs, df_residual, level):
+            kind = LOST if down else NEW
+        elif moved and not np.isnan(p):
+            kind = WEAKER if down else STRONGER
+    return Change(term, kind, then, now, len(pairs), float(before), float(after), p)
 
 
 def _moved(difference: np.ndarray, down: bool, level: float) -> tuple[bool, float]:
@@ -129,19 +142,32 @@ def _moved(difference: np.ndarray, down: bool, level: float) -> tuple[bool, floa
         return False, 1.0
     if difference.size < SMALLEST:
         return bool((difference < 0).all() if down else (difference > 0).all()), np.nan
-    p = float(wilcoxon(difference, alternative="less" if down else "greater").pvalue)
+    p = float(wilcoxon(difference).pvalue)
     return p < level, p
 
 
-def _present(rows: pd.DataFrame, state: str, level: float) -> dict[str, bool]:
-    """Tell in which terms any association is found."""
+def _beyond(pairs: np.ndarray, df_residual: np.ndarray, level: float) -> bool:
+    """Tell whether partial R² (k, 2) moved, in the median, by more than the interval of one of them is wide."""
+    from scipy.stats import norm
+
+    # A partial R² of one has no place on Fisher's scale.
+    fisher = np.arctanh(np.sqrt(np.clip(pairs, 0.0, 1.0 - 1e-12)))
+    errors = (fisher[:, 1] - fisher[:, 0]) * np.sqrt(np.maximum(df_residual - 1.0, 0.0))
+    return bool(abs(np.median(errors)) > norm.isf(level / 2))
+
+
+def _present(rows: pd.DataFrame, state: str, level: float) -> dict[str, str]:
+    """Tell which terms are found in a state, near the limit or not found; terms without a p-value are not there."""
     from statsmodels.stats.multitest import multipletests
 
     smallest = rows[rows["state"] == state].groupby("covariate", sort=False)["p_adjusted"].min().dropna()
     if not len(smallest):
         return {}
     adjusted = multipletests(smallest, method="holm")[1]
-    return {str(term): bool(p < level) for term, p in zip(smallest.index, adjusted, strict=True)}
+    return {
+        str(term): FOUND if by_terms < level else LIMIT if by_features < level else ABSENT
+        for term, by_features, by_terms in zip(smallest.index, smallest, adjusted, strict=True)
+    }
 
 
 def _nothing(formula: Formula) -> Sentences:
@@ -156,18 +182,31 @@ def _nothing(formula: Formula) -> Sentences:
     return Sentences(text, lead="No covariate was kept.")
 
 
-def _found_before(diagnosis: Diagnosis, terms: list[str]) -> str:
-    there = _present(diagnosis.table[diagnosis.table["aspect"] == "association"], BEFORE, diagnosis.level)
-    found = [term for term in terms if there.get(term)]
-    if found:
-        return f"There are associations with {joined(found)}."
-    return f"No association with {joined(terms, 'or')} was found." if terms else "Associations were not tested."
+NEAR = "near the limit of significance: single features reach it, but not with the number of terms taken into account"
 
 
-def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis) -> str:
+def _lead_before(diagnosis: Diagnosis, formula: Formula) -> str:
+    rows = diagnosis.table[diagnosis.table["aspect"] == "association"]
+    there = _present(rows, BEFORE, diagnosis.level)
+    of: dict[str, list[str]] = {}
+    for term in dict.fromkeys(map(str, rows["covariate"])):
+        of.setdefault(there.get(term, UNTESTED), []).append(term)
+    each = []
+    if FOUND in of:
+        each.append(f"There are associations with {joined(of[FOUND])}.")
+    if LIMIT in of:
+        each.append(f"Associations with {joined(of[LIMIT])} are {NEAR}.")
+    if ABSENT in of:
+        each += _absent(of[ABSENT], diagnosis, formula, "was found")
+    if UNTESTED in of:
+        each.append(f"Associations with {joined(of[UNTESTED])} were not tested; the notes say why.")
+    return " ".join(each) or "Associations were not tested."
+
+
+def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis, formula: Formula) -> str:
     by_kind: dict[str, list[str]] = {}
-    for one in found:
-        by_kind.setdefault(one.kind, []).append(one.term)
+    for change in found:
+        by_kind.setdefault(change.kind, []).append(change.term)
     of = {kind: joined(terms) for kind, terms in by_kind.items()}
     each = []
     if WEAKER in of:
@@ -182,36 +221,90 @@ def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis) -> str:
         each.append(f"Harmonization strengthened the associations with {of[STRONGER]}.")
     if NEW in of:
         each.append(f"Associations with {of[NEW]} were found only after harmonization.")
+    each += _unclear([change for change in found if change.kind == UNCLEAR])
     if NONE in of:
-        each.append(f"No association with {joined(by_kind[NONE], 'or')} was found, before or after harmonization.")
+        each += _absent(by_kind[NONE], diagnosis, formula, "was found, before or after harmonization")
+    each += _untested([change for change in found if change.kind == UNTESTED])
     if not found and not worse:
-        each += _lead_predictions(_by_state(diagnosis))
+        each += lead_predictions(by_state(diagnosis))
     return " ".join(each)
 
 
-def _lead_predictions(found: dict[str, dict[str, pd.Series]]) -> list[str]:
-    """Say what is predicted, where no association was tested and no prediction is worse."""
-    before = [name for name, states in found.items() if _beats_chance(states.get(BEFORE))]
-    new = [name for name, states in found.items() if name not in before and _beats_chance(states.get(AFTER))]
+def _unclear(found: list[Change]) -> list[str]:
+    """Say of which terms neither a change nor its absence is clear."""
     each = []
-    if before:
-        each.append(f"The prediction of {joined(before)} at sites left out is no worse after harmonization.")
-    if new:
-        each.append(f"At sites left out {joined(new)} is predicted better than chance only after harmonization.")
-    return each or ["Nothing is predicted clearly better than chance at sites left out, before or after harmonization."]
+    for state, terms in (
+        (BEFORE, [change.term for change in found if change.then == FOUND]),
+        (AFTER, [change.term for change in found if change.now == FOUND]),
+    ):
+        if terms:
+            each.append(
+                f"The associations with {joined(terms)} did not clearly change; with the number of terms taken into "
+                f"account, they are significant only {state} harmonization."
+            )
+    neither = [change.term for change in found if FOUND not in (change.then, change.now)]
+    if neither:
+        each.append(f"Associations with {joined(neither)} are {NEAR}.")
+    return each
+
+
+def _untested(found: list[Change]) -> list[str]:
+    """Say which terms were not tested, or in one state only."""
+    each = []
+    never = [change.term for change in found if change.then == change.now == UNTESTED]
+    if never:
+        each.append(f"Associations with {joined(never)} were not tested; the notes say why.")
+    for state, terms in (
+        (BEFORE, [change.term for change in found if change.then == UNTESTED != change.now]),
+        (AFTER, [change.term for change in found if change.now == UNTESTED != change.then]),
+    ):
+        if terms:
+            each.append(
+                f"Associations with {joined(terms)} were not tested {state} harmonization, so what became of them is "
+                "not known."
+            )
+    return each
+
+
+def _absent(terms: list[str], diagnosis: Diagnosis, formula: Formula, found: str) -> list[str]:
+    """Say of which terms nothing was found; a covariate that all features together predict is another matter."""
+    together = predicted(diagnosis)
+    by_all = [term for term in terms if _columns_of(formula, term) & together]
+    nowhere = [term for term in terms if term not in by_all]
+    each = [f"No association with {joined(nowhere, 'or')} {found}."] if nowhere else []
+    if by_all:
+        each.append(
+            f"No association of a single feature with {joined(by_all, 'or')} {found}, but all features together "
+            "predict it better than chance."
+        )
+    return each
+
+
+def _columns_of(formula: Formula, term: str) -> set[str]:
+    """Return the column that a term is of, if it is of one: a prediction says nothing of an interaction."""
+    nodes = {one.label: one.factors for one in formula.parametric} | {
+        one.label: one.args for one in formula.smooths if one.by is None
+    }
+    columns = {name for node in nodes.get(term, ()) for name in variables(node)}
+    return columns if len(columns) == 1 else set()
 
 
 def _shares(diagnosis: Diagnosis) -> list[str]:
-    """Write the share of features that a term is significant in, state by state."""
-    summary = diagnosis.summary
-    rows = summary[(summary["aspect"] == "association") & summary["quantity"].str.startswith("share")]
-    states = [state for state in diagnosis.states if rows[state].notna().any()]
+    """Write the share of features that a term is significant in, state by state, and how many were not tested."""
+    rows = diagnosis.table[diagnosis.table["aspect"] == "association"]
+    states = [state for state in diagnosis.states if (rows["state"] == state).any()]
     if not states:
         return []
-    each = [
-        f"{row['covariate']} {joined([percent(row[state]) for state in states if row[state] == row[state]])}"
-        for _, row in rows.iterrows()
-    ]
+    each = []
+    for term, part in rows.groupby("covariate", sort=False):
+        shares = []
+        for state in states:
+            p_adjusted = part.loc[part["state"] == state, "p_adjusted"]
+            tested = p_adjusted.dropna()
+            untested = len(p_adjusted) - len(tested)
+            share = percent((tested < diagnosis.level).mean()) if len(tested) else "not tested"
+            shares.append(f"{share} ({untested:,} not tested)" if untested and len(tested) else share)
+        each.append(f"{term} {joined(shares)}")
     return [f"Share of features significantly associated, {joined(states)}: {'; '.join(each)}."]
 
 
@@ -226,74 +319,14 @@ def _sizes(found: list[Change]) -> list[str]:
             each.append(f"{one.term} {three(one.before)} and {three(one.after)} ({change}{of}{test})")
     if not each:
         return []
-    return [
+    texts = [
         f"Median partial R² of the features significant before or after, before and after: {'; '.join(each)}. Weaker "
-        "or stronger means: the features changed in one direction (one-sided Wilcoxon signed-rank test, each feature "
+        "or stronger means: the features changed in one direction (two-sided Wilcoxon signed-rank test, each feature "
         f"with itself), and their median by more than {percent(MATTERS)}."
     ]
-
-
-def _predictions(diagnosis: Diagnosis) -> list[str]:
-    """Say in words how well covariates are predicted at sites left out, and what held out means there."""
-    found = _by_state(diagnosis)
-    present = {state for states in found.values() for state in states}
-    each = []
-    for name, states in found.items():
-        values = joined([three(row["value"]) for row in states.values()])
-        first = next(iter(states.values()))
-        each.append(f"{name} by {first['measure']} {values} (chance {three(first['chance'])}; {_in_words(states)})")
-    if not each:
-        return []
-    order = joined([state for state in (BEFORE, AFTER, HELD_OUT) if state in present])
-    texts = [f"Predicted at sites left out, {order}: {'; '.join(each)}."]
-    if HELD_OUT in present:
-        texts.append(UNKNOWN_SITE)
+    if any(change.kind in (LOST, NEW, UNCLEAR) for change in found):
+        texts.append(
+            "Lost or new means: significant in one state only, and a median change beyond the confidence interval of "
+            "one estimate. Significance in one state only is no evidence of a change."
+        )
     return texts
-
-
-def _in_words(states: dict[str, pd.Series]) -> str:
-    """Compare a covariate's predictions with chance, and that held out with that before."""
-    by_words: dict[str, list[str]] = {}
-    for state, row in states.items():
-        by_words.setdefault(_against_chance(row), []).append(state)
-    words = "; ".join(f"{words} {joined(which)}" for words, which in by_words.items())
-    if not {BEFORE, HELD_OUT} <= set(states):
-        return words
-    then, unseen = states[BEFORE], states[HELD_OUT]
-    beside = "worse than" if _worse(unseen, then) else "better than" if _better(unseen, then) else "about as"
-    return f"{words}; held out {beside} before"
-
-
-def _by_state(diagnosis: Diagnosis) -> dict[str, dict[str, pd.Series]]:
-    """Return the predictions of each covariate by state."""
-    rows = diagnosis.table[diagnosis.table["aspect"] == "covariate prediction"]
-    return {
-        str(name): {str(row["state"]): row for _, row in part.iterrows()}
-        for name, part in rows.groupby("covariate", sort=False)
-    }
-
-
-def _is_error(row: pd.Series) -> bool:
-    return str(row["measure"]) == "mean absolute error"
-
-
-def _worse(row: pd.Series, than: pd.Series) -> bool:
-    """Tell whether a prediction is worse than the interval of another allows."""
-    return bool(row["value"] > than["upper"] if _is_error(row) else row["value"] < than["lower"])
-
-
-def _better(row: pd.Series, than: pd.Series) -> bool:
-    return bool(row["value"] < than["lower"] if _is_error(row) else row["value"] > than["upper"])
-
-
-def _beats_chance(row: pd.Series | None) -> bool:
-    if row is None:
-        return False
-    return bool(row["upper"] < row["chance"] if _is_error(row) else row["lower"] > row["chance"])
-
-
-def _against_chance(row: pd.Series) -> str:
-    if _beats_chance(row):
-        return "better than chance"
-    worse = row["lower"] > row["chance"] if _is_error(row) else row["upper"] < row["chance"]
-    return "worse than chance" if worse else "not clearly better than chance"

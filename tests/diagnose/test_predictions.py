@@ -12,8 +12,9 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import pycombat_gam as pcg
 from pycombat_gam.diagnose.classify import balanced_accuracy
-from pycombat_gam.diagnose.held_out import by_fold, by_site
-from pycombat_gam.diagnose.site_prediction import Folds
+from pycombat_gam.diagnose.held_out import as_given, by_fold, by_site
+from pycombat_gam.diagnose.rows import tidy
+from pycombat_gam.diagnose.site_prediction import Folds, site_prediction
 from pycombat_gam.diagnose.study import Study, Units
 
 FORMULA = "~ age + sex"
@@ -132,7 +133,8 @@ def test_held_out_rows_tell_the_model_nothing() -> None:
     by_sites = list(by_site(study, model, columns, "age", None))
     train, test = next(iter(folds))
     study.states["before"][test] += 100.0 * np.arange(test.sum())[:, None]
-    np.testing.assert_array_equal(next(by_fold(study, model, folds, columns, None))[train], by_folds[0][train])
+    again = next(by_fold(study, model, folds, columns, None))
+    np.testing.assert_array_equal(again.values[train], by_folds[0].values[train])
     study = study_of(table)
     own = study.codes == 2
     study.states["before"][own] += 100.0
@@ -203,3 +205,42 @@ def test_many_rows_are_sampled_and_that_is_said() -> None:
     assert any("permutations and predictions used 1,999 of 2,400 rows" in note for note in found.notes)
     assert (found.of("location")["n"] == 2400).all()
     assert (found.of("distribution").query("site == ''")["n"] == 1999).all()  # 2,000, rounded site by site
+
+
+def confounded(seed: int, shift: float = 0.0) -> pd.DataFrame:
+    """Sites of 40 whose ages hardly overlap; features depend on age alone, and at the second site on `shift`."""
+    rng = np.random.default_rng(seed)
+    site = np.repeat([0, 1, 2], 40)
+    age = rng.normal(np.array([30, 45, 60])[site], 8)
+    values = 0.03 * age[:, None] + shift * (site == 1)[:, None] * [1, -1, 1, -1, 1] + rng.normal(size=(120, 5))
+    table = pd.DataFrame(values, columns=list("abcde"))
+    return table.assign(site=site, age=age, sex=np.where(rng.random(120) < 0.3 + 0.2 * site, "M", "F"))
+
+
+def predicted(table: pd.DataFrame) -> pd.DataFrame:
+    study = Study.of(table, None, formula="~ age + sex", batch="site", features=list("abcde"), id=None, covariates=None)
+    folds = Folds.of(Units(study.codes, None), 5, seed=0)
+    return tidy(site_prediction(folds, as_given(study, study.states["before"], folds), "before", level=0.05), [])
+
+
+def test_covariates_that_differ_between_sites_do_not_tell_the_sites_apart() -> None:
+    """40 tables without site effects: 2 rejections are expected, more than 7 come with probability 0.001 at 5 %.
+
+    With the covariates' part estimated on all rows, or beside sites, two thirds are rejected here.
+    """
+    p = np.array([predicted(confounded(seed))["p"] for seed in range(40)])
+    assert ((p < 0.05).sum(axis=0) <= 7).all()
+    assert (predicted(confounded(1, shift=1.0))["p"] < 1e-3).all()
+
+
+def test_rows_that_are_tested_have_no_part_in_what_is_taken_off() -> None:
+    table, _, _ = packaged()
+    study = study_of(table)
+    folds = Folds.of(Units(study.codes, None), 5, seed=0)
+    first = next(as_given(study, study.states["before"], folds)).values
+    train, test = next(iter(folds))
+    X = np.column_stack([np.ones(len(study.codes)), study.table["age"], study.table["sex"] == "M"]).astype(float)
+    Y = study.states["before"]
+    beta = np.linalg.lstsq(X[train], Y[train], rcond=None)[0]
+    # Two ways to least squares.
+    np.testing.assert_allclose(first[train | test], (Y - X @ beta)[train | test], atol=1e-9)

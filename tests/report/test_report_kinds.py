@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_cases import Page, markdown_tables
+from report_cases import Page, markdown_tables, packaged
 
 import pycombat_gam as pcg
+from pycombat_gam.diagnose import Diagnosis
 from pycombat_gam.report import Report, report
 
 FEATURES = "_thickness$"
@@ -118,3 +119,48 @@ def test_flows_say_where_rows_were_taken_to(to: str | None) -> None:
     assert ("averages over what each row" in text) == (to is None)
     assert "is not what this model makes" not in text
     assert (", to='Bergen')" in found.sections[-1].parts[0].text) == (to is not None)
+
+
+@pytest.mark.parametrize(
+    ("features", "missing", "why"),
+    [
+        (["f0", "flat"], False, "1 feature with variance within sites"),
+        (["f0"], False, "1 feature without missing cells"),
+        (["f0"], True, "every feature has missing cells"),
+    ],
+)
+def test_a_report_comes_without_the_picture_of_components(features: list[str], missing: bool, why: str) -> None:
+    """As with one feature: the report says why the picture is not there, and lets no warning through."""
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"site": np.repeat(list("abc"), 20), "age": rng.uniform(20, 70, 60), "flat": 1.0})
+    table["f0"] = rng.normal(size=60) + 0.02 * table["age"]
+    if missing:
+        table.loc[3, "f0"] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", pcg.PcgWarning)
+        model = pcg.ComBat("~ age", "site", features=features, eb=False, missing="omit" if missing else "error")
+        model.fit(table)
+        after = model.transform(table)
+        diagnosis = pcg.diagnose(table, after, model=model, permutations=19, held_out=False)
+        found = report(model, table, after, diagnosis=diagnosis)
+    text = found.to_markdown()
+    assert f"**Principal components.** Not drawn: {why}" in text
+    assert "figure-components" not in found.to_html() and "figure-feature" in found.to_html()
+
+
+def test_untested_is_said_in_tables_and_methods() -> None:
+    """Age without a p-value is no age without an association: table, verdict and methods say that it was not tested."""
+    model, table, _, diagnosis = packaged()
+    rows = diagnosis.table
+    none = rows.assign(
+        **{name: rows[name].where(rows["aspect"] != "association") for name in ("p", "p_adjusted", "value")}
+    )
+    found = report(model, table, diagnosis=Diagnosis(none, 0.05, 99, 1, ()))
+    text = found.to_markdown()
+    assert "Associations with sex, dx and s(age) were not tested; the notes say why." in text.replace("\\", "")
+    assert "partial R² within sites" not in text
+    assert "No association with" not in text
+    shown = found.tables["tests-association"]
+    assert shown.shape == (32, 1 + 3 * 2 * 2) and shown.iloc[:, 1:].isna().all(axis=None)
+    assert "– means: not tested; the notes say why." in text

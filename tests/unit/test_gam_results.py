@@ -126,6 +126,12 @@ def test_pictures(data: pd.DataFrame) -> None:
     for panel, smooth in zip(panels, fit.design.smooth.smooths, strict=True):
         assert smooth.label in panel.get_title()
         assert panel.has_data()
+    by_level = [panel for panel, smooth in zip(panels, fit.design.smooth.smooths, strict=True) if smooth.by_level]
+    assert len(by_level) == 2 and len({(panel.get_xlim(), panel.get_ylim()) for panel in by_level}) == 1
+    for panel, level in zip(by_level, ["u", "v"], strict=True):
+        own = data.loc[data["h"] == level, "x"]
+        (curve,) = [line for line in panel.lines if len(line.get_xdata()) == 200 and line.get_linestyle() == "-"]
+        np.testing.assert_allclose(curve.get_xdata()[[0, -1]], [own.min(), own.max()])
     one = fit.plot("s(z)")
     curve = one[0].lines[0]
     np.testing.assert_allclose(curve.get_xdata()[[0, -1]], [data["z"].min(), data["z"].max()])

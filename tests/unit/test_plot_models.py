@@ -138,6 +138,26 @@ def test_smooths_by_a_factor_are_drawn_at_its_commonest_level() -> None:
     assert f"at sex = {table['sex'].mode()[0]}" in titles(ax)
 
 
+@pytest.mark.parametrize("formula", ["~ sex + s(age, by=sex)", "~ sex * age", "~ sex + te(age, icv, by=sex, k=3)"])
+def test_a_curve_that_depends_on_a_factor_is_over_its_own_rows(formula: str) -> None:
+    """Of 150 F from 20 to 60 and 253 M from 40 to 80 no curve has points or a place outside its own ages."""
+    table = packaged().sort_values("icv").reset_index(drop=True)
+    women = np.arange(len(table)) % 8 < 3
+    age = np.where(women, np.linspace(20, 60, len(table)), np.linspace(40, 80, len(table)))
+    table = table.assign(sex=np.where(women, "F", "M"), age=age)
+    fit = new(formula).fit(table)
+    for shown, others, ends in (
+        (table, int(women.sum()), age[~women]),
+        (table[women], 0, age[women]),
+    ):
+        ax = plot.curve(fit, shown, names()[0], "age")
+        x, _ = fitted_line(ax)
+        np.testing.assert_allclose([x.min(), x.max()], [ends.min(), ends.max()])
+        drawn = points(ax)
+        assert sorted(drawn[:, 0]) == pytest.approx(sorted(ends))
+        assert (f"{others} rows of other sex not shown" in titles(ax)) == (others > 0)
+
+
 def test_the_first_smooth_is_drawn_by_default_else_the_first_number() -> None:
     table = packaged()
     assert plot.curve(new("~ icv + sex + s(age)").fit(table), table, names()[0]).get_xlabel() == "age"

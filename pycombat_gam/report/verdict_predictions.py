@@ -1,0 +1,119 @@
+"""The verdict on covariates predicted at sites left out: against chance, and before against after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from pycombat_gam.report.legend import UNKNOWN_SITE
+from pycombat_gam.report.parts import joined
+from pycombat_gam.report.wording import three
+
+if TYPE_CHECKING:
+    from pycombat_gam.diagnose import Diagnosis
+
+BEFORE, AFTER, HELD_OUT = "before", "after", "held out"
+
+
+def worse_predictions(diagnosis: Diagnosis) -> list[str]:
+    """Name the covariates that are predicted worse after than the interval of the prediction before allows.
+
+    Only the rows' own harmonization counts: a site held out is harmonized without the covariate.
+    """
+    return [
+        name
+        for name, states in by_state(diagnosis).items()
+        if BEFORE in states and AFTER in states and _worse(states[AFTER], states[BEFORE])
+    ]
+
+
+def lead_predictions(found: dict[str, dict[str, pd.Series]]) -> list[str]:
+    """Say what is predicted, where no association was tested and no prediction is worse."""
+    before = [name for name, states in found.items() if beats_chance(states.get(BEFORE))]
+    after = [name for name, states in found.items() if name not in before and beats_chance(states.get(AFTER))]
+    better = [name for name in after if BEFORE in found[name] and _better(found[name][AFTER], found[name][BEFORE])]
+    alike = [name for name in after if name not in better]
+    each = []
+    if before:
+        each.append(f"The prediction of {joined(before)} at sites left out did not clearly worsen.")
+    if better:
+        each.append(f"At sites left out {joined(better)} is predicted better than chance only after harmonization.")
+    if alike:
+        each.append(
+            f"At sites left out {joined(alike)} is predicted better than chance after harmonization, not clearly "
+            "better than before."
+        )
+    return each or ["Nothing is predicted clearly better than chance at sites left out, before or after harmonization."]
+
+
+def predicted(diagnosis: Diagnosis) -> set[str]:
+    """Return the covariates that are predicted better than chance in any state."""
+    return {name for name, states in by_state(diagnosis).items() if any(map(beats_chance, states.values()))}
+
+
+def predictions(diagnosis: Diagnosis) -> list[str]:
+    """Say in words how well covariates are predicted at sites left out, and what held out means there."""
+    found = by_state(diagnosis)
+    present = {state for states in found.values() for state in states}
+    each = []
+    for name, states in found.items():
+        values = joined([three(row["value"]) for row in states.values()])
+        first = next(iter(states.values()))
+        each.append(f"{name} by {first['measure']} {values} (chance {three(first['chance'])}; {_in_words(states)})")
+    if not each:
+        return []
+    order = joined([state for state in (BEFORE, AFTER, HELD_OUT) if state in present])
+    texts = [f"Predicted at sites left out, {order}: {'; '.join(each)}."]
+    if HELD_OUT in present:
+        texts.append(UNKNOWN_SITE)
+    return texts
+
+
+def _in_words(states: dict[str, pd.Series]) -> str:
+    """Compare a covariate's predictions with chance, and that held out with that before."""
+    by_words: dict[str, list[str]] = {}
+    for state, row in states.items():
+        by_words.setdefault(_against_chance(row), []).append(state)
+    words = "; ".join(f"{words} {joined(which)}" for words, which in by_words.items())
+    if not {BEFORE, HELD_OUT} <= set(states):
+        return words
+    then, unseen = states[BEFORE], states[HELD_OUT]
+    beside = "worse than" if _worse(unseen, then) else "better than" if _better(unseen, then) else "about as"
+    return f"{words}; held out {beside} before"
+
+
+def by_state(diagnosis: Diagnosis) -> dict[str, dict[str, pd.Series]]:
+    """Return the predictions of each covariate by state."""
+    rows = diagnosis.table[diagnosis.table["aspect"] == "covariate prediction"]
+    return {
+        str(name): {str(row["state"]): row for _, row in part.iterrows()}
+        for name, part in rows.groupby("covariate", sort=False)
+    }
+
+
+def _is_error(row: pd.Series) -> bool:
+    return str(row["measure"]) == "mean absolute error"
+
+
+def _worse(row: pd.Series, than: pd.Series) -> bool:
+    """Tell whether a prediction is worse than the interval of another allows."""
+    return bool(row["value"] > than["upper"] if _is_error(row) else row["value"] < than["lower"])
+
+
+def _better(row: pd.Series, than: pd.Series) -> bool:
+    return bool(row["value"] < than["lower"] if _is_error(row) else row["value"] > than["upper"])
+
+
+def beats_chance(row: pd.Series | None) -> bool:
+    """Tell whether the interval of a prediction lies on the better side of chance."""
+    if row is None:
+        return False
+    return bool(row["upper"] < row["chance"] if _is_error(row) else row["lower"] > row["chance"])
+
+
+def _against_chance(row: pd.Series) -> str:
+    if beats_chance(row):
+        return "better than chance"
+    worse = row["lower"] > row["chance"] if _is_error(row) else row["upper"] < row["chance"]
+    return "worse than chance" if worse else "not clearly better than chance"
