@@ -57,6 +57,7 @@ def _same(ours: Container, theirs: Container) -> bool:
     """Tell whether the model read is all that the file holds: saved again, it would be the same."""
     return (
         ours.model == theirs.model
+        and ours.version == theirs.version
         and set(ours.arrays) == set(theirs.arrays)
         and all(_equal(array, theirs.arrays[name]) for name, array in ours.arrays.items())
     )
