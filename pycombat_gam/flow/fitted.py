@@ -46,7 +46,7 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a fit leaves: the model, what was odd, how it was trained, and which probabilities and covariates it knows."""
+    """What a fit leaves: the model, what was odd, how it was trained, what probabilities and covariates it knows."""
 
     model: StructuralModel
     notes: tuple[str, ...]

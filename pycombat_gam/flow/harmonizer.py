@@ -174,10 +174,11 @@ class FlowSCM(Queries):
         ranked = BatchLevels(self.batch, tuple(levels.labels[code] for code in sites_by_row))
         # One feature has no others to share a prior with.
         prior = "parametric" if len(given.features) > 1 else "none"
-        combat = fit_harmonizer(
-            Y, rows, at, features=given.features, levels=ranked, reference=None, formula=formula,
-            mean_model=AdditiveMean(), options=BatchOptions(prior, False, False), n_given=len(table),
-        )  # fmt: skip
+        with levels.doubted(len(codes)):
+            combat = fit_harmonizer(
+                Y, rows, at, features=given.features, levels=ranked, reference=None, formula=formula,
+                mean_model=AdditiveMean(), options=BatchOptions(prior, False, False), n_given=len(table),
+            )  # fmt: skip
         frame = frame_of(combat, rows)
         device = choose_device(self.device)
         with threads_for(given.Y.size), training_progress() if progress else nullcontext() as hook:

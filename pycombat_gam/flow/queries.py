@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.cells import check_cells, suspicious_features
-from pycombat_gam.errors import DataError, OptionError, did_you_mean, listing
+from pycombat_gam.errors import DataError, OptionError, listing
 from pycombat_gam.estimator import TableEstimator
 from pycombat_gam.flow.extrapolation import of_action, of_rows, warn_of
 from pycombat_gam.flow.fitted import Fitted
@@ -44,8 +44,8 @@ class Queries(TableEstimator):
         codes, unseen = levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen:
             raise DataError(
-                f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: add a site with "
-                f"adapt(its rows), which gives a new model{did_you_mean(unseen[0], levels.labels)}"
+                f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: "
+                f"{levels.advice(unseen, 'add a site with adapt(its rows), which gives a new model')}"
             )
         return fitted, given, codes
 

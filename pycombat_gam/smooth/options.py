@@ -13,8 +13,8 @@ from pycombat_gam.errors import FormulaError, listing
 from pycombat_gam.formula.formula import SmoothTerm
 from pycombat_gam.formula.nodes import deparse
 from pycombat_gam.smooth.bases import NAMES, check_name, learn_margin
-from pycombat_gam.smooth.margins import learn_margins
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
+from pycombat_gam.smooth.margins import learn_margins
 from pycombat_gam.smooth.random import FactorSmoothBasis
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
 from pycombat_gam.types import FloatArray

@@ -149,7 +149,7 @@ class Graph:
             if unseen:
                 raise DataError(
                     f"batch column '{name}' has a site that the fit did not see: {listing(map(repr, unseen), 4)}; "
-                    f"known are {listing(self._texts(name), 30)}"
+                    f"known are {listing(self._texts(name), 30)}{BatchLevels(name, self._texts(name)).meant(unseen[0])}"
                 )
             return codes
         columns = Columns(pd.DataFrame({name: column}))
