@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, OptionError, did_you_mean, listing, rows_named
+from pycombat_gam.errors import DataError, DesignError, OptionError, did_you_mean, listing, rows_named
 from pycombat_gam.types import IntArray
 
 
@@ -35,6 +35,8 @@ def canonical(label: object) -> str:
     return text.split(".")[0] if _WHOLE.fullmatch(text) else text
 
 
+FEW = 10
+"""So many batches may be real ones in any table, however small."""
 _WHOLE = re.compile(r"-?[0-9]+\.0+")
 """What writers make of whole numbers in a column that once held a missing value."""
 
@@ -121,9 +123,9 @@ class BatchLevels:
         try:
             yield
         except DataError as error:
-            if 2 * len(self) <= rows:
+            if 2 * len(self) <= rows or len(self) <= FEW:
                 raise
-            raise DataError(
+            raise (DesignError if isinstance(error, DesignError) else DataError)(
                 f"batch column '{self.column}' has {len(self)} distinct values in {rows} rows, which are no sites: "
                 "name the column that holds the sites"
             ) from error

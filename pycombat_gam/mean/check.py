@@ -66,8 +66,8 @@ def check_rank(
     if found.dependent:
         said = list(dict.fromkeys(f"'{what}' is {reason}" for _, what, reason in found.dependent))
         reasons = listing(said, 5) if len(said) > 5 else "; ".join(said)
-        advice = remedy(design, [term for term, _, _ in found.dependent])
-        raise DesignError(f"the design cannot be estimated{where}: {reasons}. To mend it, {advice}")
+        advice = remedy(design, [(term, what) for term, what, _ in found.dependent])
+        raise DesignError(f"the design cannot be estimated{where}: {reasons}. {advice}")
     if found.saturated:
         raise DesignError(f"the design is saturated{where}: {found.saturated}; use fewer terms or more rows")
     if found.unidentified:

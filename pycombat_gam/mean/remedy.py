@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pycombat_gam.design import Design
+from pycombat_gam.errors import listing
 from pycombat_gam.formula.formula import SmoothTerm
 from pycombat_gam.formula.nodes import deparse
 from pycombat_gam.smooth.assemble import Smooth
@@ -32,19 +33,28 @@ def many_levels(design: Design, n: int) -> dict[str, str]:
     return said
 
 
-def remedy(design: Design, terms: Sequence[str]) -> str:
-    """Say how to mend a formula some of whose terms (by label) are combinations of others.
+def remedy(design: Design, dependent: Sequence[tuple[str, str]]) -> str:
+    """Say how to mend a formula some of whose terms (by label, and what of them) are combinations of others.
 
     Curves of a factor's levels hold the curve that is common to them, unless the first level has none (R: an ordered
     factor); and a smooth holds the straight line of its variable.
     """
     advice: dict[str, None] = {}
-    for label in dict.fromkeys(terms):
+    written, gone = as_written(design), []
+    for label in dict.fromkeys(label for label, _ in dependent):
         smooth = next((one for one in design.smooth.smooths if one.label == label), None)
-        written = as_written(design)[label]
         more = list(_of_smooth(design, smooth)) if smooth is not None else []
-        advice |= dict.fromkeys(more or [f"remove '{written}' from the formula"])
-    return "; ".join(advice)
+        advice |= dict.fromkeys(more)
+        if not more:
+            gone.append(label)
+    if gone:
+        whole = all(what == written[label] for label, what in dependent if label in gone)
+        what = (
+            ("it" if len(gone) == 1 else "them") if whole and not advice else listing(f"'{written[g]}'" for g in gone)
+        )
+        advice[f"remove {what} from the formula"] = None
+    said = "; ".join(advice)
+    return said[0].upper() + said[1:]
 
 
 def _of_smooth(design: Design, smooth: Smooth) -> Iterator[str]:

@@ -352,7 +352,7 @@ except pcg.PcgError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "the flow needs torch: pip install 'pycombat-gam[flow]'"
+    assert done.stdout.strip() == "the flow needs torch: pip install 'torch>=2.2' 'zuko>=1.2'"
 
 
 @pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")
