@@ -18,7 +18,7 @@ def kind_of(value: object) -> str:
     if value is None:
         return "None"
     library = type(value).__module__.partition(".")[0]
-    known = library in ("builtins", "pandas", "numpy")
+    known = library in ("builtins", "numpy", "pandas", "pycombat_gam")
     return f"a {type(value).__name__}" if known else f"a {library} {type(value).__name__}"
 
 

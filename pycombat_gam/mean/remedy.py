@@ -48,11 +48,9 @@ def remedy(design: Design, dependent: Sequence[tuple[str, str]]) -> str:
         if not more:
             gone.append(label)
     if gone:
-        whole = all(what == written[label] for label, what in dependent if label in gone)
-        what = (
-            ("it" if len(gone) == 1 else "them") if whole and not advice else listing(f"'{written[g]}'" for g in gone)
-        )
-        advice[f"remove {what} from the formula"] = None
+        whole = not advice and all(what == written[label] for label, what in dependent)
+        named = listing(f"'{written[label]}'" for label in gone)
+        advice[f"remove {('it' if len(gone) == 1 else 'them') if whole else named} from the formula"] = None
     said = "; ".join(advice)
     return said[0].upper() + said[1:]
 

@@ -33,6 +33,7 @@ class BasisOptions:
     xt : extra options (``bs`` for the margins of ``fs``, ``max.knots``, ``seed``).
     where : the call as written, for messages: ``"s(age, k=5)"``.
     copies : how many times its columns come, as for each level of a by-variable.
+    independent : whether its columns have to be independent on the rows.
     """
 
     k: int | None
@@ -41,6 +42,7 @@ class BasisOptions:
     where: str
     xt: Mapping[str, object] = field(default_factory=dict)
     copies: int = 1
+    independent: bool = False
 
 
 class Basis(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pycombat_gam.errors import FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.state import texts
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
@@ -135,12 +135,18 @@ class FactorSmoothBasis:
             )
         grouping = values[factors[0]]
         assert isinstance(grouping, Factor)
-        each = replace(options, copies=options.copies * len(grouping.levels))
+        each = replace(options, copies=options.copies * len(grouping.levels), independent=True)
         curve = learn_curve(str(options.xt.get("bs", "tp")), numbers, values, each)
         if len(curve.penalties) != 1:
             raise FormulaError(f"{options.where}: bs='fs' needs a curve of one penalty; choose another xt=list(bs=…)")
         rank = curve.ranks[0]
-        P = demmler_reinsch(curve.on(values), curve.penalties[0], rank)
+        try:
+            P = demmler_reinsch(curve.on(values), curve.penalties[0], rank)
+        except np.linalg.LinAlgError:
+            raise DesignError(
+                f"{options.where}: the values of {' and '.join(numbers)} leave gaps in which its curve is not "
+                "determined; leave xt out, or use a smaller k"
+            ) from None
         return cls(variables, factors[0], grouping.levels, curve, P, rank)
 
     @property

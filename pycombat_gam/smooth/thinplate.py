@@ -16,9 +16,10 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from pycombat_gam.errors import FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError, listing
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
 from pycombat_gam.smooth.knots import (
+    DistinctError,
     check_distinct,
     dimension,
     numbers_of,
@@ -82,6 +83,8 @@ class ThinPlateBasis:
         M = comb(m + d - 1, d)
         default = M + (8, 27, 100)[min(d, 3) - 1]
         shift = x.mean(axis=0, dtype=np.longdouble).astype(np.float64)
+        if d > 1:
+            _check_spread(x - shift, variables, options.where)
         points, chosen, k = _points(x, shift, variables, options, default, M + 1)
         if chosen and len(points) == k:
             # As many knots as coefficients leave nothing to truncate: mgcv takes the radial functions as they are.
@@ -207,6 +210,17 @@ class ShrunkenThinPlateBasis(ThinPlateBasis):
     def null_dim(self) -> int:
         """Nothing is free."""
         return 0
+
+
+def _check_spread(x: FloatArray, variables: tuple[str, ...], where: str) -> None:
+    """Stop where points of several variables, centred, lie on a line or plane: no surface over them is determined."""
+    reach = np.abs(x).max(axis=0)
+    flat = np.array([np.unique(column).size == 1 for column in x.T])
+    if flat.any():
+        constant = variables[int(flat.argmax())]
+        raise DistinctError(f"{where}: {constant} has 1 distinct value and tells nothing; leave it out", None)
+    if np.linalg.matrix_rank(x / reach) < len(variables):
+        raise DesignError(f"{where}: one of {listing(variables)} is a combination of the others; leave one out")
 
 
 def _order(options: BasisOptions, d: int) -> tuple[int, bool]:
