@@ -69,7 +69,9 @@ def of_action(fitted: Fitted, changed: Coded, moved: Collection[str], before: Co
     ending = EXTRAPOLATED if model.features.site_meets_covariates else ASSUMED
     said = support.outside(model.graph, coded, moved)
     said += _at_sites(fitted, coded, site, ending, None if model.graph.batch in moved else moved)
-    return [f"under this action {said[0]}", *said[1:]] if said else []
+    if said and said != support.unknown():
+        said[0] = f"under this action {said[0]}"
+    return said
 
 
 def _at_sites(

@@ -15,6 +15,11 @@ import pytest
 import pycombat_gam as pcg
 from pycombat_gam.datasets import MultisiteStudy, simulate_multisite
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(under this action )?\\w+ is outside the range:pycombat_gam.errors.PcgWarning"
+)
+"""Four sites of unlike ages: what is said of that is tested in test_extrapolation.py."""
+
 
 @cache
 def study() -> MultisiteStudy:

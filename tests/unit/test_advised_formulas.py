@@ -16,7 +16,7 @@ from pycombat_gam.errors import PcgError
 
 ROWS = 90
 BASES = ("tp", "ts", "cr", "cs", "cc", "ps", "cp", "bs")
-DISTINCT = (1, 2, 3, 4, 5, 7, 12, 45, 90)
+DISTINCT = (1, 2, 3, 4, 5, 12, 45, 90)
 
 
 def table() -> pd.DataFrame:
@@ -71,16 +71,16 @@ def followed(term: str, message: str) -> list[str]:
 
 
 def terms() -> Iterator[str]:
-    ks = ("", ", k=1", ", k=2", ", k=3", ", k=6", ", k=60", ", k=300")
+    ks = ("", ", k=2", ", k=6", ", k=300")
     for u, bs, k in product(DISTINCT, BASES, ks):
         yield f"s(u{u}, bs='{bs}'{k})"
     for u, by, k in product(DISTINCT, ("sex", "arm", "age"), ("", ", k=2", ", k=60")):
         yield f"s(u{u}, by={by}{k})"
     for u, bs, k in product(DISTINCT, ("tp", "cr", "ps"), ("", ", k=2", ", k=60")):
         yield f"s(u{u}, sex, bs='fs', xt='{bs}'{k})"
-    for u, v, kind in product((1, 2, 3, 5, 12), (2, 4, 7, 90), ("s", "te", "ti", "t2")):
-        yield from (f"{kind}(u{u}, u{v}{k})" for k in ("", ", k=2", ", k=13") if u != v)
-    for u, v, bs in product((2, 3, 4, 12), ("age", "u3"), ("c('cr','ps')", "'cc'", "c('tp','bs')")):
+    for u, v, kind in product((1, 2, 3, 5), (2, 4, 90), ("s", "te", "ti", "t2")):
+        yield from (f"{kind}(u{u}, u{v}{k})" for k in ("", ", k=2") if u != v)
+    for u, v, bs in product((2, 3, 4), ("age", "u3"), ("c('cr','ps')", "'cc'", "c('tp','bs')")):
         yield from (f"te(u{u}, {v}, bs={bs}{k})" for k in ("", ", k=3", ", k=c(9,3)") if v != f"u{u}")
     for u in (2, 3, 12):
         yield f"te(u{u}, arm, bs=c('cr','re'))"
@@ -92,12 +92,15 @@ def terms() -> Iterator[str]:
 
 def test_a_basis_that_is_refused_names_one_that_is_not() -> None:
     refused = {term: message for term in terms() if (message := said_of(f"~ {term}"))}
-    assert len(refused) > 500
-    wrong = []
+    assert len(refused) > 300
+    advised: dict[str, str] = {}
     for term, message in refused.items():
         for instead in followed(term, message):
-            try:
-                fit(f"~ {instead}")
-            except PcgError as error:
-                wrong.append(f"{term}: {message} → {instead}: {error}")
-    assert not wrong, "\n".join(wrong[:40])
+            advised.setdefault(instead, f"{term}: {message}")
+    wrong = []
+    for instead, origin in advised.items():
+        try:
+            fit(f"~ {instead}")
+        except PcgError as error:
+            wrong.append(f"{origin} → {instead}: {error}")
+    assert not wrong, "\n".join(wrong)

@@ -21,6 +21,9 @@ Coded = Mapping[str, FloatArray | IntArray]
 
 ROUNDING = 1e-9
 """Share of a range: values that a graph computes anew differ from those of the fit by rounding."""
+CHANCE = 3.0
+"""The range of m rows drawn at random from a site's ends before the site's by more than CHANCE/m of its width in
+exp(−CHANCE) = 5 % of cases: the rows of a level are held to their range only beyond that."""
 SITES_NAMED = 4
 NO_SITES = (
     "the model was saved by a version that kept no ranges of single sites: whether a covariate lies outside of what "
@@ -37,7 +40,7 @@ class Support:
     numeric : (N,) their names; discrete : name and code of each level, (L,).
     whole : (N, 2) smallest and largest value in the fit.
     ranges : (N, B, 1 + L, 2) the same at each site, and among the site's rows of each level; NaN where there are none.
-    together : (B, L, L) whether a site has rows of both levels; the diagonal says it of one.
+    together : (B, L, L) rows of a site that are of both levels; on the diagonal those of one.
     Both are None for a model saved by a version that kept neither.
     """
 
@@ -45,7 +48,7 @@ class Support:
     discrete: tuple[tuple[str, int], ...]
     whole: FloatArray
     ranges: FloatArray | None
-    together: BoolArray | None
+    together: IntArray | None
 
     @classmethod
     def learn(cls, graph: Graph, coded: Coded) -> Support:
@@ -79,11 +82,16 @@ class Support:
         known = cls.of_profile(graph, profile)
         N, L, B = len(known.numeric), len(known.discrete), len(graph.levels[graph.batch])
         shapes = ranges.shape == (N, B, 1 + L, 2) and together.shape == (B, L, L)
-        types = ranges.dtype == np.float64 and together.dtype == np.bool_
+        types = ranges.dtype == np.float64 and together.dtype == np.int64
         # A site without rows of a level has no range there: both ends are missing, or none.
         if not (shapes and types) or (np.isnan(ranges[..., 0]) != np.isnan(ranges[..., 1])).any():
             raise ModelFileError("the model is refused: the ranges of its sites are not those of its covariates")
-        if (ranges[..., 0] > ranges[..., 1]).any() or np.isinf(ranges).any() or np.isnan(ranges[:, :, 0]).any():
+        if (
+            (ranges[..., 0] > ranges[..., 1]).any()
+            or np.isinf(ranges).any()
+            or np.isnan(ranges[:, :, 0]).any()
+            or (together < 0).any()
+        ):
             raise ModelFileError("the model is refused: a range of one of its sites is none")
         return replace(known, ranges=ranges, together=together)
 
@@ -138,7 +146,8 @@ class Support:
             return []
         labels = graph.levels[graph.batch]
         has = [coded[name] == code for name, code in self.discrete]
-        occurs = [self.together[site, j, j] for j in range(len(self.discrete))]
+        of_level = [self.together[site, j, j] for j in range(len(self.discrete))]
+        occurs = [rows > 0 for rows in of_level]
         about = [names is None or name in names for name, _ in self.discrete]
         called = [f"{name} '{label_of(graph.levels[name][code])}'" for name, code in self.discrete]
 
@@ -152,7 +161,11 @@ class Support:
             x = np.asarray(coded[name], dtype=np.float64)
             inside, here = self._inside(i, coded), self._within(i, x, site, 0)
             for column, among in enumerate(("", *(f"{level} at " for level in called))):
-                rows = inside & ~self._within(i, x, site, column)
+                slack: FloatArray | float = 0.0
+                if column:
+                    low, high = self.ranges[i, site, 0].T
+                    slack = CHANCE * (high - low) / np.maximum(of_level[column - 1], 1)
+                rows = inside & ~self._within(i, x, site, column, slack)
                 if not (names is None or name in names or (column and about[column - 1])):
                     continue
                 if column:
@@ -181,22 +194,22 @@ class Support:
                 yield j, j, absent
         for j in range(len(has)):
             for k in range(j + 1, len(has)):
-                both = has[j] & has[k] & occurs[j] & occurs[k] & ~self.together[site, j, k]
+                both = has[j] & has[k] & occurs[j] & occurs[k] & (self.together[site, j, k] == 0)
                 if both.any():
                     yield j, k, both
 
     def _inside(self, i: int, coded: Coded) -> BoolArray:
         return _between(np.asarray(coded[self.numeric[i]], dtype=np.float64), self.whole[i], self._slack(i))
 
-    def _within(self, i: int, x: FloatArray, site: IntArray, column: int) -> BoolArray:
+    def _within(self, i: int, x: FloatArray, site: IntArray, column: int, slack: FloatArray | float = 0.0) -> BoolArray:
         assert self.ranges is not None
-        return _between(x, self.ranges[i, site, column].T, self._slack(i))
+        return _between(x, self.ranges[i, site, column].T, self._slack(i) + slack)
 
     def _slack(self, i: int) -> float:
         return ROUNDING * float(self.whole[i, 1] - self.whole[i, 0])
 
 
-def _between(x: FloatArray, ends: FloatArray, slack: float) -> BoolArray:
+def _between(x: FloatArray, ends: FloatArray, slack: FloatArray | float) -> BoolArray:
     return np.asarray((x >= ends[0] - slack) & (x <= ends[1] + slack))
 
 
@@ -209,8 +222,8 @@ def _columns(graph: Graph) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]
 
 def _of_rows(
     numeric: Sequence[str], discrete: Sequence[tuple[str, int]], coded: Coded, rows: BoolArray
-) -> tuple[FloatArray, BoolArray]:
-    """Return ranges (N, 1 + L, 2) and levels that occur together (L, L) among some rows."""
+) -> tuple[FloatArray, IntArray]:
+    """Return ranges (N, 1 + L, 2) and how many of some rows are of both levels (L, L)."""
     has = [rows & (coded[name] == code) for name, code in discrete]
     ranges = np.full((len(numeric), 1 + len(has), 2), np.nan)
     for i, name in enumerate(numeric):
@@ -219,4 +232,4 @@ def _of_rows(
             if some.any():
                 ranges[i, column] = x[some].min(), x[some].max()
     indicators = np.array(has, dtype=bool).reshape(len(has), len(rows)).astype(np.float64)
-    return ranges, indicators @ indicators.T > 0
+    return ranges, np.rint(indicators @ indicators.T).astype(np.int64)
