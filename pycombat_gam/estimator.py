@@ -90,6 +90,8 @@ class TableEstimator(ABC):
         fitted: tuple[str, ...] | None,
     ) -> Intake:
         given = take(X, covariates, formula, fitted, batch=self.batch, id=self.id, features=self.features)
+        for name in formula.variables:
+            find_column(given.covariates, name, "formula")
         check_ids(given.covariates, names(self.id, "id"))
         return given
 

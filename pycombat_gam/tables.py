@@ -270,7 +270,9 @@ def _choose(
         chosen = [str(name) for name in choice]
         for name in chosen:
             if name not in position:
-                raise OptionError(f"features: there is no column '{name}'{did_you_mean(name, names)}")
+                raise OptionError(
+                    f"features: there is no column '{name}'{from_index(frame, name) or did_you_mean(name, names)}"
+                )
             if name in kept:
                 raise OptionError(f"features: '{name}' is a batch, id or formula column and cannot be a feature")
         repeated = sorted({name for name in chosen if chosen.count(name) > 1}) if len(set(chosen)) < len(chosen) else []

@@ -69,6 +69,9 @@ class BatchLevels:
                 if ordered
                 else f"batch column '{column}' is empty: there are no rows to fit"
             )
+        measured = pd.api.types.is_float_dtype(values.dtype) and any("." in text for text in ordered)
+        if measured and 2 * len(ordered) > max(len(values), 2 * FEW):
+            raise DataError(_no_sites(column, len(ordered), len(values)))
         return cls(column, tuple(ordered))
 
     def index(self, label: object, argument: str = "ref_batch") -> int:
@@ -126,8 +129,7 @@ class BatchLevels:
             if 2 * len(self) <= rows or len(self) <= FEW:
                 raise
             raise (DesignError if isinstance(error, DesignError) else DataError)(
-                f"batch column '{self.column}' has {len(self)} distinct values in {rows} rows, which are no sites: "
-                "name the column that holds the sites"
+                _no_sites(self.column, len(self), rows)
             ) from error
 
     def codes(self, values: pd.Series) -> tuple[IntArray, tuple[str, ...]]:
@@ -143,6 +145,13 @@ class BatchLevels:
         position = {text: code for code, text in enumerate(self.labels + unseen)}
         codes = np.array([position[text] for text in uniques], dtype=np.intp)
         return (codes[texts] if codes.size else np.zeros(0, dtype=np.intp)), unseen
+
+
+def _no_sites(column: str, distinct: int, rows: int) -> str:
+    return (
+        f"batch column '{column}' has {distinct} distinct values in {rows} rows, which are no sites: name the column "
+        "that holds the sites"
+    )
 
 
 def _sound(label: str) -> str:

@@ -120,7 +120,7 @@ def _reasons(
             reason[j] = "constant: it tells nothing"
         elif not others:
             reason[j] = "confounded with batch: it is constant within every batch"
-        else:
+        elif not many:  # nearly every column is a combination of such a factor's
             terms = list(dict.fromkeys(written[term_of[k]] for k in others))
             if written[term_of[j]] != term_of[j] and len(terms) > 1:  # its other levels
                 terms = [term for term in terms if term != written[term_of[j]]]
