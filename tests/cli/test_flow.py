@@ -364,6 +364,20 @@ main()
 """
 
 
+def test_rows_beyond_the_fit_are_told(done: Path, data: Path, tmp_path: Path) -> None:
+    """On stderr, as every note; the commands run all the same."""
+    study().assign(age=99.0).to_csv(tmp_path / "old.csv", index=False)
+    said = run("apply", done / "model.pcg", tmp_path / "old.csv", "--out", tmp_path / "o.csv").stderr
+    assert "Note: age is outside the range of the fit (20.2 to 76.1) in 21 rows: extrapolated" in said
+    assert "outside the range" not in run("apply", done / "model.pcg", data, "--out", tmp_path / "p.csv").stderr
+    children = study().assign(age=lambda t: t["age"].where(t["site"] != "Lyon", 9.0 + t["age"] / 20))
+    children.to_csv(tmp_path / "c.csv", index=False)
+    given = [*BASE, "--variant", "whole", "--epochs", "2", "--to", "Lyon", "--out", tmp_path / "out"]
+    said = run("flow", tmp_path / "c.csv", *given).stderr
+    assert "Note: age is outside the range of site 'Lyon', " in said
+    assert "(13 rows): the site's effect is extrapolated there" in said
+
+
 def test_without_torch(done: Path, data: Path, tmp_path: Path) -> None:
     """The flow says what to install; everything else works."""
 
