@@ -60,8 +60,7 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
 
 def check_texts(formula: object, batch: object) -> None:
     """Stop for a formula or batch that is no text, such as a table in the formula's place."""
-    several = isinstance(batch, list | tuple | pd.Index)
-    if several and len(batch) > 1 and all(isinstance(name, str) for name in batch):
+    if isinstance(batch, list | tuple | pd.Index) and len(batch) > 1 and all(isinstance(name, str) for name in batch):
         joined, made = "_".join(batch), " + '_' + ".join(f"table['{name}'].astype(str)" for name in batch)
         raise OptionError(
             f"batch={list(batch)}: it is one column; make one of them, table['{joined}'] = {made}, and give "

@@ -44,9 +44,9 @@ def learn_margins(
             wrong[place] = error
     if not wrong:
         return bases
-    for place, error in wrong.items():
-        if error.k is None:
-            raise DesignError(_without(groups, place, values, options[place].where)) from error
+    for place, refusal in wrong.items():
+        if refusal.k is None:
+            raise DesignError(_without(groups, place, values, options[place].where)) from refusal
     asked_for = [int(option.k or 0) for option in options]
     enough = [wrong[place].k or 0 if place in wrong else k for place, k in enumerate(asked_for)]
     n = len(_numbers(values[groups[0][0]]))
