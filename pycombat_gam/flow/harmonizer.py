@@ -274,6 +274,8 @@ class FlowSCM(Queries):
         to : a site's label. None: `ref_batch`, or without one the average over sites x* = Σ_s w_s x*(do(site = s)),
             with w_s the sites' shares among the rows of the fit.
 
+        A warning names rows unlike any of the fit, or of the site that they go to where its map sees covariates.
+
         Returns
         -------
         What came, its features replaced; covariates and site stay as they were.
