@@ -115,6 +115,7 @@ OPTIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:age is outside the range of site:pycombat_gam.errors.PcgWarning")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_reach_the_fit(name: str, data: Path, out: Path) -> None:
     flags, options = OPTIONS[name]
