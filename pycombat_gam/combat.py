@@ -22,7 +22,6 @@ from pycombat_gam.errors import (
     NotFittedError,
     OptionError,
     PcgWarning,
-    did_you_mean,
     listing,
 )
 from pycombat_gam.estimator import TableEstimator
@@ -149,18 +148,19 @@ class ComBat(TableEstimator):
         rows = _mask(fit_mask, given.covariates, codes, levels)
         for name in formula.variables:
             find_column(given.covariates, name, "formula")
-        fitted = fit_harmonizer(
-            given.Y if rows is None else given.Y[rows],
-            given.covariates if rows is None else given.covariates.loc[rows],
-            codes if rows is None else codes[rows],
-            features=given.features,
-            levels=levels,
-            reference=None if self.ref_batch is None else levels.index(self.ref_batch),
-            formula=formula,
-            mean_model=self._mean_model(),
-            options=options,
-            n_given=len(given.covariates),
-        )
+        with levels.doubted(len(codes)):
+            fitted = fit_harmonizer(
+                given.Y if rows is None else given.Y[rows],
+                given.covariates if rows is None else given.covariates.loc[rows],
+                codes if rows is None else codes[rows],
+                features=given.features,
+                levels=levels,
+                reference=None if self.ref_batch is None else levels.index(self.ref_batch),
+                formula=formula,
+                mean_model=self._mean_model(),
+                options=options,
+                n_given=len(given.covariates),
+            )
         if rows is not None:
             # The rows that don't estimate are adjusted all the same: they have to be in order too.
             self._check_cells(given)
@@ -197,8 +197,8 @@ class ComBat(TableEstimator):
         codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen and self.on_unseen == "error":
             raise DataError(
-                f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: use "
-                f"on_unseen='estimate' to estimate it from these rows{did_you_mean(unseen[0], fitted.levels.labels)}"
+                f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: "
+                + fitted.levels.advice(unseen, "use on_unseen='estimate' to estimate it from these rows")
             )
         out, notes = apply_harmonizer(fitted, given.Y, given.covariates, codes, unseen, options)
         if notes:

@@ -12,7 +12,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -24,6 +24,9 @@ from pycombat_gam.types import JsonDict
 
 FORMAT = "pycombat_gam"
 VERSION = 1
+"""Of a file that every release reads."""
+NEWEST = 2
+"""Of a flow that knows the ranges of its sites; a release that reads version 1 only says so."""
 _ENTRIES = ("model.json", "arrays.npz")
 _MANIFEST = "manifest.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -32,11 +35,12 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, eq=False)
 class Container:
-    """What a model file holds: its kind, plain data and named arrays."""
+    """What a model file holds: its kind, plain data and named arrays, in which version of the format."""
 
     kind: str
     model: JsonDict
     arrays: dict[str, np.ndarray]
+    version: int = VERSION
 
 
 class Saved(Protocol):
@@ -71,7 +75,7 @@ def proven(model: Saved) -> Container:
     """
     container = model.to_container()
     try:
-        read = Container(container.kind, json.loads(json.dumps(container.model, allow_nan=False)), container.arrays)
+        read = replace(container, model=json.loads(json.dumps(container.model, allow_nan=False)))
         again = model.from_container(read).to_container()
     except (PcgError, ValueError, TypeError) as error:
         raise ModelFileError(f"this model is not saved, for its file would not load again: {error}") from error
@@ -84,6 +88,7 @@ def same(ours: Container, theirs: Container) -> bool:
     """Tell whether two containers hold the same model, to the last bit."""
     return (
         ours.model == theirs.model
+        and ours.version == theirs.version
         and set(ours.arrays) == set(theirs.arrays)
         and all(_equal(array, theirs.arrays[name]) for name, array in ours.arrays.items())
     )
@@ -103,7 +108,7 @@ def write_stream(stream: BinaryIO, container: Container) -> None:
     }
     manifest: JsonDict = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": container.version,
         "kind": container.kind,
         "entries": {
             name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -162,9 +167,10 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Container:
     manifest = json.loads(archive.read(_MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ModelFileError(f"'{path}' is not a pycombat_gam model: its manifest has no format '{FORMAT}'")
-    if manifest.get("version") != VERSION:
+    version = manifest.get("version")
+    if type(version) is not int or not VERSION <= version <= NEWEST:
         raise ModelFileError(
-            f"'{path}' has format version {manifest.get('version')!r}; this release reads version {VERSION}: "
+            f"'{path}' has format version {version!r}; this release reads versions {VERSION} to {NEWEST}: "
             "update pycombat_gam"
         )
     if manifest.pop("digest", None) != _digest(manifest):
@@ -181,7 +187,7 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Container:
     json.dumps(model, allow_nan=False, ensure_ascii=False).encode()  # raises for NaN and for text that is none
     if not isinstance(model, dict) or not isinstance(manifest["kind"], str):
         raise ModelFileError(f"'{path}' is refused: model.json is not an object")
-    return Container(manifest["kind"], model, _read_arrays(contents["arrays.npz"], path))
+    return Container(manifest["kind"], model, _read_arrays(contents["arrays.npz"], path), version)
 
 
 def _read_arrays(content: bytes, path: Path) -> dict[str, np.ndarray]:

@@ -60,11 +60,15 @@ class PcgWarning(UserWarning):
     """Something was handled rather than stopped; the message names the features and sites concerned."""
 
 
+FLOW = "pip install 'torch>=2.2' 'zuko>=1.2'"
+"""What the extra `flow` installs, by names that an index knows wherever the package itself came from."""
+
+
 def flow_requirements() -> None:
     """Raise `MissingPackageError` unless what the flow needs is installed."""
     missing = [name for name in ("torch", "zuko", "sklearn") if not _installed(name)]
     if missing:
-        raise MissingPackageError(f"the flow needs {listing(missing)}: pip install 'pycombat-gam[flow]'")
+        raise MissingPackageError(f"the flow needs {listing(missing)}: {FLOW}")
 
 
 def _installed(name: str) -> bool:

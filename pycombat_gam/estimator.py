@@ -90,6 +90,9 @@ class TableEstimator(ABC):
         fitted: tuple[str, ...] | None,
     ) -> Intake:
         given = take(X, covariates, formula, fitted, batch=self.batch, id=self.id, features=self.features)
+        # An index of a covariate's name is no id, whose duplicates would be looked for.
+        for name in {*formula.variables} & {str(level) for level in given.covariates.index.names}:
+            find_column(given.covariates, name, "formula")
         check_ids(given.covariates, names(self.id, "id"))
         return given
 

@@ -234,4 +234,4 @@ def _need_pyarrow() -> None:
     try:
         import pyarrow  # noqa: F401  (asked for by pandas; checked here for a message that says what to install)
     except ImportError as error:
-        raise OptionError("Parquet needs pyarrow: pip install 'pycombat-gam[scale]'") from error
+        raise OptionError("Parquet needs pyarrow: pip install 'pyarrow>=14'") from error

@@ -60,6 +60,12 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
 
 def check_texts(formula: object, batch: object) -> None:
     """Stop for a formula or batch that is no text, such as a table in the formula's place."""
+    if isinstance(batch, list | tuple | pd.Index) and len(batch) > 1 and all(isinstance(name, str) for name in batch):
+        joined, made = "_".join(batch), " + '_' + ".join(f"table['{name}'].astype(str)" for name in batch)
+        raise OptionError(
+            f"batch={list(batch)}: it is one column; make one of them, table['{joined}'] = {made}, and give "
+            f"batch='{joined}'"
+        )
     for name, given, what in (("formula", formula, "the formula"), ("batch", batch, "the column's name")):
         if not isinstance(given, str):
             short = given is None or isinstance(given, int | float)

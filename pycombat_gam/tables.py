@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing, rows_named
+from pycombat_gam.remedies import flat_columns, from_index, in_rows, into_pandas, kind_of
 from pycombat_gam.types import FloatArray, IntArray
 
 FeatureChoice = list[str] | tuple[str, ...] | str | None
@@ -76,17 +77,22 @@ def intake(
             if len(X) != len(covariates) or not X.index.equals(covariates.index):
                 raise DataError(
                     f"features ({count(len(X), 'row')}) and covariates ({count(len(covariates), 'row')}) have "
-                    "different indexes: rows must correspond one to one, in the same order; reindex one like the other"
+                    f"different indexes: rows must correspond one to one, in the same order; {in_rows(X, covariates)}"
                 )
             return _from_frame(X, covariates, reserved, choice, fitted, wide=False)
         return _from_array(X, covariates, choice, fitted)
     if not isinstance(X, pd.DataFrame):
+        how = into_pandas(X, "X") or into_pandas(covariates, "covariates")
         raise DataError(
-            f"X is {_kind(X)} and covariates is {_kind(covariates)}: give one wide DataFrame, or features (n×V array "
-            "or DataFrame) beside a covariate DataFrame"
+            f"X is {kind_of(X)} and covariates is {kind_of(covariates)}: "
+            f"give {how or 'one wide DataFrame, or features (n×V array or DataFrame) beside a covariate DataFrame'}"
         )
     if covariates is not None and np.ndim(covariates) != 1:  # type: ignore[arg-type]  # anything goes
-        raise DataError(f"covariates is {_kind(covariates)}: it must be a DataFrame with the formula's columns")
+        how = into_pandas(covariates, "covariates")
+        raise DataError(
+            f"covariates is {kind_of(covariates)}: it must be a DataFrame with the formula's columns"
+            f"{f'; give {how}' if how else ''}"
+        )
     _check_columns(X, "the table")
     return _from_frame(X, X, reserved, choice, fitted, wide=True)
 
@@ -143,7 +149,7 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
         default = " (no batch= was given?)" if (role, name) == ("batch", DEFAULT_BATCH) else ""
         raise DataError(
             f"{role} column '{name}' is not in the table{default}, which has: {listing(names, 12)}"
-            f"{did_you_mean(name, names)}"
+            f"{from_index(frame, name) or did_you_mean(name, names)}"
         )
     return frame.iloc[:, names.index(name)]
 
@@ -176,12 +182,17 @@ def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
 
 def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitted: tuple[str, ...] | None) -> Intake:
     if not isinstance(X, np.ndarray) or X.ndim != 2:
-        raise DataError(f"X is {_kind(X)}: beside a covariate DataFrame it must be an n×V array or DataFrame")
+        how = into_pandas(X, "X")
+        raise DataError(
+            f"X is {kind_of(X)}: beside a covariate DataFrame it must be an n×V array or DataFrame"
+            f"{f'; give {how}' if how else ''}"
+        )
     if X.dtype.kind not in "fiub":
         raise DataError(f"X is an array of {X.dtype}: features must be real numbers")
     if X.shape[0] != len(covariates):
         raise DataError(
-            f"X has {count(X.shape[0], 'row')}, covariates {count(len(covariates), 'row')}: they must agree"
+            f"X has {count(X.shape[0], 'row')}, covariates {count(len(covariates), 'row')}: they must agree; "
+            f"{in_rows(X, covariates)}"
         )
     if fitted is not None:
         names = fitted
@@ -259,7 +270,9 @@ def _choose(
         chosen = [str(name) for name in choice]
         for name in chosen:
             if name not in position:
-                raise OptionError(f"features: there is no column '{name}'{did_you_mean(name, names)}")
+                raise OptionError(
+                    f"features: there is no column '{name}'{from_index(frame, name) or did_you_mean(name, names)}"
+                )
             if name in kept:
                 raise OptionError(f"features: '{name}' is a batch, id or formula column and cannot be a feature")
         repeated = sorted({name for name in chosen if chosen.count(name) > 1}) if len(set(chosen)) < len(chosen) else []
@@ -372,14 +385,10 @@ def _runs(positions: IntArray, width: int) -> list[slice]:
 
 
 def _check_columns(frame: pd.DataFrame, what: str) -> None:
+    if how := flat_columns(frame):
+        raise DataError(f"{what} has columns of {frame.columns.nlevels} levels; give them one: {how}")
     names = pd.Index([str(column) for column in frame.columns])
     if names.has_duplicates:
         raise DataError(f"{what} has duplicated columns: {listing(names[names.duplicated()].unique())}; rename them")
     if len(frame) == 0:
         raise DataError(f"{what} has no rows")
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"a {value.ndim}-D array"
-    return "None" if value is None else f"a {type(value).__name__}"

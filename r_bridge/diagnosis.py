@@ -16,11 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pycombat_gam.types import JsonDict
-from r_bridge.session import APT, CRAN, GITHUB, how_to_get
+from r_bridge.session import APT, CRAN, GITHUB, RPY2, how_to_get
 
 NEEDS_R = (((3, 6, 6), (4, 5)),)
 """From which rpy2-rinterface on which R is needed: its C code uses functions that older R does not have."""
-FITTING = "pip install 'rpy2==3.6.6' 'rpy2-rinterface==3.6.5'"
 PACKAGES = {
     "mgcv": "the mean model, crosscheck",
     "lme4": "lmer",
@@ -101,14 +100,14 @@ def doctor() -> Diagnosis:
         ]
     if rpy2_version is None:
         problems.append("rpy2 is not installed.")
-        remedies.append("pip install 'pycombat-gam[r]'")
+        remedies.append(RPY2)
     if r_version is not None and rpy2_version is not None:
         needed = next((r for rpy2, r in NEEDS_R if _numbers(rpy2_version) >= rpy2), (0,))
         if _numbers(r_version) < needed:
             problems.append(
                 f"rpy2-rinterface {rpy2_version} needs R {'.'.join(map(str, needed))} or newer; this is {r_version}."
             )
-            remedies.append(FITTING)
+            remedies.append(RPY2)
         elif failure := _failure():
             problems.append(f"rpy2 {rpy2_version} does not load R {r_version}: {failure}")
             remedies += [

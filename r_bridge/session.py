@@ -44,6 +44,8 @@ GITHUB = {
 TICK = "\f"
 """What R code writes to its console to tell that a step is done."""
 CRAN = "https://cloud.r-project.org"
+RPY2 = "pip install 'rpy2==3.6.6' 'rpy2-rinterface==3.6.5'"
+"""What the extra `r` installs, by names that an index knows wherever the package itself came from."""
 
 # The whole exchange as one R closure: a function's text and arguments in; value, warnings and error out.
 _RUNNER = """
@@ -211,7 +213,7 @@ def _rpy2() -> tuple[Any, Any]:
     try:
         from rpy2.rinterface_lib import callbacks, openrlib
     except ImportError as error:
-        raise RMissingError(f"rpy2 is missing or broken ({error}): pip install 'pycombat-gam[r]'") from error
+        raise RMissingError(f"rpy2 is missing or broken ({error}): {RPY2}") from error
     return callbacks, openrlib.rlock
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pycombat_gam"
 
 LAYERS = [
-    {"errors", "progress", "types"},
+    {"errors", "progress", "remedies", "types"},
     {"atomic", "formula", "penalized"},
     {"smooth"},
     {"cells", "container", "design", "tables"},

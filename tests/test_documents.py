@@ -15,6 +15,7 @@ from types import ModuleType
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 
 import pycombat_gam as pcg
@@ -113,6 +114,32 @@ def test_quick_start_is_ten_lines() -> None:
     block = re.search(r"## Quick start\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert block
     assert len([line for line in block[1].splitlines() if line.strip()]) <= 10
+
+
+def test_files_that_the_shell_commands_read_are_there(tmp_path: Path) -> None:
+    """The first command writes the example; what a later one reads was written by then."""
+    (commands,) = blocks(ROOT / "README.md", "sh")[:1]
+    first, *others = [line for line in commands.splitlines() if line]
+    python = first.replace("python", f"'{sys.executable}'", 1)
+    subprocess.run(["sh", "-c", python], cwd=tmp_path, check=True)
+    written = {path.name for path in tmp_path.iterdir()} | {"out/model.pcg"}
+    for line in others:
+        read = re.findall(r"^pycombat-gam \w+ (\S+)(?: (\w+\.csv))?", line)[0]
+        assert {name for name in read if name} <= written, line
+    model = pcg.ComBat("~ age", batch="site", id="subject", features="_thickness$")
+    new = model.fit(pd.read_csv(tmp_path / "data.csv")).transform(pd.read_csv(tmp_path / "new.csv"))
+    assert len(new) == 10
+
+
+def test_nothing_printed_is_cut_short() -> None:
+    """A pandas table that is wider than 80 characters is shown with its middle left out."""
+    table = pcg.datasets.load_multisite()
+    model = pcg.ComBat("~ age", batch="site", id="subject", features="_thickness$").fit(table)
+    shown = [line for line in blocks(ROOT / "README.md", "python")[0].splitlines() if "estimates" in line]
+    columns = re.search(r"iloc\[:, :(\d)\]", shown[0])
+    assert columns
+    with pd.option_context("display.width", 80, "display.max_columns", 0):
+        assert "..." not in repr(model.estimates.gamma_star.iloc[:, : int(columns[1])])
 
 
 def check_links(*places: Path) -> subprocess.CompletedProcess[str]:

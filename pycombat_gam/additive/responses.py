@@ -17,6 +17,7 @@ from pycombat_gam.formula.evaluate import Evaluator
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.formula.nodes import Call, Name, Node, deparse
 from pycombat_gam.penalized.sufficient import is_constant, last_digit
+from pycombat_gam.remedies import into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray
 
 RowNumbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series | str | None
@@ -58,7 +59,7 @@ def sort_out(
         Saying what was given and what is allowed.
     """
     if not isinstance(table, pd.DataFrame):
-        raise DataError(f"the data are a {type(table).__name__}; give a pandas DataFrame")
+        raise DataError(f"the data are {kind_of(table)}; give {into_pandas(table, 'data') or 'a pandas DataFrame'}")
     if not len(table):
         raise DataError("the table has no rows")
     nodes = _responses(formula, table, responses)

@@ -8,12 +8,14 @@ by code point (R: by locale). The order decides the order of rows in tables, nev
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, OptionError, did_you_mean, listing, rows_named
+from pycombat_gam.errors import DataError, DesignError, OptionError, did_you_mean, listing, rows_named
 from pycombat_gam.types import IntArray
 
 
@@ -33,6 +35,8 @@ def canonical(label: object) -> str:
     return text.split(".")[0] if _WHOLE.fullmatch(text) else text
 
 
+FEW = 10
+"""So many batches may be real ones in any table, however small."""
 _WHOLE = re.compile(r"-?[0-9]+\.0+")
 """What writers make of whole numbers in a column that once held a missing value."""
 
@@ -65,6 +69,9 @@ class BatchLevels:
                 if ordered
                 else f"batch column '{column}' is empty: there are no rows to fit"
             )
+        measured = pd.api.types.is_float_dtype(values.dtype) and any("." in text for text in ordered)
+        if measured and 2 * len(ordered) > max(len(values), 2 * FEW):
+            raise DataError(_no_sites(column, len(ordered), len(values)))
         return cls(column, tuple(ordered))
 
     def index(self, label: object, argument: str = "ref_batch") -> int:
@@ -73,7 +80,7 @@ class BatchLevels:
         if text not in self.labels:
             raise OptionError(
                 f"{argument} '{text}' is not a batch of column '{self.column}', which has: "
-                f"{listing(self.labels, 30)}{did_you_mean(text, self.labels)}"
+                f"{listing(self.labels, 30)}{self.meant(text)}"
             )
         return self.labels.index(text)
 
@@ -92,6 +99,39 @@ class BatchLevels:
         """Return the known label that differs from this one in case, spaces or leading zeros only."""
         return next((known for known in self.labels if _sound(known) == _sound(label)), None)
 
+    def meant(self, label: str) -> str:
+        """Return ``"; did you mean '001'?"`` where a known label is spelled like this one, or nearly so."""
+        known = self.spelled_like(label)
+        return did_you_mean(label, self.labels) if known is None else f"; did you mean '{known}'?"
+
+    def advice(self, unseen: Sequence[str], new: str) -> str:
+        """Say what to do about labels that the fit did not know.
+
+        Parameters
+        ----------
+        unseen : the labels; new : what to do where they are new sites.
+        """
+        alike = [(label, known) for label in unseen if (known := self.spelled_like(label)) is not None]
+        if not alike:
+            return f"{new}{did_you_mean(unseen[0], self.labels)}"
+        pairs = listing([f"'{label}' is spelled like '{known}'" for label, known in alike], 3)
+        zeros = any(label.isdigit() for label, _ in alike)
+        how = " (read the column as text, such as read_csv's dtype=str, and leading zeros stay)" if zeros else ""
+        others = "" if len(alike) == len(unseen) else f"; for the others, {new}"
+        return f"{pairs}{self.meant(alike[0][0])} Spell sites as in the fit{how}{others}"
+
+    @contextmanager
+    def doubted(self, rows: int) -> Iterator[None]:
+        """Say of a fit that fails with hardly more rows than batches that the column is none of sites."""
+        try:
+            yield
+        except DataError as error:
+            if 2 * len(self) <= rows or len(self) <= FEW:
+                raise
+            raise (DesignError if isinstance(error, DesignError) else DataError)(
+                _no_sites(self.column, len(self), rows)
+            ) from error
+
     def codes(self, values: pd.Series) -> tuple[IntArray, tuple[str, ...]]:
         """Code each row by its batch; unseen batches get the codes after the known ones.
 
@@ -105,6 +145,13 @@ class BatchLevels:
         position = {text: code for code, text in enumerate(self.labels + unseen)}
         codes = np.array([position[text] for text in uniques], dtype=np.intp)
         return (codes[texts] if codes.size else np.zeros(0, dtype=np.intp)), unseen
+
+
+def _no_sites(column: str, distinct: int, rows: int) -> str:
+    return (
+        f"batch column '{column}' has {distinct} distinct values in {rows} rows, which are no sites: name the column "
+        "that holds the sites"
+    )
 
 
 def _sound(label: str) -> str:
@@ -125,8 +172,11 @@ def _texts(values: pd.Series, column: str) -> tuple[IntArray, list[str]]:
     for label in raw:
         text = canonical(label)
         if text in kinds and kinds[text] != label:
+            plain = len({str(other) for other in raw}) == len({canonical(other) for other in raw})
+            all_text = f" (table['{column}'].astype(str) makes all of them text)" if plain else ""
             raise DataError(
-                f"batch column '{column}' spells one batch two ways, {kinds[text]!r} and {label!r}: use one of them"
+                f"batch column '{column}' spells one batch two ways, {kinds[text]!r} and {label!r}: use one of "
+                f"them{all_text}"
             )
         kinds[text] = label
     texts = list(kinds)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+from pycombat_gam.flow.nodes.support import Support
 from pycombat_gam.flow.outliers import Reference
 from pycombat_gam.flow.scm import StructuralModel
 from pycombat_gam.types import FloatArray, JsonDict
@@ -45,7 +46,7 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a fit leaves: the model, what was odd, how it was trained, what log-probabilities are usual."""
+    """What a fit leaves: the model, what was odd, how it was trained, what probabilities and covariates it knows."""
 
     model: StructuralModel
     notes: tuple[str, ...]
@@ -53,3 +54,4 @@ class Fitted:
     history: pd.DataFrame
     choice: pd.DataFrame | None
     reference: Reference
+    support: Support

@@ -19,10 +19,12 @@ from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarni
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.adapt import adapted
 from pycombat_gam.flow.device import choose_device, threads_for
+from pycombat_gam.flow.extrapolation import of_harmonized, warn_of
 from pycombat_gam.flow.fitted import Fitted, Interval
 from pycombat_gam.flow.learn import learn
 from pycombat_gam.flow.mechanism import FeatureMechanism
 from pycombat_gam.flow.nodes.graph import Graph
+from pycombat_gam.flow.nodes.support import Support
 from pycombat_gam.flow.outliers import Reference
 from pycombat_gam.flow.queries import Queries
 from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
@@ -172,10 +174,11 @@ class FlowSCM(Queries):
         ranked = BatchLevels(self.batch, tuple(levels.labels[code] for code in sites_by_row))
         # One feature has no others to share a prior with.
         prior = "parametric" if len(given.features) > 1 else "none"
-        combat = fit_harmonizer(
-            Y, rows, at, features=given.features, levels=ranked, reference=None, formula=formula,
-            mean_model=AdditiveMean(), options=BatchOptions(prior, False, False), n_given=len(table),
-        )  # fmt: skip
+        with levels.doubted(len(codes)):
+            combat = fit_harmonizer(
+                Y, rows, at, features=given.features, levels=ranked, reference=None, formula=formula,
+                mean_model=AdditiveMean(), options=BatchOptions(prior, False, False), n_given=len(table),
+            )  # fmt: skip
         frame = frame_of(combat, rows)
         device = choose_device(self.device)
         with threads_for(given.Y.size), training_progress() if progress else nullcontext() as hook:
@@ -198,7 +201,8 @@ class FlowSCM(Queries):
             *learned.notes,
         )
         choice = None if learned.choice is None else learned.choice.table
-        self._fitted = Fitted(model, notes, combat.profile, learned.history, choice, reference)
+        support = Support.learn(graph, model.code(table, codes))
+        self._fitted = Fitted(model, notes, combat.profile, learned.history, choice, reference, support)
         self._fitted_params = self._plain()
         said = [*intake_notes(given, self.features), *notes]
         if said:
@@ -251,7 +255,10 @@ class FlowSCM(Queries):
                 f": its location rests on them to {share[0]:.0%} and its scale to {share[1]:.0%}, else on other sites"
             )
         new = FlowSCM(**{**self.get_params(), "n_members": 1})
-        new._fitted = replace(fitted, model=wider, notes=(*fitted.notes, note))
+        coded = model.code(given.covariates, code, lenient=True)
+        warn_of(fitted.support.outside(model.graph, coded))
+        support = fitted.support.with_site(coded)
+        new._fitted = replace(fitted, model=wider, notes=(*fitted.notes, note), support=support)
         new._fitted_params = new._plain()
         if not share.size or share[:2].min() < 0.9:
             warnings.warn(note, PcgWarning, stacklevel=2)
@@ -267,12 +274,16 @@ class FlowSCM(Queries):
         to : a site's label. None: `ref_batch`, or without one the average over sites x* = Σ_s w_s x*(do(site = s)),
             with w_s the sites' shares among the rows of the fit.
 
+        A warning names rows unlike any of the fit, or of the site that they go to where its map sees covariates.
+
         Returns
         -------
         What came, its features replaced; covariates and site stay as they were.
         """
         fitted, given, codes = self._rows(X, covariates)
-        out = _harmonized(fitted.model, given, codes, self._target(fitted, to))
+        target = self._target(fitted, to)
+        out = _harmonized(fitted.model, given, codes, target)
+        warn_of(of_harmonized(fitted, given.covariates, codes, target))
         return self._give(given, out if given.frame is not None else out.astype(given.Y.dtype, copy=False))
 
     def fit_transform(
@@ -302,6 +313,7 @@ class FlowSCM(Queries):
             raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
         target = self._target(fitted, to)
         each = np.stack([_harmonized(fitted.model, given, codes, target, one) for one in members])
+        warn_of(of_harmonized(fitted, given.covariates, codes, target))
         found = Interval.of(each, given.covariates.index, given.features, level)
         if (target is None or (codes != target).any()) and not found.sd.any(axis=None):
             warnings.warn("the members agree in every digit: the intervals say nothing", PcgWarning, stacklevel=2)
@@ -328,7 +340,8 @@ class FlowSCM(Queries):
     def summary(self) -> FlowSummary:
         """Summarize the fit; prints, `.to_dict()` for data."""
         fitted = self._check_fitted()
-        return summarize(repr(self), fitted.model, fitted.choice, fitted.notes, fitted.profile, fitted.history)
+        notes = (*fitted.notes, *fitted.support.unknown())
+        return summarize(repr(self), fitted.model, fitted.choice, notes, fitted.profile, fitted.history)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a `.pcg` file; `pycombat_gam.load` reads it back."""

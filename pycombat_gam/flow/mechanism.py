@@ -49,6 +49,11 @@ class FeatureMechanism(nn.Module, ABC):
 
     full_batch = False
 
+    @property
+    def site_meets_covariates(self) -> bool:
+        """Whether a site's map acts on what covariates explain too, so that it was learned on their values there."""
+        return True
+
     @abstractmethod
     def abduct(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return the noise (n, V) of values x (n, V), and log |det ∂noise/∂x| (n,)."""

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.cells import check_cells, suspicious_features
-from pycombat_gam.errors import DataError, OptionError, did_you_mean, listing
+from pycombat_gam.errors import DataError, OptionError, listing
 from pycombat_gam.estimator import TableEstimator
+from pycombat_gam.flow.extrapolation import of_action, of_rows, warn_of
 from pycombat_gam.flow.fitted import Fitted
 from pycombat_gam.flow.nodes.graph import FEATURES
 from pycombat_gam.flow.scm import Coded, StructuralModel
@@ -43,8 +44,8 @@ class Queries(TableEstimator):
         codes, unseen = levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen:
             raise DataError(
-                f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: add a site with "
-                f"adapt(its rows), which gives a new model{did_you_mean(unseen[0], levels.labels)}"
+                f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: "
+                f"{levels.advice(unseen, 'add a site with adapt(its rows), which gives a new model')}"
             )
         return fitted, given, codes
 
@@ -54,17 +55,20 @@ class Queries(TableEstimator):
         """Return what the rows would have been under an action, such as ``do={"site": "NYU", "age": 30}``.
 
         Values are one for all rows, or one each. Columns acted on are written into the table, and so are covariates
-        that the graph makes their effects; all else stays as observed.
+        that the graph makes their effects; all else stays as observed. Values that no row of the fit supports, at
+        their site or at any, are extrapolated, with a warning that names them.
         """
         fitted, given, codes = self._rows(X, covariates)
         model, table = fitted.model, given.covariates
         action = model.graph.check_do(do, len(table), table.index)
-        changed = model.act(model.code(table, codes), action)
+        coded = model.code(table, codes)
+        changed = model.act(coded, action)
         moved = [*action, *model.graph.descendants(list(action))]
         values = model.decode(changed, table.index)
         acted = table.assign(**{str(name): values[name] for name in moved})
         site = np.asarray(changed[self.batch], dtype=np.intp)
         Y = model.counterfactual(given.Y, model.parents(table, codes), model.parents(acted, site))
+        warn_of([*of_rows(fitted, table, codes), *of_action(fitted, changed, moved, coded)])
         features = pd.DataFrame(Y, index=table.index, columns=list(given.features))
         if given.frame is None:
             return pd.concat([acted, features], axis=1)
@@ -83,6 +87,7 @@ class Queries(TableEstimator):
         model, table = fitted.model, given.covariates
         noise = model.abduct_covariates(model.code(table, codes))
         features = model.abduct(given.Y, model.parents(table, codes))
+        warn_of(of_rows(fitted, table, codes))
         return pd.concat(
             [
                 pd.DataFrame(noise, index=table.index),
@@ -110,6 +115,7 @@ class Queries(TableEstimator):
             raise DataError("the noise has missing or infinite cells: give a table as abduct returns it")
         action = model.graph.check_do(do or {}, len(noise), noise.index)
         coded = model.predict_covariates({name: values[name].to_numpy() for name in model.graph.nodes}, action)
+        warn_of(of_action(fitted, coded, [*action, *model.graph.descendants(list(action))]))
         return _table(model, coded, values[list(model.frame.features)].to_numpy(), noise.index)
 
     def sample(self, n: int, *, do: Mapping[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
@@ -123,6 +129,7 @@ class Queries(TableEstimator):
         streams = np.random.SeedSequence(seed).spawn(2)
         action = model.graph.check_do(do or {}, n)
         coded = model.draw_covariates(n, action, int(streams[0].generate_state(1, np.uint64)[0] >> 1))
+        warn_of(of_action(fitted, coded, [*action, *model.graph.descendants(list(action))]))
         noise = np.empty((n, len(model.frame.features)))
         noise[:, ~model.frame.modelled] = model.frame.idle
         noise[:, model.frame.modelled] = model.features.draw(n, np.random.default_rng(streams[1])).cpu().numpy()
@@ -141,6 +148,7 @@ class Queries(TableEstimator):
         model, table = fitted.model, given.covariates
         each = pd.DataFrame(model.log_prob_covariates(model.code(table, codes)), index=table.index)
         each[FEATURES] = model.log_prob(given.Y, model.parents(table, codes))
+        warn_of(of_rows(fitted, table, codes))
         return each if by == "node" else each.sum(axis=1).rename("log_prob")
 
     def outliers(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, share: float = 0.01) -> pd.DataFrame:
@@ -157,6 +165,7 @@ class Queries(TableEstimator):
         model, table = fitted.model, given.covariates
         parents = model.parents(table, codes)
         log_prob = model.log_prob(given.Y, parents)
+        warn_of(of_rows(fitted, table, codes))
         below = fitted.reference.below(log_prob)
         rows = np.flatnonzero(below <= share)
         rows = rows[np.argsort(log_prob[rows], kind="stable")]

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.container import Container
+from pycombat_gam.container import NEWEST, VERSION, Container
 from pycombat_gam.design import Design
 from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.flow.fitted import Fitted
@@ -18,6 +18,7 @@ from pycombat_gam.flow.networks.conditional import ConditionalFlow
 from pycombat_gam.flow.nodes.causes import Causes
 from pycombat_gam.flow.nodes.covariates import covariate_from_dict
 from pycombat_gam.flow.nodes.graph import Graph
+from pycombat_gam.flow.nodes.support import Support
 from pycombat_gam.flow.outliers import POINTS, Reference
 from pycombat_gam.flow.rebuild import mechanism_from
 from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
@@ -51,6 +52,9 @@ def to_container(fitted: Fitted, params: JsonDict) -> Container:
         "choice": choice.to_numpy(dtype=np.float64),
         "history": fitted.history[list(HISTORY)].to_numpy(dtype=np.float64),
     }
+    support = fitted.support
+    if support.ranges is not None and support.together is not None:
+        arrays |= {"ranges": support.ranges, "together": support.together}
     for place, mechanism in enumerate((model.features, *model.members)):
         arrays |= {
             f"{place}/{name}": np.atleast_1d(value.cpu().numpy()) for name, value in mechanism.state_dict().items()
@@ -70,7 +74,7 @@ def to_container(fitted: Fitted, params: JsonDict) -> Container:
         "notes": list(fitted.notes),
         "profile": fitted.profile,
     }
-    return Container(KIND, plain, arrays)
+    return Container(KIND, plain, arrays, NEWEST if "ranges" in arrays else VERSION)
 
 
 def from_container(container: Container, known: Collection[str]) -> tuple[JsonDict, Fitted]:
@@ -177,6 +181,12 @@ def _rebuild(container: Container, known: Collection[str]) -> tuple[JsonDict, Fi
     reference = take("reference", (POINTS,))
     if (np.diff(reference) < 0).any():
         raise ModelFileError("the model is refused: its reference log-probabilities do not ascend")
+    # Version 1 held no ranges of single sites.
+    support = (
+        Support.of_profile(graph, profile)
+        if container.version == VERSION
+        else Support.read(graph, profile, arrays["ranges"], arrays["together"])
+    )
     fitted = Fitted(
         model,
         tuple(str(note) for note in plain["notes"]),
@@ -184,5 +194,6 @@ def _rebuild(container: Container, known: Collection[str]) -> tuple[JsonDict, Fi
         history.astype({"epoch": int, "rollback": bool}),
         choice if variants else None,
         Reference(reference),
+        support,
     )
     return params, fitted

@@ -53,10 +53,10 @@ class StructuralModel:
 
     # Coding
 
-    def code(self, table: pd.DataFrame, site: IntArray) -> dict[str, FloatArray | IntArray]:
-        """Return the nodes' values on a table, coded; site : (n,) codes."""
+    def code(self, table: pd.DataFrame, site: IntArray, *, lenient: bool = False) -> dict[str, FloatArray | IntArray]:
+        """Return the nodes' values on a table, coded; site : (n,) codes; `lenient`: see `Graph.encode`."""
         coded: dict[str, FloatArray | IntArray] = {
-            name: self.graph.encode(name, find_column(table, name, "formula"))
+            name: self.graph.encode(name, find_column(table, name, "formula"), lenient=lenient)
             for name in self.graph.nodes
             if name != self.graph.batch
         }

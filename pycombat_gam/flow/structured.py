@@ -107,6 +107,11 @@ class StructuredFlow(FeatureMechanism):
         self.shift = nn.Parameter(torch.zeros((m, B, V), dtype=torch.float64))
 
     @property
+    def site_meets_covariates(self) -> bool:
+        """Only a "whole" map does; that of residuals is the same for all covariates, as ComBat's."""
+        return self._whole
+
+    @property
     def coefficients(self) -> Tensor:
         """β, (p, V)."""
         return self.start + (self.preconditioner @ self.step[..., None])[..., 0].T

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pycombat_gam.errors import DataError, DesignError, did_you_mean, listing, rows_named
 from pycombat_gam.formula.nodes import level_text, name_text
+from pycombat_gam.remedies import from_index, into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
@@ -62,8 +63,9 @@ class Columns:
 
     def __init__(self, table: pd.DataFrame) -> None:
         if not isinstance(table, pd.DataFrame):
+            how = into_pandas(table, "the table")
             raise DataError(
-                f"the covariates are a {type(table).__name__}; give a pandas DataFrame with one named column each"
+                f"the covariates are {kind_of(table)}; give {how or 'a pandas DataFrame with one named column each'}"
             )
         self.table = table
         self.rows = len(table)
@@ -74,7 +76,7 @@ class Columns:
         if name not in self.table.columns:
             raise DataError(
                 f"the formula uses {name_text(name)}, which is not a column of the table"
-                f"{_nearest(name, self.table.columns)}"
+                f"{from_index(self.table, name) or _nearest(name, self.table.columns)}"
             )
         found = self.table[name]
         if isinstance(found, pd.DataFrame):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from pycombat_gam.design import Design, Unpenalised
 from pycombat_gam.errors import DataError, DesignError, count, listing
 from pycombat_gam.mean.identified import find_unidentified
+from pycombat_gam.mean.remedy import as_written, many_levels, remedy
 from pycombat_gam.penalized.solve import dependent_columns, pooled_factor
 from pycombat_gam.penalized.sufficient import DesignFactor, Statistics
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
@@ -63,9 +64,10 @@ def check_rank(
         named = listing(map(repr, found.extreme))
         raise DesignError(f"values too large or too small to square in {named}: rescale them")
     if found.dependent:
-        said = [f"'{what}' is {reason}" for _, what, reason in found.dependent]
+        said = list(dict.fromkeys(f"'{what}' is {reason}" for _, what, reason in found.dependent))
         reasons = listing(said, 5) if len(said) > 5 else "; ".join(said)
-        raise DesignError(f"the design cannot be estimated{where}: {reasons}. Remove it from the formula")
+        advice = remedy(design, [(term, what) for term, what, _ in found.dependent])
+        raise DesignError(f"the design cannot be estimated{where}: {reasons}. {advice}")
     if found.saturated:
         raise DesignError(f"the design is saturated{where}: {found.saturated}; use fewer terms or more rows")
     if found.unidentified:
@@ -90,14 +92,27 @@ def find_rank(design: Design, X: FloatArray, R: FloatArray, *, n_batches: int) -
         held = f"{count(n_batches, 'batch', 'batches')} and " if n_batches else ""
         saturated = f"{count(n, 'row')} for {held}{count(p, 'covariate column')} leave no residual variance"
     if bad or saturated:
-        return Rank(dependent=tuple(_reasons(free, X, bad, batches=n_batches > 0)), saturated=saturated)
+        reasons = _reasons(free, X, bad, as_written(design), many_levels(design, n), batches=n_batches > 0)
+        return Rank(dependent=tuple(reasons), saturated=saturated)
     return Rank(unidentified=find_unidentified(design, X_whole, R_whole, n_batches))
 
 
 def _reasons(
-    design: Unpenalised, X: FloatArray, bad: dict[int, list[int]], *, batches: bool
+    design: Unpenalised,
+    X: FloatArray,
+    bad: dict[int, list[int]],
+    written: Mapping[str, str],
+    many: Mapping[str, str],
+    *,
+    batches: bool,
 ) -> Iterator[tuple[str, str, str]]:
-    """Say why columns are dependent; a term all of whose columns are so for one reason is named as a whole."""
+    """Say why columns are dependent; a term all of whose columns are so for one reason is named as a whole.
+
+    Parameters
+    ----------
+    bad : the columns, and those that each is a combination of.
+    written : what terms are called; many : those with too many levels, which are named as a whole, and why.
+    """
     term_of = {j: term for term, columns in design.term_slices.items() for j in range(columns.start, columns.stop)}
     reason = {}
     for j, others in bad.items():
@@ -105,13 +120,20 @@ def _reasons(
             reason[j] = "constant: it tells nothing"
         elif not others:
             reason[j] = "confounded with batch: it is constant within every batch"
-        else:
-            names = listing(f"'{term}'" for term in dict.fromkeys(term_of[k] for k in others))
+        elif not many:  # nearly every column is a combination of such a factor's
+            terms = list(dict.fromkeys(written[term_of[k]] for k in others))
+            if written[term_of[j]] != term_of[j] and len(terms) > 1:  # its other levels
+                terms = [term for term in terms if term != written[term_of[j]]]
+            names = listing(f"'{term}'" for term in terms)
             reason[j] = f"collinear: a combination of {names}{' and the batches' if batches else ''}"
     for term, columns in design.term_slices.items():
         own = [reason.get(j) for j in range(columns.start, columns.stop)]
-        if own and own[0] is not None and len(set(own)) == 1:
-            yield term, term, own[0]
+        if term in many:
+            yield term, written[term], many[term]
+        elif own and own[0] is not None and len(set(own)) == 1:
+            yield term, written[term], own[0]
+        elif written[term] != term:
+            yield from ((term, written[term], why) for why in dict.fromkeys(filter(None, own)))
         else:
             yield from ((term, design.columns[j], reason[j]) for j in range(columns.start, columns.stop) if j in reason)
 

@@ -13,6 +13,7 @@ from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError, OptionError, did_you_mean, flow_requirements, listing
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns
+from pycombat_gam.remedies import into_pandas, kind_of
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray
@@ -26,19 +27,19 @@ EFFECTS = ("location", "scale")
 def combat_of(model: object, what: str) -> FittedComBat:
     """Return what a ComBat's fit left; another kind of model has no such picture."""
     if not isinstance(model, ComBat):
-        raise OptionError(f"{what} needs a fitted ComBat; given: {_kind(model)}")
+        raise OptionError(f"{what} needs a fitted ComBat; given: {kind_of(model)}")
     return model._check_fitted()
 
 
 def flow_of(model: object, what: str) -> FlowSCM:
     """Return a fitted FlowSCM; another kind of model has no such picture."""
     if isinstance(model, ComBat):
-        raise OptionError(f"{what} needs a fitted FlowSCM; given: {_kind(model)}")
+        raise OptionError(f"{what} needs a fitted FlowSCM; given: {kind_of(model)}")
     flow_requirements()
     from pycombat_gam.flow.harmonizer import FlowSCM
 
     if not isinstance(model, FlowSCM):
-        raise OptionError(f"{what} needs a fitted FlowSCM; given: {_kind(model)}")
+        raise OptionError(f"{what} needs a fitted FlowSCM; given: {kind_of(model)}")
     model._check_fitted()
     return model
 
@@ -52,7 +53,7 @@ def check_effect(effect: str) -> None:
 def check_frame(table: object, name: str) -> pd.DataFrame:
     """Check that a table is a DataFrame with rows and distinct columns."""
     if not isinstance(table, pd.DataFrame):
-        raise DataError(f"{name} is {_kind(table)}: give a DataFrame")
+        raise DataError(f"{name} is {kind_of(table)}: give {into_pandas(table, name) or 'a DataFrame'}")
     names = pd.Index(table.columns.map(str))
     if names.has_duplicates:
         raise DataError(f"{name} has duplicated columns: {listing(names[names.duplicated()].unique())}; rename them")
@@ -120,7 +121,3 @@ def feature_index(fitted: FittedComBat, feature: str) -> int:
             f"{did_you_mean(str(feature), fitted.features)}"
         )
     return fitted.features.index(feature)
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"

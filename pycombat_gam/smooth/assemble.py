@@ -229,7 +229,10 @@ def learn_smooth(
     """
     options = read_options(term)
     learned_from = values if stacked is None else stacked
-    basis = build_basis(term, options, learned_from, knots or {})
+    by = None if term.by is None else deparse(term.by)
+    by_value = None if by is None else values[by]
+    copies = len(by_value.levels) if isinstance(by_value, Factor) else 1
+    basis = build_basis(term, options, learned_from, knots or {}, copies)
     X = basis.on(learned_from)
     penalties, scales = list(basis.penalties), [1.0] * len(basis.penalties)
     if rescale:
@@ -238,8 +241,6 @@ def learn_smooth(
             size = float(np.abs(S).sum(axis=0).max()) / reach
             if size > 0:
                 penalties[j], scales[j] = S / size, size
-    by = None if term.by is None else deparse(term.by)
-    by_value = None if by is None else values[by]
     varying = isinstance(by_value, np.ndarray) and not _is_constant(by_value)
     Z = _constraint(basis, options, X, varying=varying) if absorb else None
     null_dim = basis.null_dim

@@ -32,6 +32,8 @@ class BasisOptions:
     knots : by variable label, as the user gave them; empty for none.
     xt : extra options (``bs`` for the margins of ``fs``, ``max.knots``, ``seed``).
     where : the call as written, for messages: ``"s(age, k=5)"``.
+    copies : how many times its columns come, as for each level of a by-variable.
+    independent : whether its columns have to be independent on the rows.
     """
 
     k: int | None
@@ -39,6 +41,8 @@ class BasisOptions:
     knots: Mapping[str, FloatArray]
     where: str
     xt: Mapping[str, object] = field(default_factory=dict)
+    copies: int = 1
+    independent: bool = False
 
 
 class Basis(Protocol):

@@ -15,8 +15,7 @@ import numpy as np
 from pycombat_gam.errors import FormulaError, ModelFileError
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
 from pycombat_gam.smooth.knots import (
-    check_unique,
-    dimension,
+    check_distinct,
     given_knots,
     numbers_of,
     quantile_knots,
@@ -88,10 +87,10 @@ class CubicBasis:
         """Place the knots (mgcv's `smooth.construct.cr.smooth.spec`)."""
         label = single(variables, options, cls.name)
         x = numbers_of(values, label, options.where)
-        k = dimension(options, 10, 3)
         if options.m is not None and len(options.m) > 1:
             raise FormulaError(f"{options.where}: basis '{cls.name}' has no order m; leave it out")
-        unique = check_unique(x, k, label, options.where)
+        unique = np.unique(x)
+        k = check_distinct(options, variables, unique.size, x.size, 10, 3)
         knots = given_knots(options, label, (k,))
         knots = quantile_knots(unique, k) if knots is None else knots
         return cls._with(variables, knots)
@@ -200,8 +199,8 @@ class CyclicBasis:
         """Place the knots (mgcv's `smooth.construct.cc.smooth.spec`): two given ones are the ends of the cycle."""
         label = single(variables, options, cls.name)
         x = numbers_of(values, label, options.where)
-        k = dimension(options, 10, 4)
-        unique = check_unique(x, k, label, options.where)
+        unique = np.unique(x)
+        k = check_distinct(options, variables, unique.size, x.size, 10, 4)
         knots = given_knots(options, label, (2, k))
         if knots is None:
             knots = quantile_knots(unique, k)

@@ -34,22 +34,57 @@ def single(variables: tuple[str, ...], options: BasisOptions, name: str) -> str:
     return variables[0]
 
 
+class DimensionError(FormulaError):
+    """A basis was asked for fewer coefficients than it needs: `k` are enough."""
+
+    def __init__(self, where: str, asked: int, k: int) -> None:
+        super().__init__(f"{where}: k={asked} is too small; this basis needs at least {k}")
+        self.k = k
+
+
+class DistinctError(DesignError):
+    """A basis was asked for more coefficients than its variables have distinct values: `k` are possible, or None."""
+
+    def __init__(self, message: str, k: int | None) -> None:
+        super().__init__(message)
+        self.k = k
+
+
 def dimension(options: BasisOptions, default: int, least: int) -> int:
     """Basis dimension k, at least what the basis needs."""
     k = default if options.k is None else options.k
     if k < least:
-        raise FormulaError(f"{options.where}: k={k} is too small; this basis needs at least {least}")
+        raise DimensionError(options.where, k, least)
     return k
 
 
-def check_unique(x: FloatArray, k: int, label: str, where: str) -> FloatArray:
-    """Return the distinct values; there must be as many as coefficients."""
-    unique = np.unique(x)
-    if unique.size < k:
-        raise DesignError(
-            f"{where} asks for k={k}, but {label} has {unique.size} distinct values; use k={unique.size} or fewer"
+def check_distinct(
+    options: BasisOptions, variables: tuple[str, ...], distinct: int, n: int, default: int, least: int
+) -> int:
+    """Return the basis dimension k; the variables must have as many distinct values on their n rows.
+
+    What a message advises has to work: no k does where there are fewer values than the basis needs, and all values are
+    too many where half the rows would be used up.
+    """
+    names, have = " and ".join(variables), "has" if len(variables) == 1 else "have"
+    values = f"{distinct} distinct value{'' if distinct == 1 else 's'}"
+    if distinct == 1:
+        raise DistinctError(f"{options.where}: {names} {have} {values} and tells nothing; leave the term out", None)
+    if distinct < least:
+        plain = " + ".join(variables)
+        factors = f", or factor({names}) for a level each" if len(variables) == 1 else ""
+        raise DistinctError(
+            f"{options.where}: {names} {have} {values}, and this basis needs at least {least}; write {plain} without "
+            f"s(){factors}",
+            None,
         )
-    return unique
+    k = dimension(options, default, least)
+    if distinct < k:
+        most = max(least, min(distinct, n // (2 * options.copies)))
+        advice = f"k={most}" if most == least else f"k={most} or fewer (at least {least})"
+        rows = f" for {n} rows" if most < distinct else ""
+        raise DistinctError(f"{options.where} asks for k={k}, but {names} {have} {values}; use {advice}{rows}", most)
+    return k
 
 
 def quantile_knots(unique: FloatArray, k: int) -> FloatArray:

@@ -14,6 +14,7 @@ from pycombat_gam.formula.formula import SmoothTerm
 from pycombat_gam.formula.nodes import deparse
 from pycombat_gam.smooth.bases import NAMES, check_name, learn_margin
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
+from pycombat_gam.smooth.margins import learn_margins
 from pycombat_gam.smooth.random import FactorSmoothBasis
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
 from pycombat_gam.types import FloatArray
@@ -97,19 +98,26 @@ def linked(terms: Iterable[SmoothTerm]) -> Iterator[SmoothTerm]:
         yield replace(term, options=(*(option for option in base.options if option[0] != "pc"), *own))
 
 
-def build_basis(term: SmoothTerm, options: TermOptions, values: Values, knots: Mapping[str, FloatArray]) -> Basis:
-    """Learn the basis of a term."""
+def build_basis(
+    term: SmoothTerm, options: TermOptions, values: Values, knots: Mapping[str, FloatArray], copies: int = 1
+) -> Basis:
+    """Learn the basis of a term, whose columns come for each of `copies` levels of a by-variable."""
     variables = tuple(deparse(node) for node in term.args)
     if len(set(variables)) < len(variables):
         raise FormulaError(f"{options.where} names a variable twice")
     at = {**knots, **_own_knots(term, variables, options.where)}
     if term.kind == "s":
-        return _simple(term, options, variables, values, at)
-    return _product(term, options, variables, values, at)
+        return _simple(term, options, variables, values, at, copies)
+    return _product(term, options, variables, values, at, copies)
 
 
 def _simple(
-    term: SmoothTerm, options: TermOptions, variables: tuple[str, ...], values: Values, knots: Mapping[str, FloatArray]
+    term: SmoothTerm,
+    options: TermOptions,
+    variables: tuple[str, ...],
+    values: Values,
+    knots: Mapping[str, FloatArray],
+    copies: int,
 ) -> Basis:
     name = check_name(term.option("bs", "tp"), options.where, NAMES)
     k = _whole_or_none(term.option("k"), "k", options.where)
@@ -121,6 +129,7 @@ def _simple(
         knots,
         options.where,
         _extra(xt, options.where),
+        copies,
     )
     if name == FactorSmoothBasis.name:
         return FactorSmoothBasis.learn(variables, values, asked, learn_margin)
@@ -128,7 +137,12 @@ def _simple(
 
 
 def _product(
-    term: SmoothTerm, options: TermOptions, variables: tuple[str, ...], values: Values, knots: Mapping[str, FloatArray]
+    term: SmoothTerm,
+    options: TermOptions,
+    variables: tuple[str, ...],
+    values: Values,
+    knots: Mapping[str, FloatArray],
+    copies: int,
 ) -> Basis:
     where = options.where
     d = [1] * len(variables)
@@ -151,10 +165,8 @@ def _product(
         # Of several margins some have an order; mgcv passes over the others.
         ms = [None if name in WITHOUT_ORDER else m for name, m in zip(names, ms, strict=True)]
     xt = _extra(term.option("xt"), where)
-    bases = [
-        learn_margin(name, group, values, BasisOptions(k, m, knots, where, xt))
-        for name, group, k, m in zip(names, groups, ks, ms, strict=True)
-    ]
+    asked_of = [BasisOptions(k, m, knots, where, xt, copies) for k, m in zip(ks, ms, strict=True)]
+    bases = learn_margins(names, groups, values, asked_of)
     asked = BasisOptions(None, None, knots, where)
     if term.kind == "t2":
         return SplitTensorBasis.learn(

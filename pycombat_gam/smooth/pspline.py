@@ -16,6 +16,7 @@ from scipy.interpolate import BSpline
 from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
 from pycombat_gam.smooth.knots import (
+    check_distinct,
     dimension,
     given_knots,
     numbers_of,
@@ -49,8 +50,15 @@ def _even_knots(low: float, high: float, inner: int, degree: int) -> FloatArray:
 def _ends(x: FloatArray, label: str, where: str) -> tuple[float, float]:
     low, high = float(x.min()), float(x.max())
     if not high > low:
-        raise DesignError(f"{where}: {label} has one distinct value; there is no curve to draw")
+        raise DesignError(f"{where}: {label} has 1 distinct value and tells nothing; leave the term out")
     return low, high
+
+
+def _dimension(options: BasisOptions, variables: tuple[str, ...], x: FloatArray, default: int, least: int) -> int:
+    """Return k; beyond the distinct values only where columns need not be independent, for penalties fill gaps."""
+    if not options.independent and np.ptp(x) > 0:
+        return dimension(options, default, least)
+    return check_distinct(options, variables, np.unique(x).size, x.size, default, least)
 
 
 def _full_knots(x: FloatArray, options: BasisOptions, label: str, inner: int, degree: int) -> FloatArray:
@@ -117,7 +125,7 @@ class PSplineBasis:
         m = orders(options, (2, 2), 2)
         m = (m[0], m[0]) if len(m) == 1 else m
         degree = m[0] + 1
-        k = dimension(options, max(10, m[0] + 2), max(degree + 1, m[1] + 1))
+        k = _dimension(options, variables, x, max(10, m[0] + 2), max(degree + 1, m[1] + 1))
         return cls(variables, _full_knots(x, options, label, k - degree + 1, degree), degree, m[1])
 
     @property
@@ -202,7 +210,7 @@ class CyclicPSplineBasis(PSplineBasis):
         m = orders(options, (2, 2), 2)
         m = (m[0], m[0]) if len(m) == 1 else m
         degree = m[0] + 1
-        k = dimension(options, max(10, m[0] + 2), max(degree, m[1] + 1))
+        k = _dimension(options, variables, x, max(10, m[0] + 2), max(degree, m[1] + 1))
         knots = given_knots(options, label, (2, k + 1))
         low, high = _ends(x, label, options.where)
         if knots is None or knots.size == 2:
@@ -292,7 +300,7 @@ class BSplineBasis:
             raise FormulaError(
                 f"{options.where}: m={list(m)} must be the degree, then different derivative orders up to it"
             )
-        k = dimension(options, max(10, degree), degree + 1)
+        k = _dimension(options, variables, x, max(10, degree), degree + 1)
         given = options.knots.get(label)
         if given is not None and given.size == 4 < k + degree + 1:
             return cls(variables, _nested_knots(x, options, label, k - degree + 1, degree), degree, derivatives)

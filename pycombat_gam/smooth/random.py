@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pycombat_gam.errors import FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.state import texts
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
@@ -133,13 +133,20 @@ class FactorSmoothBasis:
                 f"{options.where}: bs='fs' takes numbers and one factor; given are {len(numbers)} numbers and "
                 f"{len(factors)} factors (a column of codes is one as factor(…))"
             )
-        curve = learn_curve(str(options.xt.get("bs", "tp")), numbers, values, options)
-        if len(curve.penalties) != 1:
-            raise FormulaError(f"{options.where}: bs='fs' needs a curve of one penalty; choose another xt=list(bs=…)")
         grouping = values[factors[0]]
         assert isinstance(grouping, Factor)
+        each = replace(options, copies=options.copies * len(grouping.levels), independent=True)
+        curve = learn_curve(str(options.xt.get("bs", "tp")), numbers, values, each)
+        if len(curve.penalties) != 1:
+            raise FormulaError(f"{options.where}: bs='fs' needs a curve of one penalty; choose another xt=list(bs=…)")
         rank = curve.ranks[0]
-        P = demmler_reinsch(curve.on(values), curve.penalties[0], rank)
+        try:
+            P = demmler_reinsch(curve.on(values), curve.penalties[0], rank)
+        except np.linalg.LinAlgError:
+            raise DesignError(
+                f"{options.where}: the values of {' and '.join(numbers)} leave gaps in which its curve is not "
+                "determined; leave xt out, or use a smaller k"
+            ) from None
         return cls(variables, factors[0], grouping.levels, curve, P, rank)
 
     @property

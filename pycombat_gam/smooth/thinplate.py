@@ -16,9 +16,18 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError, listing
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
-from pycombat_gam.smooth.knots import dimension, numbers_of, read_matrix, read_names, read_vector, read_whole
+from pycombat_gam.smooth.knots import (
+    DistinctError,
+    check_distinct,
+    dimension,
+    numbers_of,
+    read_matrix,
+    read_names,
+    read_vector,
+    read_whole,
+)
 from pycombat_gam.smooth.radial import RadialSums, distances2, radial
 from pycombat_gam.smooth.rsample import r_sample, text_order
 from pycombat_gam.types import FloatArray, JsonDict
@@ -73,9 +82,10 @@ class ThinPlateBasis:
         m, keep_null = _order(options, d)
         M = comb(m + d - 1, d)
         default = M + (8, 27, 100)[min(d, 3) - 1]
-        k = dimension(options, default, M + 1)
         shift = x.mean(axis=0, dtype=np.longdouble).astype(np.float64)
-        points, chosen = _points(x, shift, variables, options, k)
+        if d > 1:
+            _check_spread(x - shift, variables, options.where)
+        points, chosen, k = _points(x, shift, variables, options, default, M + 1)
         if chosen and len(points) == k:
             # As many knots as coefficients leave nothing to truncate: mgcv takes the radial functions as they are.
             E, U = radial(distances2(points, points), m, d), np.eye(k)
@@ -202,6 +212,17 @@ class ShrunkenThinPlateBasis(ThinPlateBasis):
         return 0
 
 
+def _check_spread(x: FloatArray, variables: tuple[str, ...], where: str) -> None:
+    """Stop where points of several variables, centred, lie on a line or plane: no surface over them is determined."""
+    reach = np.abs(x).max(axis=0)
+    flat = np.array([np.unique(column).size == 1 for column in x.T])
+    if flat.any():
+        constant = variables[int(flat.argmax())]
+        raise DistinctError(f"{where}: {constant} has 1 distinct value and tells nothing; leave it out", None)
+    if np.linalg.matrix_rank(x / reach) < len(variables):
+        raise DesignError(f"{where}: one of {listing(variables)} is a combination of the others; leave one out")
+
+
 def _order(options: BasisOptions, d: int) -> tuple[int, bool]:
     """Order m of the derivatives penalised, and whether the polynomials stay."""
     given = options.m or (0,)
@@ -218,11 +239,12 @@ def _order(options: BasisOptions, d: int) -> tuple[int, bool]:
 
 
 def _points(
-    x: FloatArray, shift: FloatArray, variables: tuple[str, ...], options: BasisOptions, k: int
-) -> tuple[FloatArray, bool]:
-    """Where the radial functions stand: the distinct points, or (True) a sample of them or the knots given."""
+    x: FloatArray, shift: FloatArray, variables: tuple[str, ...], options: BasisOptions, default: int, least: int
+) -> tuple[FloatArray, bool, int]:
+    """Where the radial functions stand: the distinct points, or (True) a sample of them or the knots given; and k."""
     names = " and ".join(variables)
     if all(label in options.knots for label in variables):
+        k = dimension(options, default, least)
         given = [np.asarray(options.knots[label], dtype=np.float64) for label in variables]
         if len({knots.size for knots in given}) != 1:
             raise FormulaError(f"{options.where}: give as many knots for each of {names}")
@@ -231,21 +253,17 @@ def _points(
             raise FormulaError(f"{options.where}: k={k} needs at least {k} different knots; {given[0].size} given")
         if len(points) > len(x):
             raise FormulaError(f"{options.where}: {len(points)} knots are given for {len(x)} rows; give fewer")
-        return points, True
+        return points, True, k
     points = np.unique(x - shift, axis=0)
-    if len(points) < k:
-        raise DesignError(
-            f"{options.where} asks for k={k}, but {names} {'has' if len(variables) == 1 else 'have'} {len(points)} "
-            f"distinct values; use k={len(points)} or fewer"
-        )
+    k = check_distinct(options, variables, len(points), len(x), default, least)
     most, seed = options.xt.get("max.knots", MAX_POINTS), options.xt.get("seed", 1)
     if type(most) is not int or type(seed) is not int or most < k:
         raise FormulaError(f"{options.where}: xt's max.knots (at least k={k}) and seed must be whole numbers")
     if len(points) > most and len(variables) > 1:
         points = points[text_order(points)]
     if len(points) <= most:
-        return points, False
-    return np.unique(points[r_sample(len(points), most, seed)], axis=0), True
+        return points, False, k
+    return np.unique(points[r_sample(len(points), most, seed)], axis=0), True, k
 
 
 def _polynomials(x: FloatArray, exponents: list[tuple[int, ...]]) -> FloatArray:

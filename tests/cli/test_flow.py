@@ -115,6 +115,7 @@ OPTIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:age is outside the range of site:pycombat_gam.errors.PcgWarning")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_reach_the_fit(name: str, data: Path, out: Path) -> None:
     flags, options = OPTIONS[name]
@@ -364,6 +365,20 @@ main()
 """
 
 
+def test_rows_beyond_the_fit_are_told(done: Path, data: Path, tmp_path: Path) -> None:
+    """On stderr, as every note; the commands run all the same."""
+    study().assign(age=99.0).to_csv(tmp_path / "old.csv", index=False)
+    said = run("apply", done / "model.pcg", tmp_path / "old.csv", "--out", tmp_path / "o.csv").stderr
+    assert "Note: age is outside the range of the fit (20.2 to 76.1) in 21 rows: extrapolated" in said
+    assert "outside the range" not in run("apply", done / "model.pcg", data, "--out", tmp_path / "p.csv").stderr
+    children = study().assign(age=lambda t: t["age"].where(t["site"] != "Lyon", 9.0 + t["age"] / 20))
+    children.to_csv(tmp_path / "c.csv", index=False)
+    given = [*BASE, "--variant", "whole", "--epochs", "2", "--to", "Lyon", "--out", tmp_path / "out"]
+    said = run("flow", tmp_path / "c.csv", *given).stderr
+    assert "Note: age is outside the range of site 'Lyon', " in said
+    assert "(13 rows): the site's effect is extrapolated there" in said
+
+
 def test_without_torch(done: Path, data: Path, tmp_path: Path) -> None:
     """The flow says what to install; everything else works."""
 
@@ -375,7 +390,7 @@ def test_without_torch(done: Path, data: Path, tmp_path: Path) -> None:
         said = call(*arguments)
         assert (said.returncode, said.stdout, said.stderr.count("\n")) == (2, "", 1), said.stderr
         assert said.stderr.startswith("Error: ")
-        assert "the flow needs torch: pip install 'pycombat-gam[flow]'" in said.stderr
+        assert "the flow needs torch: pip install 'torch>=2.2' 'zuko>=1.2'" in said.stderr
     assert not (tmp_path / "o").exists()
     harmonized = call("harmonize", data, *BASE, "--out", tmp_path / "o")
     assert harmonized.returncode == 0, harmonized.stderr

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 import pycombat_gam as pcg
 
 
+@pytest.mark.filterwarnings("ignore:age is outside the range:pycombat_gam.errors.PcgWarning")
 def test_diagnose_takes_a_flow() -> None:
     study = pcg.datasets.simulate_multisite(sites=3, subjects=150, features=4, location=1.0, seed=6)
     features = list(study.features)

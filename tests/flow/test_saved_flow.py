@@ -18,6 +18,7 @@ import pycombat_gam as pcg
 from pycombat_gam.container import write_container
 
 FAST: dict[str, Any] = {"training": {"max_epochs": 2}}
+pytestmark = pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")  # quick training, new ages
 RESIDUAL: dict[str, Any] = {"flow_options": {"variant": "residual"}, **FAST}
 
 
@@ -70,7 +71,6 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:the members agree:pycombat_gam.errors.PcgWarning")  # a quick training
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_comes_back(name: str, tmp_path: Path) -> None:
     model = fitted(**KINDS[name])

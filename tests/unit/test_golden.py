@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import pycombat_gam as pcg
-from pycombat_gam.container import VERSION
+from pycombat_gam.container import NEWEST, VERSION
 from pycombat_gam.io import EXACT_FLOATS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -25,4 +25,4 @@ def test_an_old_model_answers_as_it_did(path: Path) -> None:
 
 
 def test_the_current_format_is_among_them() -> None:
-    assert f"combat-{VERSION}" in {path.stem for path in MODELS}
+    assert {f"combat-{VERSION}", f"flow-{VERSION}", f"flow-{NEWEST}"} <= {path.stem for path in MODELS}

@@ -79,7 +79,8 @@ def test_compressed_arrays(path: Path) -> None:
     ("manifest", "says"),
     [
         ({"format": "pickle"}, "no format 'pycombat_gam'"),
-        ({"version": 2}, "format version 2.*update pycombat_gam"),
+        ({"version": 3}, "format version 3.*update pycombat_gam"),
+        ({"version": 2}, "more, or other, than the model it describes"),
         ({"version": "1"}, "format version '1'"),
         ({"version": None}, "format version None"),
         ({"kind": "tree"}, "kind 'tree'.*knows combat, flow"),
@@ -91,6 +92,7 @@ def test_compressed_arrays(path: Path) -> None:
     ids=[
         "format",
         "version",
+        "version of a flow that knows its sites",
         "version as text",
         "no version",
         "kind",

@@ -67,7 +67,7 @@ except r_bridge.session.RMissingError as error:
         return
     kept = os.environ | {"R_HOME": "/somewhere"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=kept)
-    assert "rpy2 is missing" in done.stdout and "pip install 'pycombat-gam[r]'" in done.stdout, done.stderr
+    assert "rpy2 is missing" in done.stdout and "pip install 'rpy2==3.6.6'" in done.stdout, done.stderr
 
 
 def test_everything_else_works() -> None:
@@ -118,4 +118,4 @@ def test_no_rpy2(tmp_path: Path) -> None:
     path = fake_r(tmp_path / "r", "4.5.1", {"mgcv": "1.9.3"})
     code = "import r_bridge.diagnosis as d; d._version = lambda name: None; print(d.doctor())"
     said = without_r(code, path)
-    assert "rpy2 is not installed." in said and "pip install 'pycombat-gam[r]'" in said
+    assert "rpy2 is not installed." in said and "pip install 'rpy2==3.6.6'" in said

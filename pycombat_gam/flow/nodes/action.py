@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.batch.levels import canonical
-from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing
+from pycombat_gam.batch.levels import BatchLevels, canonical
+from pycombat_gam.errors import DataError, OptionError, count, listing
 from pycombat_gam.formula.columns import Columns, Groups, as_groups, code_levels, label_of
 from pycombat_gam.types import FloatArray, IntArray
 
@@ -67,6 +67,6 @@ def code_labels(name: str, column: pd.Series[Any], labels: tuple[str, ...], *, b
         what = "site" if batch else f"level of '{name}'"
         raise OptionError(
             f"do: {listing(map(repr, unknown), 4)} is no {what}; the fit has {listing(labels, 30)}"
-            f"{did_you_mean(unknown[0], labels)}"
+            f"{BatchLevels(name, labels).meant(unknown[0])}"
         )
     return codes

@@ -134,8 +134,10 @@ class Graph:
                 moved.add(node)
         return tuple(node for node in self.nodes if node in moved and node not in names)
 
-    def encode(self, name: str, column: pd.Series[Any]) -> FloatArray | IntArray:
+    def encode(self, name: str, column: pd.Series[Any], *, lenient: bool = False) -> FloatArray | IntArray:
         """Return a column (n,) as float64 if the node is numeric, else as codes of its levels.
+
+        Where `lenient`, a level that the fit did not know is −1.
 
         Raises
         ------
@@ -147,12 +149,13 @@ class Graph:
             if unseen:
                 raise DataError(
                     f"batch column '{name}' has a site that the fit did not see: {listing(map(repr, unseen), 4)}; "
-                    f"known are {listing(self._texts(name), 30)}"
+                    f"known are {listing(self._texts(name), 30)}{BatchLevels(name, self._texts(name)).meant(unseen[0])}"
                 )
             return codes
         columns = Columns(pd.DataFrame({name: column}))
         if self.kinds[name] != "numeric":
-            return code_levels(columns.groups(name), self._texts(name), f"column '{name}'", columns).codes
+            groups, where = columns.groups(name), f"column '{name}'"
+            return code_levels(groups, self._texts(name), where, columns, lenient=lenient).codes
         values = columns.column(name)
         if isinstance(values, Groups):
             raise DataError(f"column '{name}' held numbers in the fit and now {listing(map(repr, values.values), 3)}")

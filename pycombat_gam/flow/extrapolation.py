@@ -1,0 +1,92 @@
+"""What a query asks beyond the rows of the fit, said once a query.
+
+The features' curves are extrapolated where a covariate leaves the range of the fit. The map of a site is, where that
+site has seen nothing like the row; but a map of residuals is the same for all covariates, as ComBat's is, so that rows
+harmonized by it extrapolate no map. A counterfactual that names a site or a covariate claims more: what a person *would
+have been* there. It is checked whatever the map, and the note tells which of the two it rests on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.errors import PcgWarning
+from pycombat_gam.flow.fitted import Fitted
+from pycombat_gam.flow.nodes.support import ROUNDING
+from pycombat_gam.flow.scm import Coded
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
+
+EXTRAPOLATED = "the site's effect is extrapolated there"
+ASSUMED = "the model takes the site's effect to be the same there"
+
+
+def of_rows(fitted: Fitted, table: pd.DataFrame, site: IntArray) -> list[str]:
+    """Say where rows, at sites (n,) of their own, lie outside of the fit."""
+    model = fitted.model
+    coded = model.code(table, site, lenient=True)
+    said = fitted.support.outside(model.graph, coded)
+    if model.features.site_meets_covariates:
+        said += _at_sites(fitted, coded, site, EXTRAPOLATED)
+    return said
+
+
+def of_harmonized(fitted: Fitted, table: pd.DataFrame, site: IntArray, to: int | None) -> list[str]:
+    """Say where rows lie outside of the fit, or are put to a site (None: to all) that has seen nothing like them."""
+    model = fitted.model
+    coded = model.code(table, site, lenient=True)
+    said = fitted.support.outside(model.graph, coded)
+    if not model.features.site_meets_covariates:
+        return said
+    targets = np.flatnonzero(model.shares > 0) if to is None else np.array([to])
+    places = [site, *(np.full(len(site), target) for target in targets)]
+    # A row at its own site counts once.
+    kept = [np.ones(len(site), dtype=bool), *(site != target for target in targets)]
+    everywhere = {name: np.concatenate([values[rows] for rows in kept]) for name, values in coded.items()}
+    at = np.concatenate([place[rows] for place, rows in zip(places, kept, strict=True)])
+    return said + _at_sites(fitted, everywhere, at, EXTRAPOLATED)
+
+
+def of_action(fitted: Fitted, changed: Coded, moved: Collection[str], before: Coded | None = None) -> list[str]:
+    """Say where nodes that an action moved are outside of the fit.
+
+    Parameters
+    ----------
+    changed : the nodes' values under it; moved : the nodes that it may move.
+    before : their values without it: rows that it leaves as they were are not looked at.
+    """
+    if not moved:
+        return []
+    model, support = fitted.model, fitted.support
+    rows = np.ones(len(changed[model.graph.batch]), dtype=bool)
+    if before is not None:
+        rows = np.logical_or.reduce([_differs(changed[name], before[name]) for name in moved])
+    coded: dict[str, FloatArray | IntArray] = {name: values[rows] for name, values in changed.items()}
+    site = np.asarray(coded[model.graph.batch], dtype=np.intp)
+    ending = EXTRAPOLATED if model.features.site_meets_covariates else ASSUMED
+    said = support.outside(model.graph, coded, moved)
+    said += _at_sites(fitted, coded, site, ending, None if model.graph.batch in moved else moved)
+    if said and said != support.unknown():
+        said[0] = f"under this action {said[0]}"
+    return said
+
+
+def _at_sites(
+    fitted: Fitted, coded: Coded, site: IntArray, ending: str, names: Collection[str] | None = None
+) -> list[str]:
+    """Return what `Support.at_sites` says and what it means; of a model that can't tell, that."""
+    said = fitted.support.at_sites(fitted.model.graph, coded, site, names)
+    return [f"{'; '.join(said)}: {ending}"] if said else fitted.support.unknown()
+
+
+def warn_of(notes: Sequence[str]) -> None:
+    """Warn once of all of them, in the line that called the query."""
+    if notes:
+        warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
+
+
+def _differs(now: FloatArray | IntArray, before: FloatArray | IntArray) -> BoolArray:
+    return np.asarray(np.abs(now - before) > ROUNDING * np.abs(before))

@@ -1,0 +1,79 @@
+"""What to do about a design that cannot be estimated: terms as they were written, and the change that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pycombat_gam.design import Design
+from pycombat_gam.errors import listing
+from pycombat_gam.formula.formula import SmoothTerm
+from pycombat_gam.formula.nodes import deparse
+from pycombat_gam.smooth.assemble import Smooth
+
+MANY = 0.5
+"""A factor that takes this share of the rows for its levels is dates, ids or numbers as text, and none of groups."""
+
+
+def as_written(design: Design) -> dict[str, str]:
+    """Return how each term stands in the formula: ``s(age, by = sex)`` for the curve of a level of sex."""
+    smooths = {one.label: one for one in design.smooth.smooths}
+    return {label: _written(smooths[label]) if label in smooths else label for label in design.term_slices}
+
+
+def many_levels(design: Design, n: int) -> dict[str, str]:
+    """Return the terms that are factors with nearly as many levels as rows, and what to say of each."""
+    said = {}
+    for term, coding in zip(design.parametric.terms, design.parametric.codings, strict=True):
+        specs = [design.parametric.variables.specs[i] for i in coding.factors]
+        if len(specs) == 1 and specs[0].categorical and len(specs[0].levels) > MANY * n:
+            said[term.label] = (
+                f"a factor with {len(specs[0].levels)} distinct values in {n} rows: if they are dates or numbers, make "
+                "the column numeric (a date: the days since the first)"
+            )
+    return said
+
+
+def remedy(design: Design, dependent: Sequence[tuple[str, str]]) -> str:
+    """Say how to mend a formula some of whose terms (by label, and what of them) are combinations of others.
+
+    Curves of a factor's levels hold the curve that is common to them, unless the first level has none (R: an ordered
+    factor); and a smooth holds the straight line of its variable.
+    """
+    advice: dict[str, None] = {}
+    written, gone = as_written(design), []
+    for label in dict.fromkeys(label for label, _ in dependent):
+        smooth = next((one for one in design.smooth.smooths if one.label == label), None)
+        more = list(_of_smooth(design, smooth)) if smooth is not None else []
+        advice |= dict.fromkeys(more)
+        if not more:
+            gone.append(label)
+    if gone:
+        whole = not advice and all(what == written[label] for label, what in dependent)
+        named = listing(f"'{written[label]}'" for label in gone)
+        advice[f"remove {('it' if len(gone) == 1 else 'them') if whole else named} from the formula"] = None
+    said = "; ".join(advice)
+    return said[0].upper() + said[1:]
+
+
+def _of_smooth(design: Design, smooth: Smooth) -> Iterator[str]:
+    term = smooth.term
+    for other in design.smooth.smooths:
+        common, levels = (smooth, other) if smooth.by_level is None else (other, smooth)
+        if common.by is None and levels.by_level is not None and _variables(common.term) == _variables(levels.term):
+            yield (
+                f"drop '{_written(common)}', or make '{levels.by}' an ordered factor in '{_written(levels)}', whose "
+                "first level then has no curve of its own"
+            )
+    # By a number, a smooth is not centred and holds the number's line; by a factor, the levels' means are left out.
+    lines = {*_variables(term), *([] if smooth.by is None or smooth.by_level is not None else [smooth.by])}
+    for parametric in design.formula.parametric:
+        if {deparse(node) for node in parametric.factors} <= lines:
+            yield f"drop '{parametric.label}', whose line '{_written(smooth)}' holds"
+
+
+def _variables(term: SmoothTerm) -> frozenset[str]:
+    return frozenset(map(deparse, term.args))
+
+
+def _written(smooth: Smooth) -> str:
+    return smooth.label if smooth.random else deparse(smooth.term.call)
