@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.cells import check_text
 from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing, rows_named
-from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 FeatureChoice = list[str] | tuple[str, ...] | str | None
 _MAX_RUNS = 64
@@ -36,6 +37,7 @@ class Intake:
     frame : the table that holds the features, or None if they came as an array.
     positions : (V,) their column positions in `frame`.
     converted : the features that come back as another type: integers, booleans, half precision.
+    mask : (n, V) the cells that a masked array hides: missing here, and hidden in what comes back; else None.
     """
 
     Y: np.ndarray
@@ -44,6 +46,7 @@ class Intake:
     frame: pd.DataFrame | None
     positions: IntArray
     converted: tuple[str, ...]
+    mask: BoolArray | None = None
 
 
 def intake(
@@ -95,7 +98,7 @@ def put_back(given: Intake, out: np.ndarray) -> pd.DataFrame | np.ndarray:
     """Return what the caller gave with its features replaced by `out` (n, V)."""
     frame = given.frame
     if frame is None:
-        return out
+        return out if given.mask is None else np.ma.masked_array(out, mask=given.mask)
     runs = _runs(given.positions, frame.shape[1])
     values = feature_frame(given, out)
     if len(runs) > _MAX_RUNS:
@@ -154,9 +157,7 @@ def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
         columns = pd.concat([find_column(frame, name, "id") for name in ids], axis=1)
         missing = columns.isna().any(axis=1).to_numpy()
         if missing.any():
-            raise DataError(
-                f"id column(s) {listing(ids)} have missing values in {rows_named(frame.index[missing].tolist())}"
-            )
+            raise DataError(f"id column(s) {listing(ids)} have missing values in {rows_named(frame.index[missing])}")
         repeated = columns.duplicated(keep=False).to_numpy()
         what = f"id column(s) {listing(ids)}"
         shown = columns[repeated].drop_duplicates().itertuples(index=False, name=None)
@@ -178,7 +179,8 @@ def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitt
     if not isinstance(X, np.ndarray) or X.ndim != 2:
         raise DataError(f"X is {_kind(X)}: beside a covariate DataFrame it must be an n×V array or DataFrame")
     if X.dtype.kind not in "fiub":
-        raise DataError(f"X is an array of {X.dtype}: features must be real numbers")
+        remedy = "; convert it with X.astype(float)" if X.dtype.kind in "OUST" else ""
+        raise DataError(f"X is an array of {X.dtype}: features must be real numbers{remedy}")
     if X.shape[0] != len(covariates):
         raise DataError(
             f"X has {count(X.shape[0], 'row')}, covariates {count(len(covariates), 'row')}: they must agree"
@@ -199,9 +201,13 @@ def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitt
         names = tuple(f"x{k}" for k in range(X.shape[1]))
     if not names:
         raise DataError("X has no columns: there is nothing to harmonize")
-    Y = X if X.dtype in (np.float64, np.float32) else X.astype(np.float64)
+    mask = np.ma.getmaskarray(X).copy() if isinstance(X, np.ma.MaskedArray) else None
+    plain = np.asarray(X)  # neither a matrix, which multiplies otherwise, nor a masked array
+    Y = plain if plain.dtype in (np.float64, np.float32) else plain.astype(np.float64)
+    if mask is not None:
+        Y = np.where(mask, np.array(np.nan, dtype=Y.dtype), Y)
     converted = () if _kept(X.dtype) else names
-    return Intake(Y, covariates, names, None, np.arange(len(names)), converted)
+    return Intake(Y, covariates, names, None, np.arange(len(names)), converted, mask)
 
 
 def _from_frame(
@@ -275,31 +281,12 @@ def _choose(
         if _is_real(dtype):
             chosen.append(name)
         elif _is_text(dtype):
-            _check_text(frame.iloc[:, position[name]], name, ", or name the features with features=…")
+            check_text(frame.iloc[:, position[name]], name, ", or name the features with features=…")
+        elif pd.api.types.is_complex_dtype(dtype):
+            raise DataError(f"column '{name}' holds complex numbers: features are real; leave it out with features=…")
     if not chosen:
         raise DataError("the table has no numeric column beside batch, id and formula columns: nothing to harmonize")
     return chosen
-
-
-def _check_text(column: pd.Series, name: str, advice: str = "") -> None:
-    """Stop for a text column most of whose cells are numbers: it is a feature with a few bad cells."""
-    present = column[column.notna()]
-    if not len(present):
-        return
-    bad = pd.to_numeric(present, errors="coerce").isna()
-    if bad.mean() >= 0.5:
-        if pd.to_numeric(present.astype(str).str.replace(",", "."), errors="coerce").isna().mean() >= 0.5:
-            return
-        raise DataError(
-            f"column '{name}' holds numbers with decimal commas ({present.iloc[0]!r}): make it numeric (read_csv: "
-            f"decimal=','){advice}"
-        )
-    if not bad.any():
-        raise DataError(f"column '{name}' holds numbers as text or objects: convert it{advice}")
-    raise DataError(
-        f"column '{name}' holds text among numbers ({listing(map(repr, present[bad].unique()), 4)}) in "
-        f"{rows_named(present.index[bad].tolist())}: correct the cells or set them to missing{advice}"
-    )
 
 
 def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
@@ -308,7 +295,7 @@ def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
     bad = [at for at, dtype in zip(positions, dtypes, strict=True) if not _is_real(dtype)]
     for at in bad:
         if _is_text(frame.dtypes.iloc[at]):
-            _check_text(frame.iloc[:, at], str(frame.columns[at]))
+            check_text(frame.iloc[:, at], str(frame.columns[at]))
     if bad:
         named = listing(f"'{frame.columns[at]}' ({frame.dtypes.iloc[at]}, such as {frame.iloc[0, at]!r})" for at in bad)
         raise DataError(f"feature column(s) not numeric: {named}; convert them or leave them out")
@@ -359,7 +346,7 @@ def _is_real(dtype: Any) -> bool:
 
 
 def _is_text(dtype: Any) -> bool:
-    return pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.StringDtype)
+    return bool(pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype))
 
 
 def _runs(positions: IntArray, width: int) -> list[slice]:
@@ -381,5 +368,6 @@ def _check_columns(frame: pd.DataFrame, what: str) -> None:
 
 def _kind(value: object) -> str:
     if isinstance(value, np.ndarray):
-        return f"a {value.ndim}-D array"
+        structured = value.dtype.names is not None
+        return "a structured array (pd.DataFrame(X) makes it a table)" if structured else f"a {value.ndim}-D array"
     return "None" if value is None else f"a {type(value).__name__}"

@@ -13,8 +13,8 @@ PACKAGE = ROOT / "pycombat_gam"
 LAYERS = [
     {"errors", "progress", "types"},
     {"atomic", "formula", "penalized"},
-    {"smooth"},
-    {"cells", "container", "design", "tables"},
+    {"cells", "smooth"},
+    {"container", "design", "tables"},
     {"mean", "batch"},
     {"additive", "result"},
     {"new_groups", "summary"},
