@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pycombat_gam.atomic import sweep, write_file
+from pycombat_gam.atomic import write_file
 from pycombat_gam.cli.run import Writer, model_writer
 from pycombat_gam.cli.shell import Force, Missing, Unseen, plainly, progress
 from pycombat_gam.combat import ComBat
@@ -50,8 +50,8 @@ def apply(
         if adapt is not None and adapt.suffix.lower() != ".pcg":
             raise OptionError(f"--adapt '{adapt}' is a model file: give a name that ends in .pcg")
         for place in (out, adapt):
-            if place is not None and place.exists() and not force:
-                raise OutputError(f"'{place}' exists already: use --force to overwrite it")
+            if place is not None:
+                _check_free(place, force=force)
         ids = [fitted.id] if isinstance(fitted.id, str) else list(fitted.id or [])
         source = read_table(data, [fitted.batch, *ids])
         if isinstance(fitted, ComBat):
@@ -65,9 +65,9 @@ def apply(
         if suffix != PARQUET:
             harmonized = verbatim(source, harmonized, fitted.get_feature_names_out().tolist())
         if adapt is not None:
-            _put(adapt, model_writer(fitted))
+            _put(adapt, model_writer(fitted), force=force)
             progress.print(f"adapted model: {adapt}", markup=False)
-        _put(out, table_writer(harmonized, suffix))
+        _put(out, table_writer(harmonized, suffix), force=force)
         progress.print(f"harmonized table: {out}", markup=False)
 
 
@@ -90,6 +90,10 @@ def _check_kind(fitted: ComBat | FlowSCM, given: list[str]) -> None:
             raise OptionError(f"{option} is for ComBat, and this model is a flow: {instead}")
 
 
-def _put(place: Path, write: Writer) -> None:
-    sweep(place.parent, [place.name])
-    write_file(place, write)
+def _put(place: Path, write: Writer, *, force: bool) -> None:
+    write_file(place, write, check=lambda: _check_free(place, force=force))
+
+
+def _check_free(place: Path, *, force: bool) -> None:
+    if place.exists() and not force:
+        raise OutputError(f"'{place}' exists already: use --force to overwrite it")

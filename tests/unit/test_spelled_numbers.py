@@ -14,7 +14,7 @@ import pytest
 from study import FEATURES, study
 
 import pycombat_gam as pcg
-from pycombat_gam.errors import DataError
+from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula.numerals import spelling
 from pycombat_gam.io import read_table
 
@@ -210,3 +210,9 @@ def test_other_arrays(tmp_path: Path) -> None:
 def test_arrays_that_are_no_table_of_numbers(X: np.ndarray, says: str) -> None:
     with pytest.raises(DataError, match=says):
         pcg.ComBat("~ age", batch="site").fit(X, study()[["site", "age"]])
+
+
+def test_a_mask_of_rows_hides_nothing() -> None:
+    chosen = np.ma.masked_array(np.arange(21) % 5 > 0, mask=np.arange(21) == 3)
+    with pytest.raises(OptionError, match="fit_mask is a masked array that hides entries"):
+        pcg.ComBat("~ age", batch="site", features=FEATURES).fit(study(), fit_mask=chosen)
