@@ -144,11 +144,15 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
     names = [str(column) for column in frame.columns]
     if name not in names:
         default = " (no batch= was given?)" if (role, name) == ("batch", DEFAULT_BATCH) else ""
-        raise DataError(
-            f"{role} column '{name}' is not in the table{default}, which has: {listing(names, 12)}"
-            f"{did_you_mean(name, names)}"
-        )
+        padded = next((column for column in names if column.strip() == name), None)
+        hint = did_you_mean(name, names) if padded is None else f"; '{padded}' has spaces around its name: remove them"
+        raise DataError(f"{role} column '{name}' is not in the table{default}, which has: {_shown(names)}{hint}")
     return frame.iloc[:, names.index(name)]
+
+
+def _shown(names: list[str]) -> str:
+    """List columns, quoted where a name has spaces around it, which a file with ", " between its cells gives it."""
+    return listing((name if name == name.strip() else repr(name) for name in names), 12)
 
 
 def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
@@ -259,7 +263,7 @@ def _choose(
             raise OptionError(f"features={choice!r} is not a regular expression: {error}") from error
         chosen = [name for name in names if name not in kept and pattern.search(name)]
         if not chosen:
-            raise OptionError(f"features={choice!r} matches no column; the columns are: {listing(names, 12)}")
+            raise OptionError(f"features={choice!r} matches no column; the columns are: {_shown(names)}")
         return chosen
     if choice is not None:
         chosen = [str(name) for name in choice]

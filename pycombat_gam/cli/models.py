@@ -64,6 +64,8 @@ def apply(
             harmonized = fitted.transform(source.table, to=to)
         if suffix != PARQUET:
             harmonized = verbatim(source, harmonized, fitted.get_feature_names_out().tolist())
+        elif suffix_of(data) != PARQUET:
+            harmonized = harmonized.reset_index(drop=True)  # lines of a text file are no labels to store
         if adapt is not None:
             _put(adapt, model_writer(fitted), force=force)
             progress.print(f"adapted model: {adapt}", markup=False)
