@@ -7,7 +7,7 @@ an array as an array. Values are only viewed where the table stores them as one 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -150,7 +150,7 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
     return frame.iloc[:, names.index(name)]
 
 
-def _shown(names: list[str]) -> str:
+def _shown(names: Sequence[str]) -> str:
     """List columns, quoted where a name has spaces around it, which a file with ", " between its cells gives it."""
     return listing((name if name == name.strip() else repr(name) for name in names), 12)
 
@@ -245,6 +245,18 @@ def _from_frame(
     return Intake(_matrix(frame, positions), covariates, tuple(chosen), frame, positions, converted)
 
 
+def matching(choice: str, names: Sequence[str], reserved: Collection[str]) -> list[str]:
+    """Return the names in which a regular expression is found; reserved ones are never among them."""
+    try:
+        pattern = re.compile(choice)
+    except re.error as error:
+        raise OptionError(f"features={choice!r} is not a regular expression: {error}") from error
+    chosen = [name for name in names if name not in reserved and pattern.search(name)]
+    if not chosen:
+        raise OptionError(f"features={choice!r} matches no column; the columns are: {_shown(names)}")
+    return chosen
+
+
 def _choose(
     frame: pd.DataFrame,
     names: list[str],
@@ -257,14 +269,7 @@ def _choose(
     """Pick the features at fit."""
     kept = set(reserved)
     if isinstance(choice, str):
-        try:
-            pattern = re.compile(choice)
-        except re.error as error:
-            raise OptionError(f"features={choice!r} is not a regular expression: {error}") from error
-        chosen = [name for name in names if name not in kept and pattern.search(name)]
-        if not chosen:
-            raise OptionError(f"features={choice!r} matches no column; the columns are: {_shown(names)}")
-        return chosen
+        return matching(choice, names, kept)
     if choice is not None:
         chosen = [str(name) for name in choice]
         for name in chosen:

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pycombat_gam.audit import audit as look
-from pycombat_gam.cli.shell import Features, plainly
-from pycombat_gam.io import read_table
+from pycombat_gam.cli.shell import Features, chosen_features, plainly
 
 
 def audit(
@@ -26,8 +24,12 @@ def audit(
     Exits with 0 where nothing is a problem, with 1 where something is; harmonize and flow go on and tell problems.
     """
     with plainly():
-        source = read_table(data, [batch, *(ids or [])])
-        found = look(source.table, formula, batch, features=features, id=ids or None)
+        from pycombat_gam.audit import audit as look
+        from pycombat_gam.io import read_table
+
+        table = read_table(data, [batch, *(ids or [])]).table
+        chosen = chosen_features(features, table, formula=formula, batch=batch, ids=ids)
+        found = look(table, formula, batch, features=chosen, id=ids or None)
         typer.echo(str(found))
     if found.worst == "problem":
         raise typer.Exit(1)

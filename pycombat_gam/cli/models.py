@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pycombat_gam.atomic import write_file
-from pycombat_gam.cli.run import Writer, model_writer
 from pycombat_gam.cli.shell import Force, Missing, Unseen, plainly, progress
-from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import OptionError, OutputError
-from pycombat_gam.io import PARQUET, read_table, suffix_of, table_writer, verbatim
-from pycombat_gam.saved import load
 
 if TYPE_CHECKING:
+    from pycombat_gam.cli.run import Writer
+    from pycombat_gam.combat import ComBat
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 
@@ -43,6 +40,11 @@ def apply(
 ) -> None:
     """Harmonize new rows with a saved model, ComBat or flow."""
     with plainly():
+        from pycombat_gam.cli.run import model_writer
+        from pycombat_gam.combat import ComBat
+        from pycombat_gam.io import PARQUET, read_table, suffix_of, table_writer, verbatim
+        from pycombat_gam.saved import load
+
         fitted = load(model)
         chosen = {"on_unseen": on_unseen, "missing": missing, "to": to, "adapt": adapt}
         _check_kind(fitted, [name for name, value in chosen.items() if value is not None])
@@ -76,11 +78,15 @@ def apply(
 def summary(model: Annotated[Path, typer.Argument(help="Model file that harmonize or flow wrote (.pcg).")]) -> None:
     """Print what a saved model holds."""
     with plainly():
+        from pycombat_gam.saved import load
+
         typer.echo(str(load(model).summary()))
 
 
 def _check_kind(fitted: ComBat | FlowSCM, given: list[str]) -> None:
     """Refuse options that the kind of model does not have."""
+    from pycombat_gam.combat import ComBat
+
     combat = isinstance(fitted, ComBat)
     for name in given:
         option = f"--{name.replace('_', '-')}"
@@ -93,6 +99,8 @@ def _check_kind(fitted: ComBat | FlowSCM, given: list[str]) -> None:
 
 
 def _put(place: Path, write: Writer, *, force: bool) -> None:
+    from pycombat_gam.atomic import write_file
+
     write_file(place, write, check=lambda: _check_free(place, force=force))
 
 
