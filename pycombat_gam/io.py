@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import DataError, OptionError, listing
@@ -300,8 +299,9 @@ def _lines(blank: list[int], rows: int) -> pd.Index[int]:
     """Number rows as a spreadsheet shows them: the header is line 1, empty lines count."""
     if all(number > rows + 1 for number in blank):
         return pd.RangeIndex(2, rows + 2, name=LINE)
-    numbers = np.setdiff1d(np.arange(1, rows + len(blank) + 2), blank)[1:]
-    return pd.Index(numbers, name=LINE)
+    numbers = sorted({*range(1, rows + len(blank) + 2)} - {*blank})[1:]
+    index: pd.Index[int] = pd.Index(numbers, name=LINE)
+    return index
 
 
 def _need_pyarrow() -> None:

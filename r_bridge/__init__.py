@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from r_bridge import session
-    from r_bridge.agreement import Agreement, crosscheck
+    from r_bridge.agreement.crosscheck import crosscheck
+    from r_bridge.agreement.report import Agreement
     from r_bridge.combat import Harmonized, comfam, longcombat, neurocombat, sva_combat
     from r_bridge.diagnosis import Diagnosis, doctor
     from r_bridge.gam_fit import RGamFit, gam

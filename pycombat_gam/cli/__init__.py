@@ -40,8 +40,6 @@ __all__ = [
 
 STOPPED = 130
 """What a shell expects of a program that Ctrl-C ended."""
-PIPE_CLOSED = 141
-"""What it expects of one whose reader went away, as `head` does."""
 
 
 def __getattr__(name: str) -> Any:
@@ -61,15 +59,12 @@ def main() -> None:
     except KeyboardInterrupt:
         code = STOPPED
     except BrokenPipeError:
+        from pycombat_gam.cli.shell import PIPE_CLOSED
+
         code = PIPE_CLOSED
     except Exception as error:
-        from pycombat_gam.cli.shell import say_error, told
-
-        message = told(error)
-        if message is None:
+        if not _tell(error):
             raise
-        if message:
-            say_error(message)
         code = 2
     if code == STOPPED:
         with contextlib.suppress(OSError):
@@ -98,6 +93,20 @@ def _run() -> int:
             raise
         return STOPPED
     return int(code or 0)
+
+
+def _tell(error: Exception) -> bool:
+    """Tell an error in one line, if it is one to be told so."""
+    try:
+        from pycombat_gam.cli.shell import say_error, told
+
+        message = told(error)
+        if message:
+            say_error(message)
+    except MemoryError:
+        os.write(2, b"Error: not enough memory\n")
+        return True
+    return message is not None
 
 
 def _give_up_stdout() -> None:

@@ -22,13 +22,13 @@ from pycombat_gam.cli.shell import (
     progress,
 )
 from pycombat_gam.errors import count, listing
-from pycombat_gam.types import JsonDict
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pycombat_gam.cli.run import Writer
     from pycombat_gam.combat import ComBat
+    from pycombat_gam.types import JsonDict
 
 DEMO_FORMULA = "~ s(age) + sex + dx"
 DEMO_FEATURES = "_thickness$"

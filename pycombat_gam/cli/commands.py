@@ -33,7 +33,8 @@ class Once(TyperCommand):
         for param, times in Counter(param for param in order if param.param_type_name == "option").items():
             if times > 1 and not param.is_eager and not getattr(param, "multiple", False):
                 rest = f"; only {listing(lists)} may be repeated" if lists else ""
-                raise typer.BadParameter(f"it is given {times} times: give it once{rest}", ctx=ctx, param=param)
+                message = f"it is given {times} times: give it once{rest}"
+                raise typer.BadParameter(message, ctx=ctx, param_hint=f"'{param.opts[0]}'")
         return super().parse_args(ctx, args)
 
 

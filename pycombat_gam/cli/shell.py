@@ -21,6 +21,8 @@ from pycombat_gam.errors import PcgError, PcgWarning
 if TYPE_CHECKING:
     import pandas as pd
 
+PIPE_CLOSED = 141
+"""Exit status that a shell expects where the reader went away, as `head` does."""
 progress = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -91,7 +93,7 @@ def plainly() -> Iterator[None]:
             _reserve_memory()
             yield
     except BrokenPipeError:
-        raise
+        raise typer.Exit(PIPE_CLOSED) from None
     except Exception as error:
         if interrupts:
             raise KeyboardInterrupt from None  # compiled code made an error of its own of it
@@ -130,7 +132,10 @@ def say_error(message: str) -> None:
             sys.stderr.write(f"Error: {message}\n")
 
 
-_NO_MEMORY = re.compile(r"cannot allocate memory|failed to map segment|can't start new thread|out of memory", re.I)
+_NO_MEMORY = re.compile(
+    r"cannot allocate memory|failed to map segment|can.t start new thread|out of memory|without exception set", re.I
+)
+"""What libraries say instead of `MemoryError`; the last is the interpreter's, of compiled code that said nothing."""
 
 
 def _of_memory(error: BaseException | None) -> bool:
@@ -138,7 +143,7 @@ def _of_memory(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
-        if isinstance(error, ImportError | RuntimeError) and _NO_MEMORY.search(str(error)):
+        if isinstance(error, ImportError | RuntimeError | SystemError) and _NO_MEMORY.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -22,9 +22,9 @@ COMPARISONS = "comparison signs"
 LABEL_LIKE = {UNITS, COMPARISONS}
 """Spellings that labels have too ("3 T", "<18"): a few such values are groups, only many of them are numbers."""
 
-_MINUS = dict.fromkeys(map(ord, "−–‒﹣"), "-")
-_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_ARABIC_MARKS = {ord("٫"): ".", ord("٬"): ","}
+_AS_ASCII = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+"""The full-width forms, several signs for a minus, and the Arabic decimal and thousands marks."""
+_AS_ASCII |= dict.fromkeys(map(ord, "−–‒﹣"), "-") | {ord("٫"): ".", ord("٬"): ","}
 _EXPONENT = re.compile(r"(?<=[\d.])\s*(?:[dD]|[x×·*]\s*10\s*(?:\^|\*\*))\s*(?=[-+]?\d+\Z)")
 _UNDERSCORE = re.compile(r"(?<=\d)_(?=\d)")
 _BASED = re.compile(r"[-+]?0(?:[xX][0-9a-fA-F]+|[bB][01]+|[oO][0-7]+)\Z")
@@ -83,7 +83,7 @@ def _unwrapped(text: str, kinds: list[str]) -> str:
 
 def _ascii(text: str, kinds: list[str]) -> str:
     """Write digits, signs and marks of other scripts as ASCII."""
-    plain = text.translate(_FULL_WIDTH | _ARABIC_MARKS | _MINUS)
+    plain = text.translate(_AS_ASCII)
     plain = "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in plain)
     if plain != text:
         kinds.append("other digits or signs than 0-9, - and +")
