@@ -10,8 +10,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pycombat_gam import __version__
-
 if TYPE_CHECKING:
     from pycombat_gam.cli.commands import app
     from pycombat_gam.cli.shell import (
@@ -76,11 +74,11 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command that the arguments name; return the exit status."""
-    if sys.argv[1:] == ["--version"]:
-        sys.stdout.write(f"pycombat-gam {__version__}\n")
-        return 0
-    from importlib.metadata import entry_points
+    from importlib.metadata import entry_points, version
 
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"pycombat-gam {version('pycombat-gam')}\n")
+        return 0
     from pycombat_gam.cli.commands import Once, app
 
     for entry in entry_points(group="pycombat_gam.commands"):

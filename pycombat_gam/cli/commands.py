@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib.metadata import version as version_of
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from pycombat_gam import __version__
 from pycombat_gam.cli.audit import audit
 from pycombat_gam.cli.combat import demo, harmonize
 from pycombat_gam.cli.flows import flow
@@ -40,7 +40,7 @@ class Once(TyperCommand):
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"pycombat-gam {__version__}")
+        typer.echo(f"pycombat-gam {version_of('pycombat-gam')}")
         raise typer.Exit
 
 
