@@ -1,20 +1,22 @@
 """Harmonize data measured at many sites: remove site effects, keep the biology, and check every number against R."""
 
+import sys
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pycombat_gam import datasets, plot
-from pycombat_gam.additive.gam import gam
-from pycombat_gam.additive.many import GamFits
-from pycombat_gam.additive.model import GamFit
-from pycombat_gam.audit import Audit, audit
-from pycombat_gam.combat import ComBat
-from pycombat_gam.diagnose import Diagnosis, diagnose
-from pycombat_gam.errors import PcgError, PcgWarning
-from pycombat_gam.report import Report, report
-from pycombat_gam.saved import load
-
 if TYPE_CHECKING:
+    from pycombat_gam import datasets, plot
+    from pycombat_gam.additive.gam import gam
+    from pycombat_gam.additive.many import GamFits
+    from pycombat_gam.additive.model import GamFit
+    from pycombat_gam.audit import Audit, audit
+    from pycombat_gam.combat import ComBat
+    from pycombat_gam.diagnose import Diagnosis, diagnose
+    from pycombat_gam.errors import PcgError, PcgWarning
     from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.report import Report, report
+    from pycombat_gam.saved import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,14 +38,51 @@ __all__ = [
     "report",
 ]
 
+_HOMES = {
+    "Audit": "audit",
+    "ComBat": "combat",
+    "Diagnosis": "diagnose",
+    "FlowSCM": "flow.harmonizer",
+    "GamFit": "additive.model",
+    "GamFits": "additive.many",
+    "PcgError": "errors",
+    "PcgWarning": "errors",
+    "Report": "report",
+    "audit": "audit",
+    "diagnose": "diagnose",
+    "gam": "additive.gam",
+    "load": "saved",
+    "report": "report",
+}
+"""Where each name lives: imported with its first use, so that the command line starts at once."""
+
+
+class _Package(ModuleType):
+    """The package; `audit`, `diagnose` and `report` are its functions, though folders have these names too."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and name in _HOMES:
+            return  # the import system hangs every folder up here
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
 
 def __getattr__(name: str) -> Any:
-    """Import torch with the first use of `FlowSCM`, and not before."""
-    if name != "FlowSCM":
-        raise AttributeError(f"module 'pycombat_gam' has no attribute '{name}'")
-    from pycombat_gam.errors import flow_requirements
+    """Import a name with its first use, torch with that of `FlowSCM`."""
+    if name in ("datasets", "plot"):
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    if name == "FlowSCM":
+        from pycombat_gam.errors import flow_requirements
 
-    flow_requirements()
-    from pycombat_gam.flow.harmonizer import FlowSCM
+        flow_requirements()
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
-    return FlowSCM
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

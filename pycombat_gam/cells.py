@@ -1,16 +1,22 @@
-"""Missing and infinite cells: found cheaply, counted exactly, named in the message."""
+"""Cells that are no usable number: missing, infinite, or text. Found cheaply, counted exactly, named in the message."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Number
 
 import numpy as np
+import pandas as pd
 
-from pycombat_gam.errors import DataError, listing
+from pycombat_gam.errors import DataError, listing, rows_named
+from pycombat_gam.formula.columns import MAX_CODES, MISSING
+from pycombat_gam.formula.numerals import DECIMAL_COMMAS, LABEL_LIKE, kinds_named, spelling
 from pycombat_gam.types import IntArray
 
 _WIDTH = 256
 """Features looked at together: a few at a time, so that a large table is not copied whole."""
+_NUMBERS = (Number, Decimal, np.number, np.bool_)
 
 
 def suspicious_features(Y: np.ndarray) -> IntArray:
@@ -58,3 +64,37 @@ def check_cells(
         )
         raise DataError(f"missing values in {named(missing)}: {remedy}")
     return missing
+
+
+def check_text(column: pd.Series, name: str, advice: str = "") -> None:
+    """Stop for a text column most of whose cells are numbers: a feature with bad cells, or in its own spelling."""
+    present = column[column.notna()]
+    spellings = _spellings(present)
+    is_number = np.array([kinds is not None for kinds in spellings], dtype=bool)
+    absent = np.array([str(cell).strip().casefold() in MISSING for cell in present], dtype=bool)
+    if not is_number.any() or (~is_number & ~absent).sum() >= is_number.sum():
+        return
+    unusual = np.array([bool(kinds) for kinds in spellings], dtype=bool)
+    if unusual.sum() > is_number.sum() / 2:
+        kinds = kinds_named(spellings)
+        remedy = " (read_csv: decimal=',')" if kinds == DECIMAL_COMMAS else ", in a form such as -1234.5"
+        shown = present[unusual].iloc[0]
+        raise DataError(f"column '{name}' holds numbers with {kinds} ({shown!r}): make it numeric{remedy}{advice}")
+    bad = unusual | ~is_number
+    if not bad.any():
+        raise DataError(f"column '{name}' holds numbers as text or objects: convert it{advice}")
+    raise DataError(
+        f"column '{name}' holds text among numbers ({listing(map(repr, present[bad].unique()), 4)}) in "
+        f"{rows_named(present.index[bad])}: correct the cells or set them to missing{advice}"
+    )
+
+
+def _spellings(cells: pd.Series) -> list[tuple[str, ...] | None]:
+    """Say of each cell how its number is spelled, None where it is none; see `formula.numerals`."""
+    texts = [cell.decode("latin-1") if isinstance(cell, bytes) else cell for cell in cells]
+    of_text = {text: spelling(text) for text in {text for text in texts if isinstance(text, str)}}
+    # A few values with units are labels, as a scanner's "3 T" is.
+    like_labels = [text for text, kinds in of_text.items() if not LABEL_LIKE.isdisjoint(kinds or ())]
+    if len(like_labels) <= MAX_CODES:
+        of_text.update(dict.fromkeys(like_labels))
+    return [of_text[text] if isinstance(text, str) else () if isinstance(text, _NUMBERS) else None for text in texts]

@@ -291,6 +291,8 @@ def check_mask(fit_mask: object, table: pd.DataFrame) -> BoolArray | None:
         return None
     if isinstance(fit_mask, pd.Series) and not fit_mask.index.equals(table.index):
         raise OptionError("fit_mask is a Series with another index than the table: align it, or give an array")
+    if np.ma.is_masked(fit_mask):
+        raise OptionError("fit_mask is a masked array that hides entries: fill them with True or False")
     mask = np.asarray(fit_mask)
     if mask.shape != (len(table),) or mask.dtype != np.bool_:
         raise OptionError(

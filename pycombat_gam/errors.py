@@ -10,6 +10,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class PcgError(ValueError):
@@ -99,14 +103,16 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def rows_named(labels: Sequence[object], limit: int = 3) -> str:
-    """Count rows and name the first of them by their index label.
+def rows_named(labels: Sequence[object] | pd.Index[Any], limit: int = 3) -> str:
+    """Count rows and name the first of them by their index label; a named index says what its labels are.
 
     >>> rows_named([4, 7, 9, 12])
     '4 rows (index 4, 7, 9, …)'
     """
     more = ", …" if len(labels) > limit else ""
-    return f"{count(len(labels), 'row')} (index {', '.join(map(str, labels[:limit]))}{more})"
+    name = getattr(labels, "name", None)
+    what = "index" if name is None else name
+    return f"{count(len(labels), 'row')} ({what} {', '.join(map(str, labels[:limit]))}{more})"
 
 
 def did_you_mean(given: str, allowed: Sequence[str]) -> str:

@@ -99,7 +99,7 @@ class TableEstimator(ABC):
     def _give(self, given: Intake, out: np.ndarray) -> Any:
         pandas = getattr(self, "_sklearn_output_config", {}).get("transform") == "pandas"
         if given.frame is None:
-            return feature_frame(given, out) if pandas else out
+            return feature_frame(given, out) if pandas else put_back(given, out)
         return feature_frame(given, out) if self.output == "features" else put_back(given, out)
 
 

@@ -6,10 +6,12 @@ don't touch is written back character by character ("007" stays "007", an empty 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,6 +28,8 @@ GZIP = ".gz"
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 _SEPARATORS |= {f"{suffix}{GZIP}": separator for suffix, separator in _SEPARATORS.items()}
 PARQUET = ".parquet"
+LINE = "line"
+"""Name of the index of a table from a text file, for messages: each row's line, the header being line 1."""
 EXACT_FLOATS: dict[str, Any] = (
     {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
 )
@@ -94,7 +98,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
         else:
             header = _header(path, _SEPARATORS[suffix])
             with progress_bar(f"reading {path.name}", 3 * path.stat().st_size) as advance:
-                _check_rows(path, _SEPARATORS[suffix], len(header), advance)
+                blank = _check_rows(path, _SEPARATORS[suffix], len(header), advance)
                 with _opened(path, advance) as stream:
                     table = pd.read_csv(
                         stream,
@@ -107,8 +111,13 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
                         na_values=_MISSING,
                         dtype={name: str for name in text_columns if name in header},
                     )
+            table.index = _lines(blank, len(table))
     except DataError:
         raise
+    except pd.errors.ParserError as error:
+        if "out of memory" in str(error):
+            raise MemoryError(f"reading '{path}'") from error
+        raise DataError(f"'{path}' is not a readable table: {' '.join(str(error).split())[:200]}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"'{path}' is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     # pandas and pyarrow raise many kinds for a broken file; all say that it is no readable table.
@@ -198,26 +207,79 @@ def _text(path: Path, advance: Advance) -> io.TextIOWrapper:
 def _header(path: Path, separator: str) -> list[str]:
     """Return the column names as they stand; pandas would quietly rename duplicated ones."""
     with _text(path, lambda steps: None) as stream:
-        header = next(csv.reader(stream, delimiter=separator), [])
-    if not header:
+        lines = [line for line, _ in zip(stream, range(_LOOKED_AT), strict=False)]
+    if not lines:
         raise DataError(f"'{path}' is empty")
-    other = next((mark for mark in ";\t," if len(header) == 1 and mark in header[0]), None)
-    if other is not None:
-        raise DataError(
-            f"'{path}' is separated by {other!r}, but its name says {separator!r}: save or name it otherwise"
-        )
+    mark = re.fullmatch(r"sep=(.?)\s*", lines[0], re.IGNORECASE)
+    if mark is not None:
+        raise DataError(f"'{path}' begins with Excel's line '{lines[0].strip()}', which is no header: delete that line")
+    header = next(csv.reader(lines, delimiter=separator), [])
+    if not header:
+        raise DataError(f"'{path}' begins with an empty line: the first line must name the columns")
+    _check_separator(path, separator, lines)
     repeated = [name for name, times in Counter(header).items() if times > 1]
     if repeated:
         raise DataError(f"'{path}' has duplicated columns: {listing(map(repr, repeated))}; rename them")
     if "" in header:
-        raise DataError(f"'{path}': column {header.index('') + 1} has no name; give it one (R: write row.names=FALSE)")
+        at = header.index("") + 1
+        remedy = "it, or leave row names out (R: write.csv(..., row.names=FALSE))" if at == 1 else "it, or delete it"
+        raise DataError(f"'{path}': column {at} has no name: name {remedy}")
     return header
 
 
-def _check_rows(path: Path, separator: str, width: int, advance: Advance) -> None:
-    """Stop for rows shorter or longer than the header: pandas fills or drops cells without a word."""
+_LOOKED_AT = 20
+"""Lines from which the separator is judged."""
+_READERS = {
+    ";": ("read.csv(f, sep=';')", "sep=';'"),
+    "|": ("read.csv(f, sep='|')", "sep='|'"),
+    " ": ("read.table(f, header=TRUE)", "sep=r'\\s+'"),
+}
+"""How R and pandas read what no name of ours stands for; `f` is the file."""
+_COMMAS = ("read.csv2(f)", "sep=';', decimal=','")
+_DECIMAL_COMMA = re.compile(r"(?:^|;)\s*[-+]?\d+,\d+\s*(?:;|$)")
+
+
+def _check_separator(path: Path, separator: str, lines: list[str]) -> None:
+    """Stop for a file that is a table with another separator, and none with its own."""
+
+    def widths(mark: str) -> set[int]:
+        return {len(row) for row in csv.reader(lines, delimiter=mark, skipinitialspace=mark == " ") if row}
+
+    with contextlib.suppress(csv.Error):
+        if len(widths(separator)) == 1 and widths(separator) != {1}:
+            return
+        for mark in (mark for mark in (";", "\t", ",", "|", " ") if mark != separator):
+            cells = widths(mark)
+            # R's write.table leaves the row names' column without a name.
+            if min(cells) > 1 and max(cells) - min(cells) <= (1 if mark in " \t" else 0):
+                remedy = _rewritten(path, mark, lines)
+                raise DataError(f"'{path}' is separated by {mark!r}, but its name says {separator!r}: {remedy}")
+
+
+def _rewritten(path: Path, mark: str, lines: list[str]) -> str:
+    """Say how to make a file with this separator one that can be read."""
+    if mark not in _READERS:
+        packed = GZIP if path.name.lower().endswith(GZIP) else ""
+        stem = Path(path.name[: len(path.name) - len(packed)]).stem
+        return f"rename it to '{stem}{'.csv' if mark == ',' else '.tsv'}{packed}'"
+    commas = mark == ";" and any(_DECIMAL_COMMA.search(line.strip()) for line in lines[1:])
+    in_r, in_python = _COMMAS if commas else _READERS[mark]
+    return (
+        f"write it with ','{' and decimal points' if commas else ''}. With f='{path.name}', R: write.csv({in_r}, "
+        f"'new.csv', row.names=FALSE). Python: pandas.read_csv(f, {in_python}).to_csv('new.csv', index=False)"
+    )
+
+
+def _check_rows(path: Path, separator: str, width: int, advance: Advance) -> list[int]:
+    """Stop for rows shorter or longer than the header: pandas fills or drops cells without a word.
+
+    Returns
+    -------
+    blank : numbers of the empty lines, which are no rows, counted from 1 as a spreadsheet does.
+    """
     with _opened(path, advance) as stream:
         quoted = any(b'"' in chunk for chunk in iter(lambda: stream.read(2**20), b""))
+    blank = []
     with _text(path, advance) as stream:
         # Splitting is only needed where a quoted cell may hold the separator or a line break.
         widths = (
@@ -226,8 +288,20 @@ def _check_rows(path: Path, separator: str, width: int, advance: Advance) -> Non
             else (line.count(separator) + 1 if line.strip("\r\n") else 0 for line in stream)
         )
         for number, cells in enumerate(widths, start=1):
-            if cells and cells != width:
+            if not cells:
+                blank.append(number)
+            elif cells != width:
                 raise DataError(f"'{path}': row {number} has {cells} cells, the header {width}")
+    return blank
+
+
+def _lines(blank: list[int], rows: int) -> pd.Index[int]:
+    """Number rows as a spreadsheet shows them: the header is line 1, empty lines count."""
+    if all(number > rows + 1 for number in blank):
+        return pd.RangeIndex(2, rows + 2, name=LINE)
+    numbers = sorted({*range(1, rows + len(blank) + 2)} - {*blank})[1:]
+    index: pd.Index[int] = pd.Index(numbers, name=LINE)
+    return index
 
 
 def _need_pyarrow() -> None:

@@ -14,7 +14,8 @@ _INTO_PANDAS = ("collect", "to_pandas"), ("to_pandas",), ("compute",), ("to_data
 def kind_of(value: object) -> str:
     """Name a value's kind: ``a 2-D array``, ``a polars DataFrame``."""
     if isinstance(value, np.ndarray):
-        return f"a {value.ndim}-D array"
+        structured = value.dtype.names is not None
+        return "a structured array (pd.DataFrame(X) makes it a table)" if structured else f"a {value.ndim}-D array"
     if value is None:
         return "None"
     library = type(value).__module__.partition(".")[0]

@@ -7,7 +7,7 @@ an array as an array. Values are only viewed where the table stores them as one 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.cells import check_text
 from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing, rows_named
 from pycombat_gam.remedies import flat_columns, from_index, in_rows, into_pandas, kind_of
-from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 FeatureChoice = list[str] | tuple[str, ...] | str | None
 _MAX_RUNS = 64
@@ -37,6 +38,7 @@ class Intake:
     frame : the table that holds the features, or None if they came as an array.
     positions : (V,) their column positions in `frame`.
     converted : the features that come back as another type: integers, booleans, half precision.
+    mask : (n, V) the cells that a masked array hides: missing here, and hidden in what comes back; else None.
     """
 
     Y: np.ndarray
@@ -45,6 +47,7 @@ class Intake:
     frame: pd.DataFrame | None
     positions: IntArray
     converted: tuple[str, ...]
+    mask: BoolArray | None = None
 
 
 def intake(
@@ -101,7 +104,7 @@ def put_back(given: Intake, out: np.ndarray) -> pd.DataFrame | np.ndarray:
     """Return what the caller gave with its features replaced by `out` (n, V)."""
     frame = given.frame
     if frame is None:
-        return out
+        return out if given.mask is None else np.ma.masked_array(out, mask=given.mask)
     runs = _runs(given.positions, frame.shape[1])
     values = feature_frame(given, out)
     if len(runs) > _MAX_RUNS:
@@ -147,11 +150,17 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
     names = [str(column) for column in frame.columns]
     if name not in names:
         default = " (no batch= was given?)" if (role, name) == ("batch", DEFAULT_BATCH) else ""
-        raise DataError(
-            f"{role} column '{name}' is not in the table{default}, which has: {listing(names, 12)}"
-            f"{from_index(frame, name) or did_you_mean(name, names)}"
-        )
+        padded = next((column for column in names if column.strip() == name), None)
+        hint = from_index(frame, name) or did_you_mean(name, names)
+        if padded is not None:
+            hint = f"; '{padded}' has spaces around its name: remove them"
+        raise DataError(f"{role} column '{name}' is not in the table{default}, which has: {_shown(names)}{hint}")
     return frame.iloc[:, names.index(name)]
+
+
+def _shown(names: Sequence[str]) -> str:
+    """List columns, quoted where a name has spaces around it, which a file with ", " between its cells gives it."""
+    return listing((name if name == name.strip() else repr(name) for name in names), 12)
 
 
 def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
@@ -160,9 +169,7 @@ def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
         columns = pd.concat([find_column(frame, name, "id") for name in ids], axis=1)
         missing = columns.isna().any(axis=1).to_numpy()
         if missing.any():
-            raise DataError(
-                f"id column(s) {listing(ids)} have missing values in {rows_named(frame.index[missing].tolist())}"
-            )
+            raise DataError(f"id column(s) {listing(ids)} have missing values in {rows_named(frame.index[missing])}")
         repeated = columns.duplicated(keep=False).to_numpy()
         what = f"id column(s) {listing(ids)}"
         shown = columns[repeated].drop_duplicates().itertuples(index=False, name=None)
@@ -188,7 +195,8 @@ def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitt
             f"{f'; give {how}' if how else ''}"
         )
     if X.dtype.kind not in "fiub":
-        raise DataError(f"X is an array of {X.dtype}: features must be real numbers")
+        remedy = "; convert it with X.astype(float)" if X.dtype.kind in "OUST" else ""
+        raise DataError(f"X is an array of {X.dtype}: features must be real numbers{remedy}")
     if X.shape[0] != len(covariates):
         raise DataError(
             f"X has {count(X.shape[0], 'row')}, covariates {count(len(covariates), 'row')}: they must agree; "
@@ -210,9 +218,13 @@ def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitt
         names = tuple(f"x{k}" for k in range(X.shape[1]))
     if not names:
         raise DataError("X has no columns: there is nothing to harmonize")
-    Y = X if X.dtype in (np.float64, np.float32) else X.astype(np.float64)
+    mask = np.ma.getmaskarray(X).copy() if isinstance(X, np.ma.MaskedArray) else None
+    plain = np.asarray(X)  # neither a matrix, which multiplies otherwise, nor a masked array
+    Y = plain if plain.dtype in (np.float64, np.float32) else plain.astype(np.float64)
+    if mask is not None:
+        Y = np.where(mask, np.array(np.nan, dtype=Y.dtype), Y)
     converted = () if _kept(X.dtype) else names
-    return Intake(Y, covariates, names, None, np.arange(len(names)), converted)
+    return Intake(Y, covariates, names, None, np.arange(len(names)), converted, mask)
 
 
 def _from_frame(
@@ -246,6 +258,18 @@ def _from_frame(
     return Intake(_matrix(frame, positions), covariates, tuple(chosen), frame, positions, converted)
 
 
+def matching(choice: str, names: Sequence[str], reserved: Collection[str]) -> list[str]:
+    """Return the names in which a regular expression is found; reserved ones are never among them."""
+    try:
+        pattern = re.compile(choice)
+    except re.error as error:
+        raise OptionError(f"features={choice!r} is not a regular expression: {error}") from error
+    chosen = [name for name in names if name not in reserved and pattern.search(name)]
+    if not chosen:
+        raise OptionError(f"features={choice!r} matches no column; the columns are: {_shown(names)}")
+    return chosen
+
+
 def _choose(
     frame: pd.DataFrame,
     names: list[str],
@@ -258,14 +282,7 @@ def _choose(
     """Pick the features at fit."""
     kept = set(reserved)
     if isinstance(choice, str):
-        try:
-            pattern = re.compile(choice)
-        except re.error as error:
-            raise OptionError(f"features={choice!r} is not a regular expression: {error}") from error
-        chosen = [name for name in names if name not in kept and pattern.search(name)]
-        if not chosen:
-            raise OptionError(f"features={choice!r} matches no column; the columns are: {listing(names, 12)}")
-        return chosen
+        return matching(choice, names, kept)
     if choice is not None:
         chosen = [str(name) for name in choice]
         for name in chosen:
@@ -288,31 +305,12 @@ def _choose(
         if _is_real(dtype):
             chosen.append(name)
         elif _is_text(dtype):
-            _check_text(frame.iloc[:, position[name]], name, ", or name the features with features=…")
+            check_text(frame.iloc[:, position[name]], name, ", or name the features with features=…")
+        elif pd.api.types.is_complex_dtype(dtype):
+            raise DataError(f"column '{name}' holds complex numbers: features are real; leave it out with features=…")
     if not chosen:
         raise DataError("the table has no numeric column beside batch, id and formula columns: nothing to harmonize")
     return chosen
-
-
-def _check_text(column: pd.Series, name: str, advice: str = "") -> None:
-    """Stop for a text column most of whose cells are numbers: it is a feature with a few bad cells."""
-    present = column[column.notna()]
-    if not len(present):
-        return
-    bad = pd.to_numeric(present, errors="coerce").isna()
-    if bad.mean() >= 0.5:
-        if pd.to_numeric(present.astype(str).str.replace(",", "."), errors="coerce").isna().mean() >= 0.5:
-            return
-        raise DataError(
-            f"column '{name}' holds numbers with decimal commas ({present.iloc[0]!r}): make it numeric (read_csv: "
-            f"decimal=','){advice}"
-        )
-    if not bad.any():
-        raise DataError(f"column '{name}' holds numbers as text or objects: convert it{advice}")
-    raise DataError(
-        f"column '{name}' holds text among numbers ({listing(map(repr, present[bad].unique()), 4)}) in "
-        f"{rows_named(present.index[bad].tolist())}: correct the cells or set them to missing{advice}"
-    )
 
 
 def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
@@ -321,7 +319,7 @@ def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
     bad = [at for at, dtype in zip(positions, dtypes, strict=True) if not _is_real(dtype)]
     for at in bad:
         if _is_text(frame.dtypes.iloc[at]):
-            _check_text(frame.iloc[:, at], str(frame.columns[at]))
+            check_text(frame.iloc[:, at], str(frame.columns[at]))
     if bad:
         named = listing(f"'{frame.columns[at]}' ({frame.dtypes.iloc[at]}, such as {frame.iloc[0, at]!r})" for at in bad)
         raise DataError(f"feature column(s) not numeric: {named}; convert them or leave them out")
@@ -372,7 +370,7 @@ def _is_real(dtype: Any) -> bool:
 
 
 def _is_text(dtype: Any) -> bool:
-    return pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.StringDtype)
+    return bool(pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype))
 
 
 def _runs(positions: IntArray, width: int) -> list[slice]:

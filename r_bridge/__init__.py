@@ -4,13 +4,18 @@ Importing this package neither loads rpy2 nor starts R; the first call does. `r_
 `pycombat_gam`, never the reverse.
 """
 
-from r_bridge import session
-from r_bridge.agreement import Agreement, crosscheck
-from r_bridge.combat import Harmonized, comfam, longcombat, neurocombat, sva_combat
-from r_bridge.diagnosis import Diagnosis, doctor
-from r_bridge.gam_fit import RGamFit, gam
-from r_bridge.lme4 import LmerFit, lmer
-from r_bridge.mgcv import MgcvMean
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from r_bridge import session
+    from r_bridge.agreement.crosscheck import crosscheck
+    from r_bridge.agreement.report import Agreement
+    from r_bridge.combat import Harmonized, comfam, longcombat, neurocombat, sva_combat
+    from r_bridge.diagnosis import Diagnosis, doctor
+    from r_bridge.gam_fit import RGamFit, gam
+    from r_bridge.lme4 import LmerFit, lmer
+    from r_bridge.mgcv import MgcvMean
 
 __all__ = [
     "Agreement",
@@ -29,3 +34,31 @@ __all__ = [
     "session",
     "sva_combat",
 ]
+
+_HOMES = {
+    "Agreement": "agreement",
+    "Diagnosis": "diagnosis",
+    "Harmonized": "combat",
+    "LmerFit": "lme4",
+    "MgcvMean": "mgcv",
+    "RGamFit": "gam_fit",
+    "comfam": "combat",
+    "crosscheck": "agreement",
+    "doctor": "diagnosis",
+    "gam": "gam_fit",
+    "lmer": "lme4",
+    "longcombat": "combat",
+    "neurocombat": "combat",
+    "sva_combat": "combat",
+}
+"""Where each name lives: imported with its first use, so that the command line starts at once."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "session":
+        return import_module(f"{__name__}.session")
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

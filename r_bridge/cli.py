@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pycombat_gam.cli import Features, Force, Missing, Prior, SmoothingBy, plainly, progress
-from pycombat_gam.combat import ComBat
+from pycombat_gam.cli.shell import Features, Force, Missing, Prior, SmoothingBy, chosen_features, plainly, progress
 from pycombat_gam.errors import OutputError
-from pycombat_gam.io import read_table
-from r_bridge.agreement import crosscheck as compare
-from r_bridge.diagnosis import doctor as diagnose
 
 
 def crosscheck(
@@ -42,13 +38,17 @@ def crosscheck(
     Exits with 0 where all differences are within their tolerance or explained, with 1 otherwise.
     """
     with plainly():
+        from pycombat_gam.combat import ComBat
+        from pycombat_gam.io import read_table
+        from r_bridge.agreement import crosscheck as compare
+
         if out.suffix.lower() not in (".html", ".htm"):
             raise OutputError(f"'{out}' is no page: give --out a name that ends in .html")
         source = read_table(data, [batch, *(ids or [])])
         model = ComBat(
             formula,
             batch,
-            features=features,
+            features=chosen_features(features, source.table, formula=formula, batch=batch, ids=ids),
             id=ids or None,
             ref_batch=ref,
             eb=eb,
@@ -72,6 +72,8 @@ def doctor() -> None:
 
     Exits with 0 if R, rpy2 and mgcv are usable, with 1 otherwise.
     """
+    from r_bridge.diagnosis import doctor as diagnose
+
     found = diagnose()
     typer.echo(str(found))
     raise typer.Exit(0 if found.usable else 1)

@@ -13,8 +13,8 @@ PACKAGE = ROOT / "pycombat_gam"
 LAYERS = [
     {"errors", "progress", "remedies", "types"},
     {"atomic", "formula", "penalized"},
-    {"smooth"},
-    {"cells", "container", "design", "tables"},
+    {"cells", "smooth"},
+    {"container", "design", "tables"},
     {"mean", "batch", "subjects"},
     {"checks"},
     {"additive", "result"},

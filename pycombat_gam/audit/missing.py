@@ -64,7 +64,7 @@ def missing_findings(material: Material, missing: pd.DataFrame) -> Iterator[Find
     """Judge what is missing where."""
     index = material.given.covariates.index
     if (material.codes < 0).any():
-        lost = rows_named(index[material.codes < 0].tolist())
+        lost = rows_named(index[material.codes < 0])
         said = f"'{material.batch}' is missing in {lost}: they are left out here, and ComBat stops"
         yield Finding("problem", "missing", material.batch, said, "missing", keys([material.batch]))
     for name, covariate in material.covariates.items():

@@ -164,7 +164,7 @@ def _texts(values: pd.Series, column: str) -> tuple[IntArray, list[str]]:
     missing = (values.isna() | values.isin(blank)).to_numpy()
     if missing.any():
         raise DataError(
-            f"batch column '{column}' has missing values in {rows_named(values.index[missing].tolist())}: every row "
+            f"batch column '{column}' has missing values in {rows_named(values.index[missing])}: every row "
             "needs a batch; fill them in or remove those rows"
         )
     raw_codes, raw = pd.factorize(values)

@@ -1,67 +1,117 @@
-"""The command line. Progress on stderr; exit 2 and one line on bad input."""
+"""The command line. Progress on stderr; exit 2 and one line on bad input.
+
+Whatever takes long to import is imported by the command that needs it, while errors are already told in one line.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from importlib.metadata import entry_points, version
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+if TYPE_CHECKING:
+    from pycombat_gam.cli.commands import app
+    from pycombat_gam.cli.shell import (
+        Features,
+        Force,
+        Missing,
+        Prior,
+        SmoothingBy,
+        chosen_features,
+        plainly,
+        progress,
+    )
 
-from pycombat_gam.cli.audit import audit
-from pycombat_gam.cli.combat import demo, harmonize
-from pycombat_gam.cli.flows import flow
-from pycombat_gam.cli.models import apply, summary
-from pycombat_gam.cli.shell import Features, Force, Missing, Prior, SmoothingBy, plainly, progress
-
-__all__ = ["Features", "Force", "Missing", "Prior", "SmoothingBy", "app", "main", "plainly", "progress"]
+__all__ = [
+    "Features",
+    "Force",
+    "Missing",
+    "Prior",
+    "SmoothingBy",
+    "app",
+    "chosen_features",
+    "main",
+    "plainly",
+    "progress",
+]
 
 STOPPED = 130
 """What a shell expects of a program that Ctrl-C ended."""
 
-app = typer.Typer(
-    name="pycombat-gam",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from pycombat_gam.cli import commands, shell
 
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"pycombat-gam {version('pycombat-gam')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _start(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
-    """Harmonize data measured at many sites: remove site effects, keep the biology."""
-
-
-for _command in (demo, audit, harmonize, flow, apply, summary):
-    app.command()(_command)
+    return getattr(commands if name == "app" else shell, name)
 
 
 def main() -> None:
     """Run the command line, with the commands that other packages register."""
+    try:
+        code = _run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = STOPPED
+    except BrokenPipeError:
+        from pycombat_gam.cli.shell import PIPE_CLOSED
+
+        code = PIPE_CLOSED
+    except Exception as error:
+        if not _tell(error):
+            raise
+        code = 2
+    if code == STOPPED:
+        with contextlib.suppress(OSError):
+            sys.stderr.write("Stopped.\n")
+    elif code:
+        _give_up_stdout()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that the arguments name; return the exit status."""
+    from importlib.metadata import entry_points, version
+
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"pycombat-gam {version('pycombat-gam')}\n")
+        return 0
+    from pycombat_gam.cli.commands import Once, app
+
     for entry in entry_points(group="pycombat_gam.commands"):
-        app.command(entry.name)(entry.load())
+        app.command(entry.name, cls=Once)(entry.load())
     try:
         code = app(standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
-        code = STOPPED  # which releases of typer raise, others return
-    except Exception as error:
-        # Errors of usage, whose class has another name in every release of typer; all others are raised again.
-        message = getattr(error, "format_message", None)
-        if message is None:
+    except RuntimeError as error:
+        # typer.Abort, which some releases of typer raise for Ctrl-C where others return its status.
+        if type(error).__name__ != "Abort":
             raise
-        if message():
-            progress.print(f"Error: {' '.join(message().split())}", markup=False, style="red")
-        sys.exit(2)
-    if code == STOPPED:
-        progress.print("Stopped.")
-    sys.exit(code or 0)
+        return STOPPED
+    return int(code or 0)
+
+
+def _tell(error: Exception) -> bool:
+    """Tell an error in one line, if it is one to be told so."""
+    try:
+        from pycombat_gam.cli.shell import say_error, told
+
+        message = told(error)
+        if message:
+            say_error(message)
+    except MemoryError:
+        os.write(2, b"Error: not enough memory\n")
+        return True
+    return message is not None
+
+
+def _give_up_stdout() -> None:
+    """Drop what standard output did not take, so that Python does not complain of it once more at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

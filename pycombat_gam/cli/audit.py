@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pycombat_gam.audit import audit as look
-from pycombat_gam.cli.shell import Features, Missing, Prior, plainly
-from pycombat_gam.io import read_table
+from pycombat_gam.cli.shell import Features, Missing, Prior, chosen_features, plainly
 
 
 def audit(
@@ -35,12 +33,15 @@ def audit(
     Exits with 0 where nothing is a problem, with 1 where something is; harmonize and flow go on and tell problems.
     """
     with plainly():
-        source = read_table(data, [batch, *(ids or [])])
+        from pycombat_gam.audit import audit as look
+        from pycombat_gam.io import read_table
+
+        table = read_table(data, [batch, *(ids or [])]).table
         found = look(
-            source.table,
+            table,
             formula,
             batch,
-            features=features,
+            features=chosen_features(features, table, formula=formula, batch=batch, ids=ids),
             id=ids or None,
             ref_batch=ref,
             eb=eb,

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
-from pycombat_gam import datasets
-from pycombat_gam.cli.evidence import Seed, WithReport, audited, reported, say_audit, say_report
-from pycombat_gam.cli.run import (
-    REPORTING,
-    RUN,
-    Writer,
-    check_place,
-    model_writer,
-    say_left,
-    say_where,
-    text_writer,
-    write_run,
+from pycombat_gam.cli.shell import (
+    Features,
+    Force,
+    Missing,
+    Prior,
+    Seed,
+    SmoothingBy,
+    Unseen,
+    WithReport,
+    chosen_features,
+    plainly,
+    progress,
 )
-from pycombat_gam.cli.shell import Features, Force, Missing, Prior, SmoothingBy, Unseen, plainly, progress
-from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import count, listing
-from pycombat_gam.io import read_table, suffix_of, table_writer, verbatim
-from pycombat_gam.report import FILES
-from pycombat_gam.types import JsonDict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pycombat_gam.cli.run import Writer
+    from pycombat_gam.combat import ComBat
+    from pycombat_gam.types import JsonDict
 
 DEMO_FORMULA = "~ s(age) + sex + dx"
 DEMO_FEATURES = "_thickness$"
@@ -39,6 +40,12 @@ def demo(
 ) -> None:
     """Harmonize the packaged 8-site example and say where the results are."""
     with plainly():
+        from pycombat_gam import datasets
+        from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
+        from pycombat_gam.cli.run import REPORTING, check_place, say_where, write_run
+        from pycombat_gam.combat import ComBat
+        from pycombat_gam.report import FILES
+
         table = datasets.load_multisite()
         model = ComBat(DEMO_FORMULA, batch="site", features=DEMO_FEATURES, id="subject")
         check_place(out, [*_names(".csv"), *FILES], force=force)
@@ -82,13 +89,19 @@ def harmonize(
     Problems that the audit finds are told and don't stop it (exit 0); to stop at them, run audit first (exit 1).
     """
     with plainly():
+        from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
+        from pycombat_gam.cli.run import REPORTING, check_place, say_left, say_where, write_run
+        from pycombat_gam.combat import ComBat
+        from pycombat_gam.io import read_table, suffix_of, verbatim
+        from pycombat_gam.report import FILES
+
         suffix = suffix_of(data)
         check_place(out, [*_names(suffix), *FILES], force=force)
         source = read_table(data, [batch, *(ids or [])])
         model = ComBat(
             formula,
             batch,
-            features=features,
+            features=chosen_features(features, source.table, formula=formula, batch=batch, ids=ids),
             id=ids or None,
             ref_batch=ref,
             eb=eb,
@@ -118,6 +131,8 @@ def harmonize(
 
 def _names(suffix: str) -> dict[str, str]:
     """File names of a run, in the order they are put in place, and what they are."""
+    from pycombat_gam.cli.run import RUN
+
     return {
         f"harmonized{suffix}": "harmonized table",
         "model.pcg": "model",
@@ -127,6 +142,9 @@ def _names(suffix: str) -> dict[str, str]:
 
 
 def _outputs(model: ComBat, harmonized: pd.DataFrame, suffix: str) -> dict[str, Writer]:
+    from pycombat_gam.cli.run import model_writer, text_writer
+    from pycombat_gam.io import table_writer
+
     table_name, model_name, summary_name, _ = _names(suffix)
     return {
         table_name: table_writer(harmonized, suffix),

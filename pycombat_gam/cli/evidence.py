@@ -8,10 +8,9 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import typer
 
 from pycombat_gam.audit.compose import audit_model
 from pycombat_gam.cli.run import Writer
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 COLOURS = {"problem": "red", "caution": "yellow"}
-
-WithReport = Annotated[bool, typer.Option("--report/--no-report", help="Also write report.html and report.md.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of what is random in the report: permutations, folds.")]
 
 
 def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:

@@ -7,36 +7,17 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
-from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.cli.evidence import WithReport, audited, reported, say_audit, say_report
-from pycombat_gam.cli.run import (
-    REPORTING,
-    RUN,
-    Writer,
-    check_place,
-    model_writer,
-    say_left,
-    say_where,
-    text_writer,
-    write_run,
-)
-from pycombat_gam.cli.shell import Features, Force, plainly, progress
-from pycombat_gam.errors import (
-    OptionError,
-    OutputError,
-    count,
-    flow_requirements,
-    listing,
-)
-from pycombat_gam.io import TableFile, read_table, suffix_of, table_writer, verbatim
-from pycombat_gam.report import FILES
-from pycombat_gam.tables import find_column
+from pycombat_gam.cli.shell import Features, Force, WithReport, chosen_features, plainly, progress
+from pycombat_gam.errors import OptionError, OutputError, count, flow_requirements, listing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from pycombat_gam.cli.run import Writer
     from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.io import TableFile
 
 
 class Family(str, Enum):
@@ -103,6 +84,11 @@ def flow(
     Problems that the audit finds are told and don't stop it (exit 0); to stop at them, run audit first (exit 1).
     """
     with plainly():
+        from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
+        from pycombat_gam.cli.run import REPORTING, check_place, say_left, say_where, write_run
+        from pycombat_gam.io import read_table, suffix_of
+        from pycombat_gam.report import FILES
+
         flow_requirements()
         suffix = suffix_of(data)
         _check_interval(interval, members)
@@ -117,7 +103,7 @@ def flow(
             batch,
             flow=family.value,
             ref_batch=ref,
-            features=features,
+            features=chosen_features(features, source.table, formula=formula, batch=batch, ids=ids),
             id=ids or None,
             base=base.value,
             flow_options=None if variant is None else {"variant": variant.value},
@@ -142,6 +128,8 @@ def flow(
 
 def _names(suffix: str, *, interval: bool) -> dict[str, str]:
     """File names of a run, in the order they are put in place, and what they are."""
+    from pycombat_gam.cli.run import RUN
+
     ends = {f"interval_{end}{suffix}": f"{end} ends" for end in ("lower", "upper")}
     return {
         f"harmonized{suffix}": "harmonized table",
@@ -163,6 +151,9 @@ def _outputs(
     interval: float | None,
 ) -> dict[str, Writer]:
     """Return what writes each file but the report."""
+    from pycombat_gam.cli.run import model_writer, text_writer
+    from pycombat_gam.io import table_writer, verbatim
+
     names = model.get_feature_names_out().tolist()
     tables = [harmonized]
     if interval is not None:
@@ -199,6 +190,9 @@ def _check_checkpoint(checkpoint: Path | None, *, resume: bool, force: bool) -> 
 
 def _check_target(source: TableFile, batch: str, to: str | None) -> int:
     """Stop before the training where the site to go to is not there; return how many sites there are."""
+    from pycombat_gam.batch.levels import BatchLevels
+    from pycombat_gam.tables import find_column
+
     levels = BatchLevels.learn(find_column(source.table, batch, "batch"), batch)
     if to is not None:
         levels.index(to, "to")

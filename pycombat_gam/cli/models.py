@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pycombat_gam.atomic import sweep, write_file
-from pycombat_gam.cli.run import Writer, model_writer
 from pycombat_gam.cli.shell import Force, Missing, Unseen, plainly, progress
-from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import OptionError, OutputError
-from pycombat_gam.io import PARQUET, read_table, suffix_of, table_writer, verbatim
-from pycombat_gam.saved import load
 
 if TYPE_CHECKING:
+    from pycombat_gam.cli.run import Writer
+    from pycombat_gam.combat import ComBat
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 
@@ -43,6 +40,11 @@ def apply(
 ) -> None:
     """Harmonize new rows with a saved model, ComBat or flow."""
     with plainly():
+        from pycombat_gam.cli.run import model_writer
+        from pycombat_gam.combat import ComBat
+        from pycombat_gam.io import PARQUET, read_table, suffix_of, table_writer, verbatim
+        from pycombat_gam.saved import load
+
         fitted = load(model)
         chosen = {"on_unseen": on_unseen, "missing": missing, "to": to, "adapt": adapt}
         _check_kind(fitted, [name for name, value in chosen.items() if value is not None])
@@ -50,8 +52,8 @@ def apply(
         if adapt is not None and adapt.suffix.lower() != ".pcg":
             raise OptionError(f"--adapt '{adapt}' is a model file: give a name that ends in .pcg")
         for place in (out, adapt):
-            if place is not None and place.exists() and not force:
-                raise OutputError(f"'{place}' exists already: use --force to overwrite it")
+            if place is not None:
+                _check_free(place, force=force)
         ids = [fitted.id] if isinstance(fitted.id, str) else list(fitted.id or [])
         source = read_table(data, [fitted.batch, *ids])
         if isinstance(fitted, ComBat):
@@ -64,21 +66,27 @@ def apply(
             harmonized = fitted.transform(source.table, to=to)
         if suffix != PARQUET:
             harmonized = verbatim(source, harmonized, fitted.get_feature_names_out().tolist())
+        elif suffix_of(data) != PARQUET:
+            harmonized = harmonized.reset_index(drop=True)  # lines of a text file are no labels to store
         if adapt is not None:
-            _put(adapt, model_writer(fitted))
+            _put(adapt, model_writer(fitted), force=force)
             progress.print(f"adapted model: {adapt}", markup=False)
-        _put(out, table_writer(harmonized, suffix))
+        _put(out, table_writer(harmonized, suffix), force=force)
         progress.print(f"harmonized table: {out}", markup=False)
 
 
 def summary(model: Annotated[Path, typer.Argument(help="Model file that harmonize or flow wrote (.pcg).")]) -> None:
     """Print what a saved model holds."""
     with plainly():
+        from pycombat_gam.saved import load
+
         typer.echo(str(load(model).summary()))
 
 
 def _check_kind(fitted: ComBat | FlowSCM, given: list[str]) -> None:
     """Refuse options that the kind of model does not have."""
+    from pycombat_gam.combat import ComBat
+
     combat = isinstance(fitted, ComBat)
     for name in given:
         option = f"--{name.replace('_', '-')}"
@@ -90,6 +98,12 @@ def _check_kind(fitted: ComBat | FlowSCM, given: list[str]) -> None:
             raise OptionError(f"{option} is for ComBat, and this model is a flow: {instead}")
 
 
-def _put(place: Path, write: Writer) -> None:
-    sweep(place.parent, [place.name])
-    write_file(place, write)
+def _put(place: Path, write: Writer, *, force: bool) -> None:
+    from pycombat_gam.atomic import write_file
+
+    write_file(place, write, check=lambda: _check_free(place, force=force))
+
+
+def _check_free(place: Path, *, force: bool) -> None:
+    if place.exists() and not force:
+        raise OutputError(f"'{place}' exists already: use --force to overwrite it")

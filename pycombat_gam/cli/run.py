@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from pycombat_gam.atomic import sweep, write_files
+from pycombat_gam.atomic import write_files
 from pycombat_gam.cli.shell import progress
 from pycombat_gam.container import Saved, proven, write_stream
 from pycombat_gam.errors import OutputError, listing
@@ -24,7 +24,7 @@ REPORTING = ("matplotlib", "scikit-learn", "statsmodels")
 """Packages whose versions matter to a report besides those that always do."""
 
 
-def check_place(out: Path, names: Sequence[str], *, force: bool) -> None:
+def check_place(out: Path, names: Collection[str], *, force: bool) -> None:
     """Stop early when results could not be put in place."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"'{out}' is a file: --out must be a folder")
@@ -55,12 +55,10 @@ def write_run(
     run : what was asked for; versions, seeds and hashes are added.
     packages : whose versions matter besides those that always do.
     """
-    check_place(out, [*files, RUN], force=force)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot create folder '{out}': {error.strerror}") from error
-    sweep(out, [*files, RUN])
     hashes: dict[str, str] = {}
     record = {
         **run,
@@ -73,7 +71,8 @@ def write_run(
     }
     writers = {name: _hashing(write, name, hashes) for name, write in files.items()}
     writers[RUN] = lambda stream: _put(stream, (json.dumps(record, indent=2) + "\n").encode())
-    write_files(out, writers)
+    # Once more: another run may have written there since.
+    write_files(out, writers, check=lambda: check_place(out, writers, force=force))
 
 
 def text_writer(text: str) -> Writer:

@@ -224,7 +224,7 @@ def _check_same_rows(given: Intake, then: Intake, ids: Sequence[str]) -> None:
             one, two = given.covariates[name].astype(str), then.covariates[name].astype(str)
             other = other | (one.to_numpy() != two.to_numpy())
     if other.any():
-        labels = given.covariates.index[other].tolist()
+        labels = given.covariates.index[other]
         raise DataError(
             f"before and after have different rows, in {rows_named(labels)} of before: give the same rows in the "
             "same order"

@@ -5,7 +5,6 @@ Only the columns asked for are touched, so a table may hold a hundred thousand o
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pycombat_gam.errors import DataError, DesignError, did_you_mean, listing, rows_named
 from pycombat_gam.formula.nodes import level_text, name_text
+from pycombat_gam.formula.numerals import PLAIN, kinds_named, spelling
 from pycombat_gam.remedies import from_index, into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -46,9 +46,9 @@ Column: TypeAlias = FloatArray | BoolArray | Groups
 
 MAX_CODES = 12
 """So many numbers as text may be codes of groups; more are taken for numbers."""
-MISSING = {"na", "n/a", "nan", "none", "null", "missing", "?", "-", "."}
+MISSING = {"", "na", "n/a", "nan", "none", "null", "missing", "?", "-", "--", "."}
+MISSING |= {"#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!"}
 """Words that stand for a missing number; a column of numbers and these is not a factor."""
-_NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*\Z")
 _LOGICAL = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}
 
 
@@ -107,7 +107,7 @@ class Columns:
 
     def where(self, mask: BoolArray) -> str:
         """Say how many rows a mask marks, and which come first (by index label)."""
-        return rows_named(self.table.index[mask].tolist())
+        return rows_named(self.table.index[mask])
 
     def _checked(self, name: str) -> Column:
         series = self.series(name)
@@ -207,7 +207,7 @@ def number_of(text: str) -> float | int | None:
     >>> number_of("1.0") == number_of("1"), number_of("a")
     (True, None)
     """
-    if _NUMBER.match(text) is None:
+    if PLAIN.match(text) is None:
         return None
     value = float(text)
     if not np.isfinite(value):
@@ -243,9 +243,9 @@ def check_text(groups: Groups, name: str) -> None:
     texts = [value for value in groups.values if isinstance(value, str)]
     if not texts or len(texts) < len(groups.values):
         return
-    plain = [number_of(text) is not None for text in texts]
-    comma = [not ok and number_of(text.replace(",", ".")) is not None for ok, text in zip(plain, texts, strict=True)]
-    words = [text for text, ok, with_comma in zip(texts, plain, comma, strict=True) if not (ok or with_comma)]
+    spellings = [spelling(text) for text in texts]
+    words = [text for text, kind in zip(texts, spellings, strict=True) if kind is None]
+    unusual = kinds_named(spellings)
     numbers = len(texts) - len(words)
     absent = any(word.strip().casefold() in MISSING for word in words)
     if numbers <= (2 if absent else MAX_CODES):
@@ -256,9 +256,10 @@ def check_text(groups: Groups, name: str) -> None:
             f"{listing(map(repr, words), 3)} not; fix the cells, or write factor({name_text(name)}) for a factor"
         )
     if not words:
-        kind = "numbers with decimal commas" if any(comma) else "numbers as text"
+        kind = f"numbers with {unusual}" if unusual else "numbers as text"
+        shown = [text for text, spelled in zip(texts, spellings, strict=True) if spelled or not unusual]
         raise DataError(
-            f"column '{name}' holds {kind} ({listing(map(repr, texts), 3)}); make it numeric, or write "
+            f"column '{name}' holds {kind} ({listing(map(repr, shown), 3)}); make it numeric, or write "
             f"factor({name_text(name)}) if it is a factor"
         )
 

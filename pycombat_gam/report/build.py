@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
-from pycombat_gam.atomic import sweep, write_files
+from pycombat_gam.atomic import write_files
 from pycombat_gam.errors import OutputError, count, listing
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.progress import tracked
@@ -102,7 +102,6 @@ class Report:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot create folder '{place}': {error.strerror}") from error
-        sweep(place, list(FILES))
         write_files(place, self.writers())
         return [place / name for name in FILES]
 

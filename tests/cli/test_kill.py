@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and for
 
 HARNESS = """
 import json, os, signal, sys, tempfile, time, zipfile
-import pandas
-from pycombat_gam.cli import app
+import pandas, scipy.linalg
+from pycombat_gam.cli import app, evidence, run
 
 DEADLY = {
     "mkstemp": (tempfile, "mkstemp"),
