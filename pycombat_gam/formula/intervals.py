@@ -132,9 +132,11 @@ def _breaks(x: FloatArray, given: Literal, expression: str) -> FloatArray:
 
 def _labels(breaks: FloatArray, digits: int, *, right: bool, lowest: bool) -> tuple[str, ...]:
     """Print intervals with as few digits, from `digits` on, as tell neighbouring breaks apart."""
+    # R pads what is infinite to a common width.
+    infinite = {-np.inf: "-Inf", np.inf: " Inf" if breaks[0] == -np.inf else "Inf"}
     shown: list[str] = []
     for places in range(digits, max(12, digits) + 1):
-        shown = ["Inf" if b == np.inf else "-Inf" if b == -np.inf else f"{b + 0.0:.{places}g}" for b in breaks]
+        shown = [infinite.get(b) or f"{b + 0.0:.{places}g}" for b in breaks.tolist()]
         if all(a != b for a, b in pairwise(shown)):
             break
     else:

@@ -23,10 +23,11 @@ def round_decimal(x: FloatArray, digits: int) -> FloatArray:
     if digits <= 0:
         return np.asarray(np.rint(x) if digits == 0 else np.rint(x / 10.0**-digits) * 10.0**-digits)
     with np.errstate(all="ignore"):
-        scale = 10.0 ** min(digits, 308)
-        below, above = np.floor(scale * x), np.ceil(scale * x)
+        scale, size = 10.0 ** min(digits, 308), np.abs(x)
+        below, above = np.floor(scale * size), np.ceil(scale * size)
         low, high = below / scale, above / scale
-        down, up = x - low, high - x
+        down, up = size - low, high - size
         nearest = np.where((down < up) | ((down == up) & (np.mod(below, 2) == 0)), low, high)
-        exact = digits > DIGITS - np.ceil(np.log10(np.abs(x)))
-    return np.asarray(np.where(exact | ~np.isfinite(nearest), x, nearest))
+        # Beyond the digits that a double holds there is nothing to round.
+        full = digits + (np.frexp(size)[1] - 0.5) * np.log10(2.0) > DIGITS
+    return np.asarray(np.where(full | ~np.isfinite(nearest), x, np.copysign(nearest, x)))
