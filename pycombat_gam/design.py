@@ -186,6 +186,10 @@ class Design:
             total += np.asarray(value)
         return total
 
+    def less_offset(self, Y: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+        """Take the offset off the features of a table, (n, V): the same array where the formula has none."""
+        return Y - self.offset(table)[:, None] if self.formula.offsets else Y
+
     def unpenalised(self) -> Unpenalised:
         """Return the part of the columns' span that no penalty touches: it has to be of full rank."""
         names: list[str] = []
@@ -300,7 +304,7 @@ def check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
     if formula.response is not None and absorb_intercept:
         raise FormulaError(
             f"the formula '{formula}' has a response on its left; here it is one-sided, for the features are the "
-            f"responses: write '~{str(formula).partition('~')[2]}'"
+            f"responses: write '{formula.right}'"
         )
     for _ in smooth_terms(formula):
         pass

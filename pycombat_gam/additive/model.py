@@ -35,7 +35,7 @@ class Shared:
     ----------
     design : p columns; table : the n rows; X : (n, p).
     Q, R : (n, p), (p, p) factors of √w X.
-    weights, offset : (n,).
+    weights, offset : (n,); the offset is the argument's and the formula's together.
     parameters : the smoothing parameters; method, gamma : the criterion.
     """
 
@@ -58,7 +58,7 @@ class GamFit:
 
     Attributes
     ----------
-    response : the response, as written.
+    response : the response's name.
     coef : Series (p,), R's `coef(fit)`.
     sp : Series (m,), smoothing parameters, R's `fit$sp` (`full.sp` where some are fixed or shared).
     score : the minimised criterion, constants included, R's `gcv.ubre`.
@@ -72,8 +72,11 @@ class GamFit:
     df_residual : n − edf.
     """
 
-    def __init__(self, shared: Shared, response: str, y: FloatArray, solved: SmoothingFit, which: int) -> None:
+    def __init__(
+        self, shared: Shared, response: str, written: str, y: FloatArray, solved: SmoothingFit, which: int
+    ) -> None:
         self._shared = shared
+        self._written = written
         self._y = y
         self._beta = solved.coefficients[:, which].copy()
         self._lambda = solved.sp[:, which].copy()
@@ -92,9 +95,8 @@ class GamFit:
 
     @property
     def formula(self) -> str:
-        """The formula with this response."""
-        text = str(self.design.formula)
-        return f"{self.response} ~{text.partition('~')[2]}"
+        """The formula with this response, as R code."""
+        return f"{self._written} {self.design.formula.right}"
 
     @property
     def method(self) -> str:
@@ -243,9 +245,11 @@ class GamFit:
 
         Notes
         -----
-        Follows R's `predict.gam`. The offset of the fit is not part of a prediction.
+        Follows R's `predict.gam`. An offset in the formula is part of a prediction (not of its terms; of a model
+        matrix it is ``attrs["model.offset"]``); the argument `offset` of the fit is not.
         """
         shared = self._shared
+        offset = shared.design.offset(shared.table if newdata is None else newdata)
         if newdata is None:
             X, index = shared.X, shared.table.index
         else:
@@ -258,7 +262,7 @@ class GamFit:
             vcov = self._covariance.Vc if unconditional else self._covariance.Vp
             if vcov is None:
                 raise OptionError("unconditional=True needs a fit by REML or ML: GCV has no corrected covariance")
-        return predict(self.design, X, index, self._beta, vcov, type=type, exclude=exclude, name=self.response)
+        return predict(self.design, X, index, self._beta, offset, vcov, type=type, exclude=exclude, name=self.response)
 
     # Criteria
 

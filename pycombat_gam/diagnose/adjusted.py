@@ -70,7 +70,7 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
         names = [study.features[k] for k in features]
         fit = model.fit(table, values, codes, formula=study.formula, features=names, labels=labels)
         X = fit.design.on(table)
-        level = values - (X - fit.center) @ fit.coefficients
+        level = fit.design.less_offset(values, table) - (X - fit.center) @ fit.coefficients
         n = np.bincount(codes)
         means = np.add.reduceat(level[np.argsort(codes, kind="stable")], np.cumsum(n) - n, axis=0) / n[:, None]
         free, codes = level, codes.astype(np.intp)
@@ -95,4 +95,5 @@ def without_sites(study: Study, Y: FloatArray) -> FloatArray:
     one = np.zeros(Y.shape[0], dtype=np.intp)
     fit = AdditiveMean().fit(study.table, Y, one, formula=study.formula, labels=["all sites"])
     fixed = ~random_columns(fit.design)
-    return np.asarray(Y - fit.design.on(study.table)[:, fixed] @ fit.coefficients[fixed] - fit.intercepts[0])
+    less = fit.design.less_offset(Y, study.table)
+    return np.asarray(less - fit.design.on(study.table)[:, fixed] @ fit.coefficients[fixed] - fit.intercepts[0])

@@ -40,6 +40,7 @@ def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray, mask: Boo
             (covariates,) = adjusted(study.part(rows, columns), values[rows])
             fixed = ~random_columns(covariates.fit.design)
             X = covariates.fit.design.on(study.table[use])[:, fixed] - covariates.fit.center[fixed]
+            values[use] = covariates.fit.design.less_offset(values[use], study.table[use])
             values[use] -= X @ covariates.fit.coefficients[fixed]
             yield folds.units.mean(values)
             advance()

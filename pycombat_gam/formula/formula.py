@@ -133,5 +133,10 @@ class Formula:
     idle_powers: tuple[str, ...] = field(compare=False, default=())
     offsets: tuple[Node, ...] = ()
 
+    @property
+    def right(self) -> str:
+        """The text from the tilde on."""
+        return self.text if self.response is None else self.text.removeprefix(f"{deparse(self.response)} ")
+
     def __str__(self) -> str:
         return self.text

@@ -188,10 +188,11 @@ def _code_known(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatArra
 def levels_in(node: Node, table: pd.DataFrame) -> Factor:
     """Code a factor of n rows by the levels that the table itself holds, be it one; none is known from a fit."""
     core = _core(node)
-    if isinstance(core, Call) and core.name in FACTORS:
+    crossed = isinstance(core, Call) and core.name == "interaction"
+    if isinstance(core, Call) and core.name in FACTORS and not crossed:
         core = next(iter(bind(core).data.values()))
     evaluator = Evaluator(Columns(table), {}, learning=True)
-    groups = evaluator.groups(core)
+    groups = evaluator.as_character(core) if crossed else evaluator.groups(core)
     if isinstance(groups, Factor):
         return groups
     levels = tuple(dict.fromkeys(label_of(value) for value in groups.values))

@@ -150,7 +150,8 @@ def r():
              m <- model.frame(f, d); X <- model.matrix(f, m)
              t <- attr(m, "terms")
              # as predict.lm does
-             N <- if (!again) X else suppressWarnings(model.matrix(f, model.frame(t, place$new, xlev = .getXlevels(t, m)),
+             frame <- function() model.frame(t, place$new, xlev = .getXlevels(t, m))
+             N <- if (!again) X else suppressWarnings(model.matrix(f, frame(),
                                                 contrasts.arg = attr(X, "contrasts")))
              list(X = unname(X), labels = as.character(colnames(X)), new = unname(N),
                   assign = attr(X, "assign"), terms = attr(t, "term.labels")) }"""
