@@ -35,7 +35,7 @@ CALLS = st.one_of(
         lambda p: f"I(({p[0]} - {p[1]}) / 10)"
     ),
     NUMERIC.map(lambda x: f"factor({x})"),
-    NUMERIC.map(lambda x: f"np.log({x})"),
+    NUMERIC.map(lambda x: f"np.sqrt({x})"),
     NUMERIC.map(lambda x: f"splines::bs({x}, degree = 2)"),
     NUMERIC.map(lambda x: f'cut({x}, breaks = c(-Inf, 0.5, Inf), labels = c("a", "b"))'),
     NUMERIC.map(lambda x: f"ifelse({x} > 3 & {x} %in% c(4, 5), {x} - mean({x}), 0)"),
