@@ -8,12 +8,13 @@ elsewhere or under another name (see `functions`). A bar, ``(1 | site)``, is lme
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal
 
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.formula import Term
-from pycombat_gam.formula.nodes import Call, Name, Node, deparse
+from pycombat_gam.formula.nodes import Binary, Call, Name, Node, deparse
 from pycombat_gam.smooth.part import smooth_terms
 from r_bridge import session
 from r_bridge.functions import translated
@@ -51,7 +52,9 @@ def to_r(formula: str | Formula, *, engine: Engine = "mgcv", response: str | Non
         raise OptionError(f"lme4 has no smooths: '{parsed}' asks for {deparse(parsed.smooths[0].call)}")
     else:
         terms += [f"({term.label})" for term in parsed.random]
-    terms += [f"offset({deparse(node)})" for node in parsed.offsets]
+    if parsed.offsets:
+        # As one: of several, mgcv takes the first and drops the others without a word.
+        terms.append(f"offset({deparse(reduce(lambda total, node: Binary('+', total, node), parsed.offsets))})")
     left = response or (deparse(parsed.response) if parsed.response is not None else "")
     right = " + ".join(terms if parsed.intercept else ["0", *terms]) or "1"
     return f"{left} ~ {right}".strip()

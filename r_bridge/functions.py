@@ -90,6 +90,10 @@ def translate(node: Node) -> Node:
     >>> deparse(translate(parse("ns(np.log(age), df=4)"))), deparse(translate(parse("center(age)")))
     ('splines::ns(log(age), df = 4)', 'scale(age, scale = FALSE)')
     """
+    if isinstance(node, Binary) and node.op == "|":
+        # lme4 takes a bar for a random effect wherever it stands.
+        neither = Binary("&", *(Unary("!", Paren(translate(side))) for side in (node.left, node.right)))
+        return Unary("!", Paren(neither))
     if isinstance(node, Binary):
         return Binary(node.op, translate(node.left), translate(node.right))
     if isinstance(node, Unary):
@@ -119,13 +123,33 @@ def translate(node: Node) -> Node:
 
 
 def our_names(names: Iterable[object], formula: Formula) -> list[str]:
-    """Turn R's names of columns and terms, made of the translated text, into ours.
+    """Turn R's names of columns and terms into ours: they are made of the translated text.
+
+    mgcv writes main effects first, and with them the factors of an interaction in another order than `model.matrix`
+    has; here they come in ours.
 
     >>> from pycombat_gam.formula import parse_formula
-    >>> our_names(["sexM:splines::ns(age, df = 2)1", "log1p(log(age))"], parse_formula("~ sex:ns(age, df=2)"))
-    ['sexM:ns(age, df = 2)1', 'log1p(log(age))']
+    >>> our_names(["sexM:splines::ns(age, df = 2)1", "log1p(log(age))"], parse_formula("~ ns(age, df=2):sex + sex"))
+    ['ns(age, df = 2)1:sexM', 'log1p(log(age))']
     """
-    return _swapped(map(str, names), {theirs: ours for ours, theirs in _labels(formula)})
+    swaps = {theirs: ours for ours, theirs in _labels(formula)}
+    orders = {frozenset(labels): labels for labels in ([*map(deparse, t.factors)] for t in formula.parametric)}
+    return [_in_order(_swapped([str(name)], swaps)[0], orders) for name in names]
+
+
+def _in_order(name: str, orders: dict[frozenset[str], list[str]]) -> str:
+    """Put the parts of an interaction's name into the order of its term."""
+    if ":" not in name:
+        return name
+    longest_first = sorted({label for labels in orders.values() for label in labels}, key=len, reverse=True)
+    starts = re.compile(f"(?:^|(?<=:))(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})")
+    found = [(match.start(), match.group()) for match in starts.finditer(name)]
+    order = orders.get(frozenset(label for _, label in found))
+    if order is None or len(order) != len(found) or found[0][0] != 0:
+        return name
+    ends = [start - 1 for start, _ in found[1:]] + [len(name)]
+    parts = {label: name[start:end] for (start, label), end in zip(found, ends, strict=True)}
+    return ":".join(parts[label] for label in order)
 
 
 def r_labels(labels: Iterable[str], formula: Formula) -> list[str]:

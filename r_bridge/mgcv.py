@@ -205,10 +205,10 @@ def _coefficients(design: Design, maps: Sequence[FloatArray], fitted: dict[str, 
     names = our_names(fitted["names"][n_batches:n_parametric], design.formula)
     parametric = [j for label in _parametric(design) for j in range(*design.term_slices[label].indices(10**9))]
     ours = [design.columns[j] for j in parametric]
-    if names != ours:
+    if sorted(names) != sorted(ours):
         raise RError(f"R codes the parametric terms as {listing(names)}, we as {listing(ours)}: please report this")
     out = np.zeros((len(design.columns), theirs.shape[1]))
-    out[parametric] = theirs[n_batches:n_parametric]
+    out[parametric] = theirs[n_batches:n_parametric][[names.index(column) for column in ours]]
     start = n_parametric
     for columns, T in zip(design.smooth_slices, maps, strict=True):
         out[columns] = T @ theirs[start : start + T.shape[1]]

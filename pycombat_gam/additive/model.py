@@ -246,7 +246,7 @@ class GamFit:
         Notes
         -----
         Follows R's `predict.gam`. An offset in the formula is part of a prediction (not of its terms; of a model
-        matrix it is ``attrs["model.offset"]``); the argument `offset` of the fit is not.
+        matrix it is ``attrs["model.offset"]``); the argument `offset` of the fit is not, not even without new rows.
         """
         shared = self._shared
         offset = shared.design.offset(shared.table if newdata is None else newdata)
@@ -275,10 +275,14 @@ class GamFit:
     def null_deviance(self) -> float:
         """Weighted sum of squares around the weighted mean, the offset taken off.
 
-        As mgcv, around zero where a model without intercept is fitted by GCV (but not by REML or ML).
+        As mgcv, a model without intercept is compared with zero if fitted by GCV, and by REML or ML with the mean of
+        the response, its offset included.
         """
-        w, y = self._shared.weights, self._y - self._shared.offset
-        around_zero = self.method == "GCV" and not self.design.formula.intercept
+        intercept = self.design.formula.intercept
+        w, y = self._shared.weights, self._y
+        if intercept or self.method == "GCV":
+            y = y - self._shared.offset
+        around_zero = self.method == "GCV" and not intercept
         return float(w @ (y - (0.0 if around_zero else float(w @ y / w.sum()))) ** 2)
 
     @property
