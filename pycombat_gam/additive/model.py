@@ -75,9 +75,7 @@ class GamFit:
     def __init__(
         self, shared: Shared, response: str, written: str, y: FloatArray, solved: SmoothingFit, which: int
     ) -> None:
-        self._shared = shared
-        self._written = written
-        self._y = y
+        self._shared, self._written, self._y = shared, written, y
         self._beta = solved.coefficients[:, which].copy()
         self._lambda = solved.sp[:, which].copy()
         self.response = response
@@ -245,8 +243,7 @@ class GamFit:
 
         Notes
         -----
-        Follows R's `predict.gam`. An offset in the formula is part of a prediction (not of its terms; of a model
-        matrix it is ``attrs["model.offset"]``); the argument `offset` of the fit is not, not even without new rows.
+        Follows R's `predict.gam`. The formula's offset is part of a prediction, the argument `offset` of the fit is not.
         """
         shared = self._shared
         offset = shared.design.offset(shared.table if newdata is None else newdata)
@@ -275,15 +272,11 @@ class GamFit:
     def null_deviance(self) -> float:
         """Weighted sum of squares around the weighted mean, the offset taken off.
 
-        As mgcv, a model without intercept is compared with zero if fitted by GCV, and by REML or ML with the mean of
-        the response, its offset included.
+        As mgcv without an intercept: around zero by GCV; by REML or ML around the mean, with the offset left in.
         """
-        intercept = self.design.formula.intercept
-        w, y = self._shared.weights, self._y
-        if intercept or self.method == "GCV":
-            y = y - self._shared.offset
-        around_zero = self.method == "GCV" and not intercept
-        return float(w @ (y - (0.0 if around_zero else float(w @ y / w.sum()))) ** 2)
+        w, intercept, by_gcv = self._shared.weights, self.design.formula.intercept, self.method == "GCV"
+        y = self._y - self._shared.offset if intercept or by_gcv else self._y
+        return float(w @ (y - (0.0 if by_gcv and not intercept else float(w @ y / w.sum()))) ** 2)
 
     @property
     def deviance_explained(self) -> float:

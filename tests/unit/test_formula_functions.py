@@ -38,7 +38,8 @@ EVERYTHING = (
     "~ cut(age, c(-Inf, 30, Inf)) + cut(icv, 3, labels = c('low', 'mid', 'high')) + cut(age, 4, labels = FALSE) "
     "+ interaction(sex, scan, drop = TRUE) + I((age - mean(age))^2/var(age)) + ifelse(icv > median(icv), 'b', 's') "
     "+ as.character(scan):age + factor(dx, levels = c('X', 'TC', 'ADHD'), labels = c('x', 't', 'a')) "
-    "+ as.ordered(scan) + relevel(dx, ref = 3) + I(scan %in% c(1, 2)) + splines::ns(age, df = 3) + offset(scale(icv)*max(age))"
+    "+ as.ordered(scan) + relevel(dx, ref = 3) + I(scan %in% c(1, 2)) + splines::ns(age, df = 3) "
+    "+ offset(scale(icv)*max(age))"
 )
 
 
