@@ -243,7 +243,7 @@ class GamFit:
 
         Notes
         -----
-        Follows R's `predict.gam`. The formula's offset is part of a prediction, the argument `offset` of the fit is none.
+        Follows R's `predict.gam`. A prediction holds the formula's offset, and never the argument `offset` of the fit.
         """
         shared = self._shared
         offset = shared.design.offset(shared.table if newdata is None else newdata)
