@@ -18,6 +18,7 @@ from scipy.linalg import block_diag
 from pycombat_gam.errors import FormulaError, ModelFileError, count, listing
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.parametric import Parametric
+from pycombat_gam.formula.variables import Variables
 from pycombat_gam.smooth.part import SmoothPart, null_space, smooth_terms
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -42,6 +43,8 @@ class Design:
         What the parametric terms learned.
     smooth : SmoothPart
         What smooths and random effects learned; their columns follow the parametric ones.
+    offsets : Variables
+        What the offsets learned; they have no columns, see `offset`.
 
     Examples
     --------
@@ -60,6 +63,7 @@ class Design:
     absorb_intercept: bool
     parametric: Parametric
     smooth: SmoothPart
+    offsets: Variables
 
     @classmethod
     def learn(
@@ -112,10 +116,19 @@ class Design:
         intercept = parsed.intercept or absorb_intercept
         parametric = Parametric.learn(parsed.parametric, table, intercept=intercept)
         smooth = SmoothPart.learn(parsed, table, intercept=intercept, knots=knots or {}, select=select)
-        return cls.of(parsed, parametric, smooth, absorb_intercept=absorb_intercept)
+        offsets = check_offsets(Variables.learn(parsed.offsets, table))
+        return cls.of(parsed, parametric, smooth, offsets, absorb_intercept=absorb_intercept)
 
     @classmethod
-    def of(cls, formula: Formula, parametric: Parametric, smooth: SmoothPart, *, absorb_intercept: bool) -> Design:
+    def of(
+        cls,
+        formula: Formula,
+        parametric: Parametric,
+        smooth: SmoothPart,
+        offsets: Variables,
+        *,
+        absorb_intercept: bool,
+    ) -> Design:
         """Put parts that have learned together."""
         columns: list[str] = []
         slices: dict[str, slice] = {}
@@ -128,7 +141,7 @@ class Design:
         for one in smooth.smooths:
             slices[one.label] = slice(len(columns), len(columns) + one.df)
             columns += [f"{one.label}.{i + 1}" for i in range(one.df)]
-        return cls(formula, tuple(columns), slices, absorb_intercept, parametric, smooth)
+        return cls(formula, tuple(columns), slices, absorb_intercept, parametric, smooth, offsets)
 
     @property
     def smooth_slices(self) -> list[slice]:
@@ -161,6 +174,22 @@ class Design:
         intercept = [np.ones((len(table), 1))] if INTERCEPT in self.term_slices else []
         return np.ascontiguousarray(np.hstack([*intercept, self.parametric.on(table), *self.smooth.on(table)]))
 
+    def offset(self, table: pd.DataFrame) -> FloatArray:
+        """Sum the formula's offsets on a table, (n,): the part of the mean whose coefficient is one.
+
+        Notes
+        -----
+        R's `model.offset`.
+        """
+        total = np.zeros(len(table))
+        for value in self.offsets.on(table):
+            total += np.asarray(value)
+        return total
+
+    def less_offset(self, Y: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+        """Take the offset off the features of a table, (n, V): the same array where the formula has none."""
+        return Y - self.offset(table)[:, None] if self.formula.offsets else Y
+
     def unpenalised(self) -> Unpenalised:
         """Return the part of the columns' span that no penalty touches: it has to be of full rank."""
         names: list[str] = []
@@ -188,6 +217,7 @@ class Design:
             "columns": list(self.columns),
             **self.parametric.to_dict(),
             "smooth": self.smooth.to_dict(),
+            **({"offset": self.offsets.to_dict()} if self.formula.offsets else {}),
         }
 
     @classmethod
@@ -202,7 +232,7 @@ class Design:
             If anything else is missing, of the wrong kind, or at odds with the formula.
         """
         keys = {"formula", "absorb_intercept", "columns", "factors", "states", "smooth"}
-        if not isinstance(data, dict) or set(data) != keys:
+        if not isinstance(data, dict) or set(data) - {"offset"} != keys:
             raise ModelFileError(f"the saved design must hold exactly {listing(sorted(keys))}; fit the model again")
         if not isinstance(data["absorb_intercept"], bool) or not isinstance(data["formula"], str):
             raise ModelFileError("the saved design's formula or intercept is broken; fit the model again")
@@ -212,7 +242,11 @@ class Design:
         intercept = formula.intercept or absorb
         parametric = Parametric.from_dict(data, formula.parametric, intercept=intercept)
         smooth = SmoothPart.from_dict(data["smooth"], formula)
-        design = cls.of(formula, parametric, smooth, absorb_intercept=absorb)
+        if ("offset" in data) != bool(formula.offsets) or not isinstance(data.get("offset", {}), dict):
+            raise ModelFileError("the saved design's offset is not that of its formula; fit the model again")
+        saved = data.get("offset", {"factors": {}, "states": {}})
+        offsets = check_offsets(Variables.from_dict(saved, formula.offsets))
+        design = cls.of(formula, parametric, smooth, offsets, absorb_intercept=absorb)
         if data["columns"] != list(design.columns):
             raise ModelFileError("the saved design's columns are not those of its formula; fit the model again")
         return design
@@ -257,12 +291,20 @@ class Unpenalised(NamedTuple):
     basis: FloatArray
 
 
+def check_offsets(offsets: Variables) -> Variables:
+    """Stop for an offset that is no single number a row."""
+    for spec in offsets.specs:
+        if spec.categorical or spec.columns != 1:
+            raise FormulaError(f"offset({spec.label}) is not one number a row; give a numeric expression")
+    return offsets
+
+
 def check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
     """Stop for what a design cannot hold: a response where the formula is one-sided, correlated random effects."""
     if formula.response is not None and absorb_intercept:
         raise FormulaError(
             f"the formula '{formula}' has a response on its left; here it is one-sided, for the features are the "
-            f"responses: write '~{str(formula).partition('~')[2]}'"
+            f"responses: write '{formula.right}'"
         )
     for _ in smooth_terms(formula):
         pass

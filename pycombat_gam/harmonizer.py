@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.batch.adjust import adjust
+from pycombat_gam.batch.adjust import Adjustment, adjust
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.batch.location_scale import BatchEffects, estimate_effects
 from pycombat_gam.batch.prior import shrink
@@ -138,16 +138,27 @@ def apply_harmonizer(
     X = fit.mean.design.on(table)
     by, whole = fit.adjustment(), X
     notes = fit.mean.design.smooth.outside(table)
+    less = fit.mean.design.less_offset(Y, table)
     if unseen:
         # A new site's random effects are estimated with it.
-        by, whole, more = estimate_unseen(fit, by, Y, X, table, codes, unseen, options.prior, options.mean_only)
+        by, whole, more = estimate_unseen(fit, by, less, X, table, codes, unseen, options.prior, options.mean_only)
         notes += more
     out = np.empty(Y.shape, dtype=Y.dtype)
-    adjust(Y, whole, codes, by, out)
+    adjust(less, whole, codes, by, out)
     new = find_new_levels(fit.mean, table, np.flatnonzero(codes < len(fit.levels)))
     if new:
-        notes += keep_new_groups(fit, Y, X, codes, new, out)
+        notes += keep_new_groups(fit, less, X, codes, new, out)
+    if less is not Y:
+        _add_offset(out, Y, fit.mean.design.offset(table), codes, by)
     return out, notes
+
+
+def _add_offset(out: np.ndarray, Y: np.ndarray, offset: FloatArray, codes: IntArray, by: Adjustment) -> None:
+    """Add the offset, which is kept as covariates are; what passes through is as it was given, to the last digit."""
+    out += offset[:, None]
+    out[:, by.untouched] = Y[:, by.untouched]
+    if by.reference is not None:
+        out[codes == by.reference] = Y[codes == by.reference]
 
 
 def _notes(

@@ -19,6 +19,7 @@ from pycombat_gam.result import Estimates
 from pycombat_gam.tables import FeatureChoice, put_back
 from r_bridge import session, sources
 from r_bridge.formula import to_r
+from r_bridge.functions import our_names
 from r_bridge.mgcv import METHODS
 from r_bridge.study import Study
 
@@ -140,6 +141,7 @@ def comfam(
     chosen = which or ("combat_gam" if smooth else "combat")
     if study.formula.random or (smooth and chosen == "combat"):
         raise OptionError(f"ComBatFamily's {chosen} fits no '{formula}': leave smooths and random effects out")
+    _no_offset(study, "ComBatFamily")
     more: dict[str, Any] = {"robust.LS": robust} if chosen in ("combat", "combat_gam") else {}
     if smooth and chosen in ("combat_gam", "covfam"):
         more["method"] = METHODS[smoothing]
@@ -183,6 +185,7 @@ def longcombat(
         raise OptionError(
             f"longCombat fits random effects and no smooths: '{formula}' has to be like '~ age + (1|{id})'"
         )
+    _no_offset(study, "longCombat")
     return _run(
         study,
         "longCombat",
@@ -200,6 +203,13 @@ def longcombat(
 def _linear(study: Study, package: str) -> None:
     if study.formula.smooths or study.formula.random:
         raise OptionError(f"{package} fits linear models only: '{study.formula}' has smooths or random effects")
+    _no_offset(study, package)
+
+
+def _no_offset(study: Study, package: str) -> None:
+    """Stop where a package would drop an offset without a word."""
+    if study.formula.offsets:
+        raise OptionError(f"{package} has no offset: '{study.formula}' asks for one; subtract it from the features")
 
 
 def _options(study: Study, ref_batch: object, prior: str, mean_only: bool) -> dict[str, Any]:
@@ -231,11 +241,19 @@ def _run(
     version = session.call("function(package) as.character(utils::packageVersion(package))", package=package)[0]
     return Harmonized(
         table=pd.DataFrame(put_back(study.given, harmonized)),
-        estimates=estimates_from_r(found["estimates"], features, study.levels, criterion),
+        estimates=estimates_from_r(_named(found["estimates"], study), features, study.levels, criterion),
         package=f"{package} {version}",
         output=reply.output,
         warnings=reply.warnings,
     )
+
+
+def _named(estimates: Mapping[str, Any], study: Study) -> Mapping[str, Any]:
+    """Name the coefficients as ours are named."""
+    theirs = estimates.get("coefficients")
+    if not isinstance(theirs, pd.DataFrame):
+        return estimates
+    return {**estimates, "coefficients": theirs.set_axis(our_names(theirs.index, study.formula), axis=0)}
 
 
 def estimates_from_r(

@@ -1,20 +1,23 @@
 """Our formulas as R code and R's as ours.
 
-Both grammars are R's, so a formula without random effects is the same text on both sides. A bar, ``(1 | site)``, is
-lme4's; mgcv spells it ``s(site, bs = "re")``, of a column that is a factor.
+Both grammars are R's, so a formula without random effects is the same text on both sides, but for functions that R has
+elsewhere or under another name (see `functions`). A bar, ``(1 | site)``, is lme4's; mgcv spells it
+``s(site, bs = "re")``, of a column that is a factor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal
 
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.formula import Term
-from pycombat_gam.formula.nodes import Call, Name, Node, deparse
+from pycombat_gam.formula.nodes import Binary, Call, Name, Node, deparse
 from pycombat_gam.smooth.part import smooth_terms
 from r_bridge import session
+from r_bridge.functions import translated
 
 Engine = Literal["mgcv", "lme4"]
 
@@ -32,16 +35,16 @@ def to_r(formula: str | Formula, *, engine: Engine = "mgcv", response: str | Non
     Raises
     ------
     FormulaError, OptionError
-        If the text is no formula; for smooths in lme4.
+        If the text is no formula; for smooths in lme4; for a function that R does not have.
     NotYetError
         For correlated random effects in mgcv, which has none.
 
     >>> to_r("~ s(age, k=5) + sex*dx + (1|site)")
     '~ sex + dx + sex:dx + s(age, k = 5) + s(site, bs = "re")'
-    >>> to_r("~ age + (1|site)", engine="lme4", response="y")
-    'y ~ age + (1 | site)'
+    >>> to_r("~ ns(age, df=4) + (1|site)", engine="lme4", response="y")
+    'y ~ splines::ns(age, df = 4) + (1 | site)'
     """
-    parsed = parse_formula(formula) if isinstance(formula, str) else formula
+    parsed = translated(parse_formula(formula) if isinstance(formula, str) else formula)
     terms = [term.label for term in _as_r_names_them(parsed.parametric)]
     if engine == "mgcv":
         terms += [deparse(term.call if label is None else _bare(term.call)) for term, label in smooth_terms(parsed)]
@@ -49,6 +52,9 @@ def to_r(formula: str | Formula, *, engine: Engine = "mgcv", response: str | Non
         raise OptionError(f"lme4 has no smooths: '{parsed}' asks for {deparse(parsed.smooths[0].call)}")
     else:
         terms += [f"({term.label})" for term in parsed.random]
+    if parsed.offsets:
+        # As one: of several, mgcv takes the first and drops the others without a word.
+        terms.append(f"offset({deparse(reduce(lambda total, node: Binary('+', total, node), parsed.offsets))})")
     left = response or (deparse(parsed.response) if parsed.response is not None else "")
     right = " + ".join(terms if parsed.intercept else ["0", *terms]) or "1"
     return f"{left} ~ {right}".strip()

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.additive.gam import check_family
 from pycombat_gam.additive.predict import Prediction
 from pycombat_gam.additive.summary import GamSummary
 from pycombat_gam.errors import DataError, OptionError, PcgWarning, count, listing
@@ -18,6 +19,7 @@ from pycombat_gam.formula.nodes import Call, Name, deparse
 from pycombat_gam.types import FloatArray
 from r_bridge import session, sources
 from r_bridge.formula import to_r
+from r_bridge.functions import check_translatable, our_names, r_labels
 from r_bridge.mgcv import METHODS
 from r_bridge.study import columns_of
 
@@ -40,9 +42,9 @@ class RGamFit:
         self._found = found
         self._formula = formula
         self._index = index
-        names = pd.Index([str(name) for name in found["names"]])
+        names = pd.Index(our_names(found["names"], formula))
         self.response = response
-        self.formula = f"{response} ~{str(formula).partition('~')[2]}"
+        self.formula = f"{response} {formula.right}"
         self.method = "GCV" if method == "GCV.Cp" else method
         self.n = len(index)
         self.coef = pd.Series(found["coef"], index=names)
@@ -93,14 +95,14 @@ class RGamFit:
         found = session.call(
             sources.function("gam_predict", "gam"),
             fit=self._found["fit"], data=data, type=type, se=se and type != "lpmatrix",
-            exclude=None if left_out is None else list(left_out), unconditional=unconditional,
+            exclude=None if left_out is None else r_labels(left_out, self._formula), unconditional=unconditional,
         )  # fmt: skip
 
         def table(part: Mapping[str, Any]) -> pd.Series | pd.DataFrame:
             values = np.asarray(part["values"], dtype=np.float64)
             if "names" not in part:
                 return pd.Series(values, index=index)
-            made = pd.DataFrame(values, index, [str(name) for name in part["names"]])
+            made = pd.DataFrame(values, index, our_names(part["names"], self._formula))
             if type == "terms":
                 made.attrs["constant"] = float(found["constant"][0]) if found["constant"].size else 0.0
             return made
@@ -114,7 +116,8 @@ class RGamFit:
             found = self._found[name]
             if not isinstance(found, pd.DataFrame):
                 return pd.DataFrame(columns=list(columns), dtype=float)
-            return found.set_axis(list(columns), axis=1)
+            named = found.set_axis(list(columns), axis=1)
+            return named.set_axis(our_names(named.index, self._formula), axis=0)
 
         return GamSummary(
             formula=self.formula,
@@ -145,6 +148,7 @@ def gam(
     gamma: float = 1.0,
     sp: Sequence[float] | None = None,
     knots: Mapping[str, Sequence[float]] | None = None,
+    family: str = "gaussian",
     tight: bool = False,
 ) -> Any:
     """Fit an additive model by R's ``mgcv::gam``; the arguments are those of `pycombat_gam.gam`.
@@ -164,7 +168,9 @@ def gam(
     Raises
     ------
     OptionError
-        For a method that is not REML, ML or GCV.
+        For a method that is not REML, ML or GCV; for a function that R does not have.
+    NotYetError, OptionError
+        For a family that is not Gaussian.
     RMissingError, RError
         Without R or mgcv; if R stops.
 
@@ -178,8 +184,10 @@ def gam(
     """
     if method not in METHODS:
         raise OptionError(f"method={method!r}: allowed are {listing(map(repr, METHODS))}")
-    session.require("mgcv")
+    check_family(family)
     parsed = parse_formula(formula)
+    check_translatable(parsed)
+    session.require("mgcv")
     many = _responses(parsed, data, responses)
     fits = {
         name: _fit(parsed, name, data, METHODS[method], select, weights, offset, gamma, sp, knots, tight)
@@ -209,7 +217,7 @@ def _fit(
     parsed: Formula, response: str, data: pd.DataFrame, method: str, select: bool, weights: Rows, offset: Rows,
     gamma: float, sp: Sequence[float] | None, knots: Mapping[str, Sequence[float]] | None, tight: bool,
 ) -> RGamFit:  # fmt: skip
-    own = parse_formula(f"{response} ~{str(parsed).partition('~')[2]}")
+    own = parse_formula(f"{response} {parsed.right}")
     used = columns_of(own, data, response=True)
     kept = ~used.isna().any(axis=1).to_numpy()
     if not kept.all():

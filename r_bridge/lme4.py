@@ -12,6 +12,7 @@ from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from r_bridge import session, sources
 from r_bridge.formula import to_r
+from r_bridge.functions import our_names
 from r_bridge.study import columns_of
 
 
@@ -90,13 +91,13 @@ def lmer(formula: str, data: pd.DataFrame, *, REML: bool = True) -> LmerFit:
     found = session.call(
         sources.function("lmer_fit", "gam"), data=used[kept].reset_index(drop=True), formula=text, REML=REML
     )
-    index, names = data.index[kept], [str(name) for name in found["names"]]
+    index, names = data.index[kept], our_names(found["names"], parsed)
     return LmerFit(
         formula=formula,
         coef=pd.Series(found["coef"], index=names),
         vcov=pd.DataFrame(found["vcov"], names, names),
         random={
-            group: pd.DataFrame(np.asarray(part["values"]), list(part["rows"]), list(part["names"]))
+            group: pd.DataFrame(np.asarray(part["values"]), list(part["rows"]), our_names(part["names"], parsed))
             for group, part in found["random"].items()
         },
         variances=pd.DataFrame(

@@ -31,6 +31,7 @@ from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from r_bridge import session, sources
 from r_bridge.errors import RError, RWarning
 from r_bridge.formula import to_r
+from r_bridge.functions import check_translatable, our_names
 from r_bridge.study import as_factor, covariates_for_r, groups_as_factors, with_intercept
 
 METHODS = {"REML": "REML", "ML": "ML", "GCV": "GCV.Cp", "GCV.Cp": "GCV.Cp"}
@@ -86,8 +87,8 @@ class MgcvMean:
         return f"additive model {formula}, fitted in R by {by}, batch intercepts"
 
     def predict(self, fit: MeanFit, table: pd.DataFrame) -> FloatArray:
-        """Evaluate the covariate part Xβ on new rows, shape (n, V)."""
-        return fit.design.on(table) @ fit.coefficients
+        """Evaluate the covariate part Xβ on new rows, shape (n, V), the formula's offset included."""
+        return fit.design.on(table) @ fit.coefficients + fit.design.offset(table)[:, None]
 
     def fit(
         self,
@@ -110,6 +111,7 @@ class MgcvMean:
             If R stops.
         """
         parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
+        check_translatable(parsed)
         features = features if features is not None else [f"feature {k}" for k in range(Y.shape[1])]
         labels = labels if labels is not None else [f"batch {b}" for b in range(int(batch.max()) + 1)]
         if odd := unreadable(parsed):
@@ -200,13 +202,13 @@ def _coefficients(design: Design, maps: Sequence[FloatArray], fitted: dict[str, 
     """R's coefficients (p, V) in the columns of our design."""
     theirs = fitted["coefficients"]
     n_parametric = int(fitted["n_parametric"][0])
-    names = [str(name) for name in fitted["names"][n_batches:n_parametric]]
+    names = our_names(fitted["names"][n_batches:n_parametric], design.formula)
     parametric = [j for label in _parametric(design) for j in range(*design.term_slices[label].indices(10**9))]
     ours = [design.columns[j] for j in parametric]
-    if names != ours:
+    if sorted(names) != sorted(ours):
         raise RError(f"R codes the parametric terms as {listing(names)}, we as {listing(ours)}: please report this")
     out = np.zeros((len(design.columns), theirs.shape[1]))
-    out[parametric] = theirs[n_batches:n_parametric]
+    out[parametric] = theirs[n_batches:n_parametric][[names.index(column) for column in ours]]
     start = n_parametric
     for columns, T in zip(design.smooth_slices, maps, strict=True):
         out[columns] = T @ theirs[start : start + T.shape[1]]
@@ -265,7 +267,7 @@ def _for_r(value: FloatArray | Factor) -> Any:
 
 def _design_of_r(formula: Formula, table: pd.DataFrame, fitted: dict[str, Any]) -> Design:
     """Our design of the parametric part with R's smooths in it."""
-    parametric = Design.learn(replace(formula, smooths=(), random=()), table, absorb_intercept=True)
+    without = Design.learn(replace(formula, smooths=(), random=()), table, absorb_intercept=True)
     terms = [term for term, _ in smooth_terms(formula)]
     part = SmoothPart.around(formula, table)
     by_label = {term.label: term for term in terms}
@@ -288,4 +290,5 @@ def _design_of_r(formula: Formula, table: pd.DataFrame, fitted: dict[str, Any]) 
                 side_constrain=False, random=False, id=None, sp=None,
             )
         )  # fmt: skip
-    return Design.of(formula, parametric.parametric, replace(part, smooths=tuple(smooths)), absorb_intercept=True)
+    part = replace(part, smooths=tuple(smooths))
+    return Design.of(formula, without.parametric, part, without.offsets, absorb_intercept=True)

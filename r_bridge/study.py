@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.formula.columns import number_of
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake
 from pycombat_gam.types import FloatArray, IntArray
+from r_bridge.functions import check_translatable, read_as_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,7 @@ class Study:
     ) -> Study:
         """Take a table apart; `id` is no feature, `more` is kept beside the covariates of the formula."""
         parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
+        check_translatable(parsed)
         ids = [id] if isinstance(id, str) else list(id or ())
         given = intake(table, None, reserved=[batch, *ids, *more, *parsed.variables], choice=features, fitted=None)
         sites = find_column(given.covariates, batch, "batch")
@@ -86,13 +90,28 @@ def covariates_for_r(formula: Formula, table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that a formula uses: texts as factors in our order of levels, whole numbers as doubles.
 
     R sorts texts by the locale and multiplies its integers until they overflow; neither is ours. mgcv takes no logicals
-    in ``by=``, where ours are factors.
+    in ``by=``, where ours are factors. Text that ``as.numeric()`` reads goes as numbers: of a factor R gives codes.
     """
+    numbers, elsewhere = read_as_numbers(formula)
     columns = {name: _for_r(find_column(table, name, "formula")) for name in formula.variables}
+    for name in numbers & set(columns):
+        if isinstance(columns[name].dtype, pd.CategoricalDtype):
+            columns[name] = _text_as_numbers(columns[name], name, alone=name not in elsewhere)
     for name in {name for term in formula.smooths if term.by is not None for name in variables(term.by)}:
         if columns[name].dtype == bool:
             columns[name] = pd.Series(as_factor(columns[name].to_numpy(dtype=np.int64), ("FALSE", "TRUE")))
     return pd.DataFrame(columns, index=range(len(table)))
+
+
+def _text_as_numbers(column: pd.Series, name: str, *, alone: bool) -> pd.Series:
+    numbers = [number_of(str(level)) for level in column.cat.categories]
+    if not alone or any(number is None for number in numbers):
+        raise OptionError(
+            f"column '{name}' is text and stands both in as.numeric() and elsewhere in the formula: in R it is one "
+            "of them only; add a numeric copy of the column"
+        )
+    values = np.array([np.nan, *(float(number or 0) for number in numbers)])
+    return pd.Series(values[column.cat.codes.to_numpy() + 1])
 
 
 def columns_of(formula: Formula, table: pd.DataFrame, *, response: bool) -> pd.DataFrame:

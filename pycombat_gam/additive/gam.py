@@ -12,7 +12,7 @@ from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit, Shared
 from pycombat_gam.additive.responses import Given, RowNumbers, patterns_of, sort_out
 from pycombat_gam.design import Design
-from pycombat_gam.errors import OptionError, PcgWarning, count, did_you_mean, listing
+from pycombat_gam.errors import NotYetError, OptionError, PcgWarning, count, did_you_mean, listing
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.mean.check import check_rank
 from pycombat_gam.mean.identified import idle_note
@@ -23,6 +23,12 @@ from pycombat_gam.types import BoolArray
 
 NAMES: dict[str, Method] = {**METHODS, "GCV.Cp": "GCV"}
 """The criteria, one under R's name too."""
+FAMILIES = (
+    *("gaussian", "binomial", "poisson", "Gamma", "inverse.gaussian", "quasi", "quasibinomial", "quasipoisson"),
+    *("nb", "negbin", "Tweedie", "tw", "betar", "scat", "ocat", "ziP", "cox.ph", "mvn", "multinom"),
+    *("gaulss", "gammals", "gumbls", "gevlss", "shash", "twlss", "ziplss", "cnorm", "clog", "cpois", "bcg"),
+)
+"""Families of R's stats and mgcv."""
 
 
 def gam(
@@ -37,6 +43,7 @@ def gam(
     gamma: float = 1.0,
     sp: Sequence[float] | float | None = None,
     knots: Mapping[str, Sequence[float]] | None = None,
+    family: str = "gaussian",
 ) -> GamFit | GamFits:
     """Fit a Gaussian additive model: the columns and penalties of mgcv, its criterion, its optimum.
 
@@ -56,13 +63,16 @@ def gam(
     weights : array of shape (n,) or str, optional
         Prior weights (the variance is scale/weight), or the column that holds them; a row of weight 0 is left out.
     offset : array of shape (n,) or str, optional
-        Added to the linear predictor of the fit; predictions leave it out, as mgcv's do.
+        Added to the linear predictor of the fit; predictions leave it out, as mgcv's do. ``offset(w)`` in the formula
+        is part of predictions.
     gamma : float
         Above 1 for smoother fits: multiplies the effective degrees of freedom in GCV, divides the sample size in REML.
     sp : sequence of float, optional
         One smoothing parameter each, on mgcv's scale; negative ones are estimated.
     knots : mapping of str to sequence of float, optional
         Knots by variable.
+    family : {"gaussian"}
+        The distribution, with its identity link; R's other families are not here.
 
     Returns
     -------
@@ -90,6 +100,7 @@ def gam(
         raise OptionError(
             f"method={method!r}: allowed are {listing(map(repr, NAMES))}{did_you_mean(str(method), list(NAMES))}"
         )
+    check_family(family)
     if not isinstance(gamma, int | float) or isinstance(gamma, bool) or not 0 < gamma < np.inf:
         raise OptionError(f"gamma={gamma!r}: give a positive number")
     if not isinstance(select, bool):
@@ -110,6 +121,30 @@ def gam(
     if len(given.names) == 1 and not given.several:
         return fits[given.names[0]]
     return GamFits({name: fits[name] for name in given.names})
+
+
+def check_family(family: object) -> None:
+    """Stop for a family that is not Gaussian with the identity link.
+
+    Raises
+    ------
+    NotYetError
+        For another one of R's families.
+    OptionError
+        For anything else.
+    """
+    plain = family.replace(" ", "").replace("'", "").replace('"', "") if isinstance(family, str) else ""
+    if plain in ("gaussian", "gaussian()", "gaussian(identity)", "gaussian(link=identity)"):
+        return
+    if plain.partition("(")[0] in FAMILIES:
+        raise NotYetError(
+            f"family={family!r} is not in this version, which fits family='gaussian' (identity link) only; transform "
+            "the response, or fit this model in R"
+        )
+    raise OptionError(
+        f"family={family!r}: allowed is 'gaussian', with the identity link"
+        f"{did_you_mean(plain, ['gaussian']) if plain else ''}"
+    )
 
 
 def _share(
@@ -137,7 +172,8 @@ def _share(
     check_rank(design, X, R, n_batches=0)
     fixed = None if sp is None else np.atleast_1d(np.asarray(sp, dtype=np.float64)).tolist()
     parameters = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices, fixed)
-    return Shared(design, table, X, Q, R, w, given.offset[rows], parameters, method, gamma)
+    shift = given.offset[rows] + design.offset(table)
+    return Shared(design, table, X, Q, R, w, shift, parameters, method, gamma)
 
 
 def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) -> dict[str, GamFit]:
@@ -158,7 +194,10 @@ def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) 
         log_weights=float(np.log(shared.weights).sum()),
     )
     solved = fit_smoothing(problem, shared.parameters.penalties, method=shared.method, gamma=shared.gamma)
-    return {given.names[k]: GamFit(shared, given.names[k], Y[:, i], solved, i) for i, k in enumerate(members)}
+    return {
+        given.names[k]: GamFit(shared, given.names[k], given.written[k], Y[:, i], solved, i)
+        for i, k in enumerate(members)
+    }
 
 
 def _left_out(given: Given, groups: list[tuple[BoolArray, list[int]]]) -> list[str]:

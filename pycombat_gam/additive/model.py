@@ -35,7 +35,7 @@ class Shared:
     ----------
     design : p columns; table : the n rows; X : (n, p).
     Q, R : (n, p), (p, p) factors of √w X.
-    weights, offset : (n,).
+    weights, offset : (n,); the offset is the argument's and the formula's together.
     parameters : the smoothing parameters; method, gamma : the criterion.
     """
 
@@ -58,7 +58,7 @@ class GamFit:
 
     Attributes
     ----------
-    response : the response, as written.
+    response : the response's name.
     coef : Series (p,), R's `coef(fit)`.
     sp : Series (m,), smoothing parameters, R's `fit$sp` (`full.sp` where some are fixed or shared).
     score : the minimised criterion, constants included, R's `gcv.ubre`.
@@ -72,9 +72,10 @@ class GamFit:
     df_residual : n − edf.
     """
 
-    def __init__(self, shared: Shared, response: str, y: FloatArray, solved: SmoothingFit, which: int) -> None:
-        self._shared = shared
-        self._y = y
+    def __init__(
+        self, shared: Shared, response: str, written: str, y: FloatArray, solved: SmoothingFit, which: int
+    ) -> None:
+        self._shared, self._written, self._y = shared, written, y
         self._beta = solved.coefficients[:, which].copy()
         self._lambda = solved.sp[:, which].copy()
         self.response = response
@@ -92,9 +93,8 @@ class GamFit:
 
     @property
     def formula(self) -> str:
-        """The formula with this response."""
-        text = str(self.design.formula)
-        return f"{self.response} ~{text.partition('~')[2]}"
+        """The formula with this response, as R code."""
+        return f"{self._written} {self.design.formula.right}"
 
     @property
     def method(self) -> str:
@@ -243,9 +243,10 @@ class GamFit:
 
         Notes
         -----
-        Follows R's `predict.gam`. The offset of the fit is not part of a prediction.
+        Follows R's `predict.gam`. A prediction holds the formula's offset, and never the argument `offset` of the fit.
         """
         shared = self._shared
+        offset = shared.design.offset(shared.table if newdata is None else newdata)
         if newdata is None:
             X, index = shared.X, shared.table.index
         else:
@@ -258,7 +259,7 @@ class GamFit:
             vcov = self._covariance.Vc if unconditional else self._covariance.Vp
             if vcov is None:
                 raise OptionError("unconditional=True needs a fit by REML or ML: GCV has no corrected covariance")
-        return predict(self.design, X, index, self._beta, vcov, type=type, exclude=exclude, name=self.response)
+        return predict(self.design, X, index, self._beta, offset, vcov, type=type, exclude=exclude, name=self.response)
 
     # Criteria
 
@@ -271,11 +272,11 @@ class GamFit:
     def null_deviance(self) -> float:
         """Weighted sum of squares around the weighted mean, the offset taken off.
 
-        As mgcv, around zero where a model without intercept is fitted by GCV (but not by REML or ML).
+        As mgcv without an intercept: around zero by GCV; by REML or ML around the mean, with the offset left in.
         """
-        w, y = self._shared.weights, self._y - self._shared.offset
-        around_zero = self.method == "GCV" and not self.design.formula.intercept
-        return float(w @ (y - (0.0 if around_zero else float(w @ y / w.sum()))) ** 2)
+        w, intercept, by_gcv = self._shared.weights, self.design.formula.intercept, self.method == "GCV"
+        y = self._y - self._shared.offset if intercept or by_gcv else self._y
+        return float(w @ (y - (0.0 if by_gcv and not intercept else float(w @ y / w.sum()))) ** 2)
 
     @property
     def deviance_explained(self) -> float:

@@ -27,6 +27,7 @@ def predict(
     X: FloatArray,
     index: pd.Index,
     coefficients: FloatArray,
+    offset: FloatArray,
     vcov: FloatArray | None,
     *,
     type: str,
@@ -38,7 +39,8 @@ def predict(
     Parameters
     ----------
     design : what X (n, p) was built from; index : (n,) labels of its rows.
-    coefficients : (p,); vcov : (p, p) their covariance where standard errors are asked for, else None.
+    coefficients : (p,); offset : (n,), that of the formula.
+    vcov : (p, p) the coefficients' covariance where standard errors are asked for, else None.
     type, exclude : see `GamFit.predict`.
     name : of the response.
 
@@ -62,10 +64,13 @@ def predict(
     if type == "lpmatrix":
         if vcov is not None:
             raise OptionError("type='lpmatrix' has no standard errors: leave se out")
-        return pd.DataFrame(X, index=index, columns=list(design.columns))
+        matrix = pd.DataFrame(X, index=index, columns=list(design.columns))
+        if design.formula.offsets:
+            matrix.attrs["model.offset"] = offset.tolist()
+        return matrix
     if type == "terms":
         return _terms(design, X, index, coefficients, vcov, left_out)
-    fit = pd.Series(X @ coefficients, index=index, name=name)
+    fit = pd.Series(X @ coefficients + offset, index=index, name=name)
     if vcov is None:
         return fit
     return Prediction(fit, pd.Series(_standard_errors(X, vcov), index=index, name=name))

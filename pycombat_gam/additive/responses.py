@@ -30,13 +30,14 @@ class Given:
 
     Attributes
     ----------
-    names : (V,) the responses; Y : (n, V), NaN where missing.
+    names : (V,) the responses; written : (V,) the same as R code; Y : (n, V), NaN where missing.
     weights, offset : (n,), finite where `usable`.
     usable : (n,) rows whose covariates, weight and offset are all there.
     several : whether several responses were asked for, if only one came.
     """
 
     names: tuple[str, ...]
+    written: tuple[str, ...]
     Y: FloatArray
     weights: FloatArray
     offset: FloatArray
@@ -74,7 +75,7 @@ def sort_out(
     names = tuple(deparse(node) if not isinstance(node, Name) else node.name for node in nodes)
     Y = np.column_stack([_values(node, table) for node in nodes])
     several = responses is not None or (isinstance(formula.response, Call) and formula.response.name == "cbind")
-    return Given(names, Y, w, shift, usable, several)
+    return Given(names, tuple(map(deparse, nodes)), Y, w, shift, usable, several)
 
 
 def _responses(formula: Formula, table: pd.DataFrame, responses: Sequence[str] | str | None) -> list[Node]:
@@ -118,6 +119,7 @@ def _covariates(formula: Formula) -> Iterator[Node]:
         yield from smooth.args
         if smooth.by is not None:
             yield smooth.by
+    yield from formula.offsets
 
 
 def _values(node: Node, table: pd.DataFrame) -> FloatArray:

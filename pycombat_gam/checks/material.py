@@ -137,6 +137,7 @@ def without_groups(formula: Formula) -> Formula:
     smooths = tuple(one for one in formula.smooths if one.option("bs") not in _GROUPED)
     used = {name for term in formula.parametric for node in term.factors for name in columns_of(node)}
     used |= {name for one in smooths for name in smooth_columns(one)}
+    used |= {name for node in formula.offsets for name in columns_of(node)}
     kept = tuple(name for name in formula.variables if name in used)
     return replace(formula, smooths=smooths, random=(), variables=kept)
 
@@ -154,7 +155,7 @@ def smooth_columns(smooth: SmoothTerm) -> Iterator[str]:
 
 def _as_factor(formula: Formula, name: str) -> bool:
     """Tell whether a column stands in `factor()` and the like, and nowhere else."""
-    nodes = [node for term in formula.parametric for node in term.factors]
+    nodes = [*formula.offsets, *(node for term in formula.parametric for node in term.factors)]
     nodes += [node for one in formula.smooths for node in (*one.args, *([] if one.by is None else [one.by]))]
     used = [node for node in nodes if name in columns_of(node)]
     return all(isinstance(node, Call) and node.name in _FACTORS for node in used)

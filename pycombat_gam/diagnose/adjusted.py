@@ -76,7 +76,7 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
         names = [study.features[k] for k in features]
         fit = model.fit(table, values, codes, formula=study.fitted, features=names, labels=labels)
         X = fit.design.on(table)
-        level = values - (X - fit.center) @ fit.coefficients
+        level = fit.design.less_offset(values, table) - (X - fit.center) @ fit.coefficients
         n = np.bincount(codes)
         means = np.add.reduceat(level[np.argsort(codes, kind="stable")], np.cumsum(n) - n, axis=0) / n[:, None]
         free, codes = level, codes.astype(np.intp)
@@ -121,7 +121,8 @@ class CovariatesAlone:
     def off(self, table: pd.DataFrame, values: FloatArray) -> FloatArray:
         """Return the features of any rows less their covariates' part, (n, k)."""
         X = self.fit.design.on(table)[:, self.fixed]
-        return np.asarray(values - X @ self.fit.coefficients[self.fixed] - self.fit.intercepts[0])
+        less = self.fit.design.less_offset(values, table)
+        return np.asarray(less - X @ self.fit.coefficients[self.fixed] - self.fit.intercepts[0])
 
     def shared_error(self, table: pd.DataFrame, codes: IntArray, sites: int, spread: FloatArray) -> FloatArray:
         """Return what the coefficients' error has in common in the rows of two sites, (B, B), in variances of a row.

@@ -108,6 +108,8 @@ def check_arguments(params: Mapping[str, Any]) -> tuple[Recipe, Formula]:
         names(params["features"], "features")
     parsed = parse_formula(formula)
     check_supported(parsed, absorb_intercept=True)
+    if parsed.offsets:
+        raise OptionError(f"'{parsed}' has an offset, which a flow has no place for; subtract it from the features")
     if parsed.random:
         raise NotYetError(
             f"the formula '{parsed}' has random effects, which FlowSCM does not fit yet: leave them out, or use ComBat"

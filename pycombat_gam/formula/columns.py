@@ -290,6 +290,7 @@ def code_levels(
             logical.setdefault(_LOGICAL[label], code)
     of_value = np.array([_find(value, exact, numeric, logical) for value in groups.values], dtype=np.intp)
     codes = of_value[groups.codes] if len(of_value) else np.zeros(0, dtype=np.intp)
+    codes = np.where(groups.codes < 0, -1, codes)
     if not lenient and (codes < 0).any():
         new = [label_of(v) for v, code in zip(groups.values, of_value, strict=True) if code < 0]
         noun = "a level" if len(new) == 1 else "levels"

@@ -12,18 +12,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError, listing
-from pycombat_gam.formula.columns import (
-    Columns,
-    Factor,
-    Groups,
-    as_groups,
-    code_levels,
-    label_of,
-    learn_levels,
-    number_of,
+from pycombat_gam.errors import DataError, DesignError, FormulaError, listing
+from pycombat_gam.formula.columns import Columns, Factor, Groups, as_groups, label_of, number_of
+from pycombat_gam.formula.factors import FACTORS, FactorFunctions
+from pycombat_gam.formula.functions import (
+    ARITHMETIC,
+    MEMBER,
+    SUMMARIES,
+    Bound,
+    Literal,
+    bind,
+    members,
+    option,
+    variables,
 )
-from pycombat_gam.formula.functions import ARITHMETIC, CONTRASTS, Bound, Literal, bind, literal, variables
 from pycombat_gam.formula.nodes import (
     Binary,
     Call,
@@ -36,6 +38,7 @@ from pycombat_gam.formula.nodes import (
     Unary,
     deparse,
 )
+from pycombat_gam.formula.rounding import round_decimal
 from pycombat_gam.formula.transforms import TRANSFORMS
 from pycombat_gam.types import BoolArray, FloatArray, JsonDict
 
@@ -73,12 +76,21 @@ _ELEMENTWISE: dict[str, Operation] = {
     "tan": np.tan,
     "floor": np.floor,
     "ceiling": np.ceil,
+    "trunc": np.trunc,
     "sign": np.sign,
+}
+_SUMMARIES: dict[str, Operation] = {
+    "mean": np.mean,
+    "median": np.median,
+    "sd": lambda x: np.std(x, ddof=1),
+    "var": lambda x: np.var(x, ddof=1),
+    "min": np.min,
+    "max": np.max,
 }
 _CONSTANTS: dict[str, float | bool] = {"TRUE": True, "FALSE": False, "pi": float(np.pi), "Inf": float("inf")}
 
 
-class Evaluator:
+class Evaluator(FactorFunctions):
     """Evaluates expressions over one table.
 
     Parameters
@@ -129,6 +141,12 @@ class Evaluator:
             return value.astype(np.float64)
         return float(value)
 
+    def finite_vector(self, node: Node, whole: Node) -> FloatArray:
+        """Evaluate to numbers (n,), all of them finite."""
+        x = np.atleast_1d(np.asarray(self.vector(node, whole)))
+        self.require_finite(x, node)
+        return x
+
     def require_finite(self, values: FloatArray, node: Node) -> None:
         """Raise `DataError` at infinite or undefined values; the message shows the columns there."""
         bad = ~np.isfinite(values if values.ndim == 1 else values.sum(axis=1))
@@ -167,6 +185,8 @@ class Evaluator:
         return value
 
     def _binary(self, node: Binary) -> Value:
+        if node.op == MEMBER:
+            return self._member(node)
         operation = _BINARY.get(node.op)
         if operation is None:
             raise FormulaError(f"the operator '{node.op}' is not allowed in {deparse(node)}")
@@ -183,31 +203,45 @@ class Evaluator:
             return compared
 
     def _text_equal(self, node: Binary) -> BoolArray | None:
-        """Compare groups with a text: ``sex == "M"``."""
+        """Compare groups with a text, or with a number as R prints it: ``sex == "M"``, ``scanner == 2``."""
         left, right = self.evaluate(node.left), self.evaluate(node.right)
-        if isinstance(left, str):
+        if isinstance(left, (str, float, bool)):
             left, right = right, left
-        if not isinstance(right, str) or not isinstance(left, (Groups, Factor)):
+        if not isinstance(right, (str, float, bool)) or not isinstance(left, (Groups, Factor)):
             return None
-        labels = left.levels if isinstance(left, Factor) else [label_of(v) for v in left.values]
-        return np.array([label == right for label in labels], dtype=np.bool_)[left.codes]
+        return _label_among(left, {label_of(right)})
+
+    def _member(self, node: Binary) -> BoolArray:
+        """Tell whether values are among those listed: ``dx %in% c("a", "b")``."""
+        items, value = members(node), self.evaluate(node.left)
+        if isinstance(value, (Groups, Factor)):
+            return _label_among(value, {label_of(item) for item in items})
+        numbers = [float(item) for item in items if not isinstance(item, str)]
+        if not numbers:
+            raise FormulaError(f"{deparse(node)}: {deparse(node.left)} is a number; list numbers on the right")
+        return np.isin(self.finite_vector(node.left, node), numbers)
 
     def _call(self, node: Call, bound: Bound) -> Value:
-        options = {name: literal(value, node) for name, value in bound.options.items() if name not in ("contr",)}
+        options = {key: option(key, value, node) for key, value in bound.options.items() if key != "contr"}
         first = next(iter(bound.data.values()))
         name = node.name.removeprefix("np.")
         if name == "I":
             return self.evaluate(first)
-        if name in ("factor", "as.factor", "ordered"):
-            return self._factor(node, first, options)
-        if name == "relevel":
-            return self._relevel(node, first, options)
-        if name == "C":
-            return self._contrast(node, first, bound, options)
+        if name in FACTORS:
+            return self.make_factor(node, first, bound, options)
         if name in TRANSFORMS:
             return self._transform(node, first, options)
-        if name == "as.numeric":
-            return self._as_numeric(node, first)
+        if name in SUMMARIES:
+            return self._summary(node, first, options)
+        if name in ("as.numeric", "as.double", "as.integer"):
+            number = self._as_numeric(node, first)
+            return np.trunc(number) if name == "as.integer" else number
+        if name == "as.character":
+            return self.as_character(first)
+        if name == "cut":
+            return self.cut(node, first, options)
+        if name == "ifelse":
+            return self._ifelse(node, *bound.data.values())
         values = [self.vector(argument, node) for argument in bound.data.values()]
         with np.errstate(all="ignore"):
             if name in ("pmin", "pmax"):
@@ -224,11 +258,34 @@ class Evaluator:
     def _round(self, node: Call, value: FloatArray | float, digits: Literal) -> FloatArray:
         if not isinstance(digits, int) or isinstance(digits, bool) or abs(digits) > 300:
             raise FormulaError(f"{deparse(node)}: digits must be a whole number, as in digits=1")
-        return np.asarray(np.round(value, digits))
+        return round_decimal(np.asarray(value, dtype=np.float64), digits)
+
+    def _ifelse(self, node: Call, test: Node, yes: Node, no: Node) -> FloatArray | Groups:
+        """Choose row by row between two numbers, or between two texts."""
+        chosen = np.asarray(self._defined(self.vector(test, node), test)) != 0
+        first, second = self.evaluate(yes), self.evaluate(no)
+        if isinstance(first, str) and isinstance(second, str):
+            return as_groups(np.where(np.broadcast_to(chosen, self.columns.rows), first, second).astype(object))
+        if isinstance(first, (str, Groups, Factor)) or isinstance(second, (str, Groups, Factor)):
+            raise FormulaError(f"{deparse(node)}: ifelse() chooses between two numbers or two texts in quotes")
+        return np.where(chosen, self.vector(yes, node), self.vector(no, node))
+
+    def _summary(self, node: Call, argument: Node, options: dict[str, Literal]) -> float:
+        """Learn one number of a column, or give what was learned."""
+        x, key = self.finite_vector(argument, node), deparse(node)
+        if not isinstance(options.get("na.rm", False), bool):
+            raise FormulaError(f"{key}: na.rm must be TRUE or FALSE")
+        if self.learning and key not in self.states:
+            if len(x) < 1 + (node.name in ("sd", "var")):
+                raise DesignError(f"{key}: the table has too few rows; give at least two")
+            value = float(_SUMMARIES[node.name](x))
+            if not np.isfinite(value):
+                raise DesignError(f"{key}: it leaves the range of numbers; scale the column first")
+            self.states[key] = {"value": value}
+        return float(self.state(key)["value"])
 
     def _transform(self, node: Call, argument: Node, options: dict[str, Literal]) -> FloatArray:
-        x = np.atleast_1d(np.asarray(self.vector(argument, node)))
-        self.require_finite(x, argument)
+        x = self.finite_vector(argument, node)
         transform = TRANSFORMS[node.name]
         key = deparse(node)
         if self.learning and key not in self.states:
@@ -236,12 +293,7 @@ class Evaluator:
                 raise DesignError(f"{key}: the table has no rows; give at least two")
             self.states[key] = transform.learn(x, options, key)
         with np.errstate(all="ignore"):
-            return transform.apply(x, self._state(key))
-
-    def _state(self, key: str) -> JsonDict:
-        if key not in self.states:
-            raise ModelFileError(f"the saved design has no state for {key}; fit the model again")
-        return self.states[key]
+            return transform.apply(x, self.state(key))
 
     def groups(self, node: Node) -> Groups | Factor:
         """Evaluate to groups, whatever the kind of the values."""
@@ -259,81 +311,6 @@ class Evaluator:
             self.require_finite(array, node)
         return as_groups(array)
 
-    def _levels(self, node: Call, argument: Node, order: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Factor:
-        """Learn a factor's levels, put in the order asked for, or code by those learned."""
-        groups, key = self.groups(argument), deparse(node)
-        contrast, base = "contr.treatment", 0
-        if isinstance(groups, Factor):
-            contrast, inner = groups.contrast, groups.levels
-            groups = Groups(groups.codes, tuple(groups.levels))
-            learned = inner
-        elif self.learning and key not in self.states:
-            learned = learn_levels(groups, key)
-        else:
-            learned = ()
-        if self.learning and key not in self.states:
-            self.states[key] = {"levels": list(order(learned))}
-        origin = "among those named" if self.learning else "known from the fit"
-        factor = code_levels(groups, tuple(self._state(key)["levels"]), key, self.columns, origin)
-        return Factor(factor.codes, factor.levels, contrast, base)
-
-    def _factor(self, node: Call, argument: Node, options: dict[str, Literal]) -> Factor:
-        given = options.get("levels")
-        if given is None:
-            return self._levels(node, argument, lambda levels: levels)
-        items = given if isinstance(given, list) else [given]
-        wanted = tuple(dict.fromkeys(label_of(item) for item in items))
-        if len(wanted) < 2 or any(isinstance(item, (list, dict)) or item is None for item in items):
-            raise FormulaError(f'{deparse(node)}: levels must be two or more values, as in levels=c("a", "b")')
-        return self._levels(node, argument, lambda levels: wanted)
-
-    def _relevel(self, node: Call, argument: Node, options: dict[str, Literal]) -> Factor:
-        if options.get("ref") is None or isinstance(options["ref"], (list, dict)):
-            raise FormulaError(f'{deparse(node)}: relevel() needs a level, as in relevel(sex, ref="M")')
-        ref = label_of(options["ref"])
-
-        def order(levels: tuple[str, ...]) -> tuple[str, ...]:
-            if ref not in levels:
-                raise FormulaError(
-                    f"{deparse(node)}: '{ref}' is not a level; the levels are {listing(map(repr, levels))}"
-                )
-            return (ref, *(level for level in levels if level != ref))
-
-        return self._levels(node, argument, order)
-
-    def _contrast(self, node: Call, argument: Node, bound: Bound, options: dict[str, Literal]) -> Factor:
-        chosen = bound.options.get("contr", Name("contr.treatment"))
-        name = chosen.value if isinstance(chosen, String) else getattr(chosen, "name", "")
-        if name not in CONTRASTS:
-            raise FormulaError(
-                f"{deparse(node)}: the contrast {deparse(chosen)} is not allowed; allowed are {listing(CONTRASTS)}"
-            )
-        factor = self._levels(node, argument, lambda levels: levels)
-        given = options.get("base")
-        reference: Literal = None
-        if isinstance(chosen, Call):
-            extra = [*chosen.args, *(value for key, value in chosen.kwargs if key in ("reference", "base"))]
-            if len(extra) != len(chosen.args) + len(chosen.kwargs) or len(extra) > 1 or name != "Treatment":
-                raise FormulaError(
-                    f'{deparse(node)}: only Treatment("level") takes an argument; for R\'s contrasts write base='
-                )
-            reference = literal(extra[0], node) if extra else None
-        if (given is not None or reference is not None) and CONTRASTS[name] != "contr.treatment":
-            raise FormulaError(f"{deparse(node)}: base= belongs to contr.treatment only; remove it")
-        base = 0
-        if reference is not None:
-            if label_of(reference) not in factor.levels:
-                raise FormulaError(
-                    f"{deparse(node)}: '{label_of(reference)}' is not a level; the levels are "
-                    f"{listing(map(repr, factor.levels))}"
-                )
-            base = factor.levels.index(label_of(reference))
-        elif given is not None:
-            if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= len(factor.levels):
-                raise FormulaError(f"{deparse(node)}: base must be the number of a level, 1 to {len(factor.levels)}")
-            base = given - 1
-        return Factor(factor.codes, factor.levels, CONTRASTS[name], base, numbered=given is not None)
-
     def _as_numeric(self, node: Call, argument: Node) -> FloatArray:
         value = self.evaluate(argument)
         if isinstance(value, Factor) or (
@@ -349,3 +326,9 @@ class Evaluator:
                 raise DataError(self._text_message(argument, node, value))
             return np.array(numbers, dtype=np.float64)[value.codes]
         return np.asarray(self.vector(argument, node))
+
+
+def _label_among(value: Groups | Factor, labels: set[str]) -> BoolArray:
+    """Tell in which rows a group's label is one of these."""
+    names = value.levels if isinstance(value, Factor) else [label_of(v) for v in value.values]
+    return np.array([name in labels for name in names], dtype=np.bool_)[value.codes]

@@ -119,6 +119,8 @@ class Formula:
         R code for the formula; parses back to an equal formula.
     idle_powers : tuple of str
         Powers without effect, as in R: ``age^2`` outside ``I()`` means ``age``.
+    offsets : tuple of Node
+        What ``offset()`` was written around; their sum is part of the mean with coefficient one.
     """
 
     response: Node | None
@@ -129,6 +131,12 @@ class Formula:
     variables: tuple[str, ...] = field(compare=False, default=())
     text: str = field(compare=False, default="")
     idle_powers: tuple[str, ...] = field(compare=False, default=())
+    offsets: tuple[Node, ...] = ()
+
+    @property
+    def right(self) -> str:
+        """The text from the tilde on."""
+        return self.text if self.response is None else self.text.removeprefix(f"{deparse(self.response)} ")
 
     def __str__(self) -> str:
         return self.text

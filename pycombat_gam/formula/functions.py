@@ -30,18 +30,26 @@ Literal: TypeAlias = "float | int | str | bool | list[Literal] | dict[str, Liter
 
 @dataclass(frozen=True)
 class Function:
-    """One allowed function: names of its data arguments, then of its options, in R's positional order."""
+    """One allowed function: names of its data arguments, then of its options, in R's positional order.
+
+    A variadic function takes any number of unnamed data arguments, and its options by name only.
+    """
 
     data: tuple[str, ...]
     options: tuple[str, ...] = ()
     required: int = 1
     variadic: bool = False
+    package: str = "base"
 
 
 _X = Function(("x",))
+_SUMMARY = Function(("x",), ("na.rm",))
+_STATS_SUMMARY = Function(("x",), ("na.rm",), package="stats")
+SUMMARIES = ("mean", "median", "sd", "var", "min", "max")
+"""Functions that give one number for a column: learned in the fit and kept for new rows."""
 ELEMENTWISE = (
     *("log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan"),
-    *("floor", "ceiling", "sign"),
+    *("floor", "ceiling", "trunc", "sign"),
     *("np.log", "np.log2", "np.log10", "np.log1p", "np.exp", "np.sqrt", "np.abs"),
 )
 """Functions of one number."""
@@ -52,20 +60,26 @@ FUNCTIONS: dict[str, Function] = {
     "pmin": Function((), variadic=True, required=1),
     "pmax": Function((), variadic=True, required=1),
     "I": _X,
-    "as.numeric": _X,
-    "factor": Function(("x",), ("levels",)),
+    "ifelse": Function(("test", "yes", "no"), required=3),
+    **dict.fromkeys(("mean", "min", "max"), _SUMMARY),
+    **dict.fromkeys(("median", "sd", "var"), _STATS_SUMMARY),
+    **dict.fromkeys(("as.numeric", "as.double", "as.integer", "as.character"), _X),
+    "factor": Function(("x",), ("levels", "labels")),
     "as.factor": _X,
-    "ordered": Function(("x",), ("levels",)),
-    "relevel": Function(("x",), ("ref",)),
-    "C": Function(("object",), ("contr", "base")),
-    "poly": Function(("x",), ("degree", "raw")),
+    "ordered": Function(("x",), ("levels", "labels")),
+    "as.ordered": _X,
+    "relevel": Function(("x",), ("ref",), package="stats"),
+    "interaction": Function((), ("drop", "sep", "lex.order"), variadic=True),
+    "cut": Function(("x",), ("breaks", "labels", "include.lowest", "right", "dig.lab", "ordered_result")),
+    "C": Function(("object",), ("contr", "base"), package="stats"),
+    "poly": Function(("x",), ("degree", "raw"), package="stats"),
     "scale": Function(("x",), ("center", "scale")),
-    "center": _X,
-    "bs": Function(("x",), ("df", "knots", "degree", "intercept", "Boundary.knots")),
-    "ns": Function(("x",), ("df", "knots", "intercept", "Boundary.knots")),
-    "cr": Function(("x",), ("df", "knots", "constraints")),
+    "center": Function(("x",), package=""),
+    "bs": Function(("x",), ("df", "knots", "degree", "intercept", "Boundary.knots"), package="splines"),
+    "ns": Function(("x",), ("df", "knots", "intercept", "Boundary.knots"), package="splines"),
+    "cr": Function(("x",), ("df", "knots", "constraints"), package=""),
 }
-"""Every function that a parametric term may call."""
+"""Every function that a parametric term may call, with the R package it is from (none: not of R's own packages)."""
 
 SMOOTHS: dict[str, tuple[str, ...]] = {
     "s": ("k", "fx", "bs", "m", "by", "xt", "id", "sp", "pc", "knots"),
@@ -87,6 +101,14 @@ ALIASES = {
 }
 """What other packages (gam, survival, rms) and habit call a curve, and what it is here."""
 
+INSTEAD = {
+    "is.na": "covariates have no missing cells here, so it is FALSE in every row",
+    "offset": "it is a summand of its own, not part of an expression or interaction",
+    "c": "it writes options only; for membership write I(x %in% c(...))",
+    "quantile": "write its numbers, as in cut(age, breaks = c(20, 40, 60))",
+}
+"""Functions that R's users try, and why they are not allowed where they stand."""
+
 CONTRASTS = {
     "contr.treatment": "contr.treatment",
     "contr.sum": "contr.sum",
@@ -101,6 +123,7 @@ CONTRASTS = {
 ARITHMETIC = ("+", "-", "*", "/", "^", "%%", "%/%")
 COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
 LOGICAL = ("&", "|", "!")
+MEMBER = "%in%"
 
 
 @dataclass(frozen=True)
@@ -123,10 +146,13 @@ def bind(call: Call) -> Bound:
     function = FUNCTIONS.get(call.name)
     if function is None:
         raise _not_allowed(call.name)
+    check_package(call, function.package)
     if function.variadic:
-        if call.kwargs or not call.args:
-            raise FormulaError(f"{deparse(call)}: {call.name}() takes one or more unnamed expressions")
-        return Bound(call.name, {str(i): node for i, node in enumerate(call.args)}, {})
+        unknown = [name for name, _ in call.kwargs if name not in function.options]
+        if unknown or not call.args:
+            rest = f" and the options {listing(function.options)}" if function.options else ""
+            raise FormulaError(f"{deparse(call)}: {call.name}() takes one or more unnamed expressions{rest}")
+        return Bound(call.name, {str(i): node for i, node in enumerate(call.args)}, dict(call.kwargs))
     formal = (*function.data, *function.options)
     given: dict[str, Node] = {}
     for name, node in call.kwargs:
@@ -142,9 +168,19 @@ def bind(call: Call) -> Bound:
     given.update(zip(free, call.args, strict=False))
     missing = [name for name in function.data[: function.required] if name not in given]
     if missing:
-        raise FormulaError(f"{deparse(call)}: {call.name}() needs an expression, for example {call.name}(age)")
+        example = "ifelse(age > 40, 1, 0)" if call.name == "ifelse" else f"{call.name}(age)"
+        raise FormulaError(f"{deparse(call)}: {call.name}() needs an expression, for example {example}")
     data = {name: given[name] for name in function.data if name in given}
     return Bound(call.name, data, {name: given[name] for name in function.options if name in given})
+
+
+def check_package(call: Call, package: str) -> None:
+    """Raise `FormulaError` where a call names a package that its function is not from."""
+    if call.package and call.package != package:
+        raise FormulaError(
+            f"{call.package}::{call.name}() is not allowed in a formula; write {call.name}()"
+            + (f" or {package}::{call.name}()" if package else "")
+        )
 
 
 def _either(names: tuple[str, ...]) -> str:
@@ -157,8 +193,8 @@ def _not_allowed(name: str) -> FormulaError:
         return FormulaError(
             f"{name}() is a smooth and must be a summand of its own; move it out of the expression it stands in"
         )
-    if name == "offset":
-        return FormulaError("offset() is not allowed in a formula; pass the offset as an argument instead")
+    if name in INSTEAD:
+        return FormulaError(f"the function {name}() is not allowed here: {INSTEAD[name]}")
     names = sorted(FUNCTIONS, key=str.lower)
     meant = ALIASES.get(name.lower())
     hint = did_you_mean(name, names) if meant is None else f"; did you mean {_either(meant)}?"
@@ -178,10 +214,14 @@ def check_expression(node: Node) -> None:
         for name, argument in bound.options.items():
             check_option(name, argument, node)
         return
+    if isinstance(node, Binary) and node.op == MEMBER:
+        check_expression(node.left)
+        members(node)
+        return
     if isinstance(node, (Binary, Unary)) and node.op not in (*ARITHMETIC, *COMPARISONS, *LOGICAL):
         raise FormulaError(
             f"the operator '{node.op}' is not allowed in {deparse(node)}; inside a function only "
-            f"{' '.join((*ARITHMETIC, *COMPARISONS, *LOGICAL))} are"
+            f"{' '.join((*ARITHMETIC, *COMPARISONS, *LOGICAL, MEMBER))} are"
         )
     for child in children(node):
         check_expression(child)
@@ -194,6 +234,8 @@ def variables(node: Node) -> Iterator[str]:
     elif isinstance(node, Call):
         for argument in bind(node).data.values():
             yield from variables(argument)
+    elif isinstance(node, Binary) and node.op == MEMBER:
+        yield from variables(node.left)
     else:
         for child in children(node):
             yield from variables(child)
@@ -217,10 +259,25 @@ def check_option(name: str, node: Node, call: Call) -> None:
             for argument in (*node.args, *(value for _, value in node.kwargs)):
                 literal(argument, call)
         return
-    literal(node, call)
+    option(name, node, call)
 
 
-def literal(node: Node, call: Call) -> Literal:
+def option(name: str, node: Node, call: Call) -> Literal:
+    """Read an option's value; only the breaks of `cut` may be infinite."""
+    return literal(node, call, infinite=name == "breaks")
+
+
+def members(node: Binary) -> list[float | int | str | bool]:
+    """Read the right side of ``x %in% c("a", "b")``, inside an expression."""
+    values = literal(node.right, Call(MEMBER, (node.left, node.right)))
+    items = values if isinstance(values, list) else [values]
+    plain = [item for item in items if isinstance(item, (float, int, str))]
+    if not plain or len(plain) < len(items) or len({isinstance(item, str) for item in plain}) > 1:
+        raise FormulaError(f'{deparse(node)}: the right side must be numbers or texts, as in c("a", "b")')
+    return plain
+
+
+def literal(node: Node, call: Call, *, infinite: bool = False) -> Literal:
     """Read an option's value: a number, text, TRUE, FALSE, NULL, ``c(…)``, ``list(…)`` or ``1:3``.
 
     Parameters
@@ -229,6 +286,8 @@ def literal(node: Node, call: Call) -> Literal:
         The option.
     call : Call
         The call it belongs to, for the message.
+    infinite : bool
+        Whether ``Inf`` may be one.
 
     Returns
     -------
@@ -240,21 +299,23 @@ def literal(node: Node, call: Call) -> Literal:
     if isinstance(node, String):
         return node.value
     if isinstance(node, Paren):
-        return literal(node.inner, call)
+        return literal(node.inner, call, infinite=infinite)
+    if infinite and node == Constant("Inf"):
+        return float("inf")
     if isinstance(node, Constant) and node.name in _VALUES:
         return _VALUES[node.name]
     if isinstance(node, Name) and node.name in ("T", "F"):
         return node.name == "T"
     if isinstance(node, Unary) and node.op in ("-", "+"):
-        value = literal(node.operand, call)
+        value = literal(node.operand, call, infinite=infinite)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return -value if node.op == "-" else value
     if isinstance(node, Binary) and node.op == ":":
         return _range(literal(node.left, call), literal(node.right, call), node)
     if isinstance(node, Binary) and node.op in ("*", "/", "+", "-", "^"):
         return _arithmetic(node, call)
-    if isinstance(node, Call) and node.name in ("c", "list"):
-        positional = [literal(argument, call) for argument in node.args]
+    if isinstance(node, Call) and node.name in ("c", "list") and node.package in ("", "base"):
+        positional = [literal(argument, call, infinite=infinite) for argument in node.args]
         if not node.kwargs:
             return positional
         if not positional and node.name == "list":

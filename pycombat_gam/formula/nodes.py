@@ -44,11 +44,12 @@ class Constant:
 
 @dataclass(frozen=True)
 class Call:
-    """A function call; named arguments keep their order."""
+    """A function call, ``splines::ns(age, df = 4)``; named arguments keep their order, and the package its place."""
 
     name: str
     args: tuple[Node, ...] = ()
     kwargs: tuple[tuple[str, Node], ...] = ()
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,8 @@ def deparse(node: Node) -> str:
     if isinstance(node, Paren):
         return f"({deparse(node.inner)})"
     if isinstance(node, Call):
-        return f"{name_text(node.name)}({', '.join(_arguments(node))})"
+        package = f"{name_text(node.package)}::" if node.package else ""
+        return f"{package}{name_text(node.name)}({', '.join(_arguments(node))})"
     if isinstance(node, Number):
         return number_text(node.value)
     if isinstance(node, String):

@@ -37,10 +37,13 @@ _TOKEN = re.compile(
       | (?P<name>(?:[^\W\d]|\.(?!\d))[\w.]*)
       | (?P<quoted>`(?:[^`\\]|\\.)*`)
       | (?P<string>"(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*')
-      | (?P<op>\*\*|%%|%/%|%in%|\|\||&&|<=|>=|==|!=|[-+*/^:()~|&<>!,=])""",
+      | (?P<op>:::|::|\*\*|%%|%/%|%in%|\|\||&&|<=|>=|==|!=|[-+*/^:()~|&<>!,=])""",
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
+_PACKAGE = (
+    "'::' stands before a function that is called, as in splines::ns(age, df = 4); write the name alone otherwise"
+)
 _NOT_ALLOWED = {
     "[": "indexing with '[' is not allowed; put the values wanted in a column of their own",
     "]": "indexing with ']' is not allowed; put the values wanted in a column of their own",
@@ -88,7 +91,7 @@ def parse(text: str) -> Node:
     Examples
     --------
     >>> parse("poly(age, 2)")
-    Call(name='poly', args=(Name(name='age'), Number(value=2.0)), kwargs=())
+    Call(name='poly', args=(Name(name='age'), Number(value=2.0)), kwargs=(), package='')
     """
     if not isinstance(text, str):
         raise FormulaError(f"the formula is a {type(text).__name__}; give it as text, for example '~ age + sex'")
@@ -163,10 +166,10 @@ class _Parser:
             return
         if self.is_op(")"):
             raise self.error("')' closes nothing; remove it or open a '(' before it")
+        if self.token.text in ("::", ":::"):
+            raise self.error(_PACKAGE)
         if self.token.kind == "op":
             raise self.error(f"{self.token.text!r} is not expected here; join terms with + - * : / or ^")
-        if self.token.text == "::":
-            raise self.error("'::' is not allowed; write the function's name alone")
         raise self.error(
             f"{quoted(self.token.text, 40)} follows a complete term; join terms with + - * : / or ^, "
             "and put a name with blanks or odd characters in backticks"
@@ -193,10 +196,6 @@ class _Parser:
         if self.token.kind != "op":
             return None
         op = "^" if self.token.text == "**" else self.token.text
-        if op == ":" and self.tokens[self.position + 1].text == ":":
-            raise self.error(
-                "'::' is not allowed; write the function's name alone, for example bs(age) for splines::bs(age)"
-            )
         return op if op in PRECEDENCE else None
 
     def prefix(self, depth: int) -> tuple[Node, int]:
@@ -232,10 +231,13 @@ class _Parser:
             self.take()
             bare = token.kind == "name"
             name = token.text if bare else _unescape(token.text)
+            package = ""
+            if self.is_op("::"):
+                package, name = name, self.of_package()
             if not name:
                 raise self.error("a name in backticks is empty; write the column's name between them")
             if self.is_op("("):
-                return self.call(name, depth)
+                return self.call(name, depth, package)
             return (Constant(name) if bare and name in CONSTANTS else Name(name)), 1
         if token.kind == "end":
             raise self.error("it ends where a term should follow; write for example '~ age + sex' or '~ 1'")
@@ -251,7 +253,16 @@ class _Parser:
             raise FormulaError(f"the number {quoted(token.text, 40)} is too large; write a finite one")
         return value
 
-    def call(self, name: str, depth: int) -> tuple[Node, int]:
+    def of_package(self) -> str:
+        """Read the function's name after ``package::``; a call has to follow."""
+        self.take()
+        name = self.token
+        if name.kind not in ("name", "quoted") or self.tokens[self.position + 1].text != "(":
+            raise self.error(_PACKAGE)
+        self.take()
+        return name.text if name.kind == "name" else _unescape(name.text)
+
+    def call(self, name: str, depth: int, package: str) -> tuple[Node, int]:
         self.take()
         self.calls += 1
         args: list[Node] = []
@@ -274,7 +285,7 @@ class _Parser:
                 raise self.error(f"an argument of {name}() is missing after ','; add it or remove the comma")
         self.close()
         self.calls -= 1
-        return Call(name, tuple(args), tuple(kwargs.items())), height
+        return Call(name, tuple(args), tuple(kwargs.items()), package), height
 
     def keyword(self) -> str | None:
         following = self.tokens[min(self.position + 1, len(self.tokens) - 1)]

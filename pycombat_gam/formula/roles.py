@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pycombat_gam.formula.factors import FACTORS
 from pycombat_gam.formula.formula import Formula, SmoothTerm
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.formula.nodes import Call, Node, deparse, walk
 from pycombat_gam.formula.terms import parse_formula
-from pycombat_gam.formula.variables import FACTORS
 
 
 def factor_columns(formula: Formula) -> tuple[str, ...]:
@@ -25,12 +25,13 @@ def factor_columns(formula: Formula) -> tuple[str, ...]:
 
 
 def fixed_columns(formula: Formula) -> tuple[str, ...]:
-    """Return the columns of parametric terms and of smooths that are no random effects.
+    """Return the columns of parametric terms, of offsets, and of smooths that are no random effects.
 
     >>> fixed_columns(parse_formula("~ sex:dx + s(age, by=group) + s(scanner, bs='re') + (1 | family)"))
     ('sex', 'dx', 'age', 'group')
     """
     nodes: list[Node] = [factor for term in formula.parametric for factor in term.factors]
+    nodes += formula.offsets
     return _columns([*nodes, *(node for smooth in formula.smooths if not _random(smooth) for node in _nodes(smooth))])
 
 
@@ -52,6 +53,7 @@ def without(formula: Formula, column: str) -> Formula:
     """
     kept = [term.label for term in formula.parametric if column not in _columns(term.factors)]
     kept += [deparse(smooth.call) for smooth in formula.smooths if column not in _columns(_nodes(smooth))]
+    kept += [f"offset({deparse(node)})" for node in formula.offsets if column not in _columns([node])]
     for term in formula.random:
         if column not in _columns([*term.group.factors, *(node for slope in term.slopes for node in slope.factors)]):
             kept.append(f"({term.label})")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pycombat_gam.errors import FormulaError, did_you_mean, listing
+from pycombat_gam.errors import FormulaError
 from pycombat_gam.formula.formula import Formula, RandomTerm, SmoothTerm, Term
-from pycombat_gam.formula.functions import SMOOTHS, check_expression, literal, variables
+from pycombat_gam.formula.functions import MEMBER, SMOOTHS, check_expression, variables
 from pycombat_gam.formula.nodes import (
     Binary,
     Call,
@@ -24,11 +24,11 @@ from pycombat_gam.formula.nodes import (
     String,
     Unary,
     deparse,
-    height,
     spine,
     walk,
 )
-from pycombat_gam.formula.parse import MAX_HEIGHT, parse, quoted
+from pycombat_gam.formula.parse import parse, quoted
+from pycombat_gam.formula.summands import check_height, read_offset, read_smooth, smooth_interaction
 
 MAX_TERMS = 2_000
 _ALGEBRA = frozenset(("+", "-", "*", "/", ":", "^", "%in%"))
@@ -83,7 +83,9 @@ def parse_formula(text: str) -> Formula:
     side = algebra.expand(right)
     parametric = algebra.ordered(side.terms)
     smooths, random = tuple(side.smooths.values()), tuple(side.random.values())
+    offsets = tuple(side.offsets.values())
     used = _used(response, parametric, smooths, random)
+    used |= {name for node in offsets for name in variables(node)}
     shown = [name for name in _appearance(tree) if name in used]
     return Formula(
         response,
@@ -94,6 +96,7 @@ def parse_formula(text: str) -> Formula:
         tuple(dict.fromkeys(shown)),
         deparse(tree),
         tuple(_idle_powers(right)),
+        offsets,
     )
 
 
@@ -110,13 +113,8 @@ def _idle_powers(node: Node) -> Iterator[str]:
         yield from _idle_powers(node.right)
 
 
-def _check_height(node: Node) -> None:
-    if height(node) > MAX_HEIGHT:
-        raise FormulaError(f"an expression in the formula joins more than {MAX_HEIGHT} parts; simplify it")
-
-
 def _check_response(node: Node) -> None:
-    _check_height(node)
+    check_height(node)
     if isinstance(node, Call) and node.name == "cbind":
         if not node.args or node.kwargs:
             raise FormulaError(f"the response {deparse(node)} is empty; write cbind(a, b) with unnamed columns")
@@ -162,10 +160,11 @@ class _Side:
     intercept: bool | None = None
     smooths: dict[str, SmoothTerm] = field(default_factory=dict)
     random: dict[str, RandomTerm] = field(default_factory=dict)
+    offsets: dict[str, Node] = field(default_factory=dict)
 
     @property
     def lifted(self) -> list[str]:
-        return [*self.smooths, *self.random]
+        return [*self.smooths, *self.random, *self.offsets]
 
 
 class _Algebra:
@@ -213,6 +212,9 @@ class _Algebra:
             side.terms = _checked(dict.fromkeys([*side.terms, *part.terms]))
             side.smooths |= part.smooths
             side.random |= part.random
+            side.offsets |= part.offsets
+        elif part.offsets:
+            raise FormulaError(f"'- {next(iter(part.offsets))}': an offset cannot be taken away; leave it out")
         else:
             gone = set(part.terms)
             side.terms = [bits for bits in side.terms if bits not in gone]
@@ -228,8 +230,10 @@ class _Algebra:
                 return _Side(random={term.label: term for term in terms})
             return self.expand(inner)
         if isinstance(node, Call) and node.name in SMOOTHS:
-            smooth = _smooth(node)
+            smooth = read_smooth(node)
             return _Side(smooths={deparse(smooth.call): smooth})
+        if isinstance(node, Call) and node.name == "offset":
+            return _Side(offsets={deparse(node): read_offset(node)})
         if isinstance(node, Binary) and node.op in ("|", "||"):
             raise FormulaError(f"the random effect {deparse(node)} stands without parentheses; write it as (1 | group)")
         if isinstance(node, Binary) and node.op in _ALGEBRA:
@@ -262,14 +266,18 @@ class _Algebra:
             raise FormulaError(
                 f"{deparse(whole)}: a sign inside an interaction means nothing; write I({deparse(node)}) for arithmetic"
             )
+        if whole.op == MEMBER and isinstance(node, Call) and node.name == "c":
+            raise FormulaError(f"{deparse(whole)}: among terms %in% nests factors; write I({deparse(whole)})")
         side = self.operand(node)
+        if side.offsets:
+            raise FormulaError(f"{deparse(whole)}: an offset cannot be part of an interaction; add it as a summand")
         if side.random:
             raise FormulaError(
                 f"{deparse(whole)}: a random effect cannot be part of an interaction; add it as a summand, "
                 f"'+ ({next(iter(side.random))})'"
             )
         if side.smooths:
-            raise _smooth_interaction(whole, next(iter(side.smooths.values())))
+            raise smooth_interaction(whole, next(iter(side.smooths.values())))
         return side
 
     def factor(self, node: Node) -> int:
@@ -282,7 +290,7 @@ class _Algebra:
                 f"{deparse(node)} is not a term; name a column"
                 + (f", for example {node.value} without the quotes" if isinstance(node, String) else "")
             )
-        _check_height(node)
+        check_height(node)
         check_expression(node)
         if not any(True for _ in variables(node)):
             raise FormulaError(f"the term {deparse(node)} names no column; give one that does or remove it")
@@ -344,39 +352,3 @@ def _power(terms: list[int], node: Binary) -> list[int]:
             break
         result = grown
     return result
-
-
-def _smooth(call: Call) -> SmoothTerm:
-    allowed = SMOOTHS[call.name]
-    if not call.args:
-        raise FormulaError(f"{deparse(call)} names no column; write for example {call.name}(age)")
-    for name, value in call.kwargs:
-        if name not in allowed:
-            hint = did_you_mean(name, allowed)
-            raise FormulaError(
-                f"{deparse(call)}: {call.name}() has no argument '{name}'{hint}; allowed are {listing(allowed, 20)}"
-            )
-        if name != "by":
-            literal(value, call)
-    by = dict(call.kwargs).get("by")
-    by = None if by == Constant("NA") else by
-    for node in (*call.args, *([by] if by is not None else [])):
-        if isinstance(node, Name) and node.name in (".", "..."):
-            raise FormulaError(f"{deparse(call)}: '.' is not allowed; name the columns")
-        check_expression(node)
-        if not any(True for _ in variables(node)):
-            raise FormulaError(
-                f"{deparse(call)}: {deparse(node)} names no column; give options by name, as in {call.name}(age, k=5)"
-            )
-    return SmoothTerm(call.name, call.args, by, tuple(pair for pair in call.kwargs if pair[0] != "by"))
-
-
-def _smooth_interaction(whole: Binary, smooth: SmoothTerm) -> FormulaError:
-    other = whole.left if isinstance(whole.right, Call) and whole.right.name == smooth.kind else whole.right
-    call = SmoothTerm(smooth.kind, smooth.args, other, smooth.options).call
-    main = f"{deparse(other)} + " if whole.op == "*" else ""
-    return FormulaError(
-        f"{deparse(whole)}: a smooth cannot be part of an interaction; write "
-        f"{main}{deparse(call)} for a curve by "
-        f"{deparse(other)}"
-    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, DesignError, ModelFileError, listing
+from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError, listing
 from pycombat_gam.formula.columns import (
     Columns,
     Factor,
@@ -25,9 +25,11 @@ from pycombat_gam.formula.columns import (
 )
 from pycombat_gam.formula.contrasts import FactorSpec
 from pycombat_gam.formula.evaluate import Evaluator
-from pycombat_gam.formula.functions import CONTRASTS, bind
+from pycombat_gam.formula.factors import FACTORS, named_labels
+from pycombat_gam.formula.functions import CONTRASTS, SUMMARIES, bind
+from pycombat_gam.formula.intervals import Intervals
 from pycombat_gam.formula.nodes import Call, Name, Node, Paren, deparse, walk
-from pycombat_gam.formula.state import texts
+from pycombat_gam.formula.state import finite, texts
 from pycombat_gam.formula.transforms import TRANSFORMS
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -123,9 +125,8 @@ def distinct(nodes: Sequence[Node]) -> tuple[Node, ...]:
     return tuple({deparse(node): node for node in nodes}.values())
 
 
-FACTORS = ("factor", "as.factor", "ordered", "relevel", "C")
 _CATEGORICAL = {"levels", "contrast", "base", "numbered"}
-_STATEFUL = (*TRANSFORMS, *FACTORS)
+_STATEFUL = (*TRANSFORMS, *FACTORS, *SUMMARIES, "cut")
 
 
 def _learn_factor(node: Node, evaluator: Evaluator) -> FactorSpec:
@@ -145,6 +146,8 @@ def _learn_factor(node: Node, evaluator: Evaluator) -> FactorSpec:
             check_text(value, node.name)
         return FactorSpec(label, 0, learn_levels(value, label))
     array = np.asarray(value, dtype=np.float64)
+    if array.ndim == 0:
+        raise FormulaError(f"{label} is one number for all rows; use it in an expression, as in I(age - mean(age))")
     evaluator.require_finite(array, node)
     return FactorSpec(label, 1 if array.ndim == 1 else array.shape[1])
 
@@ -172,10 +175,11 @@ def _code_known(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatArra
     """Code a factor by its known levels, −1 for others."""
     if not spec.categorical:
         return _apply_factor(node, spec, evaluator)
-    core = _core(node)
-    if isinstance(core, Call) and core.name in FACTORS:
-        core = next(iter(bind(core).data.values()))
-    groups = evaluator.groups(core)
+    evaluator.lenient = True
+    try:
+        groups = evaluator.groups(_core(node))
+    finally:
+        evaluator.lenient = False
     if isinstance(groups, Factor):
         return groups
     return code_levels(groups, spec.levels, spec.label, evaluator.columns, lenient=True)
@@ -184,10 +188,11 @@ def _code_known(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatArra
 def levels_in(node: Node, table: pd.DataFrame) -> Factor:
     """Code a factor of n rows by the levels that the table itself holds, be it one; none is known from a fit."""
     core = _core(node)
-    if isinstance(core, Call) and core.name in FACTORS:
+    crossed = isinstance(core, Call) and core.name == "interaction"
+    if isinstance(core, Call) and core.name in FACTORS and not crossed:
         core = next(iter(bind(core).data.values()))
     evaluator = Evaluator(Columns(table), {}, learning=True)
-    groups = evaluator.groups(core)
+    groups = evaluator.as_character(core) if crossed else evaluator.groups(core)
     if isinstance(groups, Factor):
         return groups
     levels = tuple(dict.fromkeys(label_of(value) for value in groups.values))
@@ -200,10 +205,20 @@ def _check_state(node: Call, key: str, state: object) -> tuple[JsonDict, int | t
             raise ModelFileError("it is missing")
         if node.name in TRANSFORMS:
             return copy.deepcopy(state), TRANSFORMS[node.name].width(state)
+        if node.name in SUMMARIES:
+            if len(state) != 1:
+                raise ModelFileError("it holds more than its value")
+            return {"value": finite(state["value"])}, 1
+        if node.name == "cut":
+            intervals = Intervals.from_dict(state)
+            return intervals.to_dict(), intervals.labels or 1
         levels = tuple(texts(state["levels"]))
         if len(levels) < 2 or len(state) != 1:
             raise ModelFileError("its levels are too few")
-        return {"levels": [*levels]}, levels
+        labels = named_labels(node)
+        if labels and len(labels) != len(levels):
+            raise ModelFileError("its levels are not as many as its labels")
+        return {"levels": [*levels]}, labels or levels
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(f"the saved state of {key} is broken ({error}); fit the model again") from None
 

@@ -103,5 +103,8 @@ class AdditiveMean:
         )
 
     def predict(self, fit: MeanFit, table: pd.DataFrame) -> FloatArray:
-        """Evaluate the covariate part Xβ on new rows, shape (n, V): add an intercept or grand mean to it."""
-        return fit.design.on(table) @ fit.coefficients
+        """Evaluate the covariate part Xβ on new rows, shape (n, V), the formula's offset included.
+
+        Add an intercept or grand mean to it.
+        """
+        return fit.design.on(table) @ fit.coefficients + fit.design.offset(table)[:, None]

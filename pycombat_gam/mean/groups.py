@@ -53,13 +53,15 @@ class Groups:
     Attributes
     ----------
     design : p columns; X : (n, p) its values; factor : X factored over all rows.
-    groups : at least one, each with a feature.
+    groups : at least one, each with a feature; its statistics are of the features less the formula's offset.
+    reach : (B,) size of the offset in each batch.
     """
 
     design: Design
     X: FloatArray
     factor: DesignFactor
     groups: tuple[Group, ...]
+    reach: FloatArray
 
 
 def gather(
@@ -76,6 +78,9 @@ def gather(
     X = design.on(table)
     factor = factor_design(X, batch, len(labels))
     check_design(design, X, factor)
+    Y = design.less_offset(Y, table)
+    reach = np.zeros(len(labels))
+    np.maximum.at(reach, batch, np.abs(design.offset(table)))
     complete = accumulate(Y, factor)
     broken = ~(np.isfinite(complete.y_mean).all(axis=0) & np.isfinite(complete.residual_ss).all(axis=0))
     whole = np.flatnonzero(~broken)
@@ -92,7 +97,7 @@ def gather(
                 groups.append(Group(members, rows, accumulate(Y[:, members], partial)))
                 check_squares(groups[-1].statistics, [features[k] for k in members])
                 advance(members.size)
-    return Groups(design, X, factor, tuple(groups))
+    return Groups(design, X, factor, tuple(groups), reach)
 
 
 def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], smoothing: Smoothing) -> MeanFit:
@@ -116,6 +121,7 @@ def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], sm
         for row in np.moveaxis(statistics.Z, 1, 0):
             np.maximum(reach, np.abs(row), out=reach)
         reach /= np.sqrt(np.maximum(statistics.n, 1))[:, None]
+        np.maximum(reach, found.reach[:, None], out=reach)
         return np.maximum(unit * np.maximum(np.abs(statistics.y_mean), reach, out=reach), SMALLEST_SD)
 
     return MeanFit(

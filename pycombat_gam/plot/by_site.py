@@ -182,7 +182,8 @@ def _covariate_part(model: object, table: pd.DataFrame, feature: str) -> tuple[F
     k = feature_index(fitted, feature)
     design = fitted.mean.design
     X = design.on(table)
-    part = (X - fitted.mean.center) @ fitted.mean.coefficients[:, k]
+    offset = design.offset(table)
+    part = (X - fitted.mean.center) @ fitted.mean.coefficients[:, k] + offset - offset.mean()
     for_what = listing([shown(name, 24) for name in design.formula.variables], 5)
     return np.asarray(part), f"adjusted for {for_what}" if for_what else "no covariates to adjust for"
 

@@ -164,7 +164,8 @@ def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, n
     else:
         at = np.linspace(float(x[own].min()), float(x[own].max()), POINTS)
     grid = table.iloc[np.zeros(len(at), dtype=np.intp)].reset_index(drop=True)
-    X = _held(mean, grid.assign(**{name: pd.Series(at, dtype=x.dtype if name in factors else np.float64)}), held)
+    places = grid.assign(**{name: pd.Series(at, dtype=x.dtype if name in factors else np.float64)})
+    X, offset = _held(mean, places, held)
     beta = mean.coefficients[:, k]
     average = float(mean.n_rows / mean.n_rows.sum() @ mean.intercepts[:, k])
     if int(mean.n_observed[:, k].sum()) == int(mean.n_rows.sum()):
@@ -174,8 +175,9 @@ def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, n
         half = float(t.ppf(0.5 + level / 2, residual_df(mean)[k])) * np.sqrt(np.maximum(variance, 0.0))
     else:
         half = np.full(len(at), np.nan)
-    rows = y - (mean.design.on(table) - _held(mean, table, held)) @ beta
-    return Curve(at, average + X @ beta, half, held, rows, own, depends)
+    X_held, offset_held = _held(mean, table, held)
+    rows = y - (mean.design.on(table) - X_held) @ beta - (mean.design.offset(table) - offset_held)
+    return Curve(at, average + X @ beta + offset, half, held, rows, own, depends)
 
 
 def dependent_factors(formula: Formula, table: pd.DataFrame, name: str) -> tuple[str, ...]:
@@ -191,17 +193,18 @@ def dependent_factors(formula: Formula, table: pd.DataFrame, name: str) -> tuple
     return tuple(other for other in formula.variables if other in shared & factors_of(formula, table))
 
 
-def _held(mean: MeanFit, table: pd.DataFrame, held: dict[str, object]) -> FloatArray:
-    """Return design columns with other covariates held and random effects at zero."""
+def _held(mean: MeanFit, table: pd.DataFrame, held: dict[str, object]) -> tuple[FloatArray, FloatArray]:
+    """Return design columns and offset with other covariates held and random effects at zero."""
     columns = {other: pd.Series([value] * len(table), index=table.index) for other, value in held.items()}
     for other, column in columns.items():
         if isinstance(table[other].dtype, pd.CategoricalDtype):
             columns[other] = column.astype(table[other].dtype)
-    X = mean.design.on(table.assign(**columns))
+    table = table.assign(**columns)
+    X = mean.design.on(table)
     for one, where in zip(mean.design.smooth.smooths, mean.design.smooth_slices, strict=True):
         if one.random or one.term.option("bs") == "fs":
             X[:, where] = 0.0
-    return X
+    return X, mean.design.offset(table)
 
 
 def _covariate(fitted: FittedComBat, table: pd.DataFrame, covariate: str | None) -> str:

@@ -47,6 +47,7 @@ engine_of_varying <- function(study) {
     out
   }
   covariates <- part(own)
+  if (length(fit$offset)) covariates <- covariates + fit$offset
   adjusted <- batch_model(Y, covariates, study$batch, study$options)
   row <- function(x) matrix(x, 1, dimnames = list(NULL, study$features))
   found <- list(

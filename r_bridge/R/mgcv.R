@@ -45,6 +45,7 @@ mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE
   sp <- vapply(fits, function(f) as.numeric(f$sp), numeric(length(first$sp)))
   list(
     X = if (discrete) stats::predict(first, newdata = model$data, type = "lpmatrix") else setup$X,
+    offset = as.numeric(if (discrete) stats::model.offset(first$model) else setup$offset),
     names = names(stats::coef(first)),
     coefficients = matrix(coefficients, ncol = ncol(Y)),
     n_parametric = length(stats::coef(first)) - sum(lengths(columns)),

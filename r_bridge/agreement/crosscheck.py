@@ -23,6 +23,7 @@ from r_bridge.agreement.ours import Quantity, quantities
 from r_bridge.agreement.report import Agreement, Row
 from r_bridge.errors import RError
 from r_bridge.formula import to_r
+from r_bridge.functions import check_translatable
 from r_bridge.mgcv import METHODS, MgcvMean, unreadable
 from r_bridge.study import Study
 
@@ -77,6 +78,7 @@ def crosscheck(
     """
     model = ComBat(model, **options) if isinstance(model, str) else _fresh(model, options)
     choices, formula = check_options(model.get_params())
+    check_translatable(formula)
     left_out = {engine: reason for engine in ENGINES if (reason := _why_not(engine, model, choices))}
     asked = [engine for engine in ENGINES if engine not in left_out] if engines is None else list(engines)
     if unknown := [engine for engine in asked if engine not in ENGINES]:
@@ -137,6 +139,8 @@ def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
     if engine == "mgcv":
         odd = unreadable(formula)
         return f"reads no names in backticks: rename {listing(map(repr, odd))}" if odd else ""
+    if formula.offsets:
+        return "has no offset()"
     if engine == "longCombat":
         return _why_not_long(formula, options, model)
     if formula.random:

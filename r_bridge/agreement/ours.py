@@ -64,7 +64,8 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
         add(
             "coefficients", mean.coefficients[parametric], sd / spread, "residual sd, for one sd of the column", "terms"
         )
-    add("fitted", X @ mean.coefficients + mean.intercepts[study.codes], sd, "residual sd", "subjects")
+    offset = mean.design.offset(study.given.covariates)[:, None]
+    add("fitted", X @ mean.coefficients + mean.intercepts[study.codes] + offset, sd, "residual sd", "subjects")
     for label, columns in zip(mean.smoothing.smooths, slices, strict=True):
         add(f"curve {label}", X[:, columns] @ mean.coefficients[columns], sd, "residual sd", "subjects")
     if smooth:
@@ -85,8 +86,8 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
     add("delta star", fit.shrunken.delta, one, "ratio of variances", "sites")
     Y = study.Y.to_numpy()
     harmonized = np.empty_like(Y)
-    adjust(Y, X, study.codes, fit.adjustment(), harmonized)
-    add("harmonized", harmonized, sd, "residual sd", "subjects")
+    adjust(Y - offset, X, study.codes, fit.adjustment(), harmonized)
+    add("harmonized", harmonized + offset, sd, "residual sd", "subjects")
     return found
 
 

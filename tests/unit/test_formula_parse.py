@@ -43,6 +43,7 @@ def _grow(inner):
             NAMES,
             st.lists(inner, max_size=2).map(tuple),
             st.dictionaries(NAMES, inner, max_size=2).map(lambda d: tuple(d.items())),
+            st.one_of(st.just(""), NAMES),
         ),
     )
 
@@ -60,6 +61,7 @@ def _plain(node):
             node.name,
             tuple(map(_plain, node.args)),
             tuple((name, _plain(value)) for name, value in node.kwargs),
+            node.package,
         )
     return node
 
@@ -99,21 +101,34 @@ SUMMANDS = st.sampled_from(
         "poly(a, 2, raw = T)",
         "C(c, contr.sum)",
         "a > 3",
+        "splines::ns(a, df = 3)",
+        "mgcv::s(c)",
+        "offset(log(`w w`))",
+        "ifelse(a %in% c(1, 2), 'x', 'y')",
+        "cut(a, c(-Inf, 0, Inf))",
+        "interaction(b, `5th-V`, sep = '_')",
+        "I((a - mean(a))^2)",
     ]
 )
 
 
 @settings(max_examples=200)
-@given(st.lists(st.tuples(st.sampled_from(["+", "-"]), SUMMANDS), min_size=1, max_size=6), st.booleans())
+@given(
+    st.lists(st.tuples(st.sampled_from(["+", "-"]), SUMMANDS), min_size=1, max_size=6),
+    st.one_of(st.just(None), st.just("cbind(log(y), `a ~ b`)"), NAMES.map(Name).map(deparse)),
+)
 def test_a_formula_prints_r_code_for_itself(summands, response):
-    text = ("y ~ 1 " if response else "~ 1 ") + " ".join(
-        f"{op} ({term})" if ">" in term else f"{op} {term}" for op, term in summands
+    text = f"{response or ''} ~ 1 " + " ".join(
+        f"+ {term}" if "offset" in term else f"{op} ({term})" if ">" in term else f"{op} {term}"
+        for op, term in summands
     )
     formula = parse_formula(text)
     again = parse_formula(str(formula))
     assert again == formula
     assert again.variables == formula.variables
     assert str(again) == str(formula)
+    other = parse_formula(f"z {formula.right}")
+    assert (other.parametric, other.smooths, other.offsets) == (formula.parametric, formula.smooths, formula.offsets)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +173,10 @@ BAD_TEXT = {
     "~ a * * b": "'*' stands where a name, a number or '(' should",
     "~ x[1]": "indexing with '[' is not allowed",
     "~ d$x": "'$' is not allowed; name the column alone",
-    "~ splines::bs(x)": "write the function's name alone",
+    "~ splines::bs": "'::' stands before a function that is called",
+    "~ splines:::bs(x)": "'::' stands before a function that is called",
+    "~ ::bs(x)": "stands where a name",
+    "~ (a)::bs(x)": "'::' stands before a function that is called",
     "~ {a}": "code blocks are not allowed",
     "~ a; b": "a formula is one expression",
     "~ a # b": "comments are not allowed",
