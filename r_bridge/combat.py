@@ -170,7 +170,11 @@ def comfam(
         more["sigma.formula"] = _for_gamlss(study.names.formula(sigma))
     options = _options(study, ref_batch, "parametric" if eb else "none", mean_only=False)
     criterion = smoothing.removesuffix(".Cp")
-    return _run(study, "ComBatFamily", "comfam", options, criterion=criterion, formula=sent, which=chosen, more=more)
+    fixed = to_r(replace(study.sent, smooths=(), random=()))
+    return _run(
+        study, "ComBatFamily", "comfam", options,
+        criterion=criterion, formula=sent, fixed=fixed, which=chosen, more=more,
+    )  # fmt: skip
 
 
 def _with_smooths(formula: str) -> str:

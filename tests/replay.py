@@ -18,7 +18,7 @@ from r_bridge import session
 REPLAY = "{name} <- function(...) readRDS(Sys.getenv('PCG_ANSWER'))\n"
 REPLAYED = {
     "neuroCombat": ["neuroCombat"],
-    "ComBatFamily": ["combat", "combat_gam", "covfam", "combatls"],
+    "ComBatFamily": ["combat", "combat_gam", "covfam", "combatls", "long_combat"],
     "longCombat": ["longCombat"],
 }
 SAVE = """
@@ -31,6 +31,9 @@ function(fit, place) {
   fit <- named(fit)
   if (!is.null(fit$smoothing)) fit$fits <- lapply(seq_along(fit$score), function(k) {
     list(sp = stats::setNames(fit$smoothing[, k], rownames(fit$smoothing)), gcv.ubre = fit$score[k])
+  })
+  if (!is.null(fit$coefs)) fit$fits <- lapply(seq_len(ncol(fit$coefs)), function(k) {
+    c(if (k <= length(fit$fits)) fit$fits[[k]], list(coefficients = fit$coefs[, k]))
   })
   if (!is.null(fit$data_combat)) fit$data_combat <- as.data.frame(fit$data_combat)
   saveRDS(fit, place)
@@ -99,11 +102,17 @@ def comfam_fit(case: Case, features: list[str]) -> dict[str, Any]:
         "var.pooled": case.output("var.pooled")["var.pooled"].reindex(features).to_numpy(),
         **{name: matrix(stored(case, name, features)) for name in BY_BATCH},
     }
+    coefs = {"coefs": matrix(case.output("coefs")[features])} if case.has("coefs") else {}
     if not case.name.startswith("covfam"):
         about = case.output("fit_summary").reindex(features)
-        sp = about.filter(regex="^sp::").select_dtypes("number").rename(columns=lambda name: name[4:])
+        sp = (
+            about.drop(columns="theta", errors="ignore")
+            .filter(regex="^sp::")
+            .select_dtypes("number")
+            .rename(columns=lambda name: name[4:])
+        )
         fits = {"smoothing": matrix(sp.T), "score": about["score"].to_numpy()} if sp.shape[1] else {"fits": {}}
-        return {"dat.combat": matrix(data), "batch.info": {}, **fits, "estimates": estimates}
+        return {"dat.combat": matrix(data), "batch.info": {}, **fits, **coefs, "estimates": estimates}
     first = {"dat.combat": matrix(case.output("combat_step_harmonized")[features]), "estimates": estimates}
     scores = {"dat.combat": matrix(np.zeros((len(data), 3))), "estimates": {"gamma.hat": matrix(np.zeros((5, 3)))}}
     return {

@@ -141,11 +141,9 @@ comfam_coefficients <- function(fits, fixed, batch, data) {
   if (!length(fits) || is.null(ours)) return(NULL)
   design <- comfam_design(fixed, batch, data)
   parametric <- function(fit) {
-    found <- if (methods::is(fit, "merMod")) lme4::fixef(fit, add.dropped = TRUE) else {
-      if (is.null(fit$mu.coefficients)) stats::coef(fit) else fit$mu.coefficients
-    }
-    found <- found[!grepl("^pb\\(", names(found))][seq_len(ncol(design))]
-    ifelse(is.na(found), 0, found)
+    all <- if (isS4(fit)) lme4::fixef(fit) else if (is.null(fit$mu.coefficients)) stats::coef(fit) else fit$mu.coefficients
+    found <- all[!startsWith(names(all), "pb(")][seq_len(ncol(design))]
+    as.numeric(ifelse(is.na(found), 0, found))
   }
   part <- design %*% vapply(fits, parametric, numeric(ncol(design)))
   both <- cbind(stats::model.matrix(~ batch - 1, list(batch = batch)), ours)
