@@ -130,8 +130,8 @@ def comfam(
 
     Parameters
     ----------
-    which : None for ``combat``, ``combat_gam`` where the formula has smooths, ``long_combat`` where it has random effects
-        and no smooths.
+    which : None for ``combat``; ``combat_gam`` where the formula has smooths, ``long_combat`` where it has random
+        effects and no smooths.
     smoothing : ``method`` of mgcv, for smooths; sigma_formula : of ``combatls``; robust : ``robust.LS``.
     percent_var, n_pc : principal components of ``covfam``.
 

@@ -1,8 +1,8 @@
 """Covariates under names of ours: R's functions have names of their own, and one of a table may be among them.
 
-ComBatFamily writes ``y`` and ``batch`` into the data that it fits, mgcv's parser takes the backticks off a name, longCombat
-searches terms for the batch as a regular expression. So every covariate goes to R as ``v1_``, ``v2_``, …; what R says of
-these is translated back.
+ComBatFamily writes ``y`` and ``batch`` into the data that it fits, mgcv's parser takes the backticks off a name,
+longCombat searches terms for the batch as a regular expression. So every covariate goes to R as ``v1_``, ``v2_``, …;
+what R says of these is translated back.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Names:
     Attributes
     ----------
     sent : R's name of each column.
-    groups : R's name of each column that random effects are grouped by, where it is a factor; it may be a number elsewhere
-        in the same formula.
+    groups : R's name of each column that random effects are grouped by: a factor there, though it may be a number
+        elsewhere in the same formula.
     prefix : how R's names begin; no level of a factor holds such a name.
     """
 

@@ -165,7 +165,7 @@ def how_to_get(package: str) -> str:
         code = f'install.packages("remotes", repos = "{CRAN}"); remotes::install_github("{GITHUB[package]}")'
         return f"Rscript -e '{code}'"
     if package in FROM_CRAN:
-        return f"Rscript -e 'install.packages(\"{package}\", repos = \"{CRAN}\")'"
+        return f'Rscript -e \'install.packages("{package}", repos = "{CRAN}")\''
     return f"apt-get install {APT.get(package, f'r-cran-{package.lower()}')}"
 
 

@@ -1,8 +1,8 @@
 """Small R packages that stand in for neuroCombat, ComBatFamily, gamlss and longCombat, which no registry here has.
 
 They have the real packages' names and signatures, write what they were given to the file `PCG_RECORD`, and return
-numbers of the right shape and place, so that it shows where each of them ends up. Where the real ones trip over what they
-are given (a covariate called ``y``, gamlss not attached), so do these. No code of theirs is here.
+numbers of the right shape and place, so that it shows where each of them ends up. Where the real ones trip over what
+they are given (a covariate called ``y``, gamlss not attached), so do these. No code of theirs is here.
 """
 
 from __future__ import annotations

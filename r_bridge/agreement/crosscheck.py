@@ -47,13 +47,15 @@ def crosscheck(
 ) -> Agreement:
     """Fit a ComBat model here and with every R engine that applies, and compare them quantity by quantity.
 
-    mgcv fits the mean of any formula, lme4 in its place that of a model with random effects and no smooths, and ComBat's
-    further steps are done in R by code of its own. sva, neuroCombat, ComBatFamily, and longCombat for a model with
-    ``(1 | subject)`` (with its default residual variance, REML, and with MSR, which is ours), take part where they are
-    installed and have the model; one that stops at the data, as neuroCombat does at a constant feature, is left out with
-    its message unless it was asked for by name. Differences count in units of the residual sd, and each has a tolerance
-    with its reason. Where a known difference is at work, it is explained: with R's rule put into our computation, the
-    numbers have to agree. R's search is blamed only where R's own score is better at our smoothing parameters.
+    mgcv fits the mean of any formula; lme4 takes its place for random effects without smooths. ComBat's further steps
+    are done in R by code of this package. sva, neuroCombat and ComBatFamily take part where they are installed and have
+    the model, and so does longCombat for ``(1 | subject)``: with REML, its default residual variance, and with MSR,
+    which is ours. An engine that stops at the data, as neuroCombat does at a constant feature, is left out with its
+    message unless it was asked for by name.
+
+    Differences count in units of the residual sd, and each has a tolerance with its reason. Where a known difference is
+    at work, it is explained: with R's rule put into our computation, the numbers have to agree. R's search is blamed
+    only where R's own score is better at our smoothing parameters.
 
     Parameters
     ----------

@@ -35,11 +35,13 @@ Verdict when this was written: {verdict}
 | file | what it holds |
 |---|---|
 | `agreement.R` | the R code of every engine, and of the comparison |
-| `data.csv`, `columns.csv`, `levels.csv` | the table; the role and type of its columns, and what R calls them; the levels of its factors |
+| `data.csv` | the table |
+| `columns.csv`, `levels.csv` | the role and type of its columns, and what R calls them; the levels of its factors |
 | `settings.csv` | formula and options, in R's names |
 | `agreement.csv` | every quantity: where our numbers are, their tolerance and its reason, the differences found |
 | `ours/` | our numbers, features as columns; `.unit.csv` what a difference is divided by |
-| `by-their-rule/` | our numbers under R's rule, where a known difference is at work; `.sp.csv` our smoothing parameters, where R's search is blamed |
+| `by-their-rule/` | our numbers under R's rule, where a known difference is at work |
+| `by-their-rule/*.sp.csv` | our smoothing parameters, where R's search is blamed: R's score has to be better there |
 
 In texts, `\\n`, `\\r` and `\\\\` stand for line ends and the backslash, and a cell of `\\N` alone is a missing one.
 """

@@ -92,9 +92,9 @@ def _mean_rules(
         worse &= search.failed(ours.parameters, worse)
         if worse.any():
             yield Rule(
-                f"{_ended(fit.mean, mean_of_r, 0, worse, study)}: its score is higher than at our smoothing parameters, "
-                f"by R's own account, by up to {float(gap[worse].max()):.2g}. With R's curves for these features the "
-                "rest agrees.",
+                f"{_ended(fit.mean, mean_of_r, 0, worse, study)}: its score is higher than at our smoothing "
+                f"parameters, by R's own account, by up to {float(gap[worse].max()):.2g}. With R's curves for these "
+                "features the rest agrees.",
                 {"mean": spliced(fit.mean, mean_of_r, worse)},
                 Blame(worse, ours.parameters),
             )
@@ -118,8 +118,8 @@ def _mean_rules(
         at = SuperfluousColumns(method, superfluous, sp).of(study)
         gap = at.smoothing.score[0] - best.smoothing.score[0]
         yield Rule(
-            f"{text}ComBatFamily fits with mgcv's default tolerances. {_ended(best, at, superfluous, worse, study)}: its "
-            "score is higher than at our smoothing parameters, by R's own account, by up to "
+            f"{text}ComBatFamily fits with mgcv's default tolerances. {_ended(best, at, superfluous, worse, study)}: "
+            "its score is higher than at our smoothing parameters, by R's own account, by up to "
             f"{max(float(gap[worse].max()), 0.0):.2g}. At R's smoothing parameters the numbers agree.",
             {"mean": spliced(best, at, worse)},
             Blame(worse, best.smoothing.parameters),
@@ -156,8 +156,8 @@ def _batch_rules(
         )
     if engine == "longCombat (REML)":
         yield Rule(
-            "longCombat's default residual variance is REML's, (rss + λb'b)/(n - p), which the random effects' penalty and "
-            "the coefficients' degrees of freedom enlarge; ours is the mean square of the residuals, its method MSR. "
+            "longCombat's default residual variance is REML's, (rss + λb'b)/(n - p); ours is the mean square of the "
+            "residuals, its method MSR. "
             f"It iterates the shrinkage {LONG_ROUNDS} times, each delta from the gamma before, and ours stops at a "
             "relative change of 1e-4 (as neuroCombat does).",
             {"rounds": LONG_ROUNDS, "variance": reml_variance(fit.mean)},
