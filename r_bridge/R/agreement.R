@@ -83,7 +83,7 @@ of_mean <- function(study, coefficients, covariates, curves, search) {
 
 engine_comfam <- function(study) {
   # Their formulas of a mean with random effects are lme4's, unless it has smooths besides.
-  if (length(study$effects) && !length(study$curved)) {
+  if (length(study$effects) && !study$curved) {
     study$formula <- study$bars
     return(of_package(comfam, study, fixed = study$fixed, which = "long_combat"))
   }

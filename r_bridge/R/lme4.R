@@ -34,8 +34,8 @@ lme4_mean <- function(data, formula, batch, Y, effects, REML) {
   list(
     X = whole$X, names = colnames(whole$X), coefficients = each("fixed", ncol(whole$X)),
     curves = lapply(seq_along(effects), function(j) vapply(fits, function(fit) fit$curves[[j]], numeric(nrow(data)))),
-    # A variance of nothing is as good as any penalty.
-    log_sp = pmin(-2 * log(each("theta", length(effects))), 300),
+    # In mgcv's scale, where a penalty is as large as the largest column; a variance of nothing is as good as any penalty.
+    log_sp = pmin(-2 * log(each("theta", length(effects)) * vapply(Zt_of[effects], function(Zt) max(abs(Zt)), 0)), 300),
     # hatvalues tells of all effects together.
     edf = if (length(effects) == 1) each("edf", 1), score = each("score", 1)
   )

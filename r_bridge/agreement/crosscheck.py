@@ -100,7 +100,7 @@ def crosscheck(
         session.require(*asked)
     elif "lme4" in installed:
         installed.remove("mgcv")
-        left_out["mgcv"] = "takes a hundred times as long as lme4, which fits the same model: engines=['mgcv'] asks it"
+        left_out["mgcv"] = "is slower than lme4, which fits the same model: engines=['mgcv'] asks it"
     if not installed:
         reasons = "; ".join(f"{engine} {reason}" for engine, reason in left_out.items())
         raise OptionError(f"there is no engine to compare with: {reasons}")

@@ -98,7 +98,7 @@ def _mean_rules(
                 {"mean": spliced(fit.mean, mean_of_r, worse)},
                 Blame(worse, ours.parameters),
             )
-    if engine != "ComBatFamily" or "superfluous" not in theirs:
+    if engine != "ComBatFamily" or "log smoothing parameters" not in theirs:
         return
     method, superfluous = METHODS[ours.criterion], int(theirs["superfluous"][0])
     best, text = fit.mean, ""
