@@ -16,6 +16,8 @@ from reference import Case
 from r_bridge import session
 
 REPLAY = "{name} <- function(...) readRDS(Sys.getenv('PCG_ANSWER'))\n"
+NOTE = "a note of gamlss's, which ComBatFamily loads"
+LOADING = f'.onLoad <- function(libname, pkgname) packageStartupMessage("{NOTE}")\n'
 REPLAYED = {
     "neuroCombat": ["neuroCombat"],
     "ComBatFamily": ["combat", "combat_gam", "covfam", "combatls", "long_combat"],
@@ -47,7 +49,7 @@ BY_BATCH = ("gamma.hat", "delta.hat", "gamma.star", "delta.star")
 @contextmanager
 def installed(folder: Path) -> Iterator[None]:
     """Stand-ins that give back what `answer` saved."""
-    code = {name: "".join(REPLAY.format(name=each) for each in names) for name, names in REPLAYED.items()}
+    code = {name: LOADING + "".join(REPLAY.format(name=each) for each in names) for name, names in REPLAYED.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(standins, "PACKAGES", code)
         with standins.installed(standins.build(folder)):
