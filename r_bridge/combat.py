@@ -6,6 +6,7 @@ Every function takes a wide table and returns a `Harmonized`: the table as R har
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.errors import OptionError
+from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.formula.nodes import deparse
 from pycombat_gam.result import Estimates
 from pycombat_gam.tables import FeatureChoice, put_back
 from r_bridge import session, sources
 from r_bridge.formula import to_r
-from r_bridge.functions import our_names
+from r_bridge.functions import translate
 from r_bridge.mgcv import METHODS
 from r_bridge.study import Study
 
@@ -37,7 +39,8 @@ class Harmonized:
     table : the table that was given, its features replaced.
     estimates : on our layout; NaN (or no rows) where the package gives none.
     package : the R package, with its version.
-    output : what R wrote to the console; warnings : R's warnings.
+    output : what R wrote to the console; warnings : R's warnings, each once.
+    n_pc : how many principal components ``covfam`` harmonized; None for the others.
     """
 
     table: pd.DataFrame
@@ -45,6 +48,7 @@ class Harmonized:
     package: str
     output: str
     warnings: tuple[str, ...]
+    n_pc: int | None = None
 
     def __repr__(self) -> str:
         V = self.estimates.gamma_star.shape[1]
@@ -110,7 +114,7 @@ def comfam(
     formula: str = "~ 1",
     batch: str = "batch",
     *,
-    which: Literal["combat", "combat_gam", "covfam", "combatls"] | None = None,
+    which: Literal["combat", "combat_gam", "covfam", "combatls", "long_combat"] | None = None,
     features: FeatureChoice = None,
     id: str | Sequence[str] | None = None,
     ref_batch: object = None,
@@ -121,37 +125,73 @@ def comfam(
     percent_var: float = 0.95,
     n_pc: int | None = None,
 ) -> Harmonized:
-    """Harmonize with ComBatFamily: ``combat``, ``combat_gam``, ``covfam`` (CovBat) or ``combatls``.
+    """Harmonize with ComBatFamily: ``combat``, ``combat_gam``, ``covfam`` (CovBat), ``combatls`` or ``long_combat``.
 
     Parameters
     ----------
-    which : None for ``combat``, or ``combat_gam`` where the formula has smooths.
+    which : None for ``combat``; ``combat_gam`` where the formula has smooths, ``long_combat`` where it has random
+        effects and no smooths.
     smoothing : ``method`` of mgcv, for smooths; sigma_formula : of ``combatls``; robust : ``robust.LS``.
     percent_var, n_pc : principal components of ``covfam``.
 
     Raises
     ------
     OptionError
-        For random effects; for smooths in ``combat``.
+        For smooths or random effects that the chosen function doesn't have.
     RMissingError, RError
-        Without R or ComBatFamily; if R stops.
+        Without R or ComBatFamily (``combatls``: or gamlss); if R stops.
+
+    Notes
+    -----
+    gamlss, which fits ``combatls``, has no ``s()``: its P-spline is ``pb()``. ``s(age)`` is sent as ``pb(age)``, and
+    ``pb(age)`` may be written itself; options of a smooth are refused there.
     """
-    study = Study.read(table, formula, batch, features=features, id=id)
-    smooth = bool(study.formula.smooths)
-    chosen = which or ("combat_gam" if smooth else "combat")
-    if study.formula.random or (smooth and chosen == "combat"):
+    if which == "combatls":
+        formula, sigma_formula = _with_smooths(formula), _with_smooths(sigma_formula)
+    sigma = parse_formula(sigma_formula)
+    study = Study.read(table, formula, batch, features=features, id=id, beside=[sigma] if which == "combatls" else [])
+    smooth, random = bool(study.formula.smooths), bool(study.formula.random)
+    chosen = which or ("combat_gam" if smooth else "long_combat" if random else "combat")
+    allowed = {"combat": (), "combat_gam": ("s", "r"), "covfam": ("s",), "combatls": ("s",), "long_combat": ("r",)}
+    if (smooth and "s" not in allowed[chosen]) or (random and "r" not in allowed[chosen]):
         raise OptionError(f"ComBatFamily's {chosen} fits no '{formula}': leave smooths and random effects out")
+    if chosen == "long_combat" and not random:
+        raise OptionError(f"ComBatFamily's long_combat needs a random effect, like '~ age + (1|{id or 'subject'})'")
     _no_offset(study, "ComBatFamily")
     more: dict[str, Any] = {"robust.LS": robust} if chosen in ("combat", "combat_gam") else {}
     if smooth and chosen in ("combat_gam", "covfam"):
         more["method"] = METHODS[smoothing]
     if chosen == "covfam":
         more |= {"gam": smooth, "percent.var": percent_var, "n.pc": n_pc}
+    sent = to_r(study.sent, engine="lme4" if chosen == "long_combat" else "mgcv")
     if chosen == "combatls":
-        more["sigma.formula"] = sigma_formula
+        session.require("gamlss")
+        sent = _for_gamlss(study.sent)
+        more["sigma.formula"] = _for_gamlss(study.names.formula(sigma))
     options = _options(study, ref_batch, "parametric" if eb else "none", mean_only=False)
     criterion = smoothing.removesuffix(".Cp")
-    return _run(study, "ComBatFamily", "comfam", options, criterion=criterion, which=chosen, more=more)
+    fixed = to_r(replace(study.sent, smooths=(), random=()))
+    return _run(
+        study, "ComBatFamily", "comfam", options,
+        criterion=criterion, formula=sent, fixed=fixed, which=chosen, more=more,
+    )  # fmt: skip
+
+
+def _with_smooths(formula: str) -> str:
+    """Read gamlss's ``pb()`` as a smooth."""
+    return re.sub(r"(?<![\w.`])pb\s*\(", "s(", formula)
+
+
+def _for_gamlss(formula: Formula) -> str:
+    """Return R code in which every smooth is a P-spline of gamlss."""
+    for term in formula.smooths:
+        if term.kind != "s" or len(term.args) != 1 or term.by is not None or term.options:
+            raise OptionError(
+                f"combatls: gamlss has no smooth like {term.kind}(…) with several variables or options in '{formula}': "
+                "write s(age) or pb(age), its P-spline, without options"
+            )
+    smooths = [f"pb({deparse(translate(term.args[0]))})" for term in formula.smooths]
+    return " + ".join([to_r(replace(formula, smooths=())), *smooths])
 
 
 def longcombat(
@@ -191,10 +231,10 @@ def longcombat(
         "longCombat",
         "longcombat",
         None,
-        formula=to_r(replace(parsed, random=())),
-        random=" + ".join(f"({term.label})" for term in parsed.random),
-        id=id,
-        time=time,
+        formula=to_r(replace(study.sent, random=())),
+        random=" + ".join(f"({term.label})" for term in study.sent.random),
+        id=study.names.groups.get(id, study.names.sent[id]),
+        time=study.names.sent[time],
         niter=iterations,
         method=method,
     )
@@ -224,43 +264,35 @@ def _run(
     """Call one function of `R/packages.R`; `criterion` names the score of its smooths."""
     session.require(package)
     if options is not None:
-        more |= {"options": options, "formula": to_r(study.formula)}
-    reply = session.run(
-        sources.function(function, "packages"),
-        **{
-            "Y": study.Y.to_numpy(),
-            "features": list(study.Y.columns),
-            "batch": study.batch,
-            "data": study.data,
-            **more,
-        },
-    )
+        more = {"options": options, "formula": to_r(study.sent), **more}
+    with study.names.in_errors():
+        reply = session.run(
+            sources.function(function, "packages"),
+            **{
+                "Y": study.Y.to_numpy(),
+                "features": list(study.Y.columns),
+                "batch": study.batch,
+                "data": study.data,
+                **more,
+            },
+        )
     features = list(study.given.features)
     found = reply.value
     harmonized = np.asarray(found["harmonized"], dtype=np.float64)
     version = session.call("function(package) as.character(utils::packageVersion(package))", package=package)[0]
     return Harmonized(
         table=pd.DataFrame(put_back(study.given, harmonized)),
-        estimates=estimates_from_r(_named(found["estimates"], study), features, study.levels, criterion),
+        estimates=estimates_from_r(found["estimates"], features, study, criterion),
         package=f"{package} {version}",
-        output=reply.output,
-        warnings=reply.warnings,
+        output=study.names.ours(reply.output),
+        warnings=tuple(dict.fromkeys(map(study.names.ours, reply.warnings))),
+        n_pc=None if found.get("n_pc") is None else int(found["n_pc"][0]),
     )
 
 
-def _named(estimates: Mapping[str, Any], study: Study) -> Mapping[str, Any]:
-    """Name the coefficients as ours are named."""
-    theirs = estimates.get("coefficients")
-    if not isinstance(theirs, pd.DataFrame):
-        return estimates
-    return {**estimates, "coefficients": theirs.set_axis(our_names(theirs.index, study.formula), axis=0)}
-
-
-def estimates_from_r(
-    found: Mapping[str, Any], features: Sequence[str], levels: BatchLevels, criterion: str = ""
-) -> Estimates:
+def estimates_from_r(found: Mapping[str, Any], features: Sequence[str], study: Study, criterion: str = "") -> Estimates:
     """Return R's estimates on our layout: features as columns, batches as rows, NaN for what R does not give."""
-    batches = pd.Index(levels.labels, name=levels.column)
+    batches = pd.Index(study.levels.labels, name=study.levels.column)
     columns = pd.Index(list(features))
 
     def table(name: str, index: pd.Index, kept: Any = None) -> pd.DataFrame:
@@ -271,7 +303,9 @@ def estimates_from_r(
 
     coefficients = found.get("coefficients")
     terms = pd.Index(
-        list(coefficients.index) if isinstance(coefficients, pd.DataFrame) else [], name="term", dtype="str"
+        study.names.labels(coefficients.index, study.formula) if isinstance(coefficients, pd.DataFrame) else [],
+        name="term",
+        dtype="str",
     )
     priors = pd.DataFrame(np.asarray(found["priors"], dtype=np.float64), index=batches, columns=list(PRIORS))
     one = {name: table(name, pd.Index([name])) for name in ("grand_mean", "var_pooled")}
@@ -285,7 +319,9 @@ def estimates_from_r(
         **one,
         **by_batch,
         **{name: priors[[name]] for name in PRIORS},
-        smoothing_parameters=none if sp is None else table("sp", pd.Index(list(sp), name="smooth", dtype="str")),
+        smoothing_parameters=none
+        if sp is None
+        else table("sp", pd.Index(study.names.labels(sp, study.formula), name="smooth", dtype="str")),
         edf=none,
         score=none if sp is None else table("score", pd.Index([criterion], name="smooth", dtype="str")),
     )

@@ -16,16 +16,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pycombat_gam.types import JsonDict
-from r_bridge.session import APT, CRAN, GITHUB, RPY2, how_to_get
+from r_bridge.session import APT, CRAN, FROM_CRAN, GITHUB, RPY2, how_to_get
 
 NEEDS_R = (((3, 6, 6), (4, 5)),)
 """From which rpy2-rinterface on which R is needed: its C code uses functions that older R does not have."""
 PACKAGES = {
     "mgcv": "the mean model, crosscheck",
-    "lme4": "lmer",
+    "lme4": "lmer, crosscheck of random effects",
     "sva": "sva_combat, crosscheck",
     "neuroCombat": "neurocombat, crosscheck",
     "ComBatFamily": "comfam, crosscheck",
+    "gamlss": "comfam(which='combatls')",
     "longCombat": "longcombat, crosscheck",
     "reticulate": "calling pycombat_gam from R",
 }
@@ -68,7 +69,9 @@ class Diagnosis:
             f"R        {f'{self.r_version} in {self.r_home}' if self.r_version else 'not found'}",
             f"rpy2     {self.rpy2_version or 'not installed'}{unfit}",
         ]
-        lines += [f"{name:<14}{found or 'missing':<10}for {PACKAGES[name]}" for name, found in self.packages.items()]
+        said = {name: found or "missing" for name, found in self.packages.items()}
+        widths = [max(map(len, column), default=0) + 2 for column in (said, said.values())]
+        lines += [f"{name:<{widths[0]}}{found:<{widths[1]}}for {PACKAGES[name]}" for name, found in said.items()]
         if self.problems:
             lines += ["", *self.problems, "", "To mend it:", *(f"  {remedy}" for remedy in self.remedies)]
         else:
@@ -125,7 +128,7 @@ def doctor() -> Diagnosis:
 
 def _elsewhere(package: str) -> list[str]:
     """Commands that install an R package where there is no apt; those on GitHub have one way everywhere."""
-    if package in GITHUB:
+    if package in GITHUB or package in FROM_CRAN:
         return []
     if APT.get(package, "").startswith("r-bioc-"):
         get = f'install.packages("BiocManager", repos = "{CRAN}"); BiocManager::install("{package}")'

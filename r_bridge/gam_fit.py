@@ -19,8 +19,9 @@ from pycombat_gam.formula.nodes import Call, Name, deparse
 from pycombat_gam.types import FloatArray
 from r_bridge import session, sources
 from r_bridge.formula import to_r
-from r_bridge.functions import check_translatable, our_names, r_labels
+from r_bridge.functions import check_translatable
 from r_bridge.mgcv import METHODS
+from r_bridge.names import Names
 from r_bridge.study import columns_of
 
 Rows = Sequence[float] | FloatArray | pd.Series | None
@@ -38,17 +39,22 @@ class RGamFit:
     converged : whether R says so.
     """
 
-    def __init__(self, found: Mapping[str, Any], formula: Formula, response: str, method: str, index: pd.Index) -> None:
+    def __init__(
+        self, found: Mapping[str, Any], formula: Formula, names_in_r: Names, response: str, method: str, index: pd.Index
+    ) -> None:
         self._found = found
         self._formula = formula
+        self._names = names_in_r
         self._index = index
-        names = pd.Index(our_names(found["names"], formula))
+        names = pd.Index(names_in_r.labels(found["names"], formula))
         self.response = response
         self.formula = f"{response} {formula.right}"
         self.method = "GCV" if method == "GCV.Cp" else method
         self.n = len(index)
         self.coef = pd.Series(found["coef"], index=names)
-        self.sp = pd.Series(_floats(found["sp"]), index=pd.Index([str(s) for s in found["sp_names"]]), dtype=float)
+        self.sp = pd.Series(
+            _floats(found["sp"]), index=pd.Index(names_in_r.labels(found["sp_names"], formula)), dtype=float
+        )
         self.edf = pd.Series(found["edf"], index=names)
         self.edf1 = pd.Series(found["edf1"], index=names)
         self.edf2 = None if found["edf2"] is None else pd.Series(found["edf2"], index=names)
@@ -88,21 +94,24 @@ class RGamFit:
         if type not in ("response", "link", "terms", "lpmatrix"):
             raise OptionError(f"type={type!r}: allowed are 'response', 'link', 'terms' and 'lpmatrix'")
         index = self._index if newdata is None else newdata.index
-        data = None if newdata is None else columns_of(self._formula, newdata, response=False)
+        data = None if newdata is None else columns_of(self._formula, newdata, self._names, response=False)
         if data is not None and data.isna().to_numpy().any():
-            raise DataError(f"missing cells in {listing(data.columns[data.isna().any()])}")
+            raise DataError(f"missing cells in {listing(map(self._names.ours, data.columns[data.isna().any()]))}")
         left_out = [exclude] if isinstance(exclude, str) else exclude
+        labels = self._found["labels"]
+        called = dict(zip(self._names.labels(labels, self._formula), map(str, labels), strict=True))
         found = session.call(
             sources.function("gam_predict", "gam"),
             fit=self._found["fit"], data=data, type=type, se=se and type != "lpmatrix",
-            exclude=None if left_out is None else r_labels(left_out, self._formula), unconditional=unconditional,
+            exclude=None if left_out is None else [called.get(label, label) for label in left_out],
+            unconditional=unconditional,
         )  # fmt: skip
 
         def table(part: Mapping[str, Any]) -> pd.Series | pd.DataFrame:
             values = np.asarray(part["values"], dtype=np.float64)
             if "names" not in part:
                 return pd.Series(values, index=index)
-            made = pd.DataFrame(values, index, our_names(part["names"], self._formula))
+            made = pd.DataFrame(values, index, self._names.labels(part["names"], self._formula))
             if type == "terms":
                 made.attrs["constant"] = float(found["constant"][0]) if found["constant"].size else 0.0
             return made
@@ -117,7 +126,7 @@ class RGamFit:
             if not isinstance(found, pd.DataFrame):
                 return pd.DataFrame(columns=list(columns), dtype=float)
             named = found.set_axis(list(columns), axis=1)
-            return named.set_axis(our_names(named.index, self._formula), axis=0)
+            return named.set_axis(self._names.labels(named.index, self._formula), axis=0)
 
         return GamSummary(
             formula=self.formula,
@@ -218,7 +227,8 @@ def _fit(
     gamma: float, sp: Sequence[float] | None, knots: Mapping[str, Sequence[float]] | None, tight: bool,
 ) -> RGamFit:  # fmt: skip
     own = parse_formula(f"{response} {parsed.right}")
-    used = columns_of(own, data, response=True)
+    names = Names.of(own, data)
+    used = columns_of(own, data, names, response=True)
     kept = ~used.isna().any(axis=1).to_numpy()
     if not kept.all():
         dropped = count(int((~kept).sum()), "row")
@@ -227,14 +237,16 @@ def _fit(
     def rows(values: Rows) -> list[float] | None:
         return None if values is None else np.asarray(values, dtype=np.float64)[kept].tolist()
 
-    found = session.call(
-        sources.function("gam_fit", "mgcv", "gam"),
-        data=used[kept].reset_index(drop=True), formula=to_r(own), method=method, select=select, gamma=gamma,
-        weights=rows(weights), offset=rows(offset), sp=None if sp is None else [float(one) for one in sp],
-        knots=None if knots is None else {name: [float(x) for x in given] for name, given in knots.items()},
-        tightly=tight,
-    )  # fmt: skip
-    return RGamFit(found, own, response, method, data.index[kept])
+    with names.in_errors():
+        found = session.call(
+            sources.function("gam_fit", "mgcv", "gam"),
+            data=used[kept].reset_index(drop=True), formula=to_r(names.formula(own)), method=method, select=select,
+            gamma=gamma, weights=rows(weights), offset=rows(offset),
+            sp=None if sp is None else [float(one) for one in sp],
+            knots=None if knots is None else {names.to_r(name): [float(x) for x in at] for name, at in knots.items()},
+            tightly=tight,
+        )  # fmt: skip
+    return RGamFit(found, own, names, response, method, data.index[kept])
 
 
 def _floats(values: Any) -> FloatArray:

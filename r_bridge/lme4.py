@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from r_bridge import session, sources
 from r_bridge.formula import to_r
-from r_bridge.functions import our_names
+from r_bridge.names import Names
 from r_bridge.study import columns_of
 
 
@@ -43,6 +44,7 @@ class LmerFit:
     bic: float
     singular: bool
     _parsed: Formula = field(repr=False)
+    _names: Names = field(repr=False)
     _fit: bytes = field(repr=False)
 
     def predict(self, newdata: pd.DataFrame, *, population: bool = False) -> pd.Series:
@@ -50,7 +52,7 @@ class LmerFit:
         found = session.call(
             sources.function("lmer_predict", "gam"),
             fit=self._fit,
-            data=columns_of(self._parsed, newdata, response=False),
+            data=columns_of(self._parsed, newdata, self._names, response=False),
             population=population,
         )
         return pd.Series(found, index=newdata.index)
@@ -84,27 +86,33 @@ def lmer(formula: str, data: pd.DataFrame, *, REML: bool = True) -> LmerFit:
     parsed = parse_formula(formula)
     if parsed.response is None or not parsed.random:
         raise OptionError(f"'{formula}': lmer needs a response and a random effect, like 'y ~ age + (1 | site)'")
-    text = to_r(parsed, engine="lme4")
+    called = Names.of(parsed, data)
+    text = to_r(called.formula(parsed), engine="lme4")
     session.require("lme4")
-    used = columns_of(parsed, data, response=True)
+    used = columns_of(parsed, data, called, response=True)
     kept = ~used.isna().any(axis=1).to_numpy()
-    found = session.call(
-        sources.function("lmer_fit", "gam"), data=used[kept].reset_index(drop=True), formula=text, REML=REML
-    )
-    index, names = data.index[kept], our_names(found["names"], parsed)
+    with called.in_errors():
+        found = session.call(
+            sources.function("lmer_fit", "gam"), data=used[kept].reset_index(drop=True), formula=text, REML=REML
+        )
+    index, names = data.index[kept], called.labels(found["names"], parsed)
+
+    def ours(labels: Any) -> list[str | None]:
+        return [None if label is None else called.labels([label], parsed)[0] for label in labels]
+
     return LmerFit(
         formula=formula,
         coef=pd.Series(found["coef"], index=names),
         vcov=pd.DataFrame(found["vcov"], names, names),
         random={
-            group: pd.DataFrame(np.asarray(part["values"]), list(part["rows"]), our_names(part["names"], parsed))
+            called.ours(group): pd.DataFrame(np.asarray(part["values"]), list(part["rows"]), ours(part["names"]))
             for group, part in found["random"].items()
         },
         variances=pd.DataFrame(
             {
-                "group": found["group"],
-                "first": found["first"],
-                "second": found["second"],
+                "group": ours(found["group"]),
+                "first": ours(found["first"]),
+                "second": ours(found["second"]),
                 "covariance": found["covariance"],
             }
         ).query("group != 'Residual'"),
@@ -116,5 +124,6 @@ def lmer(formula: str, data: pd.DataFrame, *, REML: bool = True) -> LmerFit:
         bic=float(found["bic"][0]),
         singular=bool(found["singular"][0]),
         _parsed=parsed,
+        _names=called,
         _fit=found["fit"],
     )

@@ -19,7 +19,7 @@ from pycombat_gam.design import Design
 from pycombat_gam.errors import ModelFileError, NotYetError, OptionError, listing
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.columns import Factor
-from pycombat_gam.formula.nodes import Name, deparse
+from pycombat_gam.formula.nodes import deparse
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.mean.groups import Groups, assemble, gather
 from pycombat_gam.penalized.solve import LeastSquares, by_batch, pooled_factor
@@ -31,8 +31,9 @@ from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from r_bridge import session, sources
 from r_bridge.errors import RError, RWarning
 from r_bridge.formula import to_r
-from r_bridge.functions import check_translatable, our_names
-from r_bridge.study import as_factor, covariates_for_r, groups_as_factors, with_intercept
+from r_bridge.functions import check_translatable
+from r_bridge.names import Names
+from r_bridge.study import as_factor, columns_of, with_intercept
 
 METHODS = {"REML": "REML", "ML": "ML", "GCV": "GCV.Cp", "GCV.Cp": "GCV.Cp"}
 SAME_SPAN = 1e-7
@@ -52,7 +53,7 @@ class MgcvMean:
     Raises
     ------
     OptionError
-        For another method, or one that ``bam(discrete=TRUE)`` doesn't have; from `fit`, for column names in backticks.
+        For another method, or one that ``bam(discrete=TRUE)`` doesn't have.
 
     Notes
     -----
@@ -114,12 +115,9 @@ class MgcvMean:
         check_translatable(parsed)
         features = features if features is not None else [f"feature {k}" for k in range(Y.shape[1])]
         labels = labels if labels is not None else [f"batch {b}" for b in range(int(batch.max()) + 1)]
-        if odd := unreadable(parsed):
-            raise OptionError(
-                f"R's mgcv reads no names in backticks: rename {listing(map(repr, odd))} in table and formula"
-            )
         session.require("mgcv")
-        data = groups_as_factors(parsed, covariates_for_r(parsed, table))
+        names = Names.of(parsed, table)
+        data = columns_of(parsed, table, names, response=False)
         try:
             design = Design.learn(parsed, table, absorb_intercept=True)
         except NotYetError:
@@ -129,11 +127,11 @@ class MgcvMean:
             gather(design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing)
         cells = np.asarray(Y, dtype=np.float64)
         varying = np.array([np.ptp(column[~np.isnan(column)]) > 0 for column in cells.T], dtype=bool)
-        with progress_bar("fitting in R", int(varying.sum())) as advance:
+        with names.in_errors(), progress_bar("fitting in R", int(varying.sum())) as advance:
             fitted = session.call(
                 sources.function("mgcv_mean", "mgcv"),
                 data=data,
-                formula=to_r(parsed),
+                formula=to_r(names.formula(parsed)),
                 batch=as_factor(batch, labels),
                 Y=cells[:, varying],
                 method="fREML" if self.discrete else METHODS[self.method],
@@ -141,6 +139,8 @@ class MgcvMean:
                 ticking=True,
                 _advance=advance,
             )
+        for part in ("names", "labels", "sp_names"):
+            fitted[part] = [] if fitted[part] is None else names.labels(fitted[part], parsed)
         if not fitted["converged"].all():
             stopped = [str(features[k]) for k in np.flatnonzero(varying)[~fitted["converged"]]]
             warnings.warn(
@@ -148,7 +148,7 @@ class MgcvMean:
             )
         maps = None if design is None else _maps(design, fitted, table)
         if design is None or maps is None:
-            design = _design_of_r(parsed, table, fitted)
+            design = _design_of_r(parsed, table, fitted, names)
             maps = [np.eye(int(size)) for size in fitted["sizes"]]
         found = gather(design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing)
         coefficients = np.zeros((len(design.columns), Y.shape[1]))
@@ -175,11 +175,6 @@ class MgcvMean:
         )
 
 
-def unreadable(formula: Formula) -> list[str]:
-    """Return the columns of a formula that mgcv cannot read: its parser takes the backticks off a name."""
-    return [name for name in formula.variables if "`" in deparse(Name(name))]
-
-
 def _maps(design: Design, fitted: dict[str, Any], table: pd.DataFrame) -> list[FloatArray] | None:
     """For each smooth the matrix that takes R's coefficients to ours; None where one spans another space."""
     X = design.on(table)
@@ -202,7 +197,7 @@ def _coefficients(design: Design, maps: Sequence[FloatArray], fitted: dict[str, 
     """R's coefficients (p, V) in the columns of our design."""
     theirs = fitted["coefficients"]
     n_parametric = int(fitted["n_parametric"][0])
-    names = our_names(fitted["names"][n_batches:n_parametric], design.formula)
+    names = fitted["names"][n_batches:n_parametric]
     parametric = [j for label in _parametric(design) for j in range(*design.term_slices[label].indices(10**9))]
     ours = [design.columns[j] for j in parametric]
     if sorted(names) != sorted(ours):
@@ -237,19 +232,21 @@ class RBasis:
     Attributes
     ----------
     smooth : R's object, serialised; label : mgcv's.
-    variables : what it reads, by-variable included; penalties, ranks, null_dim : R's.
+    variables : what it reads, by-variable included; called : the same in R's names.
+    penalties, ranks, null_dim : R's.
     """
 
     smooth: bytes
     label: str
     variables: tuple[str, ...]
+    called: tuple[str, ...]
     penalties: tuple[FloatArray, ...]
     ranks: tuple[int, ...]
     null_dim: int
 
     def on(self, values: Values) -> FloatArray:
         """Columns on n rows, by mgcv's ``PredictMat``."""
-        columns = {name: _for_r(values[name]) for name in self.variables}
+        columns = {called: _for_r(values[name]) for name, called in zip(self.variables, self.called, strict=True)}
         made = session.call(sources.function("mgcv_columns", "mgcv"), smooth=self.smooth, data=pd.DataFrame(columns))
         return np.asarray(made, dtype=np.float64)
 
@@ -265,7 +262,7 @@ def _for_r(value: FloatArray | Factor) -> Any:
     return as_factor(value.codes, value.levels) if isinstance(value, Factor) else value
 
 
-def _design_of_r(formula: Formula, table: pd.DataFrame, fitted: dict[str, Any]) -> Design:
+def _design_of_r(formula: Formula, table: pd.DataFrame, fitted: dict[str, Any], names: Names) -> Design:
     """Our design of the parametric part with R's smooths in it."""
     without = Design.learn(replace(formula, smooths=(), random=()), table, absorb_intercept=True)
     terms = [term for term, _ in smooth_terms(formula)]
@@ -273,19 +270,21 @@ def _design_of_r(formula: Formula, table: pd.DataFrame, fitted: dict[str, Any]) 
     by_label = {term.label: term for term in terms}
     smooths = []
     for i, label in enumerate(fitted["labels"]):
-        term = by_label.get(str(label)) or next(t for t in terms if str(label).startswith(t.label))
+        term = by_label.get(label) or next(t for t in terms if label.startswith(t.label))
         S = tuple(np.atleast_2d(np.asarray(S, dtype=np.float64)) for S in fitted["penalties"][i] or ())
+        read = tuple(dict.fromkeys((*term.args, *((term.by,) if term.by else ()))))
         basis = RBasis(
             smooth=fitted["smooths"][i],
-            label=str(label),
-            variables=tuple(dict.fromkeys(deparse(node) for node in (*term.args, *((term.by,) if term.by else ())))),
+            label=label,
+            variables=tuple(deparse(node) for node in read),
+            called=tuple(deparse(names.node(node)) for node in read),
             penalties=S or (np.zeros((int(fitted["sizes"][i]),) * 2),),
             ranks=tuple(int(rank) for rank in np.atleast_1d(fitted["ranks"][i])) if S else (0,),
             null_dim=int(fitted["null_dims"][i]),
         )
         smooths.append(
             Smooth(
-                label=str(label), term=term, basis=basis, by=None, by_level=None, Z=None, keep=None, penalties=S,
+                label=label, term=term, basis=basis, by=None, by_level=None, Z=None, keep=None, penalties=S,
                 penalty_scale=(1.0,) * len(S), ranks=basis.ranks if S else (), null_dim=basis.null_dim, fixed=not S,
                 side_constrain=False, random=False, id=None, sp=None,
             )

@@ -41,6 +41,8 @@ GITHUB = {
     "neuroCombat": "Jfortin1/neuroCombat_Rpackage",
 }  # fmt: skip
 """R packages that are on no registry."""
+FROM_CRAN = ("gamlss",)
+"""R packages that Debian does not have."""
 TICK = "\f"
 """What R code writes to its console to tell that a step is done."""
 CRAN = "https://cloud.r-project.org"
@@ -164,6 +166,8 @@ def how_to_get(package: str) -> str:
     if package in GITHUB:
         code = f'install.packages("remotes", repos = "{CRAN}"); remotes::install_github("{GITHUB[package]}")'
         return f"Rscript -e '{code}'"
+    if package in FROM_CRAN:
+        return f'Rscript -e \'install.packages("{package}", repos = "{CRAN}")\''
     return f"apt-get install {APT.get(package, f'r-cran-{package.lower()}')}"
 
 

@@ -11,11 +11,12 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.formula.columns import number_of
+from pycombat_gam.formula.columns import Columns, label_of, number_of
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake
 from pycombat_gam.types import FloatArray, IntArray
 from r_bridge.functions import check_translatable, read_as_numbers
+from r_bridge.names import Names
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class Study:
     ----------
     given : the table as it came; formula : of the mean; levels : the B batches; codes : (n,) batch of each row.
     Y : (n, V) features by name, missing cells NaN.
-    data : covariates; what random effects are grouped by is a factor.
+    names : what R calls the covariates; data : covariates under R's names; what random effects are grouped by is a
+        factor besides.
     """
 
     given: Intake
@@ -34,6 +36,7 @@ class Study:
     levels: BatchLevels
     codes: IntArray
     Y: pd.DataFrame
+    names: Names
     data: pd.DataFrame
 
     @classmethod
@@ -46,25 +49,43 @@ class Study:
         features: FeatureChoice = None,
         id: str | Sequence[str] | None = None,
         more: Sequence[str] = (),
+        beside: Sequence[Formula] = (),
     ) -> Study:
-        """Take a table apart; `id` is no feature, `more` is kept beside the covariates of the formula."""
+        """Take a table apart.
+
+        Parameters
+        ----------
+        id : no feature; more : columns kept as they are beside the covariates.
+        beside : further formulas whose columns R needs.
+        """
         parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
-        check_translatable(parsed)
+        for part in (parsed, *beside):
+            check_translatable(part)
+        every = tuple(dict.fromkeys(name for part in (parsed, *beside) for name in part.variables))
         ids = [id] if isinstance(id, str) else list(id or ())
-        given = intake(table, None, reserved=[batch, *ids, *more, *parsed.variables], choice=features, fitted=None)
+        given = intake(table, None, reserved=[batch, *ids, *more, *every], choice=features, fitted=None)
         sites = find_column(given.covariates, batch, "batch")
         levels = BatchLevels.learn(sites, batch)
         codes, _ = levels.codes(sites)
         kept = {name: find_column(table, name, "argument").reset_index(drop=True) for name in more}
-        data = covariates_for_r(parsed, given.covariates)
+        wanted = replace(parsed, variables=every)
+        names = Names.of(wanted, table, more)
+        data = names.table(covariates_for_r(wanted, given.covariates))
+        data = data.assign(**groups_for_r(parsed, given.covariates, names))
         return cls(
             given,
             parsed,
             levels,
             codes,
             pd.DataFrame(np.asarray(given.Y, dtype=np.float64), columns=list(given.features)),
-            groups_as_factors(parsed, data.assign(**{name: kept[name] for name in kept if name not in data})),
+            names,
+            data.assign(**{names.sent[name]: kept[name] for name in kept if name not in every}),
         )
+
+    @property
+    def sent(self) -> Formula:
+        """The formula in R's names."""
+        return self.names.formula(self.formula)
 
     @property
     def batch(self) -> pd.Categorical:
@@ -114,32 +135,47 @@ def _text_as_numbers(column: pd.Series, name: str, *, alone: bool) -> pd.Series:
     return pd.Series(values[column.cat.codes.to_numpy() + 1])
 
 
-def columns_of(formula: Formula, table: pd.DataFrame, *, response: bool) -> pd.DataFrame:
-    """Return the columns of a model as R should see them, with or without those of its response."""
-    own = set() if formula.response is None or response else set(variables(formula.response))
-    names = tuple(name for name in formula.variables if name not in own)
-    wanted = replace(formula, variables=names)
-    return groups_as_factors(wanted, covariates_for_r(wanted, table))
+def columns_of(formula: Formula, table: pd.DataFrame, names: Names, *, response: bool) -> pd.DataFrame:
+    """Return the columns of a model as R should see them, under its names, with or without those of the response."""
+    left = set() if formula.response is None or response else set(variables(formula.response))
+    wanted = replace(formula, variables=tuple(name for name in formula.variables if name not in left))
+    return names.table(covariates_for_r(wanted, table)).assign(**groups_for_r(wanted, table, names))
 
 
-def groups_as_factors(formula: Formula, data: pd.DataFrame) -> pd.DataFrame:
-    """Make factors of what random effects are grouped by, as lme4 and ours do."""
-    grouping = {name for term in formula.random for node in term.group.factors for name in variables(node)}
-    return data.assign(**{name: _factor(data[name]) for name in sorted(grouping)})
+def groups_for_r(formula: Formula, table: pd.DataFrame, names: Names) -> dict[str, pd.Series]:
+    """Return what random effects are grouped by as factors, as lme4 and ours have them, under R's names."""
+    return {
+        called: factor_for_r(find_column(table, name, "formula").reset_index(drop=True))
+        for name, called in names.groups.items()
+        if name in formula.variables
+    }
+
+
+def factor_for_r(column: pd.Series) -> pd.Series:
+    """Return a column as a factor with the levels of ours: numbers and truth values as R prints them.
+
+    >>> factor_for_r(pd.Series([10.0, 9.0, 0.5])).cat.categories.tolist()
+    ['0.5', '9', '10']
+    """
+    ordered = isinstance(column.dtype, pd.CategoricalDtype) and bool(column.cat.ordered)
+    if column.dtype.kind in "mM":
+        column = column.astype("str").where(column.notna())
+    present = column.notna().to_numpy()
+    groups = Columns(pd.DataFrame({str(column.name): column[present]})).groups(str(column.name))
+    spelled = [label_of(value) for value in groups.values]
+    labels = list(dict.fromkeys(spelled))
+    place = {label: code for code, label in enumerate(labels)}
+    codes = np.full(len(column), -1)
+    codes[present] = np.array([place[text] for text in spelled], dtype=np.int64)[groups.codes]
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(labels, dtype="str"), ordered=ordered))
 
 
 def _for_r(column: pd.Series) -> pd.Series:
     column = column.reset_index(drop=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.rename_categories(str).cat.remove_unused_categories()
+        return factor_for_r(column)
     if pd.api.types.is_bool_dtype(column.dtype):
         return column.astype(bool)
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.astype("float64")
-    return _factor(column)
-
-
-def _factor(column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column
-    return pd.Series(pd.Categorical(column, categories=sorted(column.dropna().unique()))).cat.rename_categories(str)
+    return factor_for_r(column)

@@ -16,9 +16,11 @@ from reference import Case
 from r_bridge import session
 
 REPLAY = "{name} <- function(...) readRDS(Sys.getenv('PCG_ANSWER'))\n"
+NOTE = "a note of gamlss's, which ComBatFamily loads"
+LOADING = f'.onLoad <- function(libname, pkgname) packageStartupMessage("{NOTE}")\n'
 REPLAYED = {
     "neuroCombat": ["neuroCombat"],
-    "ComBatFamily": ["combat", "combat_gam", "covfam", "combatls"],
+    "ComBatFamily": ["combat", "combat_gam", "covfam", "combatls", "long_combat"],
     "longCombat": ["longCombat"],
 }
 SAVE = """
@@ -32,6 +34,9 @@ function(fit, place) {
   if (!is.null(fit$smoothing)) fit$fits <- lapply(seq_along(fit$score), function(k) {
     list(sp = stats::setNames(fit$smoothing[, k], rownames(fit$smoothing)), gcv.ubre = fit$score[k])
   })
+  if (!is.null(fit$coefs)) fit$fits <- lapply(seq_len(ncol(fit$coefs)), function(k) {
+    c(if (k <= length(fit$fits)) fit$fits[[k]], list(coefficients = fit$coefs[, k]))
+  })
   if (!is.null(fit$data_combat)) fit$data_combat <- as.data.frame(fit$data_combat)
   saveRDS(fit, place)
   Sys.setenv(PCG_ANSWER = place)
@@ -44,7 +49,7 @@ BY_BATCH = ("gamma.hat", "delta.hat", "gamma.star", "delta.star")
 @contextmanager
 def installed(folder: Path) -> Iterator[None]:
     """Stand-ins that give back what `answer` saved."""
-    code = {name: "".join(REPLAY.format(name=each) for each in names) for name, names in REPLAYED.items()}
+    code = {name: LOADING + "".join(REPLAY.format(name=each) for each in names) for name, names in REPLAYED.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(standins, "PACKAGES", code)
         with standins.installed(standins.build(folder)):
@@ -99,11 +104,17 @@ def comfam_fit(case: Case, features: list[str]) -> dict[str, Any]:
         "var.pooled": case.output("var.pooled")["var.pooled"].reindex(features).to_numpy(),
         **{name: matrix(stored(case, name, features)) for name in BY_BATCH},
     }
+    coefs = {"coefs": matrix(case.output("coefs")[features])} if case.has("coefs") else {}
     if not case.name.startswith("covfam"):
         about = case.output("fit_summary").reindex(features)
-        sp = about.filter(regex="^sp::").select_dtypes("number").rename(columns=lambda name: name[4:])
+        sp = (
+            about.drop(columns="theta", errors="ignore")
+            .filter(regex="^sp::")
+            .select_dtypes("number")
+            .rename(columns=lambda name: name[4:])
+        )
         fits = {"smoothing": matrix(sp.T), "score": about["score"].to_numpy()} if sp.shape[1] else {"fits": {}}
-        return {"dat.combat": matrix(data), "batch.info": {}, **fits, "estimates": estimates}
+        return {"dat.combat": matrix(data), "batch.info": {}, **fits, **coefs, "estimates": estimates}
     first = {"dat.combat": matrix(case.output("combat_step_harmonized")[features]), "estimates": estimates}
     scores = {"dat.combat": matrix(np.zeros((len(data), 3))), "estimates": {"gamma.hat": matrix(np.zeros((5, 3)))}}
     return {

@@ -26,6 +26,7 @@ gam_fit <- function(data, formula, method, select, gamma, weights, offset, sp, k
     loglik = number(stats::logLik(fit)), loglik_df = number(attr(stats::logLik(fit), "df")),
     aic = number(stats::AIC(fit)), bic = number(stats::BIC(fit)), df_residual = number(fit$df.residual),
     converged = isTRUE(fit$converged),
+    labels = as.character(c(attr(fit$pterms, "term.labels"), vapply(fit$smooth, function(s) s$label, ""))),
     parametric = told$p.table, terms = told$pTerms.table, smooth = told$s.table, fit = serialize(fit, NULL)
   )
 }

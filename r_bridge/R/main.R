@@ -4,35 +4,52 @@ options(digits = 4, warn = 1)
 
 folder <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE)[1]))
 at <- function(...) file.path(folder, ...)
-read <- function(..., na = "NA") {
-  utils::read.csv(at(...), check.names = FALSE, stringsAsFactors = FALSE, na.strings = na, encoding = "UTF-8")
+# A table of texts, as they are: nothing is taken for a number, a truth value or a missing cell.
+read <- function(...) {
+  table <- utils::read.csv(
+    at(...), header = FALSE, colClasses = "character", na.strings = character(), encoding = "UTF-8",
+    blank.lines.skip = FALSE
+  )
+  cells <- lapply(table[-1, , drop = FALSE], plain)
+  as.data.frame(stats::setNames(cells, plain(unlist(table[1, ]))), check.names = FALSE, optional = TRUE)
+}
+# \n, \r and \\ are what they are in C, and \N alone is a missing cell.
+plain <- function(texts) {
+  pieces <- strsplit(paste0(texts, "."), "\\\\", fixed = TRUE)
+  out <- vapply(pieces, function(x) {
+    paste(gsub("\\r", "\r", gsub("\\n", "\n", x, fixed = TRUE), fixed = TRUE), collapse = "\\")
+  }, "")
+  out <- substr(out, 1, nchar(out) - 1)
+  out[texts == "\\N"] <- NA
+  Encoding(out) <- "UTF-8"
+  out
 }
 numbers <- function(path) {
-  table <- read(path, na = c("NA", ""))
-  as.matrix(as.data.frame(lapply(table, as.numeric), check.names = FALSE))
+  table <- read(path)
+  matrix(as.numeric(unlist(table)), nrow(table), dimnames = list(NULL, names(table)))
 }
 
 read_study <- function() {
-  columns <- read("columns.csv", na = "")
-  data <- utils::read.csv(at("data.csv"), check.names = FALSE, colClasses = "character", na.strings = "", encoding = "UTF-8")
-  levels <- read("levels.csv", na = "")
+  columns <- read("columns.csv")
+  data <- read("data.csv")
+  levels <- read("levels.csv")
   typed <- lapply(seq_len(nrow(columns)), function(j) {
     cells <- data[[j]]
     switch(columns$type[j],
       number = as.numeric(cells), logical = cells == "TRUE",
-      factor(cells, levels = levels$level[levels$column == columns$name[j]], ordered = columns$type[j] == "ordered")
+      factor(cells, levels = levels$level[levels$column == j], ordered = columns$type[j] == "ordered")
     )
   })
-  names(typed) <- columns$name
-  role <- function(name) columns$name[columns$role == name]
-  settings <- read("settings.csv", na = "")
+  names(typed) <- columns$in_r
+  settings <- read("settings.csv")
   setting <- function(name) settings$value[settings$name == name]
   list(
-    Y = matrix(unlist(typed[columns$role == "feature"]), nrow(data)), features = role("feature"),
+    Y = matrix(unlist(typed[columns$role == "feature"]), nrow(data)), features = columns$name[columns$role == "feature"],
     batch = typed[[which(columns$role == "batch")]],
     data = as.data.frame(typed[columns$role == "covariate"], check.names = FALSE, row.names = seq_len(nrow(data))),
-    formula = setting("formula"), fixed = setting("fixed"), subject = setting("subject"),
-    smooths = setting("smooth"), method = setting("method"),
+    formula = setting("formula"), fixed = setting("fixed"), bars = setting("bars"), subject = setting("subject"),
+    effects = setting("effects"), curved = setting("curved") == "TRUE", smooths = setting("smooths"),
+    method = setting("method"),
     options = list(
       ref = if (length(setting("ref"))) setting("ref"), mean_only = setting("mean_only") == "TRUE",
       prior = setting("prior")
@@ -40,22 +57,38 @@ read_study <- function() {
   )
 }
 
+# Whether R's own score bears out what an explanation says of R's search; asked once for all rows that say the same.
+asked <- new.env()
+proven <- function(engine, theirs, row) {
+  if (!nzchar(row$sp_file)) return(TRUE)
+  sp <- numbers(row$sp_file)
+  question <- paste(c(engine, row$blamed, sp), collapse = " ")
+  if (is.null(asked[[question]])) {
+    which <- seq_along(study$features) %in% as.numeric(strsplit(row$blamed, " ")[[1]])
+    asked[[question]] <- all(search_failed(engine, study, theirs, sp, which)[which])
+  }
+  asked[[question]]
+}
+
 study <- read_study()
-recorded <- read("agreement.csv", na = "")
+recorded <- read("agreement.csv")
+for (name in c("largest", "median", "tolerance")) recorded[[name]] <- as.numeric(recorded[[name]])
 recorded$now <- NA_character_
 for (engine in unique(recorded$engine)) {
-  if (!requireNamespace(engine, quietly = TRUE)) {
-    cat("R has no package", engine, "- install it and run this again\n")
+  package <- sub(" .*", "", engine)
+  if (!suppressPackageStartupMessages(requireNamespace(package, quietly = TRUE))) {
+    cat("R has no package", package, "- install it and run this again\n")
     quit(status = 2)
   }
   theirs <- suppressMessages(run_engine(engine, study))
   for (i in which(recorded$engine == engine)) {
     row <- recorded[i, ]
     unit <- numbers(row$unit_file)
-    variant <- if (!is.na(row$variant_file)) numbers(row$variant_file)
+    variant <- if (nzchar(row$variant_file)) numbers(row$variant_file)
     sites <- if (row$rows == "subjects") study$batch else if (row$rows == "sites") levels(study$batch)
     found <- verdict(
-      numbers(row$file), theirs[[row$quantity]], variant, unit, row$tolerance, study$features, sites
+      numbers(row$file), theirs[[row$quantity]], variant, unit, row$tolerance, study$features, sites,
+      proven(engine, theirs, row)
     )
     same <- is.infinite(found$largest) == is.infinite(row$largest) &&
       (is.infinite(row$largest) || abs(found$largest - row$largest) <= max(row$tolerance, 1e-3 * row$largest))
@@ -70,7 +103,7 @@ for (engine in unique(recorded$engine)) {
 shown <- recorded[, c("engine", "quantity", "largest", "median", "tolerance", "feature", "site", "now")]
 names(shown)[8] <- "verdict"
 print(shown, row.names = FALSE, right = FALSE)
-for (reason in unique(stats::na.omit(recorded$explanation[recorded$now == "explained"]))) cat("\nExplained:", reason, "\n")
+for (reason in unique(recorded$explanation[recorded$now == "explained"])) cat("\nExplained:", reason, "\n")
 wrong <- recorded$now == "differs"
 if (any(wrong)) {
   cat("\nVERDICT: differs in", paste(recorded$engine[wrong], recorded$quantity[wrong], collapse = ", "), "\n")

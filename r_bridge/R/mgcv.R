@@ -18,14 +18,16 @@ mgcv_model <- function(data, formula, batch) {
   list(formula = stats::as.formula(text), data = data)
 }
 
+mgcv_setup <- function(model, method) {
+  model$data$.y <- stats::rnorm(nrow(model$data))
+  mgcv::gam(model$formula, data = model$data, method = method, control = tight(), fit = FALSE)
+}
+
 mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE, ticking = FALSE) {
   held <- options(contrasts = c("contr.treatment", "contr.treatment"))
   on.exit(options(held))
   model <- mgcv_model(data, formula, batch)
-  setup <- if (!discrete) {
-    model$data$.y <- stats::rnorm(nrow(data))
-    mgcv::gam(model$formula, data = model$data, method = method, control = tight(), fit = FALSE)
-  }
+  setup <- if (!discrete) mgcv_setup(model, method)
   fits <- lapply(seq_len(ncol(Y)), function(k) {
     model$data$.y <- Y[, k]
     fit <- if (discrete) {
@@ -59,8 +61,10 @@ mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE
   )
 }
 
-# Missing cells take their rows out; the smooths are set up on all rows.
-fit_rows <- function(setup, y, method) {
+# Missing cells take their rows out; the smooths are set up on all rows. The better of R's two fits by its own score: at
+# the tight tolerance the search may run where mgcv drops a rank and the score is another model's, and at R's own
+# tolerances it may stop early. sp: at these smoothing parameters instead.
+fit_rows <- function(setup, y, method, sp = NULL) {
   rows <- which(!is.na(y))
   setup$y <- y[rows]
   setup$mf <- setup$mf[rows, , drop = FALSE]
@@ -69,10 +73,24 @@ fit_rows <- function(setup, y, method) {
   setup$w <- setup$w[rows]
   setup$offset <- setup$offset[rows]
   setup$n <- length(rows)
-  # At this tolerance the last step often fails for rounding; what counts is the gradient that is left.
+  if (!is.null(sp)) return(fit_once(setup, method, tight(), sp))
+  fits <- list(fit_once(setup, method, tight()), if (length(setup$smooth)) fit_once(setup, method, mgcv::gam.control()))
+  better_fit(fits[lengths(fits) > 0])
+}
+
+# The tight one if the scores are equal but for rounding.
+better_fit <- function(fits) {
+  ranks <- vapply(fits, function(fit) as.numeric(fit$rank), 0)
+  whole <- fits[ranks == max(ranks)]
+  scores <- vapply(whole, function(fit) as.numeric(fit$gcv.ubre), 0)
+  whole[[which(scores <= min(scores) + 1e-10 * (1 + abs(min(scores))))[1]]]
+}
+
+fit_once <- function(setup, method, control, sp = NULL) {
+  # At the tight tolerance the last step often fails for rounding; what counts is the gradient that is left.
   failed <- FALSE
   fit <- withCallingHandlers(
-    mgcv::gam(G = setup, method = method, control = tight()),
+    mgcv::gam(G = setup, method = method, control = control, sp = sp),
     warning = function(w) if (grepl("step fail", conditionMessage(w))) {
       failed <<- TRUE
       invokeRestart("muffleWarning")
@@ -80,6 +98,17 @@ fit_rows <- function(setup, y, method) {
   )
   if (failed && !isTRUE(max(abs(fit$outer.info$grad)) < 1e-5 * (1 + abs(fit$gcv.ubre)))) fit$converged <- FALSE
   fit
+}
+
+# R's score of each feature at given smoothing parameters (rows x features), beyond 1e10 as good as infinite: there mgcv
+# drops a rank, and its score is another model's.
+mgcv_scores <- function(data, formula, batch, Y, method, sp) {
+  held <- options(contrasts = c("contr.treatment", "contr.treatment"))
+  on.exit(options(held))
+  setup <- mgcv_setup(mgcv_model(data, formula, batch), method)
+  vapply(seq_len(ncol(Y)), function(k) {
+    as.numeric(fit_rows(setup, Y[, k], method, pmin(sp[, k], 1e10))$gcv.ubre)
+  }, 0)
 }
 
 # Columns of one of R's smooths on other rows.

@@ -85,17 +85,23 @@ neurocombat <- function(Y, features, batch, data, formula, options) {
   ), batch, colnames(Y)))
 }
 
-# which: "combat", "combat_gam", "covfam" or "combatls", with their own further arguments in `more`.
-comfam <- function(Y, features, batch, data, formula, options, which = "combat", more = list()) {
+# which: "combat", "combat_gam", "covfam", "combatls" or "long_combat", with their own further arguments in `more`;
+# fixed: the formula without smooths and random effects.
+comfam <- function(Y, features, batch, data, formula, options, fixed, which = "combat", more = list()) {
   colnames(Y) <- features
   covariates <- length(all.vars(stats::as.formula(formula))) > 0
+  if (!is.null(more$sigma.formula)) {
+    more$sigma.formula <- stats::as.formula(more$sigma.formula)
+    covariates <- covariates || length(all.vars(more$sigma.formula)) > 0
+    # combatls looks for gamlss's functions where R's console would.
+    attach_quietly("gamlss")
+  }
   arguments <- list(Y, batch)
   if (covariates) {
     arguments$covar <- data
     arguments$formula <- stats::as.formula(paste("y", formula))
     if (which == "covfam") arguments$model <- if (isTRUE(more$gam)) mgcv::gam else stats::lm
   }
-  if (!is.null(more$sigma.formula)) more$sigma.formula <- stats::as.formula(more$sigma.formula)
   arguments <- c(arguments, list(eb = options$prior != "none", ref.batch = options$ref), more[names(more) != "gam"])
   fit <- do.call(getExportedValue("ComBatFamily", which), arguments)
   # covfam: harmonized values after both of its steps, estimates of its first, the ComBat of the features.
@@ -103,7 +109,8 @@ comfam <- function(Y, features, batch, data, formula, options, which = "combat",
   first_step <- if (is.null(fit$combat.out)) fit else fit$combat.out
   e <- first_step$estimates
   first <- function(x) if (is.null(x)) NULL else if (is.matrix(x)) x[1, ] else x
-  list(harmonized = as.matrix(harmonized), estimates = layout(list(
+  list(harmonized = as.matrix(harmonized), n_pc = fit$n.pc, estimates = layout(list(
+    coefficients = comfam_coefficients(first_step$fits, fixed, batch, data),
     var_pooled = first(e$var.pooled), gamma_hat = e$gamma.hat, delta_hat = e$delta.hat,
     gamma_star = if (is.null(e$gamma.star)) e$gamma.hat else e$gamma.star,
     delta_star = if (is.null(e$delta.star)) e$delta.hat else e$delta.star,
@@ -111,9 +118,42 @@ comfam <- function(Y, features, batch, data, formula, options, which = "combat",
   ), batch, colnames(Y)))
 }
 
+# For as long as the function that asks runs.
+attach_quietly <- function(package) {
+  entry <- paste0("package:", package)
+  if (entry %in% search()) return(invisible())
+  suppressPackageStartupMessages(attachNamespace(package))
+  do.call(on.exit, list(bquote(detach(.(entry), character.only = TRUE)), add = TRUE), envir = parent.frame())
+}
+
+# The unpenalised columns of ComBatFamily's design: the formula's, and one for each batch, without intercept.
+comfam_design <- function(fixed, batch, data) {
+  held <- options(contrasts = c("contr.treatment", "contr.treatment"))
+  on.exit(options(held))
+  if (!ncol(data)) data <- data.frame(row.names = seq_along(batch))
+  data$pcgbatch <- stats::model.matrix(~ batch - 1, list(batch = batch))
+  stats::model.matrix(stats::update(stats::as.formula(fixed), ~ . + pcgbatch - 1), data)
+}
+
+# Its coefficients for our columns: there the first factor has all its levels, and there is no intercept.
+comfam_coefficients <- function(fits, fixed, batch, data) {
+  ours <- covariate_columns(fixed, data)
+  if (!length(fits) || is.null(ours)) return(NULL)
+  design <- comfam_design(fixed, batch, data)
+  parametric <- function(fit) {
+    all <- if (isS4(fit)) lme4::fixef(fit) else if (is.null(fit$mu.coefficients)) stats::coef(fit) else fit$mu.coefficients
+    found <- all[!startsWith(names(all), "pb(")][seq_len(ncol(design))]
+    as.numeric(ifelse(is.na(found), 0, found))
+  }
+  part <- design %*% vapply(fits, parametric, numeric(ncol(design)))
+  both <- cbind(stats::model.matrix(~ batch - 1, list(batch = batch)), ours)
+  found <- qr.coef(qr(both), part)[-seq_len(nlevels(batch)), , drop = FALSE]
+  structure(found, dimnames = list(colnames(ours), NULL))
+}
+
 # Smoothing parameters x features of a list of gams, and their scores; NULL of other fits.
 smoothing_of <- function(fits) {
-  if (!length(fits) || !length(fits[[1]]$sp)) return(NULL)
+  if (!length(fits) || isS4(fits[[1]]) || !length(fits[[1]]$sp)) return(NULL)
   matrix(
     vapply(fits, function(f) as.numeric(f$sp), numeric(length(fits[[1]]$sp))), ncol = length(fits),
     dimnames = list(names(fits[[1]]$sp), NULL)

@@ -21,15 +21,22 @@ from r_bridge import session, sources
 from r_bridge.agreement.known import Known, known
 from r_bridge.agreement.ours import Quantity, quantities
 from r_bridge.agreement.report import Agreement, Row
+from r_bridge.agreement.search import Search
 from r_bridge.errors import RError
 from r_bridge.formula import to_r
 from r_bridge.functions import check_translatable
-from r_bridge.mgcv import METHODS, MgcvMean, unreadable
+from r_bridge.mgcv import METHODS, MgcvMean
 from r_bridge.study import Study
 
-ENGINES = ("mgcv", "sva", "neuroCombat", "ComBatFamily", "longCombat")
-FILES = ("combat", "mgcv", "packages", "agreement")
+ENGINES = ("mgcv", "lme4", "sva", "neuroCombat", "ComBatFamily", "longCombat")
+WAYS = {"longCombat": ("longCombat (REML)", "longCombat (MSR)")}
+"""Engines that are asked in several ways, and what each is called."""
+FILES = ("combat", "mgcv", "lme4", "packages", "agreement")
 """The files of `R/` that an engine needs, in order."""
+
+
+MEANS = ("mgcv", "lme4")
+"""Engines that fit a mean only: if one stops, there is nothing to compare with."""
 
 
 def crosscheck(
@@ -41,20 +48,23 @@ def crosscheck(
 ) -> Agreement:
     """Fit a ComBat model here and with every R engine that applies, and compare them quantity by quantity.
 
-    mgcv fits the mean of any formula, and ComBat's further steps are done in R by code of its own. sva, neuroCombat,
-    ComBatFamily, and longCombat for a model with ``(1 | subject)``, take part where they are installed and have the
-    model; one that stops at the data, as neuroCombat does at a constant feature, is left out with its message unless
-    it was asked for by name. Differences count in units of the residual sd,
-    and each has a tolerance with its reason. Where a known difference is at work, it is explained: with R's rule put
-    into our computation, the numbers have to agree.
+    mgcv fits the mean of any formula; lme4 takes its place for random effects without smooths. ComBat's further steps
+    are done in R by code of this package. sva, neuroCombat and ComBatFamily take part where they are installed and have
+    the model, and so does longCombat for ``(1 | subject)``: with REML, its default residual variance, and with MSR,
+    which is ours. An engine that stops at the data, as neuroCombat does at a constant feature, is left out with its
+    message unless it was asked for by name.
+
+    Differences count in units of the residual sd, and each has a tolerance with its reason. Where a known difference is
+    at work, it is explained: with R's rule put into our computation, the numbers have to agree. R's search is blamed
+    only where R's own score is better at our smoothing parameters.
 
     Parameters
     ----------
     model : a `pycombat_gam.ComBat`, fitted or not (it is fitted again), or a formula, with the arguments of ComBat as
         `options`: ``crosscheck("~ s(age) + sex", table, batch="site")``.
     table : one wide DataFrame.
-    engines : which of ``"mgcv"``, ``"sva"``, ``"neuroCombat"``, ``"ComBatFamily"`` and ``"longCombat"`` to ask; None
-        for all that apply.
+    engines : which of ``"mgcv"``, ``"lme4"``, ``"sva"``, ``"neuroCombat"``, ``"ComBatFamily"`` and ``"longCombat"`` to
+        ask; None for all that apply, mgcv only where lme4 has no part.
 
     Returns
     -------
@@ -90,6 +100,9 @@ def crosscheck(
     left_out |= {engine: "is not installed in this R" for engine in asked if engine not in installed}
     if engines is not None:
         session.require(*asked)
+    elif "lme4" in installed:
+        installed.remove("mgcv")
+        left_out["mgcv"] = "is slower than lme4, which fits the same model: engines=['mgcv'] asks it"
     if not installed:
         reasons = "; ".join(f"{engine} {reason}" for engine, reason in left_out.items())
         raise OptionError(f"there is no engine to compare with: {reasons}")
@@ -105,22 +118,25 @@ def crosscheck(
     warned: list[str] = []
     took_part: list[str] = []
     for engine in installed:
-        try:
-            reply = session.run(_source("run_engine"), engine=engine, study=sent)
-        except RError as error:
-            if engines is not None or engine == "mgcv":
-                raise
-            left_out[engine] = f"stopped: {error}"
-            continue
-        took_part.append(engine)
-        warned += [f"{engine}: {message}" for message in dict.fromkeys(reply.warnings)]
-        theirs = {name: np.asarray(values, dtype=np.float64) for name, values in reply.value.items()}
-        mean_of_r = _mean_of_r(engine, fit, model, table, study, theirs)
-        differences = list(known(engine, fit, study, choices, theirs, mean_of_r))
-        rows += [_compare(engine, ours[name], theirs[name], differences, study) for name in ours if name in theirs]
+        for way in WAYS.get(engine, (engine,)):
+            try:
+                with study.names.in_errors():
+                    reply = session.run(_source("run_engine"), engine=way, study=sent)
+            except RError as error:
+                if engines is not None or engine in MEANS:
+                    raise
+                left_out[way] = f"stopped: {error}"
+                continue
+            took_part.append(engine)
+            warned += [f"{way}: {study.names.ours(message)}" for message in dict.fromkeys(reply.warnings)]
+            theirs = {name: np.asarray(values, dtype=np.float64) for name, values in reply.value.items()}
+            search = Search(way, sent, theirs)
+            mean_of_r = _mean_of_r(engine, fit, model, study, theirs)
+            differences = list(known(way, fit, study, choices, theirs, mean_of_r, search))
+            rows += [_compare(way, ours[name], theirs[name], differences, study) for name in ours if name in theirs]
     return Agreement(
         call=repr(model), study=study, sent=sent, rows=tuple(rows), left_out=left_out, warnings=tuple(warned),
-        versions=_versions(took_part),
+        versions=_versions(list(dict.fromkeys(took_part))),
     )  # fmt: skip
 
 
@@ -137,13 +153,16 @@ def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
     _, formula = check_options(model.get_params())
     bent = bool(formula.smooths)
     if engine == "mgcv":
-        odd = unreadable(formula)
-        return f"reads no names in backticks: rename {listing(map(repr, odd))}" if odd else ""
+        return ""
     if formula.offsets:
         return "has no offset()"
+    if engine == "lme4":
+        return _why_not_lme4(formula, model)
     if engine == "longCombat":
         return _why_not_long(formula, options, model)
-    if formula.random:
+    if engine == "ComBatFamily" and formula.random and not bent and model.smoothing != "REML":
+        return "fits random effects without smooths by REML only"
+    if engine in ("sva", "neuroCombat") and formula.random:
         return "has no random effects"
     if engine in ("sva", "neuroCombat") and bent:
         return "has no smooths"
@@ -154,6 +173,14 @@ def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
     if engine == "ComBatFamily" and options.omit_missing:
         return "takes no missing cells"
     return ""
+
+
+def _why_not_lme4(formula: Formula, model: ComBat) -> str:
+    if not formula.random:
+        return "is for models with random effects"
+    if formula.smooths:
+        return "has no smooths"
+    return "" if model.smoothing in ("REML", "ML") else "has no GCV"
 
 
 def _why_not_long(formula: Formula, options: BatchOptions, model: ComBat) -> str:
@@ -187,14 +214,22 @@ def _source(function: str) -> str:
 
 def _for_r(study: Study, fit: FittedComBat, model: ComBat, options: BatchOptions) -> dict[str, Any]:
     """The study as `R/agreement.R` takes it."""
+    formula = study.sent
     return {
         "Y": study.Y.to_numpy(),
         "features": list(study.given.features),
         "batch": study.batch,
         "data": study.data,
-        "formula": to_r(study.formula),
-        "fixed": to_r(replace(study.formula, random=(), smooths=())),
-        "subject": [term.group.label for term in study.formula.random],
+        "formula": to_r(formula),
+        "fixed": to_r(replace(formula, random=(), smooths=())),
+        "bars": to_r(replace(formula, smooths=()), engine="lme4"),
+        "curved": bool(formula.smooths),
+        "subject": [term.group.label for term in formula.random],
+        "effects": [
+            f"{term.group.label}.{effect}"
+            for term in formula.random
+            for effect in [*(["(Intercept)"] if term.intercept else []), *(slope.label for slope in term.slopes)]
+        ],
         "smooths": list(fit.mean.smoothing.smooths),
         "method": METHODS[model.smoothing],
         "options": {
@@ -206,7 +241,7 @@ def _for_r(study: Study, fit: FittedComBat, model: ComBat, options: BatchOptions
 
 
 def _mean_of_r(
-    engine: str, fit: FittedComBat, model: ComBat, table: pd.DataFrame, study: Study, theirs: dict[str, FloatArray]
+    engine: str, fit: FittedComBat, model: ComBat, study: Study, theirs: dict[str, FloatArray]
 ) -> MeanFit | None:
     """R's fitted mean in our design, where R's score says that its curves are others."""
     ours = fit.mean.smoothing.score
@@ -251,9 +286,11 @@ def _compare(engine: str, ours: Quantity, theirs: FloatArray, differences: Seque
             verdict=str(found["verdict"][0]),
             explanation="",
             variant=None,
+            blame=None,
         )
         if difference is not None and row.verdict == "explained" and variant is not None:
-            return Row(**{**vars(row), "explanation": difference.explanation, "variant": variant})
+            return Row(**{**vars(row), "explanation": difference.explanation, "variant": variant,
+                          "blame": difference.blame})  # fmt: skip
         if best is None:
             best = row
         if best.verdict == "agrees":

@@ -19,7 +19,7 @@ from r_bridge import sources
 if TYPE_CHECKING:
     from r_bridge.agreement.report import Agreement
 
-SCRIPT = ("combat", "mgcv", "packages", "agreement", "main")
+SCRIPT = ("combat", "mgcv", "lme4", "packages", "agreement", "main")
 README = """# Agreement of pycombat_gam with R
 
     Rscript agreement.R
@@ -35,11 +35,15 @@ Verdict when this was written: {verdict}
 | file | what it holds |
 |---|---|
 | `agreement.R` | the R code of every engine, and of the comparison |
-| `data.csv`, `columns.csv`, `levels.csv` | the table, the role and type of its columns, the levels of its factors |
-| `settings.csv` | formula and options |
+| `data.csv` | the table |
+| `columns.csv`, `levels.csv` | the role and type of its columns, and what R calls them; the levels of its factors |
+| `settings.csv` | formula and options, in R's names |
 | `agreement.csv` | every quantity: where our numbers are, their tolerance and its reason, the differences found |
 | `ours/` | our numbers, features as columns; `.unit.csv` what a difference is divided by |
 | `by-their-rule/` | our numbers under R's rule, where a known difference is at work |
+| `by-their-rule/*.sp.csv` | our smoothing parameters, where R's search is blamed: R's score has to be better there |
+
+In texts, `\\n`, `\\r` and `\\\\` stand for line ends and the backslash, and a cell of `\\N` alone is a missing one.
 """
 
 
@@ -83,6 +87,8 @@ def contents(agreement: Agreement) -> dict[str, str]:
         features = list(agreement.study.given.features)
         found[f"ours/{stem}.csv"] = _numbers(row.quantity.values, features)
         found[f"ours/{stem}.unit.csv"] = _numbers(np.atleast_2d(row.quantity.unit), features)
+        if row.blame is not None:
+            found[f"by-their-rule/{stem}.sp.csv"] = _numbers(row.blame.sp, features)
         if row.variant is not None:
             found[f"by-their-rule/{stem}.csv"] = _numbers(row.variant.values, features)
         rows.append(
@@ -102,67 +108,72 @@ def contents(agreement: Agreement) -> dict[str, str]:
                 "file": f"ours/{stem}.csv",
                 "unit_file": f"ours/{stem}.unit.csv",
                 "variant_file": f"by-their-rule/{stem}.csv" if row.variant is not None else "",
+                "sp_file": f"by-their-rule/{stem}.sp.csv" if row.blame is not None else "",
+                "blamed": "" if row.blame is None else " ".join(map(str, np.flatnonzero(row.blame.features) + 1)),
             }
         )
-    return found | {"agreement.csv": pd.DataFrame(rows).replace("inf", "Inf").to_csv(index=False)}
+    return found | {"agreement.csv": _csv(pd.DataFrame(rows).replace("inf", "Inf"))}
 
 
 def _table(agreement: Agreement) -> dict[str, str]:
     """The table that R reads: covariates, batch, features; numbers to the last bit."""
     study = agreement.study
-    columns = {"batch": pd.Series(study.batch)}
-    roles = ["batch"]
-    for name in study.data:
-        columns[f"covariate {name}"] = study.data[name]
-        roles.append("covariate")
-    kinds, levels, cells = [], [], {}
-    for label, column in columns.items():
-        name = label.removeprefix("covariate ")
+    columns: list[tuple[str, str, str, pd.Series]] = [("batch", "batch", "batch", pd.Series(study.batch))]
+    columns += [("covariate", study.names.ours(called), str(called), study.data[called]) for called in study.data]
+    columns += [("feature", str(name), "", study.Y[name]) for name in study.given.features]
+    kinds, levels, cells = [], [], []
+    for place, (_, _, _, column) in enumerate(columns, start=1):
         if isinstance(column.dtype, pd.CategoricalDtype):
             kinds.append("ordered" if column.cat.ordered else "factor")
-            levels += [{"column": name, "level": str(level)} for level in column.cat.categories]
-            cells[label] = column.astype("str").where(column.notna(), None)
+            levels += [(place, str(level)) for level in column.cat.categories]
+            cells.append(column.astype(object).map(str, na_action="ignore"))
         elif column.dtype == bool:
             kinds.append("logical")
-            cells[label] = column.map({True: "TRUE", False: "FALSE"})
+            cells.append(column.map({True: "TRUE", False: "FALSE"}))
         else:
             kinds.append("number")
-            cells[label] = column.map(_number)
-    names = [label.removeprefix("covariate ") for label in columns]
-    for name in study.given.features:
-        cells[f"feature {name}"] = study.Y[name].map(_number)
-        kinds.append("number")
-        roles.append("feature")
-        names.append(str(name))
+            cells.append(column.map(_number))
+    roles, names, called = ([column[part] for column in columns] for part in range(3))
     return {
-        "data.csv": pd.DataFrame(cells).to_csv(index=False),
-        "columns.csv": pd.DataFrame({"name": names, "role": roles, "type": kinds}).to_csv(index=False),
-        "levels.csv": pd.DataFrame(levels, columns=["column", "level"]).to_csv(index=False),
+        "data.csv": _csv(pd.concat(cells, axis=1).set_axis(names, axis=1)),
+        "columns.csv": _csv(pd.DataFrame({"name": names, "role": roles, "type": kinds, "in_r": called})),
+        "levels.csv": _csv(pd.DataFrame(levels, columns=["column", "level"])),
     }
+
+
+def _csv(table: pd.DataFrame) -> str:
+    """A table of texts that R reads back exactly: what its reader would change is escaped."""
+    escaped = table.map(lambda cell: "\\N" if pd.isna(cell) else _escaped(str(cell)))
+    return str(escaped.set_axis([_escaped(str(name)) for name in table], axis=1).to_csv(index=False))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _settings(sent: Mapping[str, object]) -> str:
     options = sent["options"]
     assert isinstance(options, dict)
-    smooths, subjects = sent["smooths"], sent["subject"]
-    assert isinstance(smooths, list) and isinstance(subjects, list)
-    pairs = [(name, sent[name]) for name in ("formula", "fixed", "method")]
-    pairs += [("smooth", label) for label in smooths] + [("subject", label) for label in subjects]
+    pairs = [(name, sent[name]) for name in ("formula", "fixed", "bars", "method")]
+    for name in ("smooths", "subject", "effects"):
+        labels = sent[name]
+        assert isinstance(labels, list)
+        pairs += [(name, label) for label in labels]
+    pairs += [("curved", str(sent["curved"]).upper())]
     pairs += [("mean_only", str(options["mean_only"]).upper()), ("prior", options["prior"])]
     pairs += [("ref", options["ref"])] if options["ref"] is not None else []
-    return pd.DataFrame(pairs, columns=["name", "value"]).to_csv(index=False)
+    return _csv(pd.DataFrame(pairs, columns=["name", "value"]))
 
 
 def _number(value: float) -> str:
     if np.isfinite(value):
         return format(value, ".17g")
-    return "" if np.isnan(value) else ("Inf" if value > 0 else "-Inf")
+    return "NaN" if np.isnan(value) else ("Inf" if value > 0 else "-Inf")
 
 
 def _numbers(values: FloatArray, features: list[str]) -> str:
     stream = io.StringIO()
-    header = pd.DataFrame(columns=features).to_csv(index=False)
-    stream.write(header)
+    stream.write(_csv(pd.DataFrame(columns=features)))
     for row in values:
         stream.write(",".join(_number(value) for value in row.tolist()) + "\n")
     return stream.getvalue()

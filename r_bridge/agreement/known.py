@@ -18,26 +18,29 @@ from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import BoolArray, FloatArray
-from r_bridge.agreement.means import BETTER, SuperfluousColumns, spliced, stopped_early
+from r_bridge.agreement.means import BETTER, SuperfluousColumns, beyond_a_rise, reml_variance, spliced
 from r_bridge.agreement.ours import Quantity
+from r_bridge.agreement.search import Blame, Search
 from r_bridge.agreement.steps import LONG_ROUNDS, Steps
 from r_bridge.study import Study
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Known differences at work together: why, and our quantities under R's rules."""
+    """Known differences at work together: why, our quantities under R's rules, and what they say of R's search."""
 
     explanation: str
     quantities: dict[str, Quantity]
+    blame: Blame | None
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One rule of R's: what it is, and what of `Steps` it changes."""
+    """One rule of R's: what it is, what of `Steps` it changes, and what it says of R's search."""
 
     text: str
     changes: Mapping[str, Any]
+    blame: Blame | None = None
 
 
 def known(
@@ -47,6 +50,7 @@ def known(
     options: BatchOptions,
     theirs: Mapping[str, FloatArray],
     mean_of_r: MeanFit | None,
+    search: Search,
 ) -> Iterator[Known]:
     """Yield the known differences that may be at work between our fit and an engine's numbers.
 
@@ -54,11 +58,12 @@ def known(
 
     Parameters
     ----------
-    engine : R's package; theirs : what it gave, by quantity.
+    engine : R's package, and the way it was used; theirs : what it gave, by quantity.
     fit, study, options : ours.
     mean_of_r : R's fitted mean in our design, from `MgcvMean`, where there is one.
+    search : of the engine, which proves what a rule says of it.
     """
-    means = list(_mean_rules(engine, fit, study, theirs, mean_of_r))
+    means = list(_mean_rules(engine, fit, study, theirs, mean_of_r, search))
     steps = list(_batch_rules(engine, fit, study, options, theirs))
     together: list[Sequence[Rule]] = [steps] if len(steps) > 1 else []
     together += [[mean, *steps] for mean in means if steps]
@@ -69,23 +74,29 @@ def known(
             found = replace(ours, **changes).quantities(fit, study)
         except DataError:
             continue  # Under this rule the priors have no width: it cannot be what R did.
-        yield Known(" ".join(rule.text for rule in rules), found)
+        blame = next((rule.blame for rule in rules if rule.blame is not None), None)
+        yield Known(" ".join(rule.text for rule in rules), found, blame)
 
 
 def _mean_rules(
-    engine: str, fit: FittedComBat, study: Study, theirs: Mapping[str, FloatArray], mean_of_r: MeanFit | None
-) -> Iterator[Rule]:
+    engine: str, fit: FittedComBat, study: Study, theirs: Mapping[str, FloatArray], mean_of_r: MeanFit | None,
+    search: Search,
+) -> Iterator[Rule]:  # fmt: skip
     """What concerns the mean; each holds what those before it hold."""
     ours = fit.mean.smoothing
     if not ours.score.size:
         return
     if mean_of_r is not None:
         gap = theirs["score"][0] - ours.score[0]
-        if (worse := gap > BETTER).any():
+        worse = gap > BETTER
+        worse &= search.failed(ours.parameters, worse)
+        if worse.any():
             yield Rule(
-                f"R's search stopped in a local optimum for {_some(worse, study)}: its score is higher than ours by up "
-                f"to {float(gap[worse].max()):.2g}. With R's curves for these features the rest agrees.",
+                f"{_ended(fit.mean, mean_of_r, 0, worse, study)}: its score is higher than at our smoothing "
+                f"parameters, by R's own account, by up to {float(gap[worse].max()):.2g}. With R's curves for these "
+                "features the rest agrees.",
                 {"mean": spliced(fit.mean, mean_of_r, worse)},
+                Blame(worse, ours.parameters),
             )
     if engine != "ComBatFamily" or "log smoothing parameters" not in theirs:
         return
@@ -99,14 +110,29 @@ def _mean_rules(
             "the same model in full rank, which ours is. "
         )
         yield Rule(text + "With this count in our criterion the numbers agree.", {"mean": best})
-    at = SuperfluousColumns(method, superfluous, np.exp(theirs["log smoothing parameters"]))
-    if found := stopped_early(best, at, study):
-        mean, gap = found
+    sp = np.exp(theirs["log smoothing parameters"])
+    if sp.shape != best.smoothing.parameters.shape or not (np.isfinite(sp) & (sp > 0)).all():
+        return
+    worse = search.failed(best.smoothing.parameters, np.ones(sp.shape[1], dtype=bool))
+    if worse.any():
+        at = SuperfluousColumns(method, superfluous, sp).of(study)
+        gap = at.smoothing.score[0] - best.smoothing.score[0]
         yield Rule(
-            f"{text}ComBatFamily fits with mgcv's default tolerances, and the search stopped early: its score is above "
-            f"the minimum by up to {max(float(gap.max()), 0.0):.2g}. At R's smoothing parameters the numbers agree.",
-            {"mean": mean},
+            f"{text}ComBatFamily fits with mgcv's default tolerances. {_ended(best, at, superfluous, worse, study)}: "
+            "its score is higher than at our smoothing parameters, by R's own account, by up to "
+            f"{max(float(gap[worse].max()), 0.0):.2g}. At R's smoothing parameters the numbers agree.",
+            {"mean": spliced(best, at, worse)},
+            Blame(worse, best.smoothing.parameters),
         )
+
+
+def _ended(best: MeanFit, theirs: MeanFit, superfluous: int, worse: BoolArray, study: Study) -> str:
+    """Say where R's search ended for the features it blames: in another optimum, or on the way to ours."""
+    local = worse & beyond_a_rise(best, theirs, superfluous, study)
+    early = worse & ~local
+    ends = [f"in a local optimum for {_some(local, study)}"] if local.any() else []
+    ends += [f"early for {_some(early, study)}"] if early.any() else []
+    return f"R's search stopped {' and '.join(ends)}"
 
 
 def _batch_rules(
@@ -128,7 +154,15 @@ def _batch_rules(
             "all the same.",
             {"reference_shrunk": True},
         )
-    if engine == "longCombat":
+    if engine == "longCombat (REML)":
+        yield Rule(
+            "longCombat's default residual variance is REML's, (rss + λb'b)/(n - p); ours is the mean square of the "
+            "residuals, its method MSR. "
+            f"It iterates the shrinkage {LONG_ROUNDS} times, each delta from the gamma before, and ours stops at a "
+            "relative change of 1e-4 (as neuroCombat does).",
+            {"rounds": LONG_ROUNDS, "variance": reml_variance(fit.mean)},
+        )
+    if engine == "longCombat (MSR)":
         yield Rule(
             f"longCombat iterates the shrinkage {LONG_ROUNDS} times, each delta from the gamma before, and ours stops "
             "at a relative change of 1e-4 (as neuroCombat does).",

@@ -8,7 +8,7 @@ import numpy as np
 
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanFit
-from pycombat_gam.penalized.problem import Method, Penalties
+from pycombat_gam.penalized.problem import METHODS, Method, Penalties
 from pycombat_gam.penalized.smoothing import fit_at, fit_smoothing
 from pycombat_gam.penalized.solve import LeastSquares, reduced, with_intercepts
 from pycombat_gam.penalized.sufficient import Statistics
@@ -45,30 +45,54 @@ class SuperfluousColumns(AdditiveMean):
         return with_intercepts(statistics, problem, fit)
 
     def of(self, study: Study) -> MeanFit:
-        """Fit a study's features, which are complete."""
+        """Fit a study's features."""
+        Y = study.Y.to_numpy()
         return self.fit(
-            study.given.covariates, study.Y.to_numpy(), study.codes, formula=study.formula,
-            features=study.given.features, labels=study.levels.labels,
+            study.given.covariates, Y, study.codes, formula=study.formula,
+            features=study.given.features, labels=study.levels.labels, omit_missing=bool(np.isnan(Y).any()),
         )  # fmt: skip
 
 
-def stopped_early(best: MeanFit, theirs: SuperfluousColumns, study: Study) -> tuple[MeanFit, FloatArray] | None:
-    """Fit at R's smoothing parameters where they score no better than ours, by the same criterion.
+def beyond_a_rise(best: MeanFit, theirs: MeanFit, superfluous: int, study: Study) -> BoolArray:
+    """Tell for which features the criterion rises on the straight way from R's smoothing parameters to the best.
+
+    There R's search ended in an optimum of its own; for the others it stopped on the way.
 
     Parameters
     ----------
-    best : the optimum of that criterion; theirs : at R's parameters.
-
-    Returns
-    -------
-    The mean, and by how much R's score is above the best, (V,); None where R's parameters are not finite, or others.
+    best, theirs : fits by one criterion; superfluous : as it counts them.
     """
-    sp = theirs.sp
-    if sp is None or sp.shape != best.smoothing.parameters.shape or not (np.isfinite(sp) & (sp > 0)).all():
-        return None
-    at = theirs.of(study)
-    gap = at.smoothing.score[0] - best.smoothing.score[0]
-    return spliced(best, at, gap > -BETTER), gap
+    method = METHODS[best.smoothing.criterion]
+    start, end = (_logs(fit.smoothing.parameters) for fit in (theirs, best))
+    score = theirs.smoothing.score[0]
+    rises = np.zeros(score.shape, dtype=bool)
+    for share in np.linspace(0.0, 1.0, STEPS + 2)[1:-1]:
+        between = SuperfluousColumns(method, superfluous, np.exp(start + share * (end - start))).of(study)
+        rises |= between.smoothing.score[0] > score + 1e-9 * (1 + np.abs(score))
+    return np.asarray(rises, dtype=bool)
+
+
+STEPS = 15
+"""Places on the way that are looked at."""
+
+
+def _logs(parameters: FloatArray) -> FloatArray:
+    """Logarithms within the range in which a smoothing parameter moves a fit."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.clip(np.nan_to_num(np.log(parameters), nan=0.0), -45.0, 35.0), dtype=np.float64)
+
+
+def reml_variance(mean: MeanFit) -> FloatArray:
+    """Return the residual variance (V,) of REML: (rss + λb'b)/(n − p), p counting batches and unpenalised columns."""
+    penalised, free, row = np.zeros(mean.coefficients.shape[1]), len(mean.coefficients), 0
+    for smooth, columns in zip(mean.design.smooth.smooths, mean.design.smooth_slices, strict=True):
+        b = mean.coefficients[columns]
+        for S in smooth.penalties:
+            penalised += mean.smoothing.parameters[row] * (b * (S @ b)).sum(axis=0)
+            row += 1
+        free -= sum(smooth.ranks)
+    n = mean.n_observed.sum(axis=0)
+    return np.asarray((mean.residual_ss.sum(axis=0) + penalised) / (n - len(mean.n_observed) - free))
 
 
 def spliced(ours: MeanFit, theirs: MeanFit, features: BoolArray) -> MeanFit:

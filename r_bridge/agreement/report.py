@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from r_bridge.agreement.ours import Quantity
+from r_bridge.agreement.search import Blame
 from r_bridge.study import Study
 
 
@@ -21,10 +22,10 @@ class Row:
 
     Attributes
     ----------
-    engine : R's package; quantity : ours.
+    engine : R's package, and in parentheses the way it was used where there are several; quantity : ours.
     largest, median : differences in the quantity's unit; feature, site : where the largest is.
     verdict : ``"agrees"``, ``"explained"`` or ``"differs"``.
-    explanation : of a known difference; variant : our numbers under R's rule.
+    explanation : of a known difference; variant : our numbers under R's rule; blame : what it says of R's search.
     """
 
     engine: str
@@ -36,6 +37,7 @@ class Row:
     verdict: str
     explanation: str
     variant: Quantity | None
+    blame: Blame | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,7 @@ class Steps:
     as_it_is : δ̂ where a feature has no variance is what rounding or the covariates leave (neuroCombat, ComBatFamily).
     noise : γ̂ and δ̂ (B, V) that R has of features without any variance, rounding over rounding (ComBatFamily).
     reference_shrunk : δ* of the reference batch is its δ̂ (ComBatFamily).
+    variance : (V,) the residual variance, where it is another (longCombat).
     rounds : the shrinkage is iterated this often, δ* from the γ* before (longCombat); None for our stop.
     """
 
@@ -42,6 +43,7 @@ class Steps:
     as_it_is: bool = False
     noise: tuple[FloatArray, FloatArray] | None = None
     reference_shrunk: bool = False
+    variance: FloatArray | None = None
     rounds: int | None = None
 
     def quantities(self, fit: FittedComBat, study: Study) -> dict[str, Quantity]:
@@ -66,6 +68,8 @@ class Steps:
         if self.by_n_minus_1:
             n = mean.n_observed.sum(axis=0) if reference is None else mean.n_observed[reference]
             scale = replace(scale, var_pooled=scale.var_pooled * n / (n - 1))
+        if self.variance is not None:
+            scale = replace(scale, var_pooled=self.variance)
         if self.left_out is not None:
             scale = replace(scale, degenerate=scale.degenerate | self.left_out)
         effects = estimate_effects(

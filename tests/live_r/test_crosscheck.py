@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import pycombat_gam as pcg
 import r_bridge
 from pycombat_gam.cli import app
+from pycombat_gam.formula.nodes import Name, deparse
 from r_bridge import Agreement, crosscheck
 from r_bridge.cli import crosscheck as command
 
@@ -192,16 +193,46 @@ def test_smooths_by_a_logical(table: pd.DataFrame) -> None:
     assert agreement.verdict == "agrees" and "curve s(age):maleTRUE" in set(agreement.table["quantity"])
 
 
-def test_names_that_mgcv_cannot_read(table: pd.DataFrame) -> None:
-    table = table.rename(columns={"age": "age at scan"})
-    agreement = checked("~ `age at scan` + sex", table)
-    assert agreement.verdict == "agrees" and set(agreement.table["engine"]) == {"sva"}
-    assert agreement.left_out["mgcv"] == "reads no names in backticks: rename 'age at scan'"
-    with pytest.raises(pcg.PcgError, match="no engine to compare with: mgcv reads no names in backticks"):
-        checked("~ s(`age at scan`)", table)
-    model = pcg.ComBat("~ s(`age at scan`)", "site", features="_thickness$", mean_model=r_bridge.MgcvMean())
-    with pytest.raises(pcg.PcgError, match="rename 'age at scan'"):
-        model.fit(table)
+@pytest.mark.parametrize(
+    "names", [("y", "batch"), (".y", ".batch"), ("age at scan", "5th `odd` one"), ("sd", "pcgbatch")]
+)
+def test_names_that_r_uses_itself_or_cannot_read(names: tuple[str, str], table: pd.DataFrame, tmp_path: Path) -> None:
+    table = table.rename(columns=dict(zip(("age", "sex"), names, strict=True)))
+    age, sex = (deparse(Name(name)) for name in names)
+    few = ["lh_insula_thickness", "rh_insula_thickness", "lh_lingual_thickness"]
+    agreement = checked(f"~ {age} + {sex}", table, features=few)
+    assert agreement.verdict == "agrees" and set(agreement.table["engine"]) == {"mgcv", "sva"}
+    agreement = checked(f"~ s({age}, k=5) + {sex}", table, features=few)
+    assert agreement.verdict == "agrees" and f"curve s({age})" in set(agreement.table["quantity"]), str(agreement)
+    agreement.write(tmp_path / "page.html")
+    assert rerun(tmp_path / "page")[0] == 0
+    options = {"batch": "site", "id": "subject", "features": few}
+    by_r = pcg.ComBat(f"~ s({age}, k=5) + {sex}", **options, mean_model=r_bridge.MgcvMean()).fit(table)
+    ours = pcg.ComBat(f"~ s({age}, k=5) + {sex}", **options).fit(table)
+    # The searches' gradient of 1e-6, as in the crosscheck.
+    pd.testing.assert_frame_equal(by_r.estimates.coefficients, ours.estimates.coefficients, atol=1e-5)
+    theirs = r_bridge.gam(f"lh_insula_thickness ~ s({age}, k=5) + {sex}", table, tight=True)
+    fit = pcg.gam(f"lh_insula_thickness ~ s({age}, k=5) + {sex}", table)
+    assert list(theirs.coef.index) == list(fit.coef.index)
+    assert list(theirs.summary().smooth.index) == list(fit.summary().smooth.index)
+    new = table.head(5).drop(columns=few)
+    # Both at the optimum; 1e-8 measured.
+    np.testing.assert_allclose(
+        theirs.predict(new, exclude=f"s({age})"), fit.predict(new, exclude=f"s({age})"), atol=1e-6 * np.sqrt(fit.scale)
+    )
+    mixed = r_bridge.lmer(f"lh_insula_thickness ~ {age} + (1 | {sex})", table)
+    assert list(mixed.coef.index) == ["(Intercept)", age] and list(mixed.random) == [sex]
+    assert mixed.predict(new).index.equals(new.index)
+
+
+def test_a_whole_number_may_be_a_covariate_and_a_group(table: pd.DataFrame) -> None:
+    """In R the one column would be a factor in both places."""
+    visit = np.random.default_rng(4).integers(1, 7, len(table))
+    few = ["lh_insula_thickness", "rh_insula_thickness"]
+    agreement = checked("~ visit + (1 | visit)", table.assign(visit=visit), features=few, engines=["lme4", "mgcv"])
+    assert agreement.agrees, str(agreement)
+    fit = r_bridge.lmer("icv ~ visit + (1 | visit)", table.assign(visit=visit))
+    assert list(fit.coef.index) == ["(Intercept)", "visit"] and list(fit.random["visit"].index) == list("123456")
 
 
 def test_an_engine_that_stops_is_left_out_with_its_message(table: pd.DataFrame) -> None:

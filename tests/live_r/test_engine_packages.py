@@ -13,8 +13,10 @@ import standins
 
 import pycombat_gam as pcg
 import r_bridge
+from pycombat_gam.formula import parse_formula
 from pycombat_gam.result import Estimates
 from r_bridge.combat import Harmonized
+from r_bridge.names import Names
 
 pytestmark = pytest.mark.live_r
 OPTIONS: dict[str, Any] = {"batch": "site", "id": "subject", "features": "_thickness$"}
@@ -60,6 +62,11 @@ def check_estimates(found: Estimates, table: pd.DataFrame, eb: bool = True) -> N
         pd.testing.assert_frame_equal(getattr(found, name), expected, rtol=1e-15)
 
 
+def called(formula: str, table: pd.DataFrame) -> Names:
+    """What R calls the covariates."""
+    return Names.of(parse_formula(formula), table)
+
+
 def check_given(given: dict[str, Any], batch: str, table: pd.DataFrame) -> None:
     assert list(given[batch]) == list(table["site"])
     assert list(given[batch].categories) == sorted(table["site"].unique())
@@ -86,8 +93,9 @@ def test_neurocombat(
     assert list(given["dat"].index) == names(table) and not given["verbose"][0]
     np.testing.assert_array_equal(given["dat"].to_numpy().T, table[names(table)])
     design = pcg.ComBat("~ age + sex*dx", **OPTIONS).fit(table).estimates.coefficients.index
-    assert list(given["mod"].columns) == list(design)
-    np.testing.assert_array_equal(given["mod"]["age"], table["age"])
+    in_r = called("~ age + sex*dx", table)
+    assert list(map(in_r.ours, given["mod"].columns)) == list(design)
+    np.testing.assert_array_equal(given["mod"][in_r.sent["age"]], table["age"])
     check_table(found, table)
     check_estimates(found.estimates, table, eb=options.get("eb", True))
     sites, V = sorted(table["site"].unique()), len(names(table))
@@ -105,14 +113,19 @@ def test_neurocombat(
 @pytest.mark.parametrize(
     ("formula", "options", "expected"),
     [
-        ("~ age + sex", {}, {"which": "combat", "formula": "y ~ age + sex", "eb": True, "robust.LS": False}),
+        ("~ age + sex", {}, {"which": "combat", "formula": "y ~ v1_ + v2_", "eb": True, "robust.LS": False}),
         ("~ age + sex", {"eb": False, "ref_batch": "Cork"}, {"eb": False, "ref.batch": "Cork"}),
         ("~ age", {"robust": True}, {"which": "combat", "robust.LS": True}),
-        ("~ s(age, k=5) + sex", {}, {"which": "combat_gam", "formula": "y ~ sex + s(age, k = 5)"}),
+        ("~ s(age, k=5) + sex", {}, {"which": "combat_gam", "formula": "y ~ v2_ + s(v1_, k = 5)"}),
         ("~ s(age)", {"smoothing": "GCV"}, {"which": "combat_gam"}),
         ("~ s(age)", {"which": "covfam", "percent_var": 0.8}, {"which": "covfam", "percent.var": 0.8, "model": True}),
         ("~ age", {"which": "covfam", "n_pc": 3}, {"which": "covfam", "n.pc": 3, "model": False}),
-        ("~ age", {"which": "combatls", "sigma_formula": "~ age"}, {"which": "combatls", "sigma.formula": "~age"}),
+        ("~ age", {"which": "combatls", "sigma_formula": "~ age"}, {"which": "combatls", "sigma.formula": "~v1_"}),
+        (
+            "~ pb(age) + sex",
+            {"which": "combatls", "sigma_formula": "~ s(age)"},
+            {"formula": "y ~ v2_ + pb(v1_)", "sigma.formula": "~1 + pb(v1_)"},
+        ),
     ],
 )
 def test_comfam(
@@ -124,16 +137,57 @@ def test_comfam(
         assert given[name][0] == value, name
     check_given(given, "bat", table)
     np.testing.assert_array_equal(np.asarray(given["data"]), table[names(table)])
-    used = [name for name in ("age", "sex") if name in formula]
-    assert list(given["covar"].columns) == used
-    np.testing.assert_array_equal(given["covar"]["age"], table["age"])
+    in_r = called(formula.replace("pb(", "s("), table)
+    assert list(given["covar"].columns) == [in_r.sent[name] for name in ("age", "sex") if name in formula]
+    np.testing.assert_array_equal(given["covar"][in_r.sent["age"]], table["age"])
     method = given["dots"]["method"][0] if isinstance(given["dots"], dict) and given["dots"] else None
-    smooth = "s(" in formula
+    smooth = "s(" in formula and options.get("which") != "combatls"
     assert method == ({"GCV": "GCV.Cp"}.get(options.get("smoothing", ""), "REML") if smooth else None)
     check_table(found, table)
     check_estimates(found.estimates, table, eb=options.get("eb", True))
     np.testing.assert_allclose(found.estimates.var_pooled.iloc[0], 6 + np.arange(1, len(names(table)) + 1))
     assert found.estimates.grand_mean.isna().all(axis=None) and found.estimates.t2.isna().all(axis=None)
+    assert found.n_pc == (7 if options.get("which") == "covfam" else None)
+    # What fits features beside it repeats itself for each.
+    said = ("Algorithm RS has not yet converged",) if options.get("which") == "combatls" else ()
+    assert found.warnings == said and "note of gamlss" not in found.output
+    if "(" not in formula:
+        ours = pcg.ComBat(formula, **OPTIONS).fit(table).estimates.coefficients
+        # Two ways to one least-squares problem.
+        pd.testing.assert_frame_equal(found.estimates.coefficients, ours, rtol=1e-9)
+
+
+def test_combatls_knows_the_variables_of_its_scale(table: pd.DataFrame, packages: None, tmp_path: Path) -> None:
+    with standins.recording(tmp_path / "record") as given:
+        r_bridge.comfam(table, "~ age", which="combatls", sigma_formula="~ sex + dx", **OPTIONS)
+    assert given["sigma.formula"][0] == "~v2_ + v3_" and list(given["covar"].columns) == ["v1_", "v2_", "v3_"]
+    with standins.recording(tmp_path / "record") as given:
+        r_bridge.comfam(table, which="combatls", sigma_formula="~ sex", **OPTIONS)
+    assert given["sigma.formula"][0] == "~v1_"
+    attached = r_bridge.session.call("function() search()")
+    assert "package:gamlss" not in attached
+    with pytest.raises(pcg.PcgError, match=r"write s\(age\) or pb\(age\)"):
+        r_bridge.comfam(table, "~ s(age, k=5)", which="combatls", **OPTIONS)
+
+
+def test_long_combat(table: pd.DataFrame, packages: None, tmp_path: Path) -> None:
+    table = table.assign(subject=[f"s{i % 90}" for i in range(len(table))])
+    with standins.recording(tmp_path / "record") as given:
+        r_bridge.comfam(table, "~ age + (1|subject)", **OPTIONS)
+    assert given["which"][0] == "long_combat" and given["formula"][0] == "y ~ v1_ + (1 | v3_)"
+    assert list(given["covar"]["v3_"]) == list(table["subject"])
+    with pytest.raises(pcg.PcgError, match="needs a random effect"):
+        r_bridge.comfam(table, "~ age", which="long_combat", **OPTIONS)
+
+
+def test_names_that_a_package_uses_itself(table: pd.DataFrame, packages: None, tmp_path: Path) -> None:
+    """ComBatFamily writes y and batch into the data that it fits, and a name in backticks is one all the same."""
+    renamed = table.rename(columns={"age": "y", "sex": "batch", "dx": "v1_ at scan"})
+    with standins.recording(tmp_path / "record"):
+        found = r_bridge.comfam(renamed, "~ y + batch + `v1_ at scan`", **OPTIONS).estimates.coefficients
+    ours = pcg.ComBat("~ y + batch + `v1_ at scan`", **OPTIONS).fit(renamed).estimates.coefficients
+    # Two ways to one least-squares problem.
+    pd.testing.assert_frame_equal(found, ours, rtol=1e-9)
 
 
 def test_comfam_without_covariates(table: pd.DataFrame, packages: None, tmp_path: Path) -> None:
@@ -149,18 +203,20 @@ def test_longcombat(table: pd.DataFrame, packages: None, tmp_path: Path) -> None
             table, "~ age + dx + (1 + visit|subject)", "site", id="subject", time="visit", features="_thickness$",
             iterations=50, method="MSR",
         )  # fmt: skip
+    in_r = called("~ age + dx + (1 + visit|subject)", table)
+    subject, visit = in_r.groups["subject"], in_r.sent["visit"]
     assert (given["idvar"][0], given["timevar"][0], given["niter"][0], given["method"][0]) == (
-        "subject",
-        "visit",
+        subject,
+        visit,
         50,
         "MSR",
     )
-    assert (given["formula"][0].strip(), given["ranef"][0]) == ("age + dx", "(visit | subject)")
+    assert (given["formula"][0].strip(), given["ranef"][0]) == ("v1_ + v2_", f"({visit} | {subject})")
     assert list(given["features"]) == names(table)
     check_given(
         given["data"].to_dict("series") | {"batch": pd.Categorical(given["data"][given["batchvar"][0]])}, "batch", table
     )
-    assert list(given["data"]["subject"]) == list(table["subject"])
+    assert list(given["data"][subject]) == list(table["subject"])
     np.testing.assert_array_equal(given["data"][names(table)], table[names(table)])
     check_table(found, table)
     check_estimates(found.estimates, table)

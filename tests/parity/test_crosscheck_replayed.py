@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from r_cases import key, model_for, table_for
 from reference import Case, cases, needs_reference
-from replay import answer, comfam_fit, installed, neurocombat_fit
+from replay import NOTE, answer, comfam_fit, installed, neurocombat_fit
 
 import pycombat_gam as pcg
 from r_bridge import Agreement, crosscheck
@@ -47,7 +47,7 @@ def checked(case: Case, replay: Path, model: pcg.ComBat, table: pd.DataFrame) ->
 def rerun(agreement: Agreement, replay: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """What R alone says, of the same answers."""
     agreement.write(folder / "page.html")
-    return subprocess.run(
+    done = subprocess.run(
         ["Rscript", str(folder / "page" / "agreement.R")],
         capture_output=True,
         text=True,
@@ -59,6 +59,8 @@ def rerun(agreement: Agreement, replay: Path, folder: Path) -> subprocess.Comple
             "PCG_ANSWER": str(replay / "answer.rds"),
         },
     )
+    assert NOTE not in done.stdout + done.stderr
+    return done
 
 
 def explained(agreement: Agreement) -> dict[str, str]:
