@@ -36,6 +36,8 @@ DECREASE = 1e-13
 """The search ends where Newton predicts to gain less than this share of 1 + |score|; the last step is still taken."""
 VALLEYS = 4
 """Local minima of the grid from which Newton starts, for each response."""
+LIMIT = 1e-10
+"""Share of 1 + |score| that a step to a bound may cost: rounding, where the score falls ever slower towards it."""
 FLAT = 1e-7
 """Share of 1 + |score| that counts as no difference between grid points."""
 BLOCK_BYTES = 2**22
@@ -230,7 +232,8 @@ class Search:
         if jump.size:
             trial = np.clip(here + step, self.box.bottom, self.box.top)
             trial = np.where(up, self.box.top, np.where(down, self.box.bottom, trial))[jump]
-            moved[jump] = self._accept(trial, active[jump], rho, score, gradient, hessian, members)
+            slack = LIMIT * (1.0 + np.abs(score[active[jump]]))
+            moved[jump] = self._accept(trial, active[jump], rho, score, gradient, hessian, members, slack)
         share = 1.0
         for _ in range(HALVINGS):
             left = np.flatnonzero(~moved)
@@ -250,10 +253,11 @@ class Search:
         gradient: FloatArray,
         hessian: FloatArray,
         members: IntArray,
+        slack: FloatArray | float = 0.0,
     ) -> BoolArray:
-        """Replace the state of those whose score falls."""
+        """Replace the state of those whose score falls, or rises by no more than `slack`."""
         at = self._reduced(trial, members[which])
-        falls = at[0] < score[which]
+        falls = at[0] < score[which] + slack
         chosen = which[falls]
         rho[chosen], score[chosen] = trial[falls], at[0][falls]
         gradient[chosen], hessian[chosen] = at[1][falls], at[2][falls]
@@ -262,9 +266,10 @@ class Search:
 
 def _valleys(scores: FloatArray, shape: tuple[int, ...] | None) -> list[IntArray]:
     """Best grid point of every response, then the best of its other local minima (−1: there is none)."""
-    first = np.argmin(scores, axis=0)
     if shape is None:
-        return [first]
+        # Three points a parameter: any two of them are valleys apart.
+        return list(np.argsort(scores, axis=0, kind="stable")[:VALLEYS])
+    first = np.argmin(scores, axis=0)
     # A plateau, where a λ is as good as infinite, is one valley: differences below this are flat, not a minimum.
     cube = np.round(scores / (1.0 + np.abs(scores)) / FLAT).reshape(*shape, -1)
     valley = np.ones(cube.shape, dtype=bool)
