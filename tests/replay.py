@@ -22,6 +22,7 @@ REPLAYED = {
     "neuroCombat": ["neuroCombat"],
     "ComBatFamily": ["combat", "combat_gam", "covfam", "combatls", "long_combat"],
     "longCombat": ["longCombat"],
+    "gamlss": ["gamlss"],
 }
 SAVE = """
 function(fit, place) {

@@ -175,6 +175,7 @@ def test_unknown_levels_of_random_effects_are_zero(formula: str) -> None:
     np.testing.assert_allclose(predicted.iloc[0], fit.predict(data.head(1).assign(g="a")).iloc[0], rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*adds nothing to the other terms:pycombat_gam.errors.PcgWarning")
 @pytest.mark.parametrize("formula", ["y ~ s(x) + g", "y ~ s(x, by=g) + g", "y ~ s(x) + g + (1|g)"])
 def test_unknown_levels_of_fixed_factors_are_an_error(formula: str) -> None:
     data = table()
