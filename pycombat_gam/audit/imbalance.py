@@ -154,15 +154,15 @@ def imbalance_findings(
             continue
         lost = row["df_assumed"] - row["df_true"]
         if row["level"] > LIBERAL:
-            what = "the variance of its effect is" if row["df"] == 1 else "the variances of its effects are on average"
-            curve = ", its curve taken without penalty" if smooth & set(row["terms"].split(", ")) else ""
-            shrunk = " (shrinkage changes it)" if material.asked.shrunk else ""
+            what = "variance" if row["df"] == 1 else "average variance"
+            asked = ", its curve taken without penalty" if smooth & set(row["terms"].split(", ")) else ""
+            shrunk = "; shrinkage changes it" if material.asked.shrunk else ""
             said = (
-                f"A later test of '{name}' without site is too liberal: sites explain {percent(row['r2'])} of '{name}' "
-                f"(farthest: '{row['site']}', standardized difference {row['difference']:.2g}), {what} "
-                f"{row['variance_ratio']:.3g} times what that test takes for granted, with {count(lost, 'degree')} of "
-                f"freedom too many, and at a nominal 5 % it has level {percent(row['level'])} where site effects are "
-                f"removed in full{shrunk}{curve}; keep site in that model"
+                f"A later test of '{name}' without site would be too liberal: level {percent(row['level'])} where site "
+                f"effects are removed in full, instead of 5 %{shrunk}. The {what} of its effect is "
+                f"{row['variance_ratio']:.3g} times what that test takes for granted{asked}, with "
+                f"{count(lost, 'degree')} of freedom too many. Sites explain {percent(row['r2'])} of '{name}' "
+                f"(farthest: '{row['site']}', standardized difference {row['difference']:.2g}). Keep site in that model"
             )
             yield Finding("caution", "imbalance", name, said, "imbalance", keys([name]))
         else:

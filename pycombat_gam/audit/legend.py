@@ -113,7 +113,8 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "zeros": "cells that are zero",
         "negative": "cells below zero",
         "integers": "whether all values are whole numbers",
-        "far": "values more than 5 robust standard deviations from their site's median, for sizes also as logarithms",
+        "far": "values more than 5 robust standard deviations from their site's median, for sizes also as logarithms; "
+        "a size of zero or less is counted apart",
         "farthest": "largest such distance, in robust standard deviations",
         "apart": "values far out that a gap separates from all others",
         "low_isolated": "whether the smallest value stands far below all others",
@@ -122,7 +123,7 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "duplicate_of": "feature that has the same value in every cell",
         "units_site": "site that seems to be in other units than the others",
         "units_factor": "by what factor its values are off; 1 where no site is",
-        "flags": "what is suspicious about the feature",
+        "flags": "limits that the feature passed; it may be empty beside a large distance",
     },
 }
 """By table, then by column."""
