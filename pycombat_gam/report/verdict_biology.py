@@ -10,13 +10,17 @@ estimated, each feature with itself, over the features that are significant befo
 noise; the choice treats the states alike):
 
 - *Weaker* or *stronger* takes both a two-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level, which
-  says that the change has a direction, and a median that moves by more than 10 %, which says that it matters. Fewer
-  features than the test needs have to move all together. Features of one table are no independent sample, so this p is
-  a rule for reading and no test of a hypothesis.
-- *Lost* or *new* takes a term that is found in one state only, and a median change beyond the confidence interval of a
-  single estimate, on Fisher's scale: artanh of the partial R has the standard error 1/√(residual df − 1), to first
-  order also for several columns. Both estimates are of the same rows: where they correlate by more than a half, an
-  interval of their difference is narrower still.
+  says that the change has a direction, and a median of the features' relative changes beyond 10 % in that direction,
+  which says that it matters. The ratio of two medians is no such change: the medians may be of different features, and
+  move against most of them. Fewer features than the test needs have to move all together. Features of one table are no
+  independent sample, so this p is a rule for reading and no test of a hypothesis.
+- *Lost* or *new* takes a term that is found in one state and has not even a single significant feature in the other,
+  and a median change beyond the confidence interval of a single estimate, on Fisher's scale: artanh of the partial R
+  has the standard error 1/√(residual df − 1), to first order also for several columns. Both estimates are of the same
+  rows: where they correlate by more than a half, an interval of their difference is narrower still.
+
+A term that is found in one state and near the limit in the other did not clearly change, unless its features did. The
+sentence on it then gives both shares of features, and never rests on a limit that one of them has crossed.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 
 BEFORE, AFTER = "before", "after"
 MATTERS = 0.1
-"""Relative change of the median partial R² that counts."""
+"""Median of the features' relative changes of partial R² that counts."""
 SMALLEST = 6
 """Features from which a two-sided signed-rank test can have p below 0.05; fewer have to move all together."""
 FOUND, LIMIT, ABSENT, UNTESTED = "found", "limit", "absent", "untested"
@@ -63,7 +67,10 @@ class Change:
     term : label; kind : one of the names above.
     then, now : what it is before and after.
     features : that are significant before or after; before, after : their median partial R².
+    relative : median of their own relative changes, each feature with itself.
     p : of the signed-rank test; NaN where there are too few features.
+    all_features, all_before, all_after : all that have a partial R² before and after, and its medians.
+    share_before, share_after : of the features tested, those significant.
     """
 
     term: str
@@ -73,7 +80,13 @@ class Change:
     features: int
     before: float
     after: float
+    relative: float
     p: float
+    all_features: int
+    all_before: float
+    all_after: float
+    share_before: float
+    share_after: float
 
 
 def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
@@ -112,38 +125,52 @@ def changes(diagnosis: Diagnosis) -> list[Change]:
 
 def _change(term: str, rows: pd.DataFrame, then: str, now: str, level: float) -> Change:
     value = rows.pivot(index="feature", columns="state", values="value").reindex(columns=[BEFORE, AFTER])
-    p_adjusted = rows.pivot(index="feature", columns="state", values="p_adjusted")
+    p_adjusted = rows.pivot(index="feature", columns="state", values="p_adjusted").reindex(columns=[BEFORE, AFTER])
     some = (p_adjusted < level).any(axis=1) & value.notna().all(axis=1)
+    shares = [float((tested < level).mean()) for tested in (p_adjusted[name].dropna() for name in (BEFORE, AFTER))]
+    whole = (int(value.notna().all(axis=1).sum()), *map(float, value.median()), *shares)
     pairs = value[some].to_numpy(dtype=np.float64)
     if UNTESTED in (then, now) or not len(pairs):
         kind = UNTESTED if UNTESTED in (then, now) else UNCLEAR if {then, now} != {ABSENT} else NONE
-        return Change(term, kind, then, now, 0, np.nan, np.nan, np.nan)
-    before, after = np.median(pairs, axis=0)
-    down = bool(after < before)
+        return Change(term, kind, then, now, 0, np.nan, np.nan, np.nan, np.nan, *whole)
+    relative = _relative(pairs)
+    down = relative < 0
     consistent, p = _moved(pairs[:, 1] - pairs[:, 0], down, level)
-    moved = consistent and bool(abs(after - before) > MATTERS * before)
+    moved = consistent and abs(relative) > MATTERS
     df_residual = rows.groupby("feature")["df_residual"].min().reindex(value.index)[some].to_numpy(dtype=np.float64)
     kind = UNCLEAR
     if then == now == FOUND:
         kind = KEPT if not moved else WEAKER if down else STRONGER
     elif FOUND in (then, now) and down == (then == FOUND):
-        if _beyond(pairs, df_residual, level):
+        beyond = _beyond(pairs, df_residual, level)
+        if beyond and ABSENT in (then, now):
             kind = LOST if down else NEW
-        elif moved and not np.isnan(p):
+        elif moved and (beyond or not np.isnan(p)):
             kind = WEAKER if down else STRONGER
-    return Change(term, kind, then, now, len(pairs), float(before), float(after), p)
+    before, after = map(float, np.median(pairs, axis=0))
+    return Change(term, kind, then, now, len(pairs), before, after, relative, p, *whole)
+
+
+def _relative(pairs: np.ndarray) -> float:
+    """Return the median of the relative changes of partial R² (k, 2); from nothing to something has no finite one."""
+    before, after = pairs.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(after == before, 0.0, after / before - 1.0)
+    return float(np.median(change))
 
 
 def _moved(difference: np.ndarray, down: bool, level: float) -> tuple[bool, float]:
     """Tell whether features moved in one direction; p of the signed-rank test where there are enough."""
-    from scipy.stats import wilcoxon
+    from scipy.stats import rankdata, wilcoxon
 
     if not difference.any():
         return False, 1.0
     if difference.size < SMALLEST:
         return bool((difference < 0).all() if down else (difference > 0).all()), np.nan
     p = float(wilcoxon(difference).pvalue)
-    return p < level, p
+    signed = np.sign(difference) @ rankdata(np.abs(difference))
+    # Few large changes may outweigh many small ones: then test and median have no direction in common.
+    return p < level and bool((signed < 0) == down), p
 
 
 def _beyond(pairs: np.ndarray, df_residual: np.ndarray, level: float) -> bool:
@@ -231,17 +258,18 @@ def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis, formula: 
 
 
 def _unclear(found: list[Change]) -> list[str]:
-    """Say of which terms neither a change nor its absence is clear."""
+    """Say of which terms neither a change nor its absence is clear, whatever limit they are beyond on one side."""
     each = []
-    for state, terms in (
-        (BEFORE, [change.term for change in found if change.then == FOUND]),
-        (AFTER, [change.term for change in found if change.now == FOUND]),
-    ):
-        if terms:
-            each.append(
-                f"The associations with {joined(terms)} did not clearly change; with the number of terms taken into "
-                f"account, they are significant only {state} harmonization."
-            )
+    for change in found:
+        if FOUND not in (change.then, change.now):
+            continue
+        if LIMIT in (change.then, change.now):
+            size = f"{percent(change.share_before)} of features before, {percent(change.share_after)} after"
+        elif not change.features:
+            size = "no feature that is significant was tested in both states"
+        else:
+            size = f"median change of partial R² {_signed(change.relative)}"
+        each.append(f"Associations with {change.term} did not clearly change ({size}).")
     neither = [change.term for change in found if FOUND not in (change.then, change.now)]
     if neither:
         each.append(f"Associations with {joined(neither)} are {NEAR}.")
@@ -274,8 +302,8 @@ def _absent(terms: list[str], diagnosis: Diagnosis, formula: Formula, found: str
     each = [f"No association with {joined(nowhere, 'or')} {found}."] if nowhere else []
     if by_all:
         each.append(
-            f"No association of a single feature with {joined(by_all, 'or')} {found}, but all features together "
-            "predict it better than chance."
+            f"No association of a single feature with {joined(by_all, 'or')} {found}. All features together predict "
+            f"{joined(by_all)} better than chance, but this is not adjusted for the other terms."
         )
     return each
 
@@ -310,23 +338,41 @@ def _shares(diagnosis: Diagnosis) -> list[str]:
 
 def _sizes(found: list[Change]) -> list[str]:
     """Write what a term was called weaker, stronger or kept by."""
-    each = []
-    for one in found:
-        if one.features:
-            change = f"{100 * (one.after / one.before - 1):+.0f}%, ".replace("-", "−") if one.before > 0 else ""
-            test = "" if np.isnan(one.p) else f", signed-rank {equals_p(one.p)}"
-            of = count(one.features, "feature")
-            each.append(f"{one.term} {three(one.before)} and {three(one.after)} ({change}{of}{test})")
-    if not each:
+    selected = [change for change in found if change.features]
+    if not selected:
         return []
+    some, every = [], []
+    for change in selected:
+        test = "" if np.isnan(change.p) else f", signed-rank {equals_p(change.p)}"
+        some.append(
+            f"{change.term} {three(change.before)} and {three(change.after)} (median change "
+            f"{_signed(change.relative)}, {change.features:,} of {count(change.all_features, 'feature')}{test})"
+        )
+        every.append(f"{change.term} {three(change.all_before)} and {three(change.all_after)}")
     texts = [
-        f"Median partial R² of the features significant before or after, before and after: {'; '.join(each)}. Weaker "
-        "or stronger means: the features changed in one direction (two-sided Wilcoxon signed-rank test, each feature "
-        f"with itself), and their median by more than {percent(MATTERS)}."
+        "What became of the associations is judged by the features significant before or after, and by no others.",
+        f"Their median partial R², before and after: {'; '.join(some)}.",
+        f"The median over all features, before and after: {'; '.join(every)}.",
+        "The median change is that of the features' own relative changes, not the ratio of the two medians.",
+        "Weaker or stronger means: the features changed in one direction (two-sided Wilcoxon signed-rank test, each "
+        f"feature with itself), and their median change is beyond {percent(MATTERS)}.",
     ]
-    if any(change.kind in (LOST, NEW, UNCLEAR) for change in found):
+    if any(not np.isnan(change.p) for change in selected):
+        texts.append(
+            "Features of one table depend on each other: the signed-rank p is a rule for reading, no test of a "
+            "hypothesis."
+        )
+    kinds = {change.kind for change in found}
+    if kinds & {LOST, NEW}:
         texts.append(
             "Lost or new means: significant in one state only, and a median change beyond the confidence interval of "
-            "one estimate. Significance in one state only is no evidence of a change."
+            "one estimate."
         )
+    if kinds & {LOST, NEW, UNCLEAR}:
+        texts.append("Significance in one state only is no evidence of a change.")
     return texts
+
+
+def _signed(relative: float) -> str:
+    """Write a relative change; from nothing there is none."""
+    return f"{100 * relative:+.1f}%".replace("-", "−") if np.isfinite(relative) else "from 0"

@@ -13,10 +13,7 @@ from pycombat_gam.report.verdict_biology import changes
 AGE = ("association", "age")
 LIKELY = predicted(0.62, 0.67)["before"]
 one_lost = np.full(10, 1e-5)
-UNCLEAR = (
-    "The associations with age did not clearly change; with the number of terms taken into account, they are "
-    "significant only {} harmonization."
-)
+UNCLEAR = "Associations with age did not clearly change (median change of partial R² {})."
 one_lost[0] = 0.3
 BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     "none": ({AGE: strength(0.001)}, "No association with age was found, before or after harmonization.", "plain"),
@@ -31,7 +28,7 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
         {AGE: strength(0.2, 0.19)}, "The associations with age were found before harmonization and are kept.", "good"
     ),
     "weaker": ({AGE: strength(0.2, 0.15)}, "Harmonization weakened the associations with age.", "bad"),
-    # The median falls by 20 %, but as many features gain as lose.
+    # About as many features gain as lose.
     "no direction": (
         {AGE: strength([0.1] * 5 + [0.3] * 6 + [0.1] * 2, [0.3] * 5 + [0.1] * 6 + [0.24] * 2)},
         "The associations with age were found before harmonization and are kept.",
@@ -42,13 +39,13 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
         {AGE: strength(0.2, 0.002)}, "Associations with age were found before harmonization, but not after.", "bad"
     ),
     # 0.04 and 0.06 are the same evidence: significance on one side only is no change.
-    "at the level": ({AGE: strength(0.02, 0.0199, before=0.04, after=0.06)}, UNCLEAR.format("before"), "plain"),
+    "at the level": ({AGE: strength(0.02, 0.0199, before=0.04, after=0.06)}, UNCLEAR.format("−0.5%"), "plain"),
     "at the level, the other way": (
-        {AGE: strength(0.0199, 0.02, before=0.06, after=0.04)}, UNCLEAR.format("after"), "plain"
+        {AGE: strength(0.0199, 0.02, before=0.06, after=0.04)}, UNCLEAR.format("+0.5%"), "plain"
     ),
     # A partial R² of 0.045 has the interval 0.000 to 0.163 with 85 degrees of freedom: 0.027, 40 % less, is inside.
     "at the level, one feature": (
-        {AGE: strength(0.05, 0.03, n=1, before=0.04, after=0.11)}, UNCLEAR.format("before"), "plain"
+        {AGE: strength(0.05, 0.03, n=1, before=0.04, after=0.11)}, UNCLEAR.format("−40.0%"), "plain"
     ),
     "lost, one feature": (
         {AGE: strength(0.3, 0.002, n=1)}, "Associations with age were found before harmonization, but not after.", "bad"
@@ -59,6 +56,43 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     # Found before only, and all features lose a third: weaker, yet no feature's interval excludes what it is after.
     "weaker to below the level": (
         {AGE: strength(0.05, 0.033, before=0.04, after=0.11)},
+        "Harmonization weakened the associations with age.",
+        "bad",
+    ),
+    # Single features at 0.02 and 0.03, adjusted; with the two terms that are left 0.04 and 0.06.
+    "Holm crosses the level after": (
+        {
+            ("association", "dx"): strength(0.05, 0.0495, before=0.02, after=0.03),
+            AGE: strength(0.2), ("association", "sex"): strength(0.001),
+        },
+        "The associations with age were found before harmonization and are kept. Associations with dx did not clearly "
+        "change (100% of features before, 100% after). No association with sex was found, before or after "
+        "harmonization.",
+        "plain",
+    ),
+    "Holm crosses the level before": (
+        {
+            ("association", "dx"): strength(0.0495, 0.05, before=[0.02] * 5 + [0.9] * 5, after=[0.002] * 4 + [0.9] * 6),
+            AGE: strength(0.2), ("association", "sex"): strength(0.001),
+        },
+        "The associations with age were found before harmonization and are kept. Associations with dx did not clearly "
+        "change (50% of features before, 40% after). No association with sex was found, before or after "
+        "harmonization.",
+        "plain",
+    ),
+    # Single features are still significant, so what changed beyond an interval is weaker, not lost.
+    "weaker to the limit": (
+        {
+            ("association", "dx"): strength(0.3, 0.05, after=0.03),
+            AGE: strength(0.2), ("association", "sex"): strength(0.001),
+        },
+        "Harmonization weakened the associations with dx. The associations with age were found before harmonization "
+        "and are kept. No association with sex was found, before or after harmonization.",
+        "bad",
+    ),
+    # The median of all rises from 0.11 to 0.2, but eight of nine fall, by 30 % in the median.
+    "medians against the features": (
+        {AGE: strength([0.1] * 4 + [0.11] + [0.3] * 4, [0.07] * 4 + [0.2] + [0.2] * 4)},
         "Harmonization weakened the associations with age.",
         "bad",
     ),
@@ -90,7 +124,8 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
             ("covariate prediction", "dx"): predicted(0.52, 0.5),
         },
         "No association with dx was found, before or after harmonization. No association of a single feature with age "
-        "was found, before or after harmonization, but all features together predict it better than chance.",
+        "was found, before or after harmonization. All features together predict age better than chance, but this is "
+        "not adjusted for the other terms.",
         "plain",
     ),
     "new": ({AGE: strength(0.002, 0.2)}, "Associations with age were found only after harmonization.", "plain"),
@@ -170,11 +205,40 @@ def test_the_criterion_is_named_and_has_its_numbers() -> None:
     assert (change.before, change.after) == (np.median(before), np.median(after))
     expected = wilcoxon(after, before).pvalue
     assert change.p == pytest.approx(expected, rel=1e-12)
+    relative = np.median(after / before - 1)
+    assert change.relative == pytest.approx(relative, rel=1e-12)
     text = of(tests)[-1].text
-    assert f"age {np.median(before):.3f} and {np.median(after):.3f} (" in text
-    assert f"12 features, signed-rank p = {expected:.3f}" in text
+    assert "by the features significant before or after, and by no others" in text
+    assert (
+        f"age {np.median(before):.3f} and {np.median(after):.3f} (median change −{-100 * relative:.1f}%, 12 of 13 "
+        f"features, signed-rank p = {expected:.3f})" in text
+    )
+    every = [np.median([*values, last]) for values, last in ((before, 0.002), (after, 0.001))]
+    assert f"The median over all features, before and after: age {every[0]:.3f} and {every[1]:.3f}." in text
     assert "two-sided Wilcoxon signed-rank test" in text
-    assert "median by more than 10%" in text
+    assert "median change is beyond 10%" in text
+    assert text.count("a rule for reading, no test of a hypothesis") == 1
+    assert "Lost or new" not in text
+
+
+def test_the_median_change_is_that_of_the_features_not_of_the_medians() -> None:
+    """Six of nine fall by 5 %, yet the median of all rises from 0.11 to 0.2."""
+    before = np.array([0.1] * 4 + [0.11] + [0.3] * 4)
+    after = np.array([0.095] * 4 + [0.2] + [0.285] * 2 + [0.31] * 2)
+    tests = {AGE: strength(before, after)}
+    (change,) = changes(told(tests))
+    assert (change.before, change.after) == (0.11, 0.2)
+    assert change.relative == pytest.approx(-0.05, abs=1e-12)
+    assert change.kind == "kept"
+    assert "age 0.110 and 0.200 (median change −5.0%, 9 of 9 features" in of(QUIET | tests)[-1].text
+
+
+def test_lost_and_new_are_explained_where_something_is_called_so() -> None:
+    lost, unclear = strength(0.2, 0.002), strength(0.02, 0.0199, before=0.04, after=0.06)
+    for association, explained in ((lost, True), (unclear, False)):
+        text = of(QUIET | {AGE: association})[-1].text
+        assert ("Lost or new means" in text) == explained
+        assert "Significance in one state only is no evidence of a change." in text
 
 
 def test_held_out_predictions_in_words() -> None:
@@ -211,8 +275,8 @@ def test_before_alone() -> None:
         "No association with age was found."
     )
     assert leads({AGE: {"before": none["before"]}, ("covariate prediction", "age"): {"before": LIKELY}})[-1] == (
-        "No association of a single feature with age was found, but all features together predict it better than "
-        "chance."
+        "No association of a single feature with age was found. All features together predict age better than chance, "
+        "but this is not adjusted for the other terms."
     )
     untested = strength(0.2, before=np.nan)["before"]
     assert leads({AGE: {"before": untested}, ("association", "sex"): {"before": one["before"]}})[-1] == (
