@@ -172,7 +172,7 @@ def report(
         biology(diagnosis, curves),
         shrinkage(diagnosis, shrunken),
         estimates(model, effects),
-        notes(model, diagnosis, study.notes),
+        notes(model, diagnosis, study.notes, audit),
         reproduce(model, command=command, data=data, seed=seed, to=study.to, origin=study.origin),
     )
     return Report(_about(study), verdict(diagnosis, parse_formula(model.formula), study.origin), found)

@@ -10,6 +10,14 @@ STATES = {
     "held out": "harmonized by models that did not see the row (site prediction), or neither the row's site nor the "
     "covariate (covariate prediction)",
 }
+TOLD = "The harmonization was told these covariates, so what is found after it is partly by construction."
+"""Why an association, or a prediction, after harmonization is no proof that it was kept."""
+TO_GO_BY = "Of the predictions, those held out are the figures to go by: that harmonization was not told the covariate."
+AFTER = {
+    "association": "harmonized by a model that was told the term, so partly by construction",
+    "covariate prediction": "harmonized by a model that was told the covariate, so partly by construction; held out is "
+    "the figure to go by",
+}
 HELD_OUT = {
     "site prediction": "harmonized by models that did not see the row",
     "covariate prediction": "harmonized by models that saw neither the row's site nor the covariate",
@@ -28,31 +36,35 @@ EFFECTS = {
     "partial R2": ("partial R²", "share of the variance left by sites and other terms that the term explains"),
 }
 """What the value of each test of a feature is."""
-ADJUSTED = "p adjusted for the number of features (Benjamini & Hochberg), to be held against the false discovery rate"
+ADJUSTED = (
+    "p-value adjusted for the number of features (Benjamini & Hochberg), to be held against the false discovery rate"
+)
 PERMUTED = {
-    "value": "statistic over its mean in random orders of the rows, which is 1 where sites are alike",
-    "p": "share of random orders with a statistic as large",
-    "adjusted p": "p adjusted for the number of sites (Benjamini & Hochberg)",
+    "value": "statistic at equal covariates over its mean in random orders of the rows, which is 1 where sites are "
+    "alike",
+    "p": "p-value, the share of random orders with a statistic as large",
+    "adjusted p": "p-value adjusted for the number of sites (Benjamini & Hochberg)",
 }
 COMPARED = {
     "distribution": PERMUTED,
     "covariance": PERMUTED,
     "site prediction": {
         "chance": "balanced accuracy of a guess",
-        "value": "balanced accuracy, the mean over sites of the share of their rows that is recognised",
-        "lower, upper": "its interval",
-        "p": "one-sided, against chance",
+        "value": "balanced accuracy at equal covariates, the mean over sites of the share of their rows that is "
+        "recognised",
+        "lower, upper": "its {interval}",
+        "p": "p-value, one-sided, against chance",
     },
     "covariate prediction": {
         "chance": "what a guess without features gives",
         "value": "of the measure named at the left: less is better for the mean absolute error, more for the others",
-        "lower, upper": "its interval, sites drawn anew",
+        "lower, upper": "its {interval}, sites drawn anew",
     },
 }
 SUMMARY = {
     "median partial R2 of the site": "half of the features have a larger share of variance explained by sites",
     "median ratio of the largest to the smallest site sd": "of residual standard deviations; 1 is alike",
-    "statistic, times chance": "statistic over its mean in random orders of the rows; 1 is alike",
+    "statistic, times chance": "statistic at equal covariates over its mean in random orders of the rows; 1 is alike",
     "median partial R2": "half of the features have a larger share of variance explained by the term",
 }
 SHRINKAGE = {
@@ -65,17 +77,20 @@ SHRINKAGE = {
 }
 
 
-def of_tests(measures: Sequence[str], states: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def of_tests(aspect: str, measures: Sequence[str], states: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Say what a table of features has: the effects of its tests, adjusted p, states."""
     effects = dict(EFFECTS[measure] for measure in measures if measure in EFFECTS)
-    return (*effects.items(), ("adjusted p", ADJUSTED), *_states(states))
+    return (*effects.items(), ("adjusted p", ADJUSTED), *_states(states, aspect))
 
 
-def of_comparison(aspect: str, columns: Sequence[str], states: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Say what a table of all features together has, of the columns that are there."""
+def of_comparison(
+    aspect: str, columns: Sequence[str], states: Sequence[str], level: float
+) -> tuple[tuple[str, str], ...]:
+    """Say what a table of all features together has, of the columns that are there; its intervals are 1 − level."""
     told: Mapping[str, str] = COMPARED[aspect]
-    known = [(name, words) for name, words in told.items() if name.split(", ")[0] in columns]
-    return (*known, *((state, HELD_OUT[aspect] if state == "held out" else words) for state, words in _states(states)))
+    interval = f"{100 * (1 - level):.10g} % interval"
+    known = [(name, words.format(interval=interval)) for name, words in told.items() if name.split(", ")[0] in columns]
+    return (*known, *_states(states, aspect))
 
 
 def of_summary(quantities: Sequence[str], states: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -83,5 +98,6 @@ def of_summary(quantities: Sequence[str], states: Sequence[str]) -> tuple[tuple[
     return (*((name, words) for name, words in SUMMARY.items() if name in set(quantities)), *_states(states))
 
 
-def _states(states: Sequence[str]) -> list[tuple[str, str]]:
-    return [(state, words) for state, words in STATES.items() if state in states]
+def _states(states: Sequence[str], aspect: str = "") -> list[tuple[str, str]]:
+    special = {"after": AFTER, "held out": HELD_OUT}
+    return [(state, special.get(state, {}).get(aspect, words)) for state, words in STATES.items() if state in states]

@@ -96,8 +96,8 @@ def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
         )
     if "site prediction" in by_aspect:
         sentences.append(
-            f"How well the site of a row is told from its features was measured by cross-validated balanced accuracy "
-            f"({of('site prediction')})."
+            f"How well the site of a row is told from its features at equal covariates was measured by cross-validated "
+            f"balanced accuracy ({of('site prediction')})."
         )
     if len(diagnosis.overall):
         sentences.append(
@@ -250,10 +250,12 @@ def _effects(model: ComBat) -> str:
 
 
 def _target(model: ComBat) -> str:
+    # Shrunken effects are not removed in full.
+    moved = "moved towards" if model.eb else "brought to"
     if model.ref_batch is not None:
-        return f"All other sites were brought to the reference site '{_reference(model)}', whose rows were not changed."
+        return f"All other sites were {moved} the reference site '{_reference(model)}', whose rows were not changed."
     what = "location" if model.mean_only else "location and scale"
-    return f"No site served as reference: all were brought to the common {what}, sites weighted by their rows."
+    return f"No site served as reference: all were {moved} the common {what}, sites weighted by their rows."
 
 
 def _missing(model: ComBat, profile: JsonDict, where: str) -> list[str]:

@@ -104,9 +104,9 @@ def design_audit(audit: Audit) -> Section:
 
 
 def before_and_after(diagnosis: Diagnosis, figures: Sequence[Figure | Sentences] = ()) -> Section:
-    """Show what is left of the sites: in a word, feature by feature, and in all features at once."""
+    """Show what is left of the sites: in brief, feature by feature, and in all features at once."""
     summary = diagnosis.summary
-    shown = Table.of("summary", "Before and after, in a word", summary, where="diagnosis.summary")
+    shown = Table.of("summary", "Before and after, in brief", summary, where="diagnosis.summary")
     legend = of_summary(summary["quantity"].tolist(), diagnosis.states)
     parts: list[Part] = [replace(shown, legend=legend), *figures]
     for aspect, caption in (
@@ -201,10 +201,13 @@ def _of_flow(model: FlowSCM) -> list[Part]:
     return parts
 
 
-def notes(model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, more: Sequence[str] = ()) -> Section:
-    """List everything that was out of the ordinary."""
+def notes(
+    model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, more: Sequence[str] = (), audit: Audit | None = None
+) -> Section:
+    """List everything that was out of the ordinary, but for what the audit of the design has found."""
     texts = [*model.summary().notes, *more, *(diagnosis.notes if diagnosis is not None else ())]
-    parts: tuple[Part, ...] = (Items(tuple(dict.fromkeys(texts))),) if texts else (Sentences("None."),)
+    none = "None." if audit is None or not len(audit.findings) else "None beyond those of the design audit."
+    parts: tuple[Part, ...] = (Items(tuple(dict.fromkeys(texts))),) if texts else (Sentences(none),)
     return Section("notes", "Warnings and notes", parts)
 
 
@@ -254,7 +257,7 @@ def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> l
             short=tuple(short),
             groups=tuple(groups),
             note=note,
-            legend=of_tests(list(dict.fromkeys(rows["measure"])), _states(rows)),
+            legend=of_tests(aspect, list(dict.fromkeys(rows["measure"])), _states(rows)),
         )
     ]
 
@@ -288,7 +291,7 @@ def _compared(diagnosis: Diagnosis, aspect: str, caption: str) -> list[Part]:
             p_values=frozenset(p_values),
             short=tuple(short),
             groups=tuple(groups),
-            legend=of_comparison(aspect, short, _states(rows)),
+            legend=of_comparison(aspect, short, _states(rows), diagnosis.level),
         )
     ]
 

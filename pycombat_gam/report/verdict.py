@@ -65,7 +65,7 @@ def _before(diagnosis: Diagnosis) -> Sentences:
         )
     else:
         lead = "No site effect was found before harmonization."
-    numbers = f"At equal covariates {_numbers(diagnosis, BEFORE, found)}."
+    numbers = _numbers(diagnosis, BEFORE, found, "At equal covariates")
     return Sentences(" ".join([numbers, *_untested(found)]), lead=lead)
 
 
@@ -91,7 +91,7 @@ def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
         return None
     left = [aspect for aspect, differs in now.items() if differs]
     held = [aspect for aspect, differs in unseen.items() if differs and not now.get(aspect)]
-    parts = [f"In {_whose(origin)}, {_numbers(diagnosis, AFTER, now)}.", *_untested(now)]
+    parts = [_whose(origin), _numbers(diagnosis, AFTER, now, "There, at equal covariates,"), *_untested(now)]
     if _below_chance(diagnosis):
         parts.append(
             "Accuracies below chance are a trace of a fit that saw the rows: their sites agree better than those of "
@@ -101,48 +101,58 @@ def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
         anew = {FITTED: "", MASKED: " (fitted to other rows of fit_mask)"}.get(
             origin.kind, " (fitted to others of these rows)"
         )
-        parts.append(f"Held out, in rows that the model{anew} did not see, {_numbers(diagnosis, HELD_OUT, unseen)}.")
+        parts.append(f"Held out means: in rows that the model{anew} did not see.")
+        parts.append(_numbers(diagnosis, HELD_OUT, unseen, "There, at equal covariates,"))
     else:
         parts.append("What harmonization does to rows that the model did not see was not measured (held_out).")
     single = _single_features(diagnosis, AFTER)
     tone = "bad" if left or held else "plain" if single or set(then) - set(now) else "good"
-    return Sentences(" ".join(parts), lead=_lead_after(diagnosis, then, left, held, single), tone=tone)
+    lead = _lead_changed(diagnosis, then, left) if left else _lead_alike(diagnosis, origin, now, unseen, single)
+    return Sentences(" ".join(parts), lead=lead, tone=tone)
 
 
-def _lead_after(
-    diagnosis: Diagnosis, then: dict[str, bool], left: list[str], held: list[str], single: list[str]
-) -> str:
+def _lead_changed(diagnosis: Diagnosis, then: dict[str, bool], left: list[str]) -> str:
+    """Say by what sites differ after harmonization."""
     still, new = [aspect for aspect in left if then.get(aspect)], [aspect for aspect in left if not then.get(aspect)]
     if still:
         more = f", and by {_ways(diagnosis, AFTER, new)}, which was not found before" if new else ""
         return f"After harmonization sites still differ, by {_ways(diagnosis, AFTER, still)}{more}."
-    if new:
-        # What was found before may be gone, or nothing had been.
-        return f"After harmonization sites differ by {_ways(diagnosis, AFTER, new)}, which was not found before."
-    if held:
-        return (
-            "After harmonization no difference between sites was found in these rows, but one was in rows that the "
-            f"model did not see, by {_ways(diagnosis, HELD_OUT, held)}."
-        )
-    if single:
+    # What was found before may be gone, or nothing had been.
+    return f"After harmonization sites differ by {_ways(diagnosis, AFTER, new)}, which was not found before."
+
+
+def _lead_alike(
+    diagnosis: Diagnosis, origin: Origin, now: dict[str, bool], unseen: dict[str, bool], single: list[str]
+) -> str:
+    """Say in which rows, and by which tests, no difference was found after harmonization."""
+    held = [aspect for aspect, differs in unseen.items() if differs]
+    if single and not held:
         return (
             f"After harmonization single features differ between sites (by {joined(single)}), but all tests together "
             "show no difference."
         )
-    return "After harmonization no difference between sites was found."
+    rows = "the rows of the fit" if origin.kind == FITTED else "these rows"
+    by = joined([WORDS[aspect] for aspect in now], "or")
+    inside = f"In {rows} no difference between sites was found after harmonization, by {by}."
+    if held:
+        return f"{inside} In held-out rows the sites differed, by {_ways(diagnosis, HELD_OUT, held)}."
+    if unseen:
+        only = joined([WORDS[aspect] for aspect in unseen])
+        return f"{inside} In held-out rows only {only} was tested, and found none."
+    return f"{inside} Held-out rows were not tested."
 
 
 def _whose(origin: Origin) -> str:
     if origin.kind == FITTED:
-        return "the rows that estimated the site effects, where agreement is partly by construction"
+        return "In the rows that estimated the site effects agreement is partly by construction."
     if origin.kind == MASKED:
         return (
-            f"these rows, of which {origin.fit_rows:,} estimated the site effects (there agreement is partly by "
-            "construction)"
+            f"Of these rows {origin.fit_rows:,} estimated the site effects; in those agreement is partly by "
+            "construction."
         )
     return (
-        "these rows, which are not the table that the model was fitted to (of those that were in it agreement is "
-        "partly by construction)"
+        "These rows are not the table that the model was fitted to. In those that were in it agreement is partly by "
+        "construction."
     )
 
 
@@ -157,11 +167,23 @@ def _ways(diagnosis: Diagnosis, state: str, aspects: list[str]) -> str:
     table, words = diagnosis.table, []
     for aspect in aspects:
         rows = table[(table["aspect"] == aspect) & (table["state"] == state) & (table["feature"] != "")]
+        by = _that_found(diagnosis, state, aspect)
         most = max((_significant(part, diagnosis.level) for _, part in rows.groupby("measure")), key=len, default=[])
         tested = int(rows.loc[rows["p_adjusted"].notna(), "feature"].nunique())
         few = 0 < len(most) < FEW * tested
-        words.append(f"{WORDS[aspect]} (of {len(most):,} of {count(tested, 'feature')})" if few else WORDS[aspect])
+        few_of = f" (of {len(most):,} of {count(tested, 'feature')})" if few else ""
+        words.append(f"{WORDS[aspect]}{few_of or by}")
     return joined(words)
+
+
+def _that_found(diagnosis: Diagnosis, state: str, aspect: str) -> str:
+    """Name the classifiers that found a difference, where others did not."""
+    rows = diagnosis.overall
+    rows = rows[(rows["state"] == state) & (rows["aspect"] == aspect)]
+    differs = rows["p_adjusted"] < diagnosis.level
+    if aspect != "site prediction" or differs.all():
+        return ""
+    return f" ({joined(rows.loc[differs, 'measure'].tolist())}, not {joined(rows.loc[~differs, 'measure'].tolist())})"
 
 
 def _significant(rows: pd.DataFrame, level: float) -> list[str]:
@@ -169,8 +191,8 @@ def _significant(rows: pd.DataFrame, level: float) -> list[str]:
     return [str(name) for name in rows[rows["p_adjusted"] < level].sort_values("p", kind="stable")["feature"]]
 
 
-def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool]) -> str:
-    """Write a state's numbers in words, aspect by aspect."""
+def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool], where: str) -> str:
+    """Write a state's numbers in words, a sentence for each aspect, the first of them with where that is."""
     table = diagnosis.table
     rows = table[(table["state"] == state) & (table["site"] == "")]
     features: list[str] = []
@@ -182,10 +204,10 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool]) -> str:
             continue
         if aspect in ("location", "scale"):
             each = [
-                f"{_share(some, diagnosis.level)}{' of the features' if not (features or at) else ''} by {measure}"
+                f"{_share(some, diagnosis.level)}{'' if at else ' of the features'} by {measure}"
                 for at, (measure, some) in enumerate(by_measure.items())
             ]
-            features.append(f"the {words}{'' if features else ' differed'} in {joined(each)}")
+            features.append(f"the {words} was found to differ in {joined(each)}")
         elif aspect == "site prediction":
             each = [f"{three(some['value'].iloc[0])} ({measure})" for measure, some in by_measure.items()]
             others.append(
@@ -195,8 +217,9 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool]) -> str:
         else:
             others.append(_permuted(diagnosis, state, aspect, by_measure, bool(found.get(aspect))))
     if features:
-        others.insert(0, f"{', '.join(features)} (false discovery rate {percent(diagnosis.level)})")
-    return "; ".join([*others, *([_together(diagnosis, state)] if found else [])])
+        features[-1] += f" (false discovery rate {percent(diagnosis.level)})"
+    first, *rest = [*features, *others, *([_together(diagnosis, state)] if found else [])]
+    return " ".join([f"{where} {first}.", *(f"{text[0].upper()}{text[1:]}." for text in rest)])
 
 
 def _permuted(diagnosis: Diagnosis, state: str, aspect: str, by_measure: dict[str, pd.DataFrame], differs: bool) -> str:
@@ -225,7 +248,7 @@ def _together(diagnosis: Diagnosis, state: str) -> str:
     p = rows.loc[rows["state"] == state, "p_adjusted"]
     if len(p) == 1:
         return f"for any difference {equals_p(p.min())}"
-    return f"smallest p of these {len(p)} tests, adjusted for their number (Holm): {p_text(float(p.min()))}"
+    return f"the smallest p of these {len(p)} tests, adjusted for their number (Holm), is {p_text(float(p.min()))}"
 
 
 def _share(rows: pd.DataFrame, level: float) -> str:

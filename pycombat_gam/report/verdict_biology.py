@@ -35,6 +35,7 @@ from pycombat_gam.errors import count
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.report.kept import fixed_covariates, random_effects
+from pycombat_gam.report.legend import TOLD
 from pycombat_gam.report.parts import Sentences, joined
 from pycombat_gam.report.verdict_predictions import (
     by_state,
@@ -99,7 +100,7 @@ def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
         return Sentences(" ".join(texts), lead=_lead_before(diagnosis, formula))
     found = changes(diagnosis)
     worse = worse_predictions(diagnosis)
-    texts = [*_shares(diagnosis), *_sizes(found), *predictions(diagnosis)]
+    texts = [*_shares(diagnosis), *_sizes(found), TOLD, *predictions(diagnosis)]
     kinds = {change.kind for change in found}
     bad = bool(worse or kinds & {WEAKER, LOST})
     good = not bad and bool(kinds & {KEPT, STRONGER}) and kinds <= {KEPT, STRONGER, NONE}
@@ -128,11 +129,12 @@ def _change(term: str, rows: pd.DataFrame, then: str, now: str, level: float) ->
     p_adjusted = rows.pivot(index="feature", columns="state", values="p_adjusted").reindex(columns=[BEFORE, AFTER])
     some = (p_adjusted < level).any(axis=1) & value.notna().all(axis=1)
     shares = [float((tested < level).mean()) for tested in (p_adjusted[name].dropna() for name in (BEFORE, AFTER))]
-    whole = (int(value.notna().all(axis=1).sum()), *map(float, value.median()), *shares)
+    whole = (*map(float, value.median()), *shares)
+    both = int(value.notna().all(axis=1).sum())
     pairs = value[some].to_numpy(dtype=np.float64)
     if UNTESTED in (then, now) or not len(pairs):
         kind = UNTESTED if UNTESTED in (then, now) else UNCLEAR if {then, now} != {ABSENT} else NONE
-        return Change(term, kind, then, now, 0, np.nan, np.nan, np.nan, np.nan, *whole)
+        return Change(term, kind, then, now, 0, np.nan, np.nan, np.nan, np.nan, both, *whole)
     relative = _relative(pairs)
     down = relative < 0
     consistent, p = _moved(pairs[:, 1] - pairs[:, 0], down, level)
@@ -148,7 +150,7 @@ def _change(term: str, rows: pd.DataFrame, then: str, now: str, level: float) ->
         elif moved and (beyond or not np.isnan(p)):
             kind = WEAKER if down else STRONGER
     before, after = map(float, np.median(pairs, axis=0))
-    return Change(term, kind, then, now, len(pairs), before, after, relative, p, *whole)
+    return Change(term, kind, then, now, len(pairs), before, after, relative, p, both, *whole)
 
 
 def _relative(pairs: np.ndarray) -> float:

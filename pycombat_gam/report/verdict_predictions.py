@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pycombat_gam.report.legend import UNKNOWN_SITE
+from pycombat_gam.report.legend import TO_GO_BY, UNKNOWN_SITE
 from pycombat_gam.report.parts import joined
 from pycombat_gam.report.wording import three
 
@@ -66,7 +66,7 @@ def predictions(diagnosis: Diagnosis) -> list[str]:
     order = joined([state for state in (BEFORE, AFTER, HELD_OUT) if state in present])
     texts = [f"Predicted at sites left out, {order}: {'; '.join(each)}."]
     if HELD_OUT in present:
-        texts.append(UNKNOWN_SITE)
+        texts += [TO_GO_BY, UNKNOWN_SITE]
     return texts
 
 
@@ -79,7 +79,13 @@ def _in_words(states: dict[str, pd.Series]) -> str:
     if not {BEFORE, HELD_OUT} <= set(states):
         return words
     then, unseen = states[BEFORE], states[HELD_OUT]
-    beside = "worse than" if _worse(unseen, then) else "better than" if _better(unseen, then) else "about as"
+    beside = (
+        "worse than"
+        if _worse(unseen, then)
+        else "better than"
+        if _better(unseen, then)
+        else "not clearly different from"
+    )
     return f"{words}; held out {beside} before"
 
 

@@ -256,11 +256,13 @@ def test_held_out_predictions_in_words() -> None:
     assert "worse than chance held out; held out worse than before)" in text
     assert (
         "sex by AUC 0.700, 0.720 and 0.710 (chance 0.500; better than chance before, after and held out; held out "
-        "about as before)" in text
+        "not clearly different from before)" in text
     )
     assert "held out better than before)" in text
     assert "fitted without it and without the covariate" in text
     assert "does not count as weakened" in text
+    assert "told these covariates, so what is found after it is partly by construction" in text
+    assert "those held out are the figures to go by" in text
     tests = QUIET | {("covariate prediction", "sex"): predicted(0.7, 0.72)}
     assert "eld out" not in of(tests)[-1].text
 

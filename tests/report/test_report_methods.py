@@ -53,7 +53,10 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     ),
     "no eb": (
         {"formula": "~ age", "eb": False},
-        ["Location and scale of each site were estimated, for each feature by itself, without empirical Bayes"],
+        [
+            "Location and scale of each site were estimated, for each feature by itself, without empirical Bayes",
+            "brought to the common location and scale, ",
+        ],
         ["shrunk", "prior"],
     ),
     "no eb ignores the prior": (
@@ -64,7 +67,10 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     ),
     "mean only": (
         {"formula": "~ age", "mean_only": True},
-        ["Only the location of each site was estimated and shrunk", "a parametric prior (normal)", "common location, "],
+        [
+            "Only the location of each site was estimated and shrunk", "a parametric prior (normal)",
+            "moved towards the common location, ",
+        ],
         ["inverse gamma", "Location and scale", "location and scale"],
     ),
     "mean only, no eb": (
@@ -79,7 +85,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     ),
     "reference": (
         {"formula": "~ age", "ref_batch": "Bergen"},
-        ["residual variance at the reference site 'Bergen'", "brought to the reference site 'Bergen', whose rows"],
+        ["residual variance at the reference site 'Bergen'", "moved towards the reference site 'Bergen', whose rows"],
         ["No site served", "pooled over sites"],
     ),
     "smooth": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ from report_cases import Page, hostile, markdown_tables, packaged, synthetic_dia
 import pycombat_gam as pcg
 from pycombat_gam.report import Report
 from pycombat_gam.report.cells import visible
-from pycombat_gam.report.legend import UNKNOWN_SITE
+from pycombat_gam.report.legend import UNKNOWN_SITE, of_comparison
 from pycombat_gam.report.page import escaped
 from pycombat_gam.report.parts import MOST_ROWS, Table
-from pycombat_gam.report.sections import before_and_after, biology, feature_table
+from pycombat_gam.report.sections import before_and_after, biology, feature_table, notes
+from pycombat_gam.report.verdict_biology import changes
+from pycombat_gam.report.wording import three
 
 REPORTS = {"packaged": lambda: packaged()[2], "hostile": hostile}
 
@@ -122,7 +125,14 @@ def test_columns_are_explained() -> None:
     assert "statistic, times chance" in shown["summary"]
     assert any(getattr(part, "text", "") == UNKNOWN_SITE for one in found.sections for part in one.parts)
     assert "neither the row's site nor the covariate" in shown["tests-covariate-prediction"]["held out"]
+    assert "partly by construction" in shown["tests-covariate-prediction"]["after"]
+    assert "partly by construction" in shown["tests-association"]["after"]
     assert shown["tests-site-prediction"]["held out"] == "harmonized by models that did not see the row"
+    assert shown["tests-site-prediction"]["lower, upper"] == "its 95 % interval"
+    assert shown["tests-site-prediction"]["p"] == "p-value, one-sided, against chance"
+    assert dict(of_comparison("covariate prediction", ["lower"], [], 0.1)) == {
+        "lower, upper": "its 90 % interval, sites drawn anew"
+    }
     assert {one.id for one in tables_of(found) if one.id.startswith(("audit-", "tests-"))} <= set(shown)
 
 
@@ -135,10 +145,14 @@ def test_the_verdict_has_the_summarys_numbers() -> None:
         assert f"{100 * row['before']:.3g}%" in before
         assert f"{100 * row['after']:.3g}%" in after
     accuracy = summary.xs("logistic", level="measure").iloc[0]
-    assert f"{accuracy['before']:.3f} (logistic)" in before
-    assert f"{accuracy['held out']:.3f} (logistic)" in after
+    assert f"{three(accuracy['before'])} (logistic)" in before
+    assert f"{three(accuracy['held out'])} (logistic)" in after
     assert "Held out" in after
     assert "by construction" in after
+    for change in changes(diagnosis):
+        row = summary.loc[("association", "partial R2", change.term, "median partial R2")]
+        assert (change.all_before, change.all_after) == (row["before"], row["after"])
+        assert f"{change.term} {three(row['before'])} and {three(row['after'])}" in biology_
     age = summary.xs("age", level="covariate").iloc[0]
     assert f"{age['before']:.2f}, {age['after']:.2f} and {age['held out']:.2f}" in biology_
 
@@ -184,3 +198,13 @@ def test_a_finding_on_a_whole_table_names_no_row() -> None:
     one = {"severity": "note", "verdict": "Sites are compared.", "table": "sites", "row": ""}
     assert _finding(one, {}).rests_on == "table sites"
     assert _finding({**one, "row": "Oslo"}, {}).rests_on == "table sites, row Oslo"
+
+
+def test_no_notes_of_the_fit_are_none_beyond_the_audits() -> None:
+    model, table, _, _ = packaged()
+    audit = pcg.audit(table, model.formula, "site", id="subject", features="_thickness$")
+    assert len(audit.findings)
+    clean = replace(audit, findings=audit.findings.iloc[:0])
+    shown = {name: notes(model, audit=one).parts for name, one in (("cautions", audit), ("clean", clean), ("no", None))}
+    texts = {name: getattr(part, "text", "") for name, (part,) in shown.items()}
+    assert texts == {"cautions": "None beyond those of the design audit.", "clean": "None.", "no": "None."}

@@ -12,7 +12,8 @@ from pycombat_gam.diagnose import Diagnosis
 from pycombat_gam.report.origin import FITTED, MASKED, OTHER, Origin
 from pycombat_gam.report.verdict import site_differences
 
-CLEAN = "After harmonization no difference between sites was found."
+INSIDE = "In the rows of the fit no difference between sites was found after harmonization, by mean, spread"
+CLEAN = f"{INSIDE} or covariance. Held-out rows were not tested."
 SITES: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     "nothing": (QUIET, "No site effect was found before harmonization.", CLEAN),
     # Below the level alone, not among three tests: 3 · 0.02 = 0.06.
@@ -49,13 +50,25 @@ SITES: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     "only held out": (
         QUIET | {("location", "ANOVA"): p(HALF, NULL), ("site prediction", "SVM"): p(1e-9, 1.0, 1e-4)},
         "Before harmonization the sites differed, by mean and site prediction.",
-        "After harmonization no difference between sites was found in these rows, but one was in rows that the model "
-        "did not see, by site prediction.",
+        f"{INSIDE}, covariance or site prediction. In held-out rows the sites differed, by site prediction.",
+    ),
+    # Only one of two classifiers, and it is named.
+    "only held out, by the SVM": (
+        QUIET
+        | {("site prediction", "logistic"): p(1e-9, 1.0, 0.4), ("site prediction", "SVM"): p(1e-9, 1.0, 1e-4)},
+        "Before harmonization the sites differed, by site prediction.",
+        f"{INSIDE}, covariance or site prediction. In held-out rows the sites differed, by site prediction (SVM, not "
+        "logistic).",
+    ),
+    "only before, by the SVM": (
+        QUIET | {("site prediction", "logistic"): p(0.4, 1.0), ("site prediction", "SVM"): p(1e-9, 1.0)},
+        "Before harmonization the sites differed, by site prediction (SVM, not logistic).",
+        f"{INSIDE}, covariance or site prediction. Held-out rows were not tested.",
     ),
     "held out as well": (
         QUIET | {("site prediction", "SVM"): p(1e-9, 1.0, 0.3)},
         "Before harmonization the sites differed, by site prediction.",
-        CLEAN,
+        f"{INSIDE}, covariance or site prediction. In held-out rows only site prediction was tested, and found none.",
     ),
 }  # fmt: skip
 
@@ -65,30 +78,34 @@ def test_leads_of_the_sites(name: str) -> None:
     tests, before, after = SITES[name]
     found = of(tests)
     assert [found[0].lead, found[1].lead] == [before, after]
-    assert found[1].tone == ("good" if after == CLEAN else "plain" if "single features" in after else "bad")
+    good = after.startswith(INSIDE) and "sites differed" not in after
+    assert found[1].tone == ("good" if good else "plain" if "single features" in after else "bad")
     # Aspects without a test are not differences that were not found.
     assert "Not tested: joint distribution" in found[0].text and "Not tested: joint distribution" in found[1].text
 
 
 def test_few_features_are_counted_and_named() -> None:
     before, after, _ = of(QUIET | {("location", "ANOVA"): p(THREE, NULL)})
-    assert "the mean differed in 3% (3 of 100: f98, f99, f97) of the features by ANOVA" in before.text
-    assert "the mean differed in 0% of the features by ANOVA" in after.text
+    assert "the mean was found to differ in 3% (3 of 100: f98, f99, f97) of the features by ANOVA" in before.text
+    assert "the mean was found to differ in 0% of the features by ANOVA" in after.text
     seven = np.concatenate([NULL[:93], np.full(7, 1e-8)])
     before, _, _ = of(QUIET | {("scale", "Levene"): p(seven, NULL)})
-    assert "the spread in 7% (7 of 100: f93, f94, f95, f96, f97 and 2 more) by Levene" in before.text
+    assert (
+        "The spread was found to differ in 7% (7 of 100: f93, f94, f95, f96, f97 and 2 more) of the features"
+        in before.text
+    )
     # Simes: 1e-8 · 100/7; Holm over three tests.
-    assert "smallest p of these 3 tests, adjusted for their number (Holm): <0.001" in before.text
+    assert "The smallest p of these 3 tests, adjusted for their number (Holm), is <0.001." in before.text
 
 
 def test_a_p_that_only_the_adjustment_undoes_has_both() -> None:
     text = of(QUIET | {("covariance", "covariance"): p(0.02, 0.5)})[0].text
-    assert "the covariance was not found to differ (p = 0.020, adjusted 0.060)" in text
+    assert "The covariance was not found to differ (p = 0.020, adjusted 0.060)" in text
     # The smallest p of 99 permutations, before Holm over 8 tests.
     many = {("location", f"test {k}"): p(NULL, NULL) for k in range(7)} | {("distribution", "MMD"): p(0.01, 0.5)}
     before, after, _ = of(many)
     assert "(MMD, p = 0.010, adjusted 0.080; less than 0.010 takes more than 99 permutations)" in before.text
-    assert "the joint distribution was not found to differ (MMD, p = 0.500)" in after.text
+    assert "The joint distribution was not found to differ (MMD, p = 0.500)" in after.text
 
 
 def test_nine_tests_together_keep_their_level() -> None:
@@ -126,9 +143,9 @@ def test_what_was_not_tested_is_said() -> None:
 
 
 WHERE = {
-    FITTED: "In the rows that estimated the site effects, where agreement is partly by construction, ",
-    MASKED: "In these rows, of which 40 estimated the site effects",
-    OTHER: "In these rows, which are not the table that the model was fitted to",
+    FITTED: "In the rows that estimated the site effects agreement is partly by construction.",
+    MASKED: "Of these rows 40 estimated the site effects; in those agreement is partly by construction.",
+    OTHER: "These rows are not the table that the model was fitted to. In those that were in it agreement is partly",
 }
 
 
@@ -136,7 +153,9 @@ WHERE = {
 def test_rows_are_called_what_they_are(kind: str) -> None:
     origin = Origin(kind, rows=90, sites=3, fit_rows=40 if kind == MASKED else 90, fit_given=90, fit_sites=3)
     tests = QUIET | {("site prediction", "SVM"): p(0.1, 1.0, 0.3)}
-    text = of(tests, origin=origin)[1].text
+    lead, text = of(tests, origin=origin)[1].lead, of(tests, origin=origin)[1].text
+    assert lead.startswith("In the rows of the fit" if kind == FITTED else "In these rows")
+    assert text.count("at equal covariates") == 2
     assert [one for one in WHERE if WHERE[one] in text] == [kind]
     assert ("fitted to other rows of fit_mask" in text) == (kind == MASKED)
     assert ("fitted to others of these rows" in text) == (kind == OTHER)
