@@ -113,7 +113,10 @@ def _search(scalars: _Scalars, points: FloatArray, members: slice) -> tuple[Floa
     if also.size:
         other, other_converged = _polish(scalars, points, second[also], members, also)
         ours = _score_at(scalars, rho[also], members, also)
-        better = _score_at(scalars, other, members, also) < ours
+        gain = ours - _score_at(scalars, other, members, also)
+        # Two minima as low as each other: the smoother fit.
+        equal = np.abs(gain) <= ROUNDING * (1.0 + np.abs(ours))
+        better = np.where(equal, other > rho[also], gain > 0)
         rho[also[better]] = other[better]
         converged[also[better]] = other_converged[better]
     return rho, converged, rho >= points[-1] - STEP
