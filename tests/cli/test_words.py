@@ -11,7 +11,7 @@ import typer
 from planted import clean
 from typer.testing import CliRunner
 
-from pycombat_gam.cli import app
+from pycombat_gam.cli import app, flows
 from r_bridge.cli import crosscheck
 
 CELLS = "each feature was fitted on its observed cells"
@@ -80,3 +80,13 @@ def test_a_batch_that_is_not_there_was_given_in_the_shell(tmp_path: Path) -> Non
     result = CliRunner().invoke(app, ["audit", str(tmp_path / "data.csv"), "--batch", "batch"])
     assert result.exit_code == 2
     assert "batch=" not in result.stderr
+
+
+def test_enumerations_are_those_of_the_flow() -> None:
+    from pycombat_gam.flow.density import BASES
+    from pycombat_gam.flow.recipe import FLOWS
+    from pycombat_gam.flow.structured import VARIANTS
+
+    assert [one.value for one in flows.Family] == list(FLOWS)
+    assert [one.value for one in flows.Variant] == ["auto", *VARIANTS]
+    assert {one.value for one in flows.Base} == set(BASES)
