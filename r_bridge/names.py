@@ -73,7 +73,8 @@ class Names:
             if isinstance(part, Name):
                 return Name(called.get(part.name, part.name))
             if isinstance(part, Call):
-                return Call(part.name, tuple(map(renamed, part.args)), tuple((k, renamed(v)) for k, v in part.kwargs))
+                named = tuple((key, renamed(value)) for key, value in part.kwargs)
+                return replace(part, args=tuple(map(renamed, part.args)), kwargs=named)
             if isinstance(part, Binary):
                 return Binary(part.op, renamed(part.left), renamed(part.right))
             if isinstance(part, Unary):
