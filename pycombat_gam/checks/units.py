@@ -19,16 +19,18 @@ from pycombat_gam.checks.finding import Finding, joined, keys
 from pycombat_gam.checks.material import Material
 from pycombat_gam.checks.overlap import RANGE
 from pycombat_gam.checks.values import AGE, OLDEST
-from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 OFF = 5.0
 """Factor from which on a site may be in other units."""
-SAME = 4.0
+SAME = 3.0
 """Spread over spread, divided by median over median."""
 AWAY = 3.0
 """Robust standard deviations that the middle site's median has to be from zero to have a ratio."""
-TENS = 2.0
+TENS = 1.5
 """A spread is off by a power of ten, up to this."""
+LIKE = 1.5
+"""A feature's ratio of medians is that of two units, up to this."""
 NEAR = 1.3
 """A factor is that of two units, up to this."""
 FACTORS = (10.0, 12.0, 52.18, 100.0, 365.25, 1e3, 1e4, 1e6, 1e9)
@@ -62,7 +64,7 @@ def unit_factors(rows: FloatArray, sites: IntArray, bounds: IntArray) -> FloatAr
         ratio, width = middle / usual_middle, spread / usual_spread
         agree = np.abs(np.log(width / ratio)) < np.log(SAME)
         placed = np.abs(usual_middle) > AWAY * usual_spread
-        by_both = placed & (np.abs(np.log(ratio)) > np.log(OFF)) & agree
+        by_both = placed & (np.abs(np.log(ratio)) > np.log(OFF)) & agree & _near_units(ratio)
         tens = 10.0 ** np.rint(np.log10(width))
         by_spread = ~placed & (tens != 1) & (np.abs(np.log(width / tens)) < np.log(TENS))
     return np.where(by_both, ratio, np.where(by_spread, width, 1.0))
@@ -102,6 +104,12 @@ def feature_units(units: list[tuple[str, str, float]]) -> Iterator[Finding]:
         each = joined([f"'{feature}' is {_times(factor)} what it is elsewhere" for feature, factor in own])
         said = f"Site '{site}' seems to be in other units: {each}; bring all sites to one unit"
         yield Finding("problem", "units", site, said, "features", keys(feature for feature, _ in own))
+
+
+def _near_units(ratio: FloatArray) -> BoolArray:
+    """Tell where a ratio of medians is that of two units, up to what sites differ in location."""
+    size = np.abs(np.log(np.where(ratio > 0, ratio, 1.0)))
+    return np.asarray(np.abs(size[..., None] - np.log(FACTORS)).min(axis=-1) < np.log(LIKE))
 
 
 def _of_units(factor: float) -> bool:
