@@ -19,7 +19,7 @@ from pycombat_gam.progress import progress_bar
 try:
     import fcntl
 except ImportError:  # Windows: writes stay whole, but runs are not kept apart
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere; asked for before each use
 
 LOCK = ".pycombat-gam.lock.tmp"
 """The file that the writer of a folder holds locked, and removes at its end; the lock itself ends with the process."""

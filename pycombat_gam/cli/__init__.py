@@ -60,7 +60,7 @@ def main() -> None:
         from pycombat_gam.cli.shell import PIPE_CLOSED
 
         code = PIPE_CLOSED
-    except Exception as error:
+    except Exception as error:  # of any kind: what cannot be told in a line is raised again
         if not _tell(error):
             raise
         code = 2

@@ -94,7 +94,7 @@ def plainly() -> Iterator[None]:
             yield
     except BrokenPipeError:
         raise typer.Exit(PIPE_CLOSED) from None
-    except Exception as error:
+    except Exception as error:  # of any kind: what cannot be told in a line is raised again
         if interrupts:
             raise KeyboardInterrupt from None  # compiled code made an error of its own of it
         message = told(error)
