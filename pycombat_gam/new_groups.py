@@ -120,7 +120,13 @@ def keep_new_groups(
             f"{listing(levels.label for levels in new)}: {systems.largest:,} effects of groups that were not in the "
             "fit hang together, too many to be predicted; fit again with these rows"
         )
-    ratio = np.vstack([np.tile(levels.ratio, (levels.size, 1)) for levels in new])
+    # Levels of one random effect share their Λ: it is spread out a block of features at a time.
+    ratio = np.vstack([levels.ratio for levels in new])
+    starts = np.cumsum([0, *(len(levels.ratio) for levels in new)])
+    place = [
+        start + np.tile(np.arange(len(levels.ratio)), levels.size) for start, levels in zip(starts, new, strict=False)
+    ]
+    of_coefficient = np.concatenate(place)
     kept = 1.0 - by.inverse_scale
     kept[:, by.untouched] = 0.0
     if by.reference is not None:
@@ -130,7 +136,7 @@ def keep_new_groups(
     for columns, raw in blocks(Y, rows):
         seen = ~np.isnan(raw)
         left = np.where(seen, raw - level[:, columns][site] - centred @ mean.coefficients[:, columns], 0.0)
-        out[rows, columns] += systems.effects(left, seen, ratio[:, columns]) * kept[:, columns][site]
+        out[rows, columns] += systems.effects(left, seen, ratio[:, columns][of_coefficient]) * kept[:, columns][site]
     return [
         f"{levels.columns} has {count(levels.size, 'level')} not known from the fit in "
         f"{count(levels.rows.size, 'row')}: {levels.label} is predicted there from these rows"
