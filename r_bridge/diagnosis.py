@@ -85,8 +85,8 @@ def doctor() -> Diagnosis:
     Never raises: every broken state is an answer. R itself is not started in this process.
 
     >>> import r_bridge
-    >>> sorted(r_bridge.doctor().packages)[:2]
-    ['ComBatFamily', 'lme4']
+    >>> sorted(r_bridge.doctor().packages)[:3]
+    ['ComBatFamily', 'gamlss', 'lme4']
     """
     home, r_version = _r()
     rpy2_version = _version("rpy2-rinterface") or _version("rpy2")
