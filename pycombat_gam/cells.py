@@ -9,10 +9,11 @@ from numbers import Number
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, listing, rows_named
+from pycombat_gam.errors import DataError
 from pycombat_gam.formula.columns import MAX_CODES, MISSING
 from pycombat_gam.formula.numerals import DECIMAL_COMMAS, LABEL_LIKE, kinds_named, spelling
 from pycombat_gam.types import IntArray
+from pycombat_gam.words import listing, rows_named
 
 _WIDTH = 256
 """Features looked at together: a few at a time, so that a large table is not copied whole."""

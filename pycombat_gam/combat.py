@@ -17,13 +17,7 @@ from pycombat_gam.checks.at_fit import find_problems
 from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Asked, gather_material
 from pycombat_gam.container import Container, proven, write_container
-from pycombat_gam.errors import (
-    DataError,
-    NotFittedError,
-    OptionError,
-    PcgWarning,
-    listing,
-)
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.estimator import TableEstimator
 from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
@@ -39,6 +33,7 @@ from pycombat_gam.tables import (
     intake_notes,
 )
 from pycombat_gam.types import BoolArray, IntArray
+from pycombat_gam.words import listing
 
 
 class ComBat(TableEstimator):

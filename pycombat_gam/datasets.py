@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import OptionError, count, did_you_mean, listing
+from pycombat_gam.errors import OptionError
 from pycombat_gam.simulate import (
     DATA,
     SIGNAL,
@@ -61,6 +61,7 @@ from pycombat_gam.simulate import (
     stream,
 )
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import count, did_you_mean, listing
 
 __all__ = ["MultisiteStudy", "load_multisite", "packaged_study", "simulate_multisite"]
 

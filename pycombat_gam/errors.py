@@ -7,13 +7,9 @@ still catch them.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+from pycombat_gam.words import listing
 
 
 class PcgError(ValueError):
@@ -80,47 +76,3 @@ def _installed(name: str) -> bool:
         return find_spec(name) is not None
     except ImportError:
         return False
-
-
-def listing(names: Iterable[object], limit: int = 8) -> str:
-    """Join names for a message, the first `limit` of them and the count of the rest.
-
-    >>> listing(["a", "b", "c"], limit=2)
-    'a, b and 1 more'
-    """
-    shown = [str(name) for name in names]
-    if len(shown) <= limit:
-        return ", ".join(shown)
-    return f"{', '.join(shown[:limit])} and {len(shown) - limit} more"
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Write a number with its noun.
-
-    >>> count(1, "row"), count(3, "row")
-    ('1 row', '3 rows')
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def rows_named(labels: Sequence[object] | pd.Index[Any], limit: int = 3) -> str:
-    """Count rows and name the first of them by their index label; a named index says what its labels are.
-
-    >>> rows_named([4, 7, 9, 12])
-    '4 rows (index 4, 7, 9, …)'
-    """
-    more = ", …" if len(labels) > limit else ""
-    name = getattr(labels, "name", None)
-    what = "index" if name is None else name
-    return f"{count(len(labels), 'row')} ({what} {', '.join(map(str, labels[:limit]))}{more})"
-
-
-def did_you_mean(given: str, allowed: Sequence[str]) -> str:
-    """Return ``"; did you mean 'age'?"`` when something allowed looks like what was given, else ``""``.
-
-    >>> did_you_mean("aeg", ["age", "sex"])
-    "; did you mean 'age'?"
-    """
-    lowered = {name.lower(): name for name in reversed(allowed)}
-    close = difflib.get_close_matches(given.lower(), list(lowered), n=1, cutoff=0.6)
-    return f"; did you mean '{lowered[close[0]]}'?" if close else ""

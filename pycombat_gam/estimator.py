@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import OptionError, count, did_you_mean
+from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula
 from pycombat_gam.options import names
 from pycombat_gam.tables import FeatureChoice, Intake, check_ids, feature_frame, find_column, intake, put_back
+from pycombat_gam.words import count, did_you_mean
 
 if TYPE_CHECKING:  # Python 3.10 has no typing.Self
     from typing_extensions import Self

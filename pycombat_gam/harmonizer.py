@@ -17,7 +17,7 @@ from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.batch.location_scale import BatchEffects, estimate_effects
 from pycombat_gam.batch.prior import shrink
 from pycombat_gam.batch.standardize import Standardization, standardize
-from pycombat_gam.errors import DataError, DesignError, count, listing
+from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit, MeanModel
 from pycombat_gam.mean.identified import idle_note
@@ -26,6 +26,7 @@ from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.unseen import estimate_unseen
+from pycombat_gam.words import count, listing
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
-from pycombat_gam.errors import DataError, OptionError, listing
+from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.progress import Advance, progress_bar, tracked
+from pycombat_gam.words import listing
 
 GZIP = ".gz"
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from pycombat_gam.errors import DataError, count, listing
+from pycombat_gam.errors import DataError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.variables import levels_in
 from pycombat_gam.mean.fit import MeanFit
@@ -30,6 +30,7 @@ from pycombat_gam.smooth.basis import Values
 from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import count, listing
 
 LARGEST = 2e12
 """Operations of one solution of crossed groups, beyond which a new fit costs less."""

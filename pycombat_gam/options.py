@@ -11,10 +11,11 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.design import check_supported
-from pycombat_gam.errors import OptionError, did_you_mean, listing
+from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.harmonizer import BatchOptions
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import did_you_mean, listing
 
 ALLOWED = {
     "prior": ("parametric", "nonparametric"),

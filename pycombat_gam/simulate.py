@@ -9,8 +9,9 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import OptionError, count, listing
+from pycombat_gam.errors import OptionError
 from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import count, listing
 
 SIGNAL = ["intercept", "age_linear", "age_arch", "age_late", "sex_M", "dx_patient", "icv"]
 SITES = ["Aarhus", "Bergen", "Cork", "Delft", "Evora", "Fargo", "Ghent", "Hobart", "Izmir", "Jena"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import count, listing
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import count, covariate_line, plain_table, printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,28 +136,3 @@ def _quantiles(features: pd.DataFrame) -> str:
         return features.to_string(float_format=lambda value: f"{value:.4g}")
     table = numbers.quantile([0, 0.25, 0.5, 0.75, 1]).set_axis(["min", "1Q", "median", "3Q", "max"])
     return str(table.to_string(float_format=lambda value: f"{value:.4g}"))
-
-
-def plain_table(frame: pd.DataFrame) -> JsonDict:
-    """Return a table as plain data, row by row; a missing number is None."""
-    return {
-        str(name): {
-            str(key): None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()
-        }
-        for name, row in zip(frame.index, frame.astype(object).to_dict("records"), strict=True)
-    }
-
-
-def printable(text: str) -> str:
-    """Return a text without control characters.
-
-    Labels and notes may come from a stranger's model file: nothing of them drives the terminal.
-    """
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def covariate_line(name: str, about: JsonDict) -> str:
-    """Describe a covariate of the fitted table."""
-    if "levels" in about:
-        return f"  {name}: " + listing((f"{level!r} {rows:,}" for level, rows in about["levels"].items()), 12)
-    return f"  {name}: {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"

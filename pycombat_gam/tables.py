@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.cells import check_text
-from pycombat_gam.errors import DataError, OptionError, count, did_you_mean, listing, rows_named
+from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.remedies import flat_columns, from_index, in_rows, into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import count, did_you_mean, listing, rows_named
 
 FeatureChoice = list[str] | tuple[str, ...] | str | None
 _MAX_RUNS = 64

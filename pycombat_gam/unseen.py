@@ -23,7 +23,7 @@ import pandas as pd
 from pycombat_gam.batch.adjust import Adjustment
 from pycombat_gam.batch.location_scale import estimate_effects
 from pycombat_gam.batch.prior import shrink
-from pycombat_gam.errors import DataError, count, listing
+from pycombat_gam.errors import DataError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.variables import levels_in
 from pycombat_gam.mean.groups import SMALLEST_SD, rounding_unit
@@ -34,6 +34,7 @@ from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import count, listing
 
 LEAST = 1e-12
 """A ratio of variances as good as none: effects of groups that are not shrunk."""

@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import listing
+from pycombat_gam.words import listing
 from r_bridge.errors import RError
 
 INT_MAX = 2**31 - 1

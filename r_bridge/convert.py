@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import listing
+from pycombat_gam.words import listing
 from r_bridge import columns
 from r_bridge.errors import RError
 

@@ -13,10 +13,11 @@ import pandas as pd
 from pycombat_gam.additive.gam import check_family
 from pycombat_gam.additive.predict import Prediction
 from pycombat_gam.additive.summary import GamSummary
-from pycombat_gam.errors import DataError, OptionError, PcgWarning, count, listing
+from pycombat_gam.errors import DataError, OptionError, PcgWarning
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.nodes import Call, Name, deparse
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import count, listing
 from r_bridge import session, sources
 from r_bridge.formula import to_r
 from r_bridge.functions import check_translatable

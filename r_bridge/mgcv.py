@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.design import Design
-from pycombat_gam.errors import ModelFileError, NotYetError, OptionError, listing
+from pycombat_gam.errors import ModelFileError, NotYetError, OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.nodes import deparse
@@ -28,6 +28,7 @@ from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.basis import Values
 from pycombat_gam.smooth.part import SmoothPart, smooth_terms
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
+from pycombat_gam.words import listing
 from r_bridge import session, sources
 from r_bridge.errors import RError, RWarning
 from r_bridge.formula import to_r

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pycombat_gam.errors import listing
+from pycombat_gam.words import listing
 from r_bridge.convert import from_r, to_r
 from r_bridge.errors import RError, RMissingError, RWarning
 

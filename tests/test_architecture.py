@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pycombat_gam"
 
 LAYERS = [
-    {"errors", "progress", "remedies", "types"},
+    {"types"},
+    {"words"},
+    {"errors", "progress", "remedies"},
     {"atomic", "formula", "penalized"},
     {"cells", "smooth"},
     {"container", "design", "tables"},

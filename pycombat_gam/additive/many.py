@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from pycombat_gam.additive.model import GamFit
-from pycombat_gam.errors import count, did_you_mean, listing
+from pycombat_gam.words import count, did_you_mean, listing
 
 
 class GamFits(Mapping[str, GamFit]):

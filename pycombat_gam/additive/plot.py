@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import OptionError, PcgError, did_you_mean, listing
+from pycombat_gam.errors import OptionError, PcgError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import did_you_mean, listing
 
 if TYPE_CHECKING:
     from pycombat_gam.additive.model import GamFit

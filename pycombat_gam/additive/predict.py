@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.design import INTERCEPT, Design
-from pycombat_gam.errors import OptionError, did_you_mean, listing
+from pycombat_gam.errors import OptionError
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import did_you_mean, listing
 
 TYPES = ("response", "link", "terms", "lpmatrix")
 

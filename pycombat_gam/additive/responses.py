@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, FormulaError, OptionError, count, did_you_mean, listing
+from pycombat_gam.errors import DataError, FormulaError, OptionError
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.columns import Columns
 from pycombat_gam.formula.evaluate import Evaluator
@@ -19,6 +19,7 @@ from pycombat_gam.formula.nodes import Call, Name, Node, deparse
 from pycombat_gam.penalized.sufficient import is_constant, last_digit
 from pycombat_gam.remedies import into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.words import count, did_you_mean, listing
 
 RowNumbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series | str | None
 """One number per row: an array, the column that holds it, or None."""

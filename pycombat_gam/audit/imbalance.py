@@ -56,8 +56,8 @@ from pycombat_gam.additive.chisquare_mixture import ratio_tail
 from pycombat_gam.checks.finding import Finding, frame, keys, percent
 from pycombat_gam.checks.material import Covariate, Material
 from pycombat_gam.checks.terms import Terms, associate, basis_of, centred
-from pycombat_gam.errors import count
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import count
 
 NOMINAL = 0.05
 LIBERAL = 0.075

@@ -10,8 +10,8 @@ import pandas as pd
 from pycombat_gam.cells import suspicious_features
 from pycombat_gam.checks.finding import Finding, joined, keys, named
 from pycombat_gam.checks.material import Material
-from pycombat_gam.errors import count, rows_named
 from pycombat_gam.types import BoolArray
+from pycombat_gam.words import count, rows_named
 
 _WIDTH = 256
 NEEDED, DONE = "needs missing='omit'", "each feature was fitted on its observed cells"

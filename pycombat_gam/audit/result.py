@@ -11,9 +11,8 @@ import pandas as pd
 
 from pycombat_gam.audit.legend import COLUMNS_EXPLAINED
 from pycombat_gam.checks.finding import SEVERITIES, Finding
-from pycombat_gam.errors import count
-from pycombat_gam.summary import printable
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import count, printable
 
 _PRINTED = 30
 _WIDTH = 120

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, DesignError, OptionError, did_you_mean, listing, rows_named
+from pycombat_gam.errors import DataError, DesignError, OptionError
 from pycombat_gam.types import IntArray
+from pycombat_gam.words import did_you_mean, listing, rows_named
 
 
 def canonical(label: object) -> str:

@@ -29,9 +29,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pycombat_gam.batch.location_scale import BatchEffects
-from pycombat_gam.errors import DataError, count
+from pycombat_gam.errors import DataError
 from pycombat_gam.progress import tracked
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import count
 
 CONVERGENCE = 1e-4
 MAX_ITERATIONS = 1000

@@ -18,8 +18,8 @@ from scipy.spatial import cKDTree
 
 from pycombat_gam.checks.finding import Finding, joined, keys
 from pycombat_gam.checks.material import Material
-from pycombat_gam.errors import count
 from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import count
 
 SOME, MOST = 4, 16
 """Features that are compared at first, those with most values; and those they are chosen from, which set the chance."""

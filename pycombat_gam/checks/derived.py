@@ -16,9 +16,9 @@ from scipy.stats import rankdata
 
 from pycombat_gam.checks.finding import Finding, joined, keys
 from pycombat_gam.checks.material import Material
-from pycombat_gam.errors import count
 from pycombat_gam.subjects import is_number
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import count
 
 UNEXPLAINED = 1e-3
 """Share of a feature's sum of squares among rows with one value of the covariate."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import listing
+from pycombat_gam.words import listing
 
 SEVERITIES = ("problem", "caution", "note")
 """What stops a harmonization or makes it meaningless; what can mislead; what is good to know."""

@@ -14,9 +14,9 @@ from scipy.stats import chi2
 
 from pycombat_gam.checks.finding import Finding, frame, joined, keys, named
 from pycombat_gam.checks.material import Material
-from pycombat_gam.errors import count, listing
 from pycombat_gam.tables import check_ids
 from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import count, listing
 
 HANDFUL = 8
 """Up to so many, a site's sd may be more than twice its estimate: √(7/χ²_{7,.025}) = 2.04, √(8/χ²_{8,.025}) = 1.92."""

@@ -13,8 +13,8 @@ from pycombat_gam.checks.finding import Finding, joined, keys, named
 from pycombat_gam.checks.material import Material
 from pycombat_gam.checks.units import feature_units
 from pycombat_gam.checks.values import CODES
-from pycombat_gam.errors import count
 from pycombat_gam.types import BoolArray
+from pycombat_gam.words import count
 
 POSITIVE = re.compile(r"thickness|volume|(^|[^a-z])(thick|thk|area|vol)s?([^a-z]|$)")
 """Names of what cannot be zero or negative, in small letters."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from pycombat_gam.checks.finding import Finding, joined, named
 from pycombat_gam.checks.material import Covariate, Material
-from pycombat_gam.errors import count
 from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.words import count
 
 CODES = frozenset(
     sign * int(str(digit) * length) for digit in (7, 8, 9) for length in (3, 4, 5, 6) for sign in (1, -1)

@@ -21,7 +21,7 @@ from pycombat_gam.cli.shell import (
     plainly,
     progress,
 )
-from pycombat_gam.errors import count, listing
+from pycombat_gam.words import count, listing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from pycombat_gam.cli.audit import audit
 from pycombat_gam.cli.combat import demo, harmonize
 from pycombat_gam.cli.flows import flow
 from pycombat_gam.cli.models import apply, summary
-from pycombat_gam.errors import listing
+from pycombat_gam.words import listing
 
 app = typer.Typer(
     name="pycombat-gam",

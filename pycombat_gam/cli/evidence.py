@@ -18,7 +18,7 @@ from pycombat_gam.cli.shell import in_options, progress
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.io import TableFile
 from pycombat_gam.report import FILES, report
-from pycombat_gam.summary import printable
+from pycombat_gam.words import printable
 
 if TYPE_CHECKING:
     from pycombat_gam.audit import Audit

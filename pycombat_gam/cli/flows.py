@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pycombat_gam.cli.shell import Features, Force, WithReport, chosen_features, plainly, progress
-from pycombat_gam.errors import OptionError, OutputError, count, flow_requirements, listing
+from pycombat_gam.errors import OptionError, OutputError, flow_requirements
+from pycombat_gam.words import count, listing
 
 if TYPE_CHECKING:
     import pandas as pd

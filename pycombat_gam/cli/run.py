@@ -12,9 +12,10 @@ from typing import BinaryIO, TypeAlias
 from pycombat_gam.atomic import write_files
 from pycombat_gam.cli.shell import progress
 from pycombat_gam.container import Saved, proven, write_stream
-from pycombat_gam.errors import OutputError, listing
+from pycombat_gam.errors import OutputError
 from pycombat_gam.io import file_sha256
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import listing
 
 Writer: TypeAlias = Callable[[BinaryIO], None]
 

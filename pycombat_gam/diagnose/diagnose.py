@@ -22,11 +22,12 @@ from pycombat_gam.diagnose.shrinkage import shrinkage
 from pycombat_gam.diagnose.site_prediction import Folds, site_prediction
 from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study, grouping_columns, units_of
 from pycombat_gam.diagnose.together import permutation_tests
-from pycombat_gam.errors import NotFittedError, OptionError, PcgError, count, listing
+from pycombat_gam.errors import NotFittedError, OptionError, PcgError
 from pycombat_gam.formula.roles import random_groups
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.tables import FeatureChoice
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import count, listing
 
 MOST_ROWS = 2000
 """Rows that take part in permutations and predictions, whose cost grows with their square."""

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.design import check_supported
-from pycombat_gam.errors import DataError, OptionError, listing, rows_named
+from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.formula.roles import factor_columns, fixed_columns, random_groups
@@ -24,6 +24,7 @@ from pycombat_gam.options import names
 from pycombat_gam.subjects import unit_groupings
 from pycombat_gam.tables import FeatureChoice, Intake, check_ids, find_column, intake
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import listing, rows_named
 
 BEFORE, AFTER, HELD_OUT = "before", "after", "held out"
 

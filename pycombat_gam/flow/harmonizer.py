@@ -15,7 +15,7 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.container import Container, proven, write_container
-from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning, count, listing
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.adapt import adapted
 from pycombat_gam.flow.device import choose_device, threads_for
@@ -42,6 +42,7 @@ from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.options import names
 from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake_notes
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
+from pycombat_gam.words import count, listing
 
 AFTER_FIT = ("id", "output", "device")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.cells import check_cells, suspicious_features
-from pycombat_gam.errors import DataError, OptionError, listing
+from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.estimator import TableEstimator
 from pycombat_gam.flow.extrapolation import of_action, of_rows, warn_of
 from pycombat_gam.flow.fitted import Fitted
@@ -18,6 +18,7 @@ from pycombat_gam.flow.scm import Coded, StructuralModel
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.tables import Intake, find_column, put_back
 from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import listing
 
 
 class Queries(TableEstimator):

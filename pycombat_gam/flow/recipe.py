@@ -10,13 +10,14 @@ import numpy as np
 
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.design import check_supported
-from pycombat_gam.errors import NotYetError, OptionError, did_you_mean, listing
+from pycombat_gam.errors import NotYetError, OptionError
 from pycombat_gam.flow.density import BASES
 from pycombat_gam.flow.structured import VARIANTS
 from pycombat_gam.flow.training.descent import Training
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.options import check_choices, check_texts, names
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import did_you_mean, listing
 
 FLOWS = ("structured", "affine", "spline", "autoregressive", "coupling")
 ALLOWED = {"flow": FLOWS, "base": BASES, "ensemble": ("bootstrap", "seed"), "output": ("table", "features")}

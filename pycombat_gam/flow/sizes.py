@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.errors import listing
 from pycombat_gam.flow.structured import MOST_CORRELATED
 from pycombat_gam.types import IntArray
+from pycombat_gam.words import listing
 
 FEW_ROWS = 10
 """A site of the structured flow with fewer rows leans on the others, which is said."""

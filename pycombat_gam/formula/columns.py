@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pycombat_gam.errors import DataError, DesignError, did_you_mean, listing, rows_named
+from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula.nodes import level_text, name_text
 from pycombat_gam.formula.numerals import PLAIN, kinds_named, spelling
 from pycombat_gam.remedies import from_index, into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import did_you_mean, listing, rows_named
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pycombat_gam.errors import DataError, DesignError, FormulaError, listing
+from pycombat_gam.errors import DataError, DesignError, FormulaError
 from pycombat_gam.formula.columns import Columns, Factor, Groups, as_groups, label_of, number_of
 from pycombat_gam.formula.factors import FACTORS, FactorFunctions
 from pycombat_gam.formula.functions import (
@@ -41,6 +41,7 @@ from pycombat_gam.formula.nodes import (
 from pycombat_gam.formula.rounding import round_decimal
 from pycombat_gam.formula.transforms import TRANSFORMS
 from pycombat_gam.types import BoolArray, FloatArray, JsonDict
+from pycombat_gam.words import listing
 
 Value: TypeAlias = "FloatArray | BoolArray | Groups | Factor | float | bool | str"
 Operation: TypeAlias = Callable[..., Any]

@@ -11,13 +11,14 @@ from itertools import product
 
 import numpy as np
 
-from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError, listing
+from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError
 from pycombat_gam.formula.columns import Columns, Factor, Groups, as_groups, code_levels, label_of, learn_levels
 from pycombat_gam.formula.functions import CONTRASTS, Bound, Literal, bind, literal
 from pycombat_gam.formula.intervals import Intervals
 from pycombat_gam.formula.nodes import Call, Name, Node, String, deparse
 from pycombat_gam.formula.state import flag
 from pycombat_gam.types import FloatArray, JsonDict
+from pycombat_gam.words import listing
 
 FACTORS = ("factor", "as.factor", "ordered", "as.ordered", "relevel", "C", "interaction")
 """Functions that take any column for a factor; each learns its levels."""

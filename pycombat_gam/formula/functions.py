@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pycombat_gam.errors import FormulaError, did_you_mean, listing
+from pycombat_gam.errors import FormulaError
 from pycombat_gam.formula.nodes import (
     Binary,
     Call,
@@ -24,6 +24,7 @@ from pycombat_gam.formula.nodes import (
     children,
     deparse,
 )
+from pycombat_gam.words import did_you_mean, listing
 
 Literal: TypeAlias = "float | int | str | bool | list[Literal] | dict[str, Literal] | None"
 

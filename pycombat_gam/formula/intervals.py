@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError, count
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.formula.functions import Literal
 from pycombat_gam.formula.state import flag, floats, texts, whole
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
+from pycombat_gam.words import count
 
 MAX_INTERVALS = 1000
 

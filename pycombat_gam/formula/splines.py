@@ -12,10 +12,11 @@ import numpy as np
 from scipy.interpolate import BSpline
 from scipy.linalg import solve_banded
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError, count
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.formula.functions import Literal
 from pycombat_gam.formula.state import finite, flag, floats, increasing, numbers, whole
 from pycombat_gam.types import FloatArray, JsonDict
+from pycombat_gam.words import count
 
 Options = Mapping[str, Literal]
 MAX_DF = 1000

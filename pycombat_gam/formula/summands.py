@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pycombat_gam.errors import FormulaError, did_you_mean, listing
+from pycombat_gam.errors import FormulaError
 from pycombat_gam.formula.formula import SmoothTerm
 from pycombat_gam.formula.functions import SMOOTHS, check_expression, check_package, literal, variables
 from pycombat_gam.formula.nodes import Binary, Call, Constant, Name, Node, deparse, height
 from pycombat_gam.formula.parse import MAX_HEIGHT
+from pycombat_gam.words import did_you_mean, listing
 
 
 def check_height(node: Node) -> None:

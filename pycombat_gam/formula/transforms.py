@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError, count
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.formula.functions import Literal
 from pycombat_gam.formula.splines import (
     apply_bs,
@@ -26,6 +26,7 @@ from pycombat_gam.formula.splines import (
 )
 from pycombat_gam.formula.state import finite, flag, floats, positive, real, whole
 from pycombat_gam.types import FloatArray, JsonDict
+from pycombat_gam.words import count
 
 Options = Mapping[str, Literal]
 MAX_DEGREE = 25

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError, listing
+from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError
 from pycombat_gam.formula.columns import (
     Columns,
     Factor,
@@ -32,6 +32,7 @@ from pycombat_gam.formula.nodes import Call, Name, Node, Paren, deparse, walk
 from pycombat_gam.formula.state import finite, texts
 from pycombat_gam.formula.transforms import TRANSFORMS
 from pycombat_gam.types import FloatArray, JsonDict
+from pycombat_gam.words import listing
 
 
 @dataclass(frozen=True, eq=False)

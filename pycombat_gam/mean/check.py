@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pycombat_gam.design import Design, Unpenalised
-from pycombat_gam.errors import DataError, DesignError, count, listing
+from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.mean.identified import find_unidentified
 from pycombat_gam.mean.remedy import as_written, many_levels, remedy
 from pycombat_gam.penalized.solve import dependent_columns, pooled_factor
 from pycombat_gam.penalized.sufficient import DesignFactor, Statistics
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.words import count, listing
 
 LARGEST = 1e150
 """Covariates beyond it, or below its reciprocal, leave the range in which squares keep their digits."""

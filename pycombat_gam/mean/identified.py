@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pycombat_gam.design import Design
-from pycombat_gam.errors import count, listing
 from pycombat_gam.penalized.solve import RANK_TOLERANCE
 from pycombat_gam.penalized.whiten import INSIDE
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.random import RandomBasis
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import count, listing
 
 SINGULAR = 1e-10
 """An eigenvalue of the Gram matrix, its diagonal scaled to one, that counts as zero.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pycombat_gam.design import Design
-from pycombat_gam.errors import listing
 from pycombat_gam.formula.formula import SmoothTerm
 from pycombat_gam.formula.nodes import deparse
 from pycombat_gam.smooth.assemble import Smooth
+from pycombat_gam.words import listing
 
 MANY = 0.5
 """A factor that takes this share of the rows for its levels is dates, ids or numbers as text, and none of groups."""

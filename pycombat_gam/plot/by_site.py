@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, count, listing
+from pycombat_gam.errors import DataError
 from pycombat_gam.plot.given import check_frame, combat_of, feature_index, numbers, places_of, sites_of, states
 from pycombat_gam.plot.room import few_ticks, lay_out, names_of, say, say_shared
 from pycombat_gam.plot.style import (
@@ -27,6 +27,7 @@ from pycombat_gam.plot.style import (
 )  # fmt: skip
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import count, listing
 
 FEW_ROWS = 5
 """Quartiles of fewer values are not drawn."""

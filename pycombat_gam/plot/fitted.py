@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import OptionError, count, did_you_mean, listing
+from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.mean.fit import MeanFit
@@ -35,6 +35,7 @@ from pycombat_gam.plot.style import (
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.words import count, did_you_mean, listing
 
 POINTS = 200
 

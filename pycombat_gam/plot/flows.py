@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import OptionError, count, did_you_mean, listing
+from pycombat_gam.errors import OptionError
 from pycombat_gam.plot.given import check_frame, flow_of
 from pycombat_gam.plot.room import few_ticks, lay_out, legend_below, names_of, say
 from pycombat_gam.plot.style import (
@@ -29,6 +29,7 @@ from pycombat_gam.plot.style import (
 )  # fmt: skip
 from pycombat_gam.tables import find_column
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import count, did_you_mean, listing
 
 POINTS = 25
 MOST_ROWS = 60

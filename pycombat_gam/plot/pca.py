@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.cells import check_cells, suspicious_features
-from pycombat_gam.errors import DataError, OptionError, count
+from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.plot.given import sites_of, states
 from pycombat_gam.plot.room import few_ticks, fits, lay_out, legend_below, say, side, side_by_side
 from pycombat_gam.plot.style import (
@@ -28,6 +28,7 @@ from pycombat_gam.plot.style import (
 )
 from pycombat_gam.tables import FeatureChoice, intake
 from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import count
 
 DENSE = 500
 """Up to this many rows or features all components are computed; beyond it, the first two only."""

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from pycombat_gam.combat import ComBat
-from pycombat_gam.errors import OptionError, count
+from pycombat_gam.errors import OptionError
 from pycombat_gam.plot.given import check_effect, combat_of
 from pycombat_gam.plot.room import few_ticks, lay_out, legend_below
 from pycombat_gam.plot.style import INK, look_of, minus, panels, plain, shown, titled
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import count
 
 POINTS = 400
 

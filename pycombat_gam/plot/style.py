@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pycombat_gam.errors import OptionError, count
+from pycombat_gam.errors import OptionError
 from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import count
 
 FEWEST = 10
 """Letters of a line of a title."""

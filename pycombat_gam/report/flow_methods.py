@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pycombat_gam.errors import count
 from pycombat_gam.formula import Formula
 from pycombat_gam.report.parts import joined
 from pycombat_gam.report.references import WOOD
+from pycombat_gam.words import count
 
 if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM

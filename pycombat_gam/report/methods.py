@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.combat import ComBat
-from pycombat_gam.errors import count
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.report.flow_methods import flow_sentences
 from pycombat_gam.report.kept import fixed_covariates, random_effects
@@ -28,6 +27,7 @@ from pycombat_gam.report.references import (
     WOOD,
 )
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import count
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,9 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.combat import ComBat
-from pycombat_gam.errors import PcgError, PcgWarning, count, listing
+from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import count, listing
 
 if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM

@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import count
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.report.kept import fixed_covariates, random_effects
@@ -45,6 +44,7 @@ from pycombat_gam.report.verdict_predictions import (
     worse_predictions,
 )
 from pycombat_gam.report.wording import equals_p, percent, three
+from pycombat_gam.words import count
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError, did_you_mean, listing
+from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
 from pycombat_gam.smooth.cubic import CubicBasis, CyclicBasis, ShrunkenCubicBasis
 from pycombat_gam.smooth.pspline import BSplineBasis, CyclicPSplineBasis, PSplineBasis
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.thinplate import ShrunkenThinPlateBasis, ThinPlateBasis
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import did_you_mean, listing
 
 MARGINS = {
     basis.name: basis

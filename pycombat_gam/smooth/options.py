@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pycombat_gam.errors import FormulaError, listing
+from pycombat_gam.errors import FormulaError
 from pycombat_gam.formula.formula import SmoothTerm
 from pycombat_gam.formula.nodes import deparse
 from pycombat_gam.smooth.bases import NAMES, check_name, learn_margin
@@ -18,6 +18,7 @@ from pycombat_gam.smooth.margins import learn_margins
 from pycombat_gam.smooth.random import FactorSmoothBasis
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import listing
 
 MARGIN_K = 5
 """Default dimension of a margin of one variable."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.errors import OptionError, count, listing
+from pycombat_gam.errors import OptionError
 from pycombat_gam.penalized.problem import Penalties, PenaltyBlock
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import count, listing
 
 
 @dataclass(frozen=True, eq=False)

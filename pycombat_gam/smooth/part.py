@@ -11,14 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import (
-    FormulaError,
-    ModelFileError,
-    NotYetError,
-    OptionError,
-    count,
-    listing,
-)
+from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError, OptionError
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.formula import RandomTerm, SmoothTerm, Term
@@ -30,6 +23,7 @@ from pycombat_gam.smooth.assemble import Smooth, add_null_penalty, check_id, lea
 from pycombat_gam.smooth.options import linked
 from pycombat_gam.smooth.side import side_conditions
 from pycombat_gam.types import FloatArray, JsonDict
+from pycombat_gam.words import count, listing
 
 
 @dataclass(frozen=True, eq=False)

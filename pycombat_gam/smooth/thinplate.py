@@ -16,7 +16,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError, listing
+from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
 from pycombat_gam.smooth.knots import (
     DistinctError,
@@ -31,6 +31,7 @@ from pycombat_gam.smooth.knots import (
 from pycombat_gam.smooth.radial import RadialSums, distances2, radial
 from pycombat_gam.smooth.rsample import r_sample, text_order
 from pycombat_gam.types import FloatArray, JsonDict
+from pycombat_gam.words import listing
 
 if TYPE_CHECKING:  # Python 3.10 has no typing.Self
     from typing_extensions import Self

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from pycombat_gam.errors import DataError, count
+from pycombat_gam.errors import DataError
 from pycombat_gam.harmonizer import BatchOptions
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.words import count
 from r_bridge.agreement.means import BETTER, SuperfluousColumns, beyond_a_rise, reml_variance, spliced
 from r_bridge.agreement.ours import Quantity
 from r_bridge.agreement.search import Blame, Search

@@ -26,13 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pycombat_gam.errors import OptionError, did_you_mean
+from pycombat_gam.errors import OptionError
 from pycombat_gam.flow.density import BASES, draw, log_density
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.networks.network import SiteWeights
 from pycombat_gam.flow.networks.steps import Autoregressive, ConditionalAffine, Coupling, Elementwise, Layout, Step
 from pycombat_gam.flow.networks.univariate import Univariate
 from pycombat_gam.types import IntArray, JsonDict
+from pycombat_gam.words import did_you_mean
 
 FAMILIES = ("affine", "spline", "autoregressive", "coupling")
 TRANSFORMS = {"affine": 0, "spline": 1, "autoregressive": 2, "coupling": 4}

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
-from pycombat_gam.errors import DataError, OptionError, count, listing
+from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula.columns import Columns, Groups, as_groups, code_levels, label_of
 from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import count, listing
 
 
 def per_row(name: str, value: object, n: int, index: pd.Index[Any] | None) -> pd.Series[Any]:

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 from zuko.transforms import MonotonicRQSTransform
 
-from pycombat_gam.errors import DataError, DesignError, ModelFileError, listing
+from pycombat_gam.errors import DataError, DesignError, ModelFileError
 from pycombat_gam.flow.nodes.kinds import Kind
 from pycombat_gam.formula.state import finite, floats
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
+from pycombat_gam.words import listing
 
 BINS, BOUND = 8, 5.0
 _SPLINE = 3 * BINS - 1

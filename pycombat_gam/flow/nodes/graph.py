@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.errors import DataError, DesignError, ModelFileError, OptionError, did_you_mean, listing
+from pycombat_gam.errors import DataError, DesignError, ModelFileError, OptionError
 from pycombat_gam.flow.nodes.action import code_labels, code_numbers, per_row
 from pycombat_gam.flow.nodes.kinds import KINDS, Kind, Level, discrete_levels, holds, plain_dtype, sound_levels
 from pycombat_gam.formula.columns import Columns, Groups, code_levels, label_of
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
+from pycombat_gam.words import did_you_mean, listing
 
 FEATURES = "features"
 """What the block of features is called beside the nodes."""

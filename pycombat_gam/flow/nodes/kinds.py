@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.errors import DataError, DesignError, listing
+from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula.columns import Columns, check_text, label_of, learn_levels
+from pycombat_gam.words import listing
 
 Kind: TypeAlias = Literal["numeric", "binary", "categorical"]
 Level: TypeAlias = "str | int | float | bool"

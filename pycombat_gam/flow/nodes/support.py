@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pycombat_gam.errors import ModelFileError, count, listing
+from pycombat_gam.errors import ModelFileError
 from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.formula.columns import label_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray, JsonDict
+from pycombat_gam.words import count, listing
 
 Coded = Mapping[str, FloatArray | IntArray]
 
