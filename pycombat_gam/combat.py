@@ -12,21 +12,22 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.checks.at_fit import find_problems
 from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Asked, gather_material
 from pycombat_gam.container import Container, proven, write_container
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
-from pycombat_gam.estimator import TableEstimator
 from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanModel
-from pycombat_gam.options import AFTER_FIT, check_options, names, plain_params
+from pycombat_gam.options import AFTER_FIT, check_options, plain_params
 from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.result import Estimates, FittedComBat
 from pycombat_gam.summary import Summary, summarize
-from pycombat_gam.tables import (
+from pycombat_gam.tables.arguments import names
+from pycombat_gam.tables.cells import check_cells, suspicious_features
+from pycombat_gam.tables.estimator import TableEstimator
+from pycombat_gam.tables.intake import (
     FeatureChoice,
     Intake,
     find_column,
@@ -136,7 +137,7 @@ class ComBat(TableEstimator):
 
     def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> tuple[Intake, BatchOptions]:
         options, formula = check_options(self.get_params())
-        given = self._intake(X, covariates, formula, None)
+        given = self._intake(X, covariates, formula.variables, None)
         sites = find_column(given.covariates, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch)
         codes, _ = levels.codes(sites)
@@ -179,7 +180,7 @@ class ComBat(TableEstimator):
         """
         fitted = self._check_fitted()
         options, formula = check_options(self.get_params())
-        given = self._intake(X, covariates, formula, fitted.features)
+        given = self._intake(X, covariates, formula.variables, fitted.features)
         self._check_cells(given)
         return self._harmonize(fitted, given, options)
 

@@ -23,7 +23,7 @@ from pycombat_gam.mean.fit import MeanFit, MeanModel
 from pycombat_gam.mean.identified import idle_note
 from pycombat_gam.new_groups import find_new_levels, keep_new_groups
 from pycombat_gam.result import FittedComBat
-from pycombat_gam.tables import find_column
+from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.unseen import estimate_unseen
 from pycombat_gam.words import count, listing

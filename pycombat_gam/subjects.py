@@ -20,7 +20,7 @@ import pandas as pd
 
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns, random_groups
-from pycombat_gam.tables import find_column
+from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import IntArray
 
 PEOPLE = 1.1

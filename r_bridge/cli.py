@@ -39,7 +39,7 @@ def crosscheck(
     """
     with plainly():
         from pycombat_gam.combat import ComBat
-        from pycombat_gam.io import read_table
+        from pycombat_gam.tables.files import read_table
         from r_bridge.agreement import crosscheck as compare
 
         if out.suffix.lower() not in (".html", ".htm"):

@@ -13,7 +13,7 @@ from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.columns import Columns, label_of, number_of
 from pycombat_gam.formula.functions import variables
-from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake
+from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake
 from pycombat_gam.types import FloatArray, IntArray
 from r_bridge.functions import check_translatable, read_as_numbers
 from r_bridge.names import Names

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pycombat_gam.io import EXACT_FLOATS
+from pycombat_gam.tables.files import EXACT_FLOATS
 
 ROOT = Path(__file__).resolve().parents[2] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not ROOT.is_dir(), reason=f"no reference outputs at {ROOT}")

@@ -17,7 +17,7 @@ from pycombat_gam.formula.evaluate import Evaluator
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.formula.nodes import Call, Name, Node, deparse
 from pycombat_gam.penalized.sufficient import is_constant, last_digit
-from pycombat_gam.remedies import into_pandas, kind_of
+from pycombat_gam.tables.remedies import into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray
 from pycombat_gam.words import count, did_you_mean, listing
 

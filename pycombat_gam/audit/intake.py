@@ -10,9 +10,10 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.checks.material import Asked, Material, blank_cells, gather_material
 from pycombat_gam.combat import ComBat, check_mask
-from pycombat_gam.estimator import take
-from pycombat_gam.options import check_options, names
-from pycombat_gam.tables import Intake, find_column, identifier_like
+from pycombat_gam.options import check_options
+from pycombat_gam.tables.arguments import names
+from pycombat_gam.tables.estimator import take
+from pycombat_gam.tables.intake import Intake, find_column, identifier_like
 from pycombat_gam.types import BoolArray, IntArray
 
 
@@ -36,7 +37,7 @@ def sort_out(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object
     """Check a call as `ComBat.fit` does, and read its columns."""
     options, formula = check_options(model.get_params())
     features = model.features
-    given = take(table, covariates, formula, None, batch=model.batch, id=model.id, features=features)
+    given = take(table, covariates, formula.variables, None, batch=model.batch, id=model.id, features=features)
     for name in formula.variables:
         find_column(given.covariates, name, "formula")
     ids = tuple(names(model.id, "id"))

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.cells import suspicious_features
 from pycombat_gam.checks.finding import Finding, joined, keys, named
 from pycombat_gam.checks.material import Material
+from pycombat_gam.tables.cells import suspicious_features
 from pycombat_gam.types import BoolArray
 from pycombat_gam.words import count, rows_named
 

@@ -14,7 +14,7 @@ from scipy.stats import chi2
 
 from pycombat_gam.checks.finding import Finding, frame, joined, keys, named
 from pycombat_gam.checks.material import Material
-from pycombat_gam.tables import check_ids
+from pycombat_gam.tables.intake import check_ids
 from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count, listing
 

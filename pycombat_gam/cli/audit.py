@@ -34,7 +34,7 @@ def audit(
     """
     with plainly():
         from pycombat_gam.audit import audit as look
-        from pycombat_gam.io import read_table
+        from pycombat_gam.tables.files import read_table
 
         table = read_table(data, [batch, *(ids or [])]).table
         found = look(

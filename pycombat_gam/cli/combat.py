@@ -92,8 +92,8 @@ def harmonize(
         from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
         from pycombat_gam.cli.run import REPORTING, check_place, say_left, say_where, write_run
         from pycombat_gam.combat import ComBat
-        from pycombat_gam.io import read_table, suffix_of, verbatim
         from pycombat_gam.report import FILES
+        from pycombat_gam.tables.files import read_table, suffix_of, verbatim
 
         suffix = suffix_of(data)
         check_place(out, [*_names(suffix), *FILES], force=force)
@@ -143,7 +143,7 @@ def _names(suffix: str) -> dict[str, str]:
 
 def _outputs(model: ComBat, harmonized: pd.DataFrame, suffix: str) -> dict[str, Writer]:
     from pycombat_gam.cli.run import model_writer, text_writer
-    from pycombat_gam.io import table_writer
+    from pycombat_gam.tables.files import table_writer
 
     table_name, model_name, summary_name, _ = _names(suffix)
     return {

@@ -16,8 +16,8 @@ from pycombat_gam.audit.compose import audit_model
 from pycombat_gam.cli.run import Writer
 from pycombat_gam.cli.shell import in_options, progress
 from pycombat_gam.errors import PcgError, PcgWarning
-from pycombat_gam.io import TableFile
 from pycombat_gam.report import FILES, report
+from pycombat_gam.tables.files import TableFile
 from pycombat_gam.words import printable
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pycombat_gam.cli.run import Writer
     from pycombat_gam.flow.harmonizer import FlowSCM
-    from pycombat_gam.io import TableFile
+    from pycombat_gam.tables.files import TableFile
 
 
 class Family(str, Enum):
@@ -87,8 +87,8 @@ def flow(
     with plainly():
         from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
         from pycombat_gam.cli.run import REPORTING, check_place, say_left, say_where, write_run
-        from pycombat_gam.io import read_table, suffix_of
         from pycombat_gam.report import FILES
+        from pycombat_gam.tables.files import read_table, suffix_of
 
         flow_requirements()
         suffix = suffix_of(data)
@@ -153,7 +153,7 @@ def _outputs(
 ) -> dict[str, Writer]:
     """Return what writes each file but the report."""
     from pycombat_gam.cli.run import model_writer, text_writer
-    from pycombat_gam.io import table_writer, verbatim
+    from pycombat_gam.tables.files import table_writer, verbatim
 
     names = model.get_feature_names_out().tolist()
     tables = [harmonized]
@@ -192,7 +192,7 @@ def _check_checkpoint(checkpoint: Path | None, *, resume: bool, force: bool) -> 
 def _check_target(source: TableFile, batch: str, to: str | None) -> int:
     """Stop before the training where the site to go to is not there; return how many sites there are."""
     from pycombat_gam.batch.levels import BatchLevels
-    from pycombat_gam.tables import find_column
+    from pycombat_gam.tables.intake import find_column
 
     levels = BatchLevels.learn(find_column(source.table, batch, "batch"), batch)
     if to is not None:

@@ -42,8 +42,8 @@ def apply(
     with plainly():
         from pycombat_gam.cli.run import model_writer
         from pycombat_gam.combat import ComBat
-        from pycombat_gam.io import PARQUET, read_table, suffix_of, table_writer, verbatim
         from pycombat_gam.saved import load
+        from pycombat_gam.tables.files import PARQUET, read_table, suffix_of, table_writer, verbatim
 
         fitted = load(model)
         chosen = {"on_unseen": on_unseen, "missing": missing, "to": to, "adapt": adapt}

@@ -13,7 +13,7 @@ from pycombat_gam.atomic import write_files
 from pycombat_gam.cli.shell import progress
 from pycombat_gam.container import Saved, proven, write_stream
 from pycombat_gam.errors import OutputError
-from pycombat_gam.io import file_sha256
+from pycombat_gam.tables.files import file_sha256
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import listing
 

@@ -74,7 +74,7 @@ def chosen_features(
     if not patterns or len(patterns) == 1:
         return patterns[0] if patterns else None
     from pycombat_gam.formula import parse_formula
-    from pycombat_gam.tables import matching
+    from pycombat_gam.tables.intake import matching
 
     names = [str(column) for column in table.columns]
     reserved = {batch, *(ids or []), *parse_formula(formula).variables}

@@ -25,7 +25,7 @@ from pycombat_gam.diagnose.together import permutation_tests
 from pycombat_gam.errors import NotFittedError, OptionError, PcgError
 from pycombat_gam.formula.roles import random_groups
 from pycombat_gam.progress import progress_bar
-from pycombat_gam.tables import FeatureChoice
+from pycombat_gam.tables.intake import FeatureChoice
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing
 

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
-from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.container import Container, proven, write_container
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.flow import saved
@@ -39,8 +38,9 @@ from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
-from pycombat_gam.options import names
-from pycombat_gam.tables import FeatureChoice, Intake, find_column, intake_notes
+from pycombat_gam.tables.arguments import names
+from pycombat_gam.tables.cells import check_cells, suspicious_features
+from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake_notes
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.words import count, listing
 
@@ -153,7 +153,7 @@ class FlowSCM(Queries):
         progress : show a bar with the held-out log-probability on a terminal.
         """
         recipe, formula = self._recipe()
-        given = self._intake(X, covariates, formula, None)
+        given = self._intake(X, covariates, formula.variables, None)
         table = given.covariates
         sites = find_column(table, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch)

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.errors import DataError, OptionError
-from pycombat_gam.estimator import TableEstimator
 from pycombat_gam.flow.extrapolation import of_action, of_rows, warn_of
 from pycombat_gam.flow.fitted import Fitted
 from pycombat_gam.flow.nodes.graph import FEATURES
 from pycombat_gam.flow.scm import Coded, StructuralModel
 from pycombat_gam.formula import parse_formula
-from pycombat_gam.tables import Intake, find_column, put_back
+from pycombat_gam.tables.cells import check_cells, suspicious_features
+from pycombat_gam.tables.estimator import TableEstimator
+from pycombat_gam.tables.intake import Intake, find_column, put_back
 from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import listing
 
@@ -33,7 +33,7 @@ class Queries(TableEstimator):
 
     def _given(self, X: pd.DataFrame | np.ndarray, covariates: object, fitted: Fitted) -> Intake:
         """Sort out rows for a fitted model."""
-        given = self._intake(X, covariates, parse_formula(self.formula), fitted.model.frame.features)
+        given = self._intake(X, covariates, parse_formula(self.formula).variables, fitted.model.frame.features)
         check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=False, may_omit=False)
         return given
 

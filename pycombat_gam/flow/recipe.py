@@ -15,7 +15,7 @@ from pycombat_gam.flow.density import BASES
 from pycombat_gam.flow.structured import VARIANTS
 from pycombat_gam.flow.training.descent import Training
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.options import check_choices, check_texts, names
+from pycombat_gam.tables.arguments import check_choices, check_texts, names
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import did_you_mean, listing
 

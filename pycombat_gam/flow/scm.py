@@ -21,7 +21,7 @@ from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.nodes.causes import Causes
 from pycombat_gam.flow.nodes.covariates import CovariateMechanism, DiscreteMechanism, fit_covariate
 from pycombat_gam.flow.nodes.graph import Graph
-from pycombat_gam.tables import find_column
+from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray, IntArray
 
 BLOCK = 2**22

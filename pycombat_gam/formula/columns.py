@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula.nodes import level_text, name_text
-from pycombat_gam.formula.numerals import PLAIN, kinds_named, spelling
-from pycombat_gam.remedies import from_index, into_pandas, kind_of
+from pycombat_gam.tables.cells import MAX_CODES, MISSING
+from pycombat_gam.tables.numerals import PLAIN, kinds_named, spelling
+from pycombat_gam.tables.remedies import from_index, into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import did_you_mean, listing, rows_named
 
@@ -45,11 +46,6 @@ class Factor:
 
 Column: TypeAlias = FloatArray | BoolArray | Groups
 
-MAX_CODES = 12
-"""So many numbers as text may be codes of groups; more are taken for numbers."""
-MISSING = {"", "na", "n/a", "nan", "none", "null", "missing", "?", "-", "--", "."}
-MISSING |= {"#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!"}
-"""Words that stand for a missing number; a column of numbers and these is not a factor."""
 _LOGICAL = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.cells import check_cells
 from pycombat_gam.design import Design
 from pycombat_gam.mean.check import check_design, check_measured, check_observed, check_squares
 from pycombat_gam.mean.fit import MeanFit, Smoothing
@@ -26,6 +25,7 @@ from pycombat_gam.penalized.sufficient import (
     last_digit,
 )
 from pycombat_gam.progress import progress_bar
+from pycombat_gam.tables.cells import check_cells
 from pycombat_gam.types import FloatArray, IntArray
 
 SMALLEST_SD = 1e-152

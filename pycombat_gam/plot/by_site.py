@@ -25,7 +25,7 @@ from pycombat_gam.plot.style import (
     tick_letters,
     titled,
 )  # fmt: skip
-from pycombat_gam.tables import find_column
+from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count, listing
 

@@ -33,7 +33,7 @@ from pycombat_gam.plot.style import (
     titled,
 )  # fmt: skip
 from pycombat_gam.result import FittedComBat
-from pycombat_gam.tables import find_column
+from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import BoolArray, FloatArray
 from pycombat_gam.words import count, did_you_mean, listing
 

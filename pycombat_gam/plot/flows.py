@@ -27,7 +27,7 @@ from pycombat_gam.plot.style import (
     shown_apart,
     titled,
 )  # fmt: skip
-from pycombat_gam.tables import find_column
+from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import count, did_you_mean, listing
 

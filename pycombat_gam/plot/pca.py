@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.cells import check_cells, suspicious_features
 from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.plot.given import sites_of, states
 from pycombat_gam.plot.room import few_ticks, fits, lay_out, legend_below, say, side, side_by_side
@@ -26,7 +25,8 @@ from pycombat_gam.plot.style import (
     shown_apart,
     titled,
 )
-from pycombat_gam.tables import FeatureChoice, intake
+from pycombat_gam.tables.cells import check_cells, suspicious_features
+from pycombat_gam.tables.intake import FeatureChoice, intake
 from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count
 

@@ -12,10 +12,10 @@ from pycombat_gam import plot
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError
 from pycombat_gam.formula import parse_formula
-from pycombat_gam.options import names
 from pycombat_gam.plot.fitted import dependent_factors
 from pycombat_gam.report.parts import Figure, Sentences, joined
 from pycombat_gam.report.study import Study
+from pycombat_gam.tables.arguments import names
 from pycombat_gam.words import count
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import pandas as pd
 
 from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError
-from pycombat_gam.io import file_sha256
 from pycombat_gam.report.cells import visible_lines
 from pycombat_gam.report.methods import versions
 from pycombat_gam.report.origin import FITTED, OTHER, Origin
 from pycombat_gam.report.parts import Code, Part, Section, Sentences, Table
+from pycombat_gam.tables.files import file_sha256
 from pycombat_gam.types import JsonDict
 
 if TYPE_CHECKING:

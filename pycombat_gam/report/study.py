@@ -14,10 +14,10 @@ from pycombat_gam.combat import ComBat
 from pycombat_gam.errors import DataError, OptionError, PcgWarning
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.formula.roles import factor_columns
-from pycombat_gam.options import names
 from pycombat_gam.report.kept import fixed_covariates
 from pycombat_gam.report.origin import Origin
-from pycombat_gam.tables import Intake, intake, intake_notes
+from pycombat_gam.tables.arguments import names
+from pycombat_gam.tables.intake import Intake, intake, intake_notes
 
 if TYPE_CHECKING:
     from pycombat_gam.flow.harmonizer import FlowSCM

@@ -132,7 +132,7 @@ def test_ctrl_c_while_a_table_is_parsed(moment: int, here: Path) -> None:
     code = f"""
 import os, signal
 import pandas as pd
-import pycombat_gam.io as io
+import pycombat_gam.tables.files as io
 parse, read, inside, blocks = pd.read_csv, io._Watched.readinto, [], []
 def readinto(self, buffer):
     blocks.extend(inside)

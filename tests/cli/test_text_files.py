@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import pycombat_gam as pcg
 from pycombat_gam.cli import app
 from pycombat_gam.errors import DataError
-from pycombat_gam.io import read_table
+from pycombat_gam.tables.files import read_table
 
 TABLE = study()
 CSV = TABLE.to_csv(index=False)

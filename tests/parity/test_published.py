@@ -10,7 +10,7 @@ import pytest
 from reference import ROOT, needs_reference, read_csv
 
 import pycombat_gam as pcg
-from pycombat_gam.io import EXACT_FLOATS
+from pycombat_gam.tables.files import EXACT_FLOATS
 
 pytestmark = needs_reference
 

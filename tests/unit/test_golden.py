@@ -9,7 +9,7 @@ import pytest
 
 import pycombat_gam as pcg
 from pycombat_gam.container import NEWEST, VERSION
-from pycombat_gam.io import EXACT_FLOATS
+from pycombat_gam.tables.files import EXACT_FLOATS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MODELS = sorted(GOLDEN.glob("*.pcg"))

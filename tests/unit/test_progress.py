@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from pycombat_gam import progress
-from pycombat_gam.io import read_table, table_writer
 from pycombat_gam.progress import progress_bar, tracked
+from pycombat_gam.tables.files import read_table, table_writer
 
 
 def terminal() -> tuple[Console, io.StringIO]:
@@ -80,7 +80,7 @@ def test_an_error_inside_takes_the_bar_away(impatient: None) -> None:
 def test_tables_are_read_and_written_the_same_with_a_bar(
     suffix: str, tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pycombat_gam.io._CELLS_AT_ONCE", 12)
+    monkeypatch.setattr("pycombat_gam.tables.files._CELLS_AT_ONCE", 12)
     console, screen = terminal()
     monkeypatch.setattr(progress, "Console", lambda stderr: console)
     table = pd.DataFrame(np.random.default_rng(0).standard_normal((50, 4)), columns=list("abcd"))

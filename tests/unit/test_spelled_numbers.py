@@ -15,8 +15,8 @@ from study import FEATURES, study
 
 import pycombat_gam as pcg
 from pycombat_gam.errors import DataError, OptionError
-from pycombat_gam.formula.numerals import spelling
-from pycombat_gam.io import read_table
+from pycombat_gam.tables.files import read_table
+from pycombat_gam.tables.numerals import spelling
 
 WIDE = str.maketrans("0123456789.", "０１２３４５６７８９．")
 SPELLED: dict[str, tuple[Callable[[float], str], str]] = {

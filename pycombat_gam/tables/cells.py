@@ -10,11 +10,15 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import DataError
-from pycombat_gam.formula.columns import MAX_CODES, MISSING
-from pycombat_gam.formula.numerals import DECIMAL_COMMAS, LABEL_LIKE, kinds_named, spelling
+from pycombat_gam.tables.numerals import DECIMAL_COMMAS, LABEL_LIKE, kinds_named, spelling
 from pycombat_gam.types import IntArray
 from pycombat_gam.words import listing, rows_named
 
+MAX_CODES = 12
+"""So many numbers as text may be codes of groups; more are taken for numbers."""
+MISSING = {"", "na", "n/a", "nan", "none", "null", "missing", "?", "-", "--", "."}
+MISSING |= {"#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!"}
+"""Words that stand for a missing number; a column of numbers and these is not a factor."""
 _WIDTH = 256
 """Features looked at together: a few at a time, so that a large table is not copied whole."""
 _NUMBERS = (Number, Decimal, np.number, np.bool_)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.cells import check_text
 from pycombat_gam.errors import DataError, OptionError
-from pycombat_gam.remedies import flat_columns, from_index, in_rows, into_pandas, kind_of
+from pycombat_gam.tables.cells import check_text
+from pycombat_gam.tables.remedies import flat_columns, from_index, in_rows, into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, did_you_mean, listing, rows_named
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import OptionError
-from pycombat_gam.formula import Formula
-from pycombat_gam.options import names
-from pycombat_gam.tables import FeatureChoice, Intake, check_ids, feature_frame, find_column, intake, put_back
+from pycombat_gam.tables.arguments import names
+from pycombat_gam.tables.intake import FeatureChoice, Intake, check_ids, feature_frame, find_column, intake, put_back
 from pycombat_gam.words import count, did_you_mean
 
 if TYPE_CHECKING:  # Python 3.10 has no typing.Self
@@ -87,12 +87,12 @@ class TableEstimator(ABC):
         self,
         X: pd.DataFrame | np.ndarray,
         covariates: object,
-        formula: Formula,
+        variables: Sequence[str],
         fitted: tuple[str, ...] | None,
     ) -> Intake:
-        given = take(X, covariates, formula, fitted, batch=self.batch, id=self.id, features=self.features)
+        given = take(X, covariates, variables, fitted, batch=self.batch, id=self.id, features=self.features)
         # An index of a covariate's name is no id, whose duplicates would be looked for.
-        for name in {*formula.variables} & {str(level) for level in given.covariates.index.names}:
+        for name in {*variables} & {str(level) for level in given.covariates.index.names}:
             find_column(given.covariates, name, "formula")
         check_ids(given.covariates, names(self.id, "id"))
         return given
@@ -107,15 +107,15 @@ class TableEstimator(ABC):
 def take(
     X: pd.DataFrame | np.ndarray,
     covariates: object,
-    formula: Formula,
+    variables: Sequence[str],
     fitted: tuple[str, ...] | None,
     *,
     batch: str,
     id: str | list[str] | tuple[str, ...] | None,
     features: FeatureChoice,
 ) -> Intake:
-    """Sort out what a caller gave; whether ids are unique is not looked at. See `tables.intake`."""
-    reserved = (batch, *names(id, "id"), *formula.variables)
+    """Sort out what a caller gave, `variables` being the formula's; ids may come twice here. See `intake`."""
+    reserved = (batch, *names(id, "id"), *variables)
     choice = features if features is None or isinstance(features, str) else names(features, "features")
     given = intake(X, covariates, reserved=reserved, choice=choice, fitted=fitted)
     find_column(given.covariates, batch, "batch")
