@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis, diagnose
     from pycombat_gam.errors import PcgError, PcgWarning
     from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.load import load
     from pycombat_gam.report import Report, report
-    from pycombat_gam.saved import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,7 +51,7 @@ _HOMES = {
     "audit": "audit",
     "diagnose": "diagnose",
     "gam": "additive.gam",
-    "load": "saved",
+    "load": "load",
     "report": "report",
 }
 """Where each name lives: imported with its first use, so that the command line starts at once."""

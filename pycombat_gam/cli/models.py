@@ -42,7 +42,7 @@ def apply(
     with plainly():
         from pycombat_gam.cli.run import model_writer
         from pycombat_gam.combat import ComBat
-        from pycombat_gam.saved import load
+        from pycombat_gam.load import load
         from pycombat_gam.tables.files import PARQUET, read_table, suffix_of, table_writer, verbatim
 
         fitted = load(model)
@@ -78,7 +78,7 @@ def apply(
 def summary(model: Annotated[Path, typer.Argument(help="Model file that harmonize or flow wrote (.pcg).")]) -> None:
     """Print what a saved model holds."""
     with plainly():
-        from pycombat_gam.saved import load
+        from pycombat_gam.load import load
 
         typer.echo(str(load(model).summary()))
 
@@ -99,7 +99,7 @@ def _check_kind(fitted: ComBat | FlowSCM, given: list[str]) -> None:
 
 
 def _put(place: Path, write: Writer, *, force: bool) -> None:
-    from pycombat_gam.atomic import write_file
+    from pycombat_gam.saving.atomic import write_file
 
     write_file(place, write, check=lambda: _check_free(place, force=force))
 

@@ -9,10 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from pycombat_gam.atomic import write_files
 from pycombat_gam.cli.shell import progress
-from pycombat_gam.container import Saved, proven, write_stream
 from pycombat_gam.errors import OutputError
+from pycombat_gam.saving.atomic import write_files
+from pycombat_gam.saving.container import Saved, proven, write_stream
 from pycombat_gam.tables.files import file_sha256
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import listing

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
-from pycombat_gam.container import Container, proven, write_container
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.adapt import adapted
@@ -38,6 +37,7 @@ from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
+from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake_notes

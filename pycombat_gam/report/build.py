@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
-from pycombat_gam.atomic import write_files
 from pycombat_gam.errors import OutputError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.progress import tracked
@@ -29,6 +28,7 @@ from pycombat_gam.report.sections import (
 )
 from pycombat_gam.report.study import Study
 from pycombat_gam.report.verdict import verdict
+from pycombat_gam.saving.atomic import write_files
 from pycombat_gam.words import count, listing
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.atomic import write_file, write_files
 from pycombat_gam.errors import OutputError
+from pycombat_gam.saving.atomic import write_file, write_files
 from pycombat_gam.types import FloatArray
 from r_bridge import sources
 

@@ -19,10 +19,10 @@ from study import FEATURES, study
 from typer.testing import CliRunner
 
 import pycombat_gam as pcg
-from pycombat_gam import atomic
 from pycombat_gam.cli import app
 from pycombat_gam.cli.run import text_writer, write_run
 from pycombat_gam.errors import OutputError, PcgError
+from pycombat_gam.saving import atomic
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from forgery import forge_arrays, refused
 
 import pycombat_gam as pcg
-from pycombat_gam.container import read_container
 from pycombat_gam.flow.nodes.support import NO_SITES
+from pycombat_gam.saving.container import read_container
 
 QUICK = {"max_epochs": 2}
 FEATURES = ["a", "b", "c"]

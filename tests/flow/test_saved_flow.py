@@ -15,7 +15,7 @@ from forgery import forge_arrays, forge_model, nan, read, refused
 from study import FEATURES, study
 
 import pycombat_gam as pcg
-from pycombat_gam.container import write_container
+from pycombat_gam.saving.container import write_container
 
 FAST: dict[str, Any] = {"training": {"max_epochs": 2}}
 pytestmark = pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")  # quick training, new ages

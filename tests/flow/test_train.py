@@ -13,7 +13,6 @@ import torch
 from conditional_cases import SITES, flow_of, guest, study
 from torch import Tensor, nn
 
-from pycombat_gam.container import read_container, write_container
 from pycombat_gam.errors import ModelFileError, OptionError, TrainingError
 from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.networks.conditional import ConditionalFlow
@@ -21,6 +20,7 @@ from pycombat_gam.flow.networks.network import Network, decayed
 from pycombat_gam.flow.training import descent
 from pycombat_gam.flow.training.progress import Hook
 from pycombat_gam.flow.training.train import Rows, Training, canonical_order, split, train
+from pycombat_gam.saving.container import read_container, write_container
 
 QUICK = Training(max_epochs=8, batch_size=64, learning_rate=5e-3, checkpoint_every=3)
 

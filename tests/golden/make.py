@@ -12,7 +12,7 @@ from pathlib import Path
 from study import FEATURES, study
 
 import pycombat_gam as pcg
-from pycombat_gam.container import NEWEST, VERSION
+from pycombat_gam.saving.container import NEWEST, VERSION
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import pycombat_gam as pcg
-from pycombat_gam.container import NEWEST, VERSION
+from pycombat_gam.saving.container import NEWEST, VERSION
 from pycombat_gam.tables.files import EXACT_FLOATS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pycombat_gam.container import Container, read_container, write_container
 from pycombat_gam.errors import ModelFileError
+from pycombat_gam.saving.container import Container, read_container, write_container
 from pycombat_gam.types import JsonDict
 
 KIND = "flow-checkpoint"

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from pycombat_gam.atomic import write_file
 from pycombat_gam.errors import ModelFileError, PcgError
+from pycombat_gam.saving.atomic import write_file
 from pycombat_gam.types import JsonDict
 
 FORMAT = "pycombat_gam"

@@ -1,0 +1,1 @@
+"""Saved models: the container, its safe writing, and reading that trusts nothing."""
