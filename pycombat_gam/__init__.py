@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pycombat_gam.additive.many import GamFits
     from pycombat_gam.additive.model import GamFit
     from pycombat_gam.audit import Audit, audit
-    from pycombat_gam.combat import ComBat
+    from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.diagnose import Diagnosis, diagnose
     from pycombat_gam.errors import PcgError, PcgWarning
     from pycombat_gam.flow.harmonizer import FlowSCM
@@ -40,7 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Audit": "audit",
-    "ComBat": "combat",
+    "ComBat": "combat.estimator",
     "Diagnosis": "diagnose",
     "FlowSCM": "flow.harmonizer",
     "GamFit": "additive.model",

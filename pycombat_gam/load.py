@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import ModelFileError, PcgError, flow_requirements
 from pycombat_gam.saving.container import Container, read_container, same
 from pycombat_gam.words import listing

@@ -38,7 +38,7 @@ def crosscheck(
     Exits with 0 where all differences are within their tolerance or explained, with 1 otherwise.
     """
     with plainly():
-        from pycombat_gam.combat import ComBat
+        from pycombat_gam.combat.estimator import ComBat
         from pycombat_gam.tables.files import read_table
         from r_bridge.agreement import crosscheck as compare
 

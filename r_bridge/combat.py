@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.combat.fitted import Estimates
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.nodes import deparse
-from pycombat_gam.result import Estimates
 from pycombat_gam.tables.intake import FeatureChoice, put_back
 from r_bridge import session, sources
 from r_bridge.formula import to_r

@@ -27,7 +27,7 @@ from pycombat_gam.checks.suspicion import feature_findings, flag_features
 from pycombat_gam.checks.terms import learn_terms
 from pycombat_gam.checks.units import covariate_units
 from pycombat_gam.checks.values import covariate_codes, impossible_values
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.tables.intake import FeatureChoice, find_column
 from pycombat_gam.words import count
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.checks.material import Asked, Material, blank_cells, gather_material
-from pycombat_gam.combat import ComBat, check_mask
-from pycombat_gam.options import check_options
+from pycombat_gam.combat.arguments import check_options
+from pycombat_gam.combat.estimator import ComBat, check_mask
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.estimator import take
 from pycombat_gam.tables.intake import Intake, find_column, identifier_like

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pycombat_gam.cli.run import Writer
-    from pycombat_gam.combat import ComBat
+    from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.types import JsonDict
 
 DEMO_FORMULA = "~ s(age) + sex + dx"
@@ -43,7 +43,7 @@ def demo(
         from pycombat_gam import datasets
         from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
         from pycombat_gam.cli.run import REPORTING, check_place, say_where, write_run
-        from pycombat_gam.combat import ComBat
+        from pycombat_gam.combat.estimator import ComBat
         from pycombat_gam.report import FILES
 
         table = datasets.load_multisite()
@@ -91,7 +91,7 @@ def harmonize(
     with plainly():
         from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
         from pycombat_gam.cli.run import REPORTING, check_place, say_left, say_where, write_run
-        from pycombat_gam.combat import ComBat
+        from pycombat_gam.combat.estimator import ComBat
         from pycombat_gam.report import FILES
         from pycombat_gam.tables.files import read_table, suffix_of, verbatim
 

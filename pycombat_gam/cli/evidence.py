@@ -22,7 +22,7 @@ from pycombat_gam.words import printable
 
 if TYPE_CHECKING:
     from pycombat_gam.audit import Audit
-    from pycombat_gam.combat import ComBat
+    from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 COLOURS = {"problem": "red", "caution": "yellow"}

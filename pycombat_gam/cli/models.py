@@ -12,7 +12,7 @@ from pycombat_gam.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from pycombat_gam.cli.run import Writer
-    from pycombat_gam.combat import ComBat
+    from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.flow.harmonizer import FlowSCM
 
 
@@ -41,7 +41,7 @@ def apply(
     """Harmonize new rows with a saved model, ComBat or flow."""
     with plainly():
         from pycombat_gam.cli.run import model_writer
-        from pycombat_gam.combat import ComBat
+        from pycombat_gam.combat.estimator import ComBat
         from pycombat_gam.load import load
         from pycombat_gam.tables.files import PARQUET, read_table, suffix_of, table_writer, verbatim
 
@@ -85,7 +85,7 @@ def summary(model: Annotated[Path, typer.Argument(help="Model file that harmoniz
 
 def _check_kind(fitted: ComBat | FlowSCM, given: list[str]) -> None:
     """Refuse options that the kind of model does not have."""
-    from pycombat_gam.combat import ComBat
+    from pycombat_gam.combat.estimator import ComBat
 
     combat = isinstance(fitted, ComBat)
     for name in given:

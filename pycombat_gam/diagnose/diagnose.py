@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.diagnose.adjusted import Adjusted, adjusted
 from pycombat_gam.diagnose.association import associations
 from pycombat_gam.diagnose.classify import coordinates

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
+from pycombat_gam.combat.fit import BatchOptions, fit_harmonizer
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.adapt import adapted
@@ -35,7 +36,6 @@ from pycombat_gam.flow.training.progress import training_progress
 from pycombat_gam.flow.training.rows import Rows, canonical_order, sites_in_order
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns
-from pycombat_gam.harmonizer import BatchOptions, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.tables.arguments import names

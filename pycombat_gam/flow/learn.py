@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.flow.choose import Choice, choose_variant
 from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
 from pycombat_gam.flow.frame import Frame
@@ -23,7 +24,6 @@ from pycombat_gam.flow.training.descent import SAMPLE, Training
 from pycombat_gam.flow.training.progress import Hook
 from pycombat_gam.flow.training.rows import sites_in_order
 from pycombat_gam.flow.training.train import Rows, canonical_order, split, train
-from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import FloatArray, IntArray
 
 LARGEST_WHOLE = 3e7

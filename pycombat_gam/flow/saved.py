@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.combat.fitted import check_profile
 from pycombat_gam.design import Design
 from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.flow.fitted import Fitted
@@ -25,7 +26,6 @@ from pycombat_gam.flow.scm import StructuralModel
 from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.flow.training.checkpoint import COLUMNS
 from pycombat_gam.formula import Formula
-from pycombat_gam.result import check_profile
 from pycombat_gam.saving.container import NEWEST, VERSION, Container
 from pycombat_gam.types import JsonDict
 

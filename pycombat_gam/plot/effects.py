@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.errors import OptionError
 from pycombat_gam.plot.given import check_effect, combat_of
 from pycombat_gam.plot.room import few_ticks, lay_out, legend_below, legend_beside, log_ticks, say, side
@@ -26,7 +27,6 @@ from pycombat_gam.plot.style import (
     tick_letters,
     titled,
 )  # fmt: skip
-from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import FloatArray
 
 MOST_COLUMNS = 400

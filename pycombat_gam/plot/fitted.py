@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.functions import variables
@@ -32,7 +33,6 @@ from pycombat_gam.plot.style import (
     spread_out,
     titled,
 )  # fmt: skip
-from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import BoolArray, FloatArray
 from pycombat_gam.words import count, did_you_mean, listing

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.errors import DataError, OptionError, flow_requirements
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns
-from pycombat_gam.result import FittedComBat
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.tables.remedies import into_pandas, kind_of

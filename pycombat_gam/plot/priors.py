@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import OptionError
 from pycombat_gam.plot.given import check_effect, combat_of
 from pycombat_gam.plot.room import few_ticks, lay_out, legend_below

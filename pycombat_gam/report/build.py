@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycombat_gam.audit import Audit
-    from pycombat_gam.combat import ComBat
+    from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.diagnose import Diagnosis
     from pycombat_gam.flow.harmonizer import FlowSCM
 

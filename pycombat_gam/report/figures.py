@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pycombat_gam import plot
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import DataError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.plot.fitted import dependent_factors

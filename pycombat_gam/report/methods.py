@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.report.flow_methods import flow_sentences
 from pycombat_gam.report.kept import fixed_covariates, random_effects

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import count, listing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.formula import Formula
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import DataError
 from pycombat_gam.report.cells import visible_lines
 from pycombat_gam.report.methods import versions

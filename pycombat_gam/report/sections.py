@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.report.cells import MISSING
 from pycombat_gam.report.legend import EFFECTS, SHRINKAGE, UNKNOWN_SITE, of_comparison, of_summary, of_tests

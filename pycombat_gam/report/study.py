@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import DataError, OptionError, PcgWarning
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.formula.roles import factor_columns

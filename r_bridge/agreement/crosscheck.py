@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.combat import ComBat
+from pycombat_gam.combat.arguments import check_options
+from pycombat_gam.combat.estimator import ComBat
+from pycombat_gam.combat.fit import BatchOptions
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula import Formula
-from pycombat_gam.harmonizer import BatchOptions
 from pycombat_gam.mean.fit import MeanFit
-from pycombat_gam.options import check_options
-from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import listing
 from r_bridge import session, sources

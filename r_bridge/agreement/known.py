@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from pycombat_gam.combat.fit import BatchOptions
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.errors import DataError
-from pycombat_gam.harmonizer import BatchOptions
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.penalized.problem import METHODS
-from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import BoolArray, FloatArray
 from pycombat_gam.words import count
 from r_bridge.agreement.means import BETTER, SuperfluousColumns, beyond_a_rise, reml_variance, spliced

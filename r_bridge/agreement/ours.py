@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pycombat_gam.batch.adjust import adjust
-from pycombat_gam.result import FittedComBat
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.types import FloatArray
 from r_bridge.study import Study
 

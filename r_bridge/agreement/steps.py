@@ -9,9 +9,9 @@ import numpy as np
 from pycombat_gam.batch.location_scale import BatchEffects, estimate_effects
 from pycombat_gam.batch.prior import Shrunken, shrink
 from pycombat_gam.batch.standardize import Standardization, standardize
-from pycombat_gam.harmonizer import BatchOptions
+from pycombat_gam.combat.fit import BatchOptions
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.mean.fit import MeanFit
-from pycombat_gam.result import FittedComBat
 from pycombat_gam.types import BoolArray, FloatArray
 from r_bridge.agreement.ours import Quantity, quantities
 from r_bridge.study import Study

@@ -13,8 +13,8 @@ import standins
 
 import pycombat_gam as pcg
 import r_bridge
+from pycombat_gam.combat.fitted import Estimates
 from pycombat_gam.formula import parse_formula
-from pycombat_gam.result import Estimates
 from r_bridge.combat import Harmonized
 from r_bridge.names import Names
 

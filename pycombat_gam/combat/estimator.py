@@ -15,15 +15,15 @@ from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.checks.at_fit import find_problems
 from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Asked, gather_material
+from pycombat_gam.combat.arguments import AFTER_FIT, check_options, plain_params
+from pycombat_gam.combat.fit import BatchOptions, apply_harmonizer, fit_harmonizer
+from pycombat_gam.combat.fitted import Estimates, FittedComBat
+from pycombat_gam.combat.summary import Summary, summarize
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
-from pycombat_gam.harmonizer import BatchOptions, apply_harmonizer, fit_harmonizer
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanModel
-from pycombat_gam.options import AFTER_FIT, check_options, plain_params
 from pycombat_gam.penalized.problem import METHODS
-from pycombat_gam.result import Estimates, FittedComBat
 from pycombat_gam.saving.container import Container, proven, write_container
-from pycombat_gam.summary import Summary, summarize
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.estimator import TableEstimator

@@ -23,13 +23,13 @@ import pandas as pd
 from pycombat_gam.batch.adjust import Adjustment
 from pycombat_gam.batch.location_scale import estimate_effects
 from pycombat_gam.batch.prior import shrink
+from pycombat_gam.combat.fitted import FittedComBat
+from pycombat_gam.combat.new_groups import variance_ratio
 from pycombat_gam.errors import DataError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.variables import levels_in
 from pycombat_gam.mean.groups import SMALLEST_SD, rounding_unit
-from pycombat_gam.new_groups import variance_ratio
 from pycombat_gam.penalized.sufficient import blocks, is_constant, last_digit
-from pycombat_gam.result import FittedComBat
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis

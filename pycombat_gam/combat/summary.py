@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.result import FittedComBat
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import count, covariate_line, plain_table, printable
 
