@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Literal
 
+from pycombat_gam.design.smooths import smooth_terms
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.formula import Term
 from pycombat_gam.formula.nodes import Binary, Call, Name, Node, deparse
-from pycombat_gam.smooth.part import smooth_terms
 from r_bridge import session
 from r_bridge.functions import translated
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
+from pycombat_gam.design.smooths import SmoothPart, smooth_terms
 from pycombat_gam.errors import ModelFileError, NotYetError, OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.columns import Factor
@@ -26,7 +27,6 @@ from pycombat_gam.penalized.solve import LeastSquares, by_batch, pooled_factor
 from pycombat_gam.progress import progress_bar
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.basis import Values
-from pycombat_gam.smooth.part import SmoothPart, smooth_terms
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.words import listing
 from r_bridge import session, sources

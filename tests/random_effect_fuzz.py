@@ -25,7 +25,7 @@ import pandas as pd
 
 import pycombat_gam as pcg
 from pycombat_gam.additive.model import GamFit
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.penalized.problem import METHODS
 

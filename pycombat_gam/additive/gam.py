@@ -11,14 +11,14 @@ import pandas as pd
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit, Shared
 from pycombat_gam.additive.responses import Given, RowNumbers, patterns_of, sort_out
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
+from pycombat_gam.design.identified import idle_note
+from pycombat_gam.design.penalties import SmoothingParameters
+from pycombat_gam.design.rank import check_rank
 from pycombat_gam.errors import NotYetError, OptionError, PcgWarning
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.mean.check import check_rank
-from pycombat_gam.mean.identified import idle_note
 from pycombat_gam.penalized.problem import METHODS, Method, Problem
 from pycombat_gam.penalized.smoothing import fit_smoothing
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import BoolArray
 from pycombat_gam.words import count, did_you_mean, listing
 

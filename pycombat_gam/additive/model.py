@@ -15,12 +15,12 @@ from pycombat_gam.additive import check
 from pycombat_gam.additive.covariance import Covariance, covariance
 from pycombat_gam.additive.predict import predict
 from pycombat_gam.additive.summary import GamSummary, summarize
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
+from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.errors import OptionError, PcgWarning
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.penalized.criterion import TINY
 from pycombat_gam.penalized.problem import Method, SmoothingFit
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray
 
 ROUNDING = 16 * float(np.finfo(np.float64).eps)

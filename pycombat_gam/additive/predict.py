@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.design import INTERCEPT, Design
+from pycombat_gam.design.design import INTERCEPT, Design
 from pycombat_gam.errors import OptionError
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import did_you_mean, listing

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import t as t_distribution
 
 from pycombat_gam.additive.wald import WaldTest, parametric_test, random_effect_test, smooth_test
-from pycombat_gam.design import INTERCEPT
+from pycombat_gam.design.design import INTERCEPT
 from pycombat_gam.types import JsonDict
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pycombat_gam.checks.features import Looked
 from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Material, columns_of
 from pycombat_gam.combat.estimator import ComBat
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.mean.groups import gather
 from pycombat_gam.types import IntArray

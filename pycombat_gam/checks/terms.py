@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pycombat_gam.checks.material import Material, columns_of, smooth_columns
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
+from pycombat_gam.design.rank import Rank, find_rank
 from pycombat_gam.errors import PcgError
-from pycombat_gam.mean.check import Rank, find_rank
 from pycombat_gam.penalized.solve import pooled_factor
 from pycombat_gam.penalized.sufficient import factor_design
 from pycombat_gam.types import BoolArray, FloatArray, IntArray

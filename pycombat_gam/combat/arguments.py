@@ -9,7 +9,7 @@ import numpy as np
 
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.combat.fit import BatchOptions
-from pycombat_gam.design import check_supported
+from pycombat_gam.design.design import check_supported
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.tables.arguments import check_choices, check_texts, names

@@ -20,10 +20,10 @@ from pycombat_gam.batch.standardize import Standardization, standardize
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.new_groups import find_new_levels, keep_new_groups
 from pycombat_gam.combat.unseen import estimate_unseen
+from pycombat_gam.design.identified import idle_note
 from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit, MeanModel
-from pycombat_gam.mean.identified import idle_note
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.words import count, listing

@@ -13,11 +13,11 @@ from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.batch.location_scale import BatchEffects
 from pycombat_gam.batch.prior import Priors, Shrunken
 from pycombat_gam.batch.standardize import Standardization
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
+from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.saving.container import Container
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import JsonDict
 
 KIND = "combat"

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from pycombat_gam.combat.fitted import FittedComBat
+from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.errors import DataError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.variables import levels_in
@@ -27,7 +28,6 @@ from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.penalized.sufficient import blocks
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.basis import Values
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.diagnose.study import Study, Units, units_of
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.mean.additive import AdditiveMean

@@ -10,12 +10,12 @@ import numpy as np
 from scipy.stats import f as f_distribution
 
 from pycombat_gam.additive.wald import SmoothStatistic, random_effect_test, smooth_p_values, smooth_statistic
+from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.diagnose.adjusted import Adjusted
 from pycombat_gam.diagnose.location import blocks, partial_r2
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
 from pycombat_gam.progress import progress_bar
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray
 
 

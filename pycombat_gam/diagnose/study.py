@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.design import check_supported
+from pycombat_gam.design.design import check_supported
 from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.functions import variables

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.flow.mechanism import Parents
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.design import check_supported
+from pycombat_gam.design.design import check_supported
 from pycombat_gam.errors import NotYetError, OptionError
 from pycombat_gam.flow.density import BASES
 from pycombat_gam.flow.structured import VARIANTS

@@ -10,7 +10,7 @@ import torch
 
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.combat.fitted import check_profile
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.flow.fitted import Fitted
 from pycombat_gam.flow.frame import Frame

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy.linalg import solve_triangular
 
 from pycombat_gam.combat.fitted import FittedComBat
+from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.flow.frame import Frame
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 STIFFEST = 1e7

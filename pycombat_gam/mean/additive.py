@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
+from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.mean.groups import Groups, assemble, gather, in_order
 from pycombat_gam.penalized.problem import Method, Penalties
 from pycombat_gam.penalized.solve import LeastSquares, solve, solve_penalised
 from pycombat_gam.penalized.sufficient import Statistics
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray, IntArray
 
 

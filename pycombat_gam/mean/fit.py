@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.formula import Formula
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.mean.check import check_design, check_measured, check_observed, check_squares
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.penalized.solve import LeastSquares, pooled_factor

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.mean.fit import MeanFit
-from pycombat_gam.smooth.parameters import SmoothingParameters
 from pycombat_gam.types import FloatArray, IntArray
 
 STIFFEST = 1e10

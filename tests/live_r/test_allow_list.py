@@ -10,7 +10,7 @@ import pytest
 
 import pycombat_gam as pcg
 import r_bridge
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.formula.functions import FUNCTIONS, SMOOTHS
 from r_bridge.errors import RWarning

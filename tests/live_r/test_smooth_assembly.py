@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 import pycombat_gam as pcg
+from pycombat_gam.design.smooths import SmoothPart
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.smooth.assemble import Smooth
-from pycombat_gam.smooth.part import SmoothPart
 from r_bridge.session import call
 
 pytestmark = pytest.mark.live_r

@@ -22,7 +22,7 @@ from replay import BY_BATCH, answer, comfam_fit, installed, longcombat_fit, neur
 import pycombat_gam as pcg
 import r_bridge
 from pycombat_gam.combat.fitted import Estimates
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from r_bridge import session, sources
 from r_bridge.combat import PRIORS, Harmonized, estimates_from_r
 from r_bridge.study import Study

@@ -11,9 +11,9 @@ import pytest
 from gam_cases import GamCase, gam_cases
 from reference import ROOT, needs_reference, read_csv
 
+from pycombat_gam.design.smooths import SmoothPart
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.smooth.assemble import Smooth
-from pycombat_gam.smooth.part import SmoothPart
 
 pytestmark = needs_reference
 NAMES = ("g1_s_plus_te", "g1_nested_s", "g1_ti", "abide_T1_ti", "abide_T1_by_factor_id", "g4_by_fac")

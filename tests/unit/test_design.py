@@ -10,7 +10,7 @@ import pandas as pd
 import patsy
 import pytest
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError, NotYetError, PcgError
 
 

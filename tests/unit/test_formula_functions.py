@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import pycombat_gam as pcg
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError, PcgError
 
 

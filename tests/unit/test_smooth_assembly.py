@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pycombat_gam.design.side import side_conditions
 from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError, PcgError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.smooth.assemble import Smooth, add_null_penalty, learn_smooth
 from pycombat_gam.smooth.basis import Values
 from pycombat_gam.smooth.options import linked
-from pycombat_gam.smooth.side import side_conditions
 
 
 def values(n: int = 90, seed: int = 3) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.errors import PcgError
 
 FORMULAS = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.design.side import side_conditions
 from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError, OptionError
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.columns import Factor
@@ -21,7 +22,6 @@ from pycombat_gam.formula.variables import Variables
 from pycombat_gam.penalized.whiten import NULL
 from pycombat_gam.smooth.assemble import Smooth, add_null_penalty, check_id, learn_smooth
 from pycombat_gam.smooth.options import linked
-from pycombat_gam.smooth.side import side_conditions
 from pycombat_gam.types import FloatArray, JsonDict
 from pycombat_gam.words import count, listing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.formula.formula import SmoothTerm
 from pycombat_gam.formula.nodes import deparse
 from pycombat_gam.smooth.assemble import Smooth

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
+from pycombat_gam.design.parametric import Parametric
+from pycombat_gam.design.smooths import SmoothPart, null_space, smooth_terms
 from pycombat_gam.errors import FormulaError, ModelFileError
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.formula.parametric import Parametric
 from pycombat_gam.formula.variables import Variables
-from pycombat_gam.smooth.part import SmoothPart, null_space, smooth_terms
 from pycombat_gam.types import FloatArray, JsonDict
 from pycombat_gam.words import count, listing
 

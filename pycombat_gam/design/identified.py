@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.design import Design
+from pycombat_gam.design.design import Design
 from pycombat_gam.penalized.solve import RANK_TOLERANCE
 from pycombat_gam.penalized.whiten import INSIDE
 from pycombat_gam.smooth.assemble import Smooth
