@@ -17,7 +17,7 @@ from scipy import stats
 
 import pycombat_gam as pcg
 from pycombat_gam.datasets import MultisiteStudy, simulate_multisite
-from pycombat_gam.simulate import site_pattern
+from pycombat_gam.datasets.simulate import site_pattern
 
 FORMULA = "~ s(age) + sex + dx + icv"
 SEEDS = range(201, 206)

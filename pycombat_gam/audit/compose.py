@@ -63,7 +63,7 @@ def audit(
     Parameters
     ----------
     table : one wide DataFrame, or features only (n×V array or DataFrame) beside `covariates`.
-    formula, batch, features, id : as `ComBat` takes them. Which column tells people apart, see `pycombat_gam.subjects`.
+    formula, batch, features, id : as `ComBat` takes them. Which column tells people apart, see `checks.subjects`.
     covariates : DataFrame with batch, id and formula columns, when `table` holds features only.
     ref_batch, eb, prior, mean_only, smoothing, on_unseen, missing : the options of the model that is to be fitted; none
         of them changes a table, and of `smoothing` and `on_unseen` no verdict depends.

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from pycombat_gam.checks.finding import Finding, joined, keys
 from pycombat_gam.checks.material import Material
-from pycombat_gam.subjects import is_number
+from pycombat_gam.checks.subjects import is_number
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count
 

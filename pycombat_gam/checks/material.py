@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.checks.subjects import Grouping, is_number, subject_of
 from pycombat_gam.errors import DataError
 from pycombat_gam.formula import Formula, SmoothTerm
 from pycombat_gam.formula.columns import Columns, as_groups, label_of
 from pycombat_gam.formula.nodes import Call, Name, Node, walk
-from pycombat_gam.subjects import Grouping, is_number, subject_of
 from pycombat_gam.tables.intake import Intake, find_column
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 

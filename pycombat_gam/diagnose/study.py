@@ -13,13 +13,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.checks.subjects import unit_groupings
 from pycombat_gam.design.design import check_supported
 from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.formula.roles import factor_columns, fixed_columns, random_groups
 from pycombat_gam.mean.groups import missing_patterns
-from pycombat_gam.subjects import unit_groupings
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.intake import FeatureChoice, Intake, check_ids, find_column, intake

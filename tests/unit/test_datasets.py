@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scipy import integrate, stats
 
-from pycombat_gam import datasets
 from pycombat_gam.datasets import load_multisite, packaged_study, simulate_multisite
+from pycombat_gam.datasets import multisite as datasets
 from pycombat_gam.errors import OptionError
 
 OPTIONS = {

@@ -8,8 +8,8 @@ import pytest
 from planted import clean
 
 import pycombat_gam as pcg
+from pycombat_gam.checks.subjects import subject_of, unit_groupings
 from pycombat_gam.formula import parse_formula
-from pycombat_gam.subjects import subject_of, unit_groupings
 
 VENDOR = {"Ghent": "x", "Lyon": "x", "Oslo": "y", "Turin": "z"}
 

@@ -15,7 +15,7 @@ from pycombat_gam.words import count, listing
 
 SIGNAL = ["intercept", "age_linear", "age_arch", "age_late", "sex_M", "dx_patient", "icv"]
 SITES = ["Aarhus", "Bergen", "Cork", "Delft", "Evora", "Fargo", "Ghent", "Hobart", "Izmir", "Jena"]
-DATA = resources.files("pycombat_gam") / "data"
+DATA = resources.files("pycombat_gam.datasets")
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
@@ -99,7 +99,7 @@ def make_people(
 
 
 def feature_catalogue(number: int, rng: np.random.Generator) -> tuple[list[str], FloatArray, FloatArray]:
-    """Names, means and standard deviations: both sides of ``data/regions.csv``, then numbered vertices.
+    """Names, means and standard deviations: both sides of ``regions.csv``, then numbered vertices.
 
     The regions' figures are round ones of the right size, thickness in mm and volume in mm³.
     """

@@ -43,8 +43,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import OptionError
-from pycombat_gam.simulate import (
+from pycombat_gam.datasets.simulate import (
     DATA,
     SIGNAL,
     bend,
@@ -60,6 +59,7 @@ from pycombat_gam.simulate import (
     site_sizes,
     stream,
 )
+from pycombat_gam.errors import OptionError
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import count, did_you_mean, listing
 
@@ -357,9 +357,9 @@ def _centre(truth: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def write_packaged(path: str | Path) -> None:
-    """Write the packaged table; ``python -m pycombat_gam.datasets`` does so in the source tree."""
+    """Write the packaged table; ``python -m pycombat_gam.datasets.multisite`` does so in the source tree."""
     packaged_study().table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 if __name__ == "__main__":
-    write_packaged(Path(__file__).parent / "data" / "multisite.csv")
+    write_packaged(Path(__file__).with_name("multisite.csv"))
