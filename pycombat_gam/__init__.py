@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.diagnose import Diagnosis, diagnose
     from pycombat_gam.errors import PcgError, PcgWarning
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
     from pycombat_gam.load import load
     from pycombat_gam.report import Report, report
 
@@ -42,7 +42,7 @@ _HOMES = {
     "Audit": "audit",
     "ComBat": "combat.estimator",
     "Diagnosis": "diagnose",
-    "FlowSCM": "flow.harmonizer",
+    "FlowSCM": "flow.estimator",
     "GamFit": "additive.model",
     "GamFits": "additive.many",
     "PcgError": "errors",

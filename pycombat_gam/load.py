@@ -12,13 +12,13 @@ from pycombat_gam.saving.container import Container, read_container, same
 from pycombat_gam.words import listing
 
 if TYPE_CHECKING:
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 
 def _flow(container: Container) -> FlowSCM:
     """Rebuild a flow; torch is imported here."""
     flow_requirements()
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
     return FlowSCM.from_container(container)
 

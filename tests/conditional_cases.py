@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pycombat_gam.flow.mechanism import Parents
-from pycombat_gam.flow.networks.conditional import ConditionalFlow, conditional
+from pycombat_gam.flow.mechanisms.conditional import ConditionalFlow, conditional
+from pycombat_gam.flow.mechanisms.mechanism import Parents
 from pycombat_gam.flow.training.rows import Rows
 
 FLOWS = [

@@ -32,7 +32,7 @@ from pycombat_gam.tables.intake import FeatureChoice, find_column
 from pycombat_gam.words import count
 
 if TYPE_CHECKING:
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 OPTIONS = ("ref_batch", "eb", "prior", "mean_only", "smoothing", "on_unseen", "missing")
 """Arguments of `ComBat` that `audit` takes as they are."""

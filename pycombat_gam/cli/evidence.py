@@ -23,7 +23,7 @@ from pycombat_gam.words import printable
 if TYPE_CHECKING:
     from pycombat_gam.audit import Audit
     from pycombat_gam.combat.estimator import ComBat
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 COLOURS = {"problem": "red", "caution": "yellow"}
 

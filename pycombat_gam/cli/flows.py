@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pycombat_gam.cli.run import Writer
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
     from pycombat_gam.tables.files import TableFile
 
 
@@ -97,7 +97,7 @@ def flow(
         _check_checkpoint(checkpoint, resume=resume, force=force)
         source = read_table(data, [batch, *(ids or [])])
         sites = _check_target(source, batch, to)
-        from pycombat_gam.flow.harmonizer import FlowSCM
+        from pycombat_gam.flow.estimator import FlowSCM
 
         model = FlowSCM(
             formula,

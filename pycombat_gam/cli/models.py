@@ -13,7 +13,7 @@ from pycombat_gam.errors import OptionError, OutputError
 if TYPE_CHECKING:
     from pycombat_gam.cli.run import Writer
     from pycombat_gam.combat.estimator import ComBat
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 
 def apply(

@@ -16,8 +16,8 @@ import pandas as pd
 
 from pycombat_gam.errors import PcgWarning
 from pycombat_gam.flow.fitted import Fitted
+from pycombat_gam.flow.model.scm import Coded
 from pycombat_gam.flow.nodes.support import ROUNDING
-from pycombat_gam.flow.scm import Coded
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 EXTRAPOLATED = "the site's effect is extrapolated there"

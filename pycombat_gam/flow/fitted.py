@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+from pycombat_gam.flow.model.outliers import Reference
+from pycombat_gam.flow.model.scm import StructuralModel
 from pycombat_gam.flow.nodes.support import Support
-from pycombat_gam.flow.outliers import Reference
-from pycombat_gam.flow.scm import StructuralModel
 from pycombat_gam.types import FloatArray, JsonDict
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.flow.extrapolation import of_action, of_rows, warn_of
 from pycombat_gam.flow.fitted import Fitted
+from pycombat_gam.flow.model.scm import Coded, StructuralModel
 from pycombat_gam.flow.nodes.graph import FEATURES
-from pycombat_gam.flow.scm import Coded, StructuralModel
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.estimator import TableEstimator

@@ -12,18 +12,18 @@ from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.combat.fitted import check_profile
 from pycombat_gam.design.design import Design
 from pycombat_gam.errors import ModelFileError, PcgError
+from pycombat_gam.flow.arguments import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.fitted import Fitted
-from pycombat_gam.flow.frame import Frame
-from pycombat_gam.flow.networks.conditional import ConditionalFlow
+from pycombat_gam.flow.mechanisms.conditional import ConditionalFlow
+from pycombat_gam.flow.mechanisms.rebuild import mechanism_from
+from pycombat_gam.flow.mechanisms.structured import StructuredFlow
+from pycombat_gam.flow.model.frame import Frame
+from pycombat_gam.flow.model.outliers import POINTS, Reference
+from pycombat_gam.flow.model.scm import StructuralModel
 from pycombat_gam.flow.nodes.causes import Causes
 from pycombat_gam.flow.nodes.covariates import covariate_from_dict
 from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.flow.nodes.support import Support
-from pycombat_gam.flow.outliers import POINTS, Reference
-from pycombat_gam.flow.rebuild import mechanism_from
-from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
-from pycombat_gam.flow.scm import StructuralModel
-from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.flow.training.checkpoint import COLUMNS
 from pycombat_gam.formula import Formula
 from pycombat_gam.saving.container import NEWEST, VERSION, Container

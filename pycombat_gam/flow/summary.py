@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pycombat_gam.flow.mechanisms.site_map import PARAMETERS
+from pycombat_gam.flow.mechanisms.structured import StructuredFlow
+from pycombat_gam.flow.model.scm import StructuralModel
 from pycombat_gam.flow.nodes.graph import FEATURES
-from pycombat_gam.flow.scm import StructuralModel
-from pycombat_gam.flow.site_map import PARAMETERS
-from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import count, covariate_line, plain_table, printable
 

@@ -20,7 +20,7 @@ from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import did_you_mean, listing
 
 if TYPE_CHECKING:
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 EFFECTS = ("location", "scale")
 
@@ -37,7 +37,7 @@ def flow_of(model: object, what: str) -> FlowSCM:
     if isinstance(model, ComBat):
         raise OptionError(f"{what} needs a fitted FlowSCM; given: {kind_of(model)}")
     flow_requirements()
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
     if not isinstance(model, FlowSCM):
         raise OptionError(f"{what} needs a fitted FlowSCM; given: {kind_of(model)}")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pycombat_gam.audit import Audit
     from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.diagnose import Diagnosis
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 TITLE = "Harmonization report"
 HTML, MARKDOWN = "report.html", "report.md"

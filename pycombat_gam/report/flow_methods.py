@@ -10,7 +10,7 @@ from pycombat_gam.report.references import WOOD
 from pycombat_gam.words import count
 
 if TYPE_CHECKING:
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 VARIANTS = {
     "residual": "location and scale, acting on what the covariates leave of a feature, as in ComBat",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pycombat_gam.diagnose import Diagnosis
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 PACKAGES = ("numpy", "scipy", "pandas")
 CRITERIA = {

@@ -16,7 +16,7 @@ from pycombat_gam.types import JsonDict
 from pycombat_gam.words import count, listing
 
 if TYPE_CHECKING:
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 FITTED, MASKED, OTHER = "fitted", "masked", "other"
 AGREEMENT = 1e-5

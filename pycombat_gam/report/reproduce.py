@@ -20,7 +20,7 @@ from pycombat_gam.tables.files import file_sha256
 from pycombat_gam.types import JsonDict
 
 if TYPE_CHECKING:
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 
 def reproduce(

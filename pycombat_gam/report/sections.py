@@ -38,7 +38,7 @@ from pycombat_gam.report.references import bibtex, references
 if TYPE_CHECKING:
     from pycombat_gam.audit import Audit
     from pycombat_gam.diagnose import Diagnosis
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 STATES = ("before", "after", "held out")
 SEVERITIES = ("problem", "caution", "note")

@@ -20,7 +20,7 @@ from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.intake import Intake, intake, intake_notes
 
 if TYPE_CHECKING:
-    from pycombat_gam.flow.harmonizer import FlowSCM
+    from pycombat_gam.flow.estimator import FlowSCM
 
 AGREEMENT = 1e-6
 """Two harmonized tables are the same up to this, in standard deviations of a feature: digits that a file may lose."""

@@ -83,9 +83,9 @@ def test_a_batch_that_is_not_there_was_given_in_the_shell(tmp_path: Path) -> Non
 
 
 def test_enumerations_are_those_of_the_flow() -> None:
-    from pycombat_gam.flow.density import BASES
-    from pycombat_gam.flow.recipe import FLOWS
-    from pycombat_gam.flow.structured import VARIANTS
+    from pycombat_gam.flow.arguments import FLOWS
+    from pycombat_gam.flow.mechanisms.density import BASES
+    from pycombat_gam.flow.mechanisms.structured import VARIANTS
 
     assert [one.value for one in flows.Family] == list(FLOWS)
     assert [one.value for one in flows.Variant] == ["auto", *VARIANTS]

@@ -12,8 +12,8 @@ from conditional_cases import FLOWS, SITES, flow_of, guest, normal, parents_of, 
 from torch import Tensor, nn
 
 from pycombat_gam.errors import OptionError
-from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
-from pycombat_gam.flow.networks.conditional import ConditionalFlow, conditional, from_config
+from pycombat_gam.flow.mechanisms.conditional import ConditionalFlow, conditional, from_config
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.networks.network import Network
 
 EVERY = pytest.mark.parametrize(("family", "spline"), FLOWS)

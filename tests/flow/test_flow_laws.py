@@ -12,7 +12,7 @@ import torch
 
 import pycombat_gam as pcg
 from pycombat_gam.datasets import MultisiteStudy, simulate_multisite
-from pycombat_gam.flow.mechanism import Parents
+from pycombat_gam.flow.mechanisms.mechanism import Parents
 
 FLOWS: dict[str, dict[str, Any]] = {
     "residual": {"flow": "structured", "flow_options": {"variant": "residual"}},

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pycombat_gam.flow.structured import StructuredFlow
+from pycombat_gam.flow.mechanisms.structured import StructuredFlow
 
 
 def test_pulls_have_the_information_of_the_prior() -> None:

@@ -217,7 +217,7 @@ def test_an_ensemble_gives_intervals(options: dict[str, Any]) -> None:
 
 def test_members_are_weighed_within_sites_and_come_apart() -> None:
     """Weights of a site add up to its rows, and members taken apart are what went in."""
-    from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
+    from pycombat_gam.flow.training.ensemble import Ensemble, bootstrap_weights
 
     table = study().table
     scm = new(n_members=2).fit(table)

@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from pycombat_gam.flow import site_map
+from pycombat_gam.flow.mechanisms import site_map
 
 
 def effects(m: int, size: float = 0.5, seed: int = 0) -> torch.Tensor:

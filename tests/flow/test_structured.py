@@ -153,7 +153,7 @@ def test_one_feature() -> None:
 
 
 def test_large_tables_descend_by_minibatches(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pycombat_gam.flow import learn
+    from pycombat_gam.flow.training import learn
 
     study = simulate_multisite(sites=3, subjects=[200] * 3, features=6, seed=39)
     whole = fitted(study, "~ age", flow_options={"variant": "residual"}).transform(study.table)

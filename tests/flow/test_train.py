@@ -14,8 +14,8 @@ from conditional_cases import SITES, flow_of, guest, study
 from torch import Tensor, nn
 
 from pycombat_gam.errors import ModelFileError, OptionError, TrainingError
-from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
-from pycombat_gam.flow.networks.conditional import ConditionalFlow
+from pycombat_gam.flow.mechanisms.conditional import ConditionalFlow
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.networks.network import Network, decayed
 from pycombat_gam.flow.training import descent
 from pycombat_gam.flow.training.progress import Hook

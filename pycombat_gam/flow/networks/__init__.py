@@ -1,1 +1,1 @@
-"""The paper's family of flows: conditional transforms whose parameters networks of covariates and site give."""
+"""Networks of covariates and site that give the parameters of a conditional transform, step by step."""

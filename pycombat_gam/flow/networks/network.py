@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pycombat_gam.flow.mechanism import Parents
+from pycombat_gam.flow.mechanisms.mechanism import Parents
 
 
 def zeros(*shape: int) -> nn.Parameter:

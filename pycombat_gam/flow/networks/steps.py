@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from pycombat_gam.flow.mechanism import Parents
+from pycombat_gam.flow.mechanisms.mechanism import Parents
 from pycombat_gam.flow.networks.network import Network, SiteWeights, zeros
 from pycombat_gam.flow.networks.univariate import Univariate, limited
 

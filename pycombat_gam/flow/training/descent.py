@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pycombat_gam.errors import OptionError
-from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.networks.network import decayed, reduced_precision
 from pycombat_gam.flow.training.checkpoint import Progress
 from pycombat_gam.flow.training.rows import Rows

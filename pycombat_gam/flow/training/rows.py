@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pycombat_gam.flow.mechanism import Parents
+from pycombat_gam.flow.mechanisms.mechanism import Parents
 from pycombat_gam.types import FloatArray, IntArray
 
 WHOLE_SITES = 4

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from pycombat_gam.errors import TrainingError
-from pycombat_gam.flow.mechanism import FeatureMechanism
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism
 from pycombat_gam.flow.training.checkpoint import (
     COLUMNS,
     Progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.flow.structured import MOST_CORRELATED
+from pycombat_gam.flow.mechanisms.structured import MOST_CORRELATED
 from pycombat_gam.types import IntArray
 from pycombat_gam.words import listing
 

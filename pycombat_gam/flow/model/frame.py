@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pycombat_gam.design.design import Design
-from pycombat_gam.flow.mechanism import Parents
+from pycombat_gam.flow.mechanisms.mechanism import Parents
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 

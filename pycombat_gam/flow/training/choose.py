@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pycombat_gam.flow.structured import VARIANTS, StructuredFlow, Variant
+from pycombat_gam.flow.mechanisms.structured import VARIANTS, StructuredFlow, Variant
 from pycombat_gam.flow.training.descent import SAMPLE
 from pycombat_gam.flow.training.progress import Hook
 from pycombat_gam.flow.training.train import Rows, Training, split, train

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from pycombat_gam.combat.fitted import FittedComBat
-from pycombat_gam.flow.choose import Choice, choose_variant
-from pycombat_gam.flow.ensemble import Ensemble, bootstrap_weights
-from pycombat_gam.flow.frame import Frame
-from pycombat_gam.flow.mechanism import FeatureMechanism
-from pycombat_gam.flow.networks.conditional import ConditionalFlow, conditional
-from pycombat_gam.flow.recipe import Recipe
-from pycombat_gam.flow.start import Start, restarted, start_of
-from pycombat_gam.flow.structured import VARIANTS, StructuredFlow, Variant
+from pycombat_gam.flow.arguments import Recipe
+from pycombat_gam.flow.mechanisms.conditional import ConditionalFlow, conditional
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism
+from pycombat_gam.flow.mechanisms.structured import VARIANTS, StructuredFlow, Variant
+from pycombat_gam.flow.model.frame import Frame
+from pycombat_gam.flow.training.choose import Choice, choose_variant
 from pycombat_gam.flow.training.descent import SAMPLE, Training
+from pycombat_gam.flow.training.ensemble import Ensemble, bootstrap_weights
 from pycombat_gam.flow.training.progress import Hook
 from pycombat_gam.flow.training.rows import sites_in_order
+from pycombat_gam.flow.training.start import Start, restarted, start_of
 from pycombat_gam.flow.training.train import Rows, canonical_order, split, train
 from pycombat_gam.types import FloatArray, IntArray
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.training.rows import sites_in_order
 from pycombat_gam.types import FloatArray, IntArray
 

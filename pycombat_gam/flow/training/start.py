@@ -10,7 +10,7 @@ from scipy.linalg import solve_triangular
 
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.design.penalties import SmoothingParameters
-from pycombat_gam.flow.frame import Frame
+from pycombat_gam.flow.model.frame import Frame
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 STIFFEST = 1e7

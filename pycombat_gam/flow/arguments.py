@@ -11,8 +11,8 @@ import numpy as np
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.design.design import check_supported
 from pycombat_gam.errors import NotYetError, OptionError
-from pycombat_gam.flow.density import BASES
-from pycombat_gam.flow.structured import VARIANTS
+from pycombat_gam.flow.mechanisms.density import BASES
+from pycombat_gam.flow.mechanisms.structured import VARIANTS
 from pycombat_gam.flow.training.descent import Training
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.tables.arguments import check_choices, check_texts, names

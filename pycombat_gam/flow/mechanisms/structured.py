@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from pycombat_gam.errors import ModelFileError
-from pycombat_gam.flow import density, site_map
-from pycombat_gam.flow.covariance import whitener
-from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.mechanisms import density, site_map
+from pycombat_gam.flow.mechanisms.covariance import whitener
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
 from pycombat_gam.types import BoolArray, FloatArray, IntArray, JsonDict
 
 Variant = Literal["residual", "whole", "residual-shape", "whole-shape"]

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from pycombat_gam.errors import OptionError
-from pycombat_gam.flow.density import BASES, draw, log_density
-from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.mechanisms.density import BASES, draw, log_density
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
 from pycombat_gam.flow.networks.network import SiteWeights
 from pycombat_gam.flow.networks.steps import Autoregressive, ConditionalAffine, Coupling, Elementwise, Layout, Step
 from pycombat_gam.flow.networks.univariate import Univariate

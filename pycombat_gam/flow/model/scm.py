@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.flow.device import threads_for
-from pycombat_gam.flow.frame import Frame
-from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.model.frame import Frame
 from pycombat_gam.flow.nodes.causes import Causes
 from pycombat_gam.flow.nodes.covariates import CovariateMechanism, DiscreteMechanism, fit_covariate
 from pycombat_gam.flow.nodes.graph import Graph

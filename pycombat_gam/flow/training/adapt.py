@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pycombat_gam.flow import density, site_map
-from pycombat_gam.flow.mechanism import FeatureMechanism, Parents
-from pycombat_gam.flow.networks.conditional import ConditionalFlow
-from pycombat_gam.flow.structured import StructuredFlow, location_integral
+from pycombat_gam.flow.mechanisms import density, site_map
+from pycombat_gam.flow.mechanisms.conditional import ConditionalFlow
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
+from pycombat_gam.flow.mechanisms.structured import StructuredFlow, location_integral
 from pycombat_gam.flow.training.train import Rows, Training, train
 from pycombat_gam.types import FloatArray, IntArray
 

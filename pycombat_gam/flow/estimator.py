@@ -16,24 +16,24 @@ from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.combat.fit import BatchOptions, fit_harmonizer
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.flow import saved
-from pycombat_gam.flow.adapt import adapted
+from pycombat_gam.flow.arguments import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.device import choose_device, threads_for
 from pycombat_gam.flow.extrapolation import of_harmonized, warn_of
 from pycombat_gam.flow.fitted import Fitted, Interval
-from pycombat_gam.flow.learn import learn
-from pycombat_gam.flow.mechanism import FeatureMechanism
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism
+from pycombat_gam.flow.mechanisms.structured import StructuredFlow
+from pycombat_gam.flow.model.outliers import Reference
+from pycombat_gam.flow.model.scm import StructuralModel, learn_covariates
 from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.flow.nodes.support import Support
-from pycombat_gam.flow.outliers import Reference
 from pycombat_gam.flow.queries import Queries
-from pycombat_gam.flow.recipe import Recipe, check_arguments, plain_arguments
-from pycombat_gam.flow.scm import StructuralModel, learn_covariates
-from pycombat_gam.flow.sizes import size_notes
-from pycombat_gam.flow.start import frame_of
-from pycombat_gam.flow.structured import StructuredFlow
 from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
+from pycombat_gam.flow.training.adapt import adapted
+from pycombat_gam.flow.training.learn import learn
 from pycombat_gam.flow.training.progress import training_progress
 from pycombat_gam.flow.training.rows import Rows, canonical_order, sites_in_order
+from pycombat_gam.flow.training.sizes import size_notes
+from pycombat_gam.flow.training.start import frame_of
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.mean.additive import AdditiveMean

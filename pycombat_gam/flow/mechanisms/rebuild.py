@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from pycombat_gam.errors import ModelFileError
-from pycombat_gam.flow.mechanism import FeatureMechanism
-from pycombat_gam.flow.networks.conditional import from_config
-from pycombat_gam.flow.recipe import Recipe
-from pycombat_gam.flow.structured import MOST_CORRELATED, StructuredFlow
+from pycombat_gam.flow.arguments import Recipe
+from pycombat_gam.flow.mechanisms.conditional import from_config
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism
+from pycombat_gam.flow.mechanisms.structured import MOST_CORRELATED, StructuredFlow
 
 
 def mechanism_from(
