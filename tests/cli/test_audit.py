@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import FORMULA, clean
+from helpers.planted import FORMULA, clean
 from typer.testing import CliRunner
 
 import pycombat_gam as pcg

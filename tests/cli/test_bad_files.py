@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from study import study
+from helpers.study import study
 
 import pycombat_gam as pcg
 from pycombat_gam.cli import main

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from study import FEATURES, study
+from helpers.study import FEATURES, study
 from typer.testing import CliRunner
 
 import pycombat_gam as pcg

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from reference import ROOT, needs_reference
-from report_cases import Page, markdown_tables
-from study import FEATURES, study
+from helpers.reference import ROOT, needs_reference
+from helpers.report_cases import Page, markdown_tables
+from helpers.study import FEATURES, study
 from typer.testing import CliRunner
 
 import pycombat_gam as pcg

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from study import study
+from helpers.study import study
 from typer.testing import CliRunner
 
 import pycombat_gam as pcg

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from study import study
+from helpers.study import study
 
 import pycombat_gam as pcg
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from study import FEATURES, study
+from helpers.study import FEATURES, study
 from typer.testing import CliRunner
 
 import pycombat_gam as pcg

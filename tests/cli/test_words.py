@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from planted import clean
+from helpers.planted import clean
 from typer.testing import CliRunner
 
 from pycombat_gam.cli import app, flows

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from reference import needs_reference, read_csv
+from helpers.reference import needs_reference, read_csv
 
 import pycombat_gam as pcg
 from pycombat_gam.diagnose.rows import NUMBERS, TEXT

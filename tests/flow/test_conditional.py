@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from conditional_cases import FLOWS, SITES, flow_of, guest, normal, parents_of, shake, study
+from helpers.conditional_cases import FLOWS, SITES, flow_of, guest, normal, parents_of, shake, study
 from torch import Tensor, nn
 
 from pycombat_gam.errors import OptionError

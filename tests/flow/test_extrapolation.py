@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from forgery import forge_arrays, refused
+from helpers.forgery import forge_arrays, refused
 
 import pycombat_gam as pcg
 from pycombat_gam.flow.nodes.support import NO_SITES

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pictures import agg, legend, new_axes, titles, words
+from helpers.pictures import agg, legend, new_axes, titles, words
 
 import pycombat_gam as pcg
 from pycombat_gam import plot

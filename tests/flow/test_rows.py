@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conditional_cases import guest, study
+from helpers.conditional_cases import guest, study
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from forgery import forge_arrays, forge_model, nan, read, refused
-from study import FEATURES, study
+from helpers.forgery import forge_arrays, forge_model, nan, read, refused
+from helpers.study import FEATURES, study
 
 import pycombat_gam as pcg
 from pycombat_gam.saving.container import write_container

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conditional_cases import SITES, flow_of, guest, study
+from helpers.conditional_cases import SITES, flow_of, guest, study
 from torch import Tensor, nn
 
 from pycombat_gam.errors import ModelFileError, OptionError, TrainingError

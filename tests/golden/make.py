@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study import FEATURES, study
+from helpers.study import FEATURES, study
 
 import pycombat_gam as pcg
 from pycombat_gam.saving.container import NEWEST, VERSION

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from planted import FORMULA, at, both, clean, few_at, where
+from helpers.planted import FORMULA, at, both, clean, few_at, where
 
 import pycombat_gam as pcg
 from pycombat_gam.audit import Audit

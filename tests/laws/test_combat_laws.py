@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.textbook import textbook_combat
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from textbook import textbook_combat
 
 import pycombat_gam as pcg
 

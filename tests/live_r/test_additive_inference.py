@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.reference import ROOT, Case, cases, needs_reference
 
 from pycombat_gam.additive.covariance import covariance
 from pycombat_gam.additive.wald import random_effect_test, smooth_test
 from pycombat_gam.types import FloatArray
 from r_bridge import session
-from tests.reference import ROOT, Case, cases, needs_reference
 
 pytestmark = [pytest.mark.live_r, needs_reference]
 

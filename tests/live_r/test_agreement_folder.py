@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from r_alone import rerun
+from helpers.r_alone import rerun
 
 import pycombat_gam as pcg
 from r_bridge import crosscheck, session, sources

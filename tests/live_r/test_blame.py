@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from r_alone import rerun
-from reference import needs_reference, read_csv
+from helpers.r_alone import rerun
+from helpers.reference import needs_reference, read_csv
 
 import pycombat_gam as pcg
 from pycombat_gam.mean.additive import AdditiveMean

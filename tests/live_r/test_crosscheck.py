@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from reference import needs_reference, read_csv
+from helpers.reference import needs_reference, read_csv
 from typer.testing import CliRunner
 
 import pycombat_gam as pcg

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import standins
+from helpers import standins
 
 import pycombat_gam as pcg
 import r_bridge

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from gam_cases import CS_BY_ROUNDING, RANK_DEFECT, GamCase, gam_cases, has_arrived
-from reference import ROOT, needs_reference
+from helpers.gam_cases import CS_BY_ROUNDING, RANK_DEFECT, GamCase, gam_cases, has_arrived
+from helpers.reference import ROOT, needs_reference
 
 from r_bridge.session import call
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import standins
-from r_alone import rerun
-from reference import cases, needs_reference
-from replay import answer, comfam_fit
-from replay import installed as replaying
+from helpers import standins
+from helpers.r_alone import rerun
+from helpers.reference import cases, needs_reference
+from helpers.replay import answer, comfam_fit
+from helpers.replay import installed as replaying
 
 import pycombat_gam as pcg
 from r_bridge import Agreement, crosscheck

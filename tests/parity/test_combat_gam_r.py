@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from reference import Case, cases, needs_reference
+from helpers.reference import Case, cases, needs_reference
 
 import pycombat_gam as pcg
 

@@ -7,8 +7,8 @@ from contextlib import nullcontext
 import numpy as np
 import pandas as pd
 import pytest
-from r_cases import NOT_FINITE, ON_PURPOSE, all_cases, key, model_for, table_for
-from reference import Case, needs_reference
+from helpers.r_cases import NOT_FINITE, ON_PURPOSE, all_cases, key, model_for, table_for
+from helpers.reference import Case, needs_reference
 
 import pycombat_gam as pcg
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from r_cases import key, model_for, table_for
-from reference import Case, cases, needs_reference
-from replay import NOTE, answer, comfam_fit, installed, neurocombat_fit
+from helpers.r_cases import key, model_for, table_for
+from helpers.reference import Case, cases, needs_reference
+from helpers.replay import NOTE, answer, comfam_fit, installed, neurocombat_fit
 
 import pycombat_gam as pcg
 from r_bridge import Agreement, crosscheck

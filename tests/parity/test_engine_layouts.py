@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from r_cases import NOT_FINITE, ON_PURPOSE, key, model_for, table_for
-from reference import Case, cases, needs_reference
-from replay import BY_BATCH, answer, comfam_fit, installed, longcombat_fit, neurocombat_fit, stored
+from helpers.r_cases import NOT_FINITE, ON_PURPOSE, key, model_for, table_for
+from helpers.reference import Case, cases, needs_reference
+from helpers.replay import BY_BATCH, answer, comfam_fit, installed, longcombat_fit, neurocombat_fit, stored
 
 import pycombat_gam as pcg
 import r_bridge

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from gam_cases import CS_BY_ROUNDING, RANK_DEFECT, GamCase, gam_cases, has_arrived, residual_sd
-from reference import needs_reference
+from helpers.gam_cases import CS_BY_ROUNDING, RANK_DEFECT, GamCase, gam_cases, has_arrived, residual_sd
+from helpers.reference import needs_reference
 
 from pycombat_gam.errors import PcgError
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import standins
-from r_cases import key
-from reference import Case, cases, needs_reference
+from helpers import standins
+from helpers.r_cases import key
+from helpers.reference import Case, cases, needs_reference
 
 import pycombat_gam as pcg
 import r_bridge

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from r_cases import NOT_FINITE, ON_PURPOSE, all_cases, key, model_for, table_for
-from reference import cases, needs_reference
-from textbook import textbook_combat
+from helpers.r_cases import NOT_FINITE, ON_PURPOSE, all_cases, key, model_for, table_for
+from helpers.reference import cases, needs_reference
+from helpers.textbook import textbook_combat
 
 import pycombat_gam as pcg
 

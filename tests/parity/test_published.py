@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from reference import ROOT, needs_reference, read_csv
+from helpers.reference import ROOT, needs_reference, read_csv
 
 import pycombat_gam as pcg
 from pycombat_gam.tables.files import EXACT_FLOATS

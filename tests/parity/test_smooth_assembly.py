@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gam_cases import GamCase, gam_cases
-from reference import ROOT, needs_reference, read_csv
+from helpers.gam_cases import GamCase, gam_cases
+from helpers.reference import ROOT, needs_reference, read_csv
 
 from pycombat_gam.design.smooths import SmoothPart
 from pycombat_gam.formula import parse_formula

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import Case, cases, needs_reference, read_csv
+from helpers.reference import Case, cases, needs_reference, read_csv
 
 from pycombat_gam.errors import NotYetError, PcgError
 from pycombat_gam.formula import parse_formula

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from report_cases import State, told
+from helpers.report_cases import State, told
+from helpers.verdict_cases import HALF, QUIET, leads, of, p, predicted, strength
 from scipy.stats import wilcoxon
-from verdict_cases import HALF, QUIET, leads, of, p, predicted, strength
 
 from pycombat_gam.report.verdict_biology import changes
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_cases import Page, markdown_tables, packaged
+from helpers.report_cases import Page, markdown_tables, packaged
 
 import pycombat_gam as pcg
 from pycombat_gam.diagnose import Diagnosis

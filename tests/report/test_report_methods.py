@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_cases import packaged
+from helpers.report_cases import packaged
 
 import pycombat_gam as pcg
 from pycombat_gam.formula import Formula

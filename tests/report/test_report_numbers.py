@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from report_cases import Page, hostile, markdown_tables, packaged, synthetic_diagnosis
+from helpers.report_cases import Page, hostile, markdown_tables, packaged, synthetic_diagnosis
 
 import pycombat_gam as pcg
 from pycombat_gam.report import Report

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_cases import Page
+from helpers.report_cases import Page
 
 import pycombat_gam as pcg
 from pycombat_gam.report import Report, report

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from helpers.report_cases import HOSTILE_FEATURES, HOSTILE_SITES, Page, hostile, packaged
 from markdown_it import MarkdownIt
-from report_cases import HOSTILE_FEATURES, HOSTILE_SITES, Page, hostile, packaged
 
 import pycombat_gam as pcg
 from pycombat_gam.errors import OutputError

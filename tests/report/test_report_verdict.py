@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from report_cases import State, told
+from helpers.report_cases import State, told
+from helpers.verdict_cases import HALF, NULL, QUIET, THREE, TWO, leads, of, p, strength
 from scipy.stats import false_discovery_control
-from verdict_cases import HALF, NULL, QUIET, THREE, TWO, leads, of, p, strength
 
 from pycombat_gam.diagnose import Diagnosis
 from pycombat_gam.report.origin import FITTED, MASKED, OTHER, Origin
