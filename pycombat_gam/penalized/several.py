@@ -165,8 +165,30 @@ class Search:
                         better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
                         rho[own[again[better]]], converged[own[again[better]]] = found[better], fine[better]
                         score[again[better]] = lower[better]
+                    if shape is None:
+                        self._look_again(own, rho, score, converged)
                     advance(own.size)
         return rho, converged, rho >= self.box.top - 1.0
+
+    def _look_again(self, members: IntArray, rho: FloatArray, score: FloatArray, converged: BoolArray) -> None:
+        """Start once more from the middle of each parameter that ran to a bound, where few points were surveyed.
+
+        Parameters
+        ----------
+        members : (v,) responses; score : (v,) theirs, changed in place as are rho (V, r) and converged (V,).
+        """
+        middle = (self.box.low + self.box.high) / 2.0
+        for k in range(rho.shape[1]):
+            at_end = (rho[members, k] < self.box.low[k] - 1.0) | (rho[members, k] > self.box.high[k] + 1.0)
+            again = np.flatnonzero(at_end)
+            if not again.size:
+                continue
+            start = np.clip(rho[members[again]], self.box.low, self.box.high)
+            start[:, k] = middle[k]
+            other, lower, fine = self._newton(start, members[again])
+            better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
+            rho[members[again[better]]], converged[members[again[better]]] = other[better], fine[better]
+            score[again[better]] = lower[better]
 
     def _newton(self, start: FloatArray, members: IntArray) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Minimise from `start` (v, r); return ρ, score and convergence."""
@@ -227,13 +249,18 @@ class Search:
         # minimum may follow.
         slope, here = gradient[active], rho[active]
         up = (slope < 0) & (slope > -0.02) & (here > self.box.high + 1.0) & (step > 0) & (here < self.box.top)
-        down = (slope > 0) & (slope < 0.02) & (here < self.box.low - 1.0) & (step < 0) & (here > self.box.bottom)
+        # Downwards the tail is an exponential, whose slope is what is left to gain.
+        level = FLAT * (1.0 + np.abs(score[active]))[:, None]
+        down = (slope > 0) & (slope < level) & (here < self.box.low - 1.0) & (step < 0) & (here > self.box.bottom)
         jump = np.flatnonzero((up | down).any(axis=1))
         if jump.size:
-            trial = np.clip(here + step, self.box.bottom, self.box.top)
-            trial = np.where(up, self.box.top, np.where(down, self.box.bottom, trial))[jump]
+            # What Newton would do instead may be lower: then a shallow minimum lies on the way to the bound.
+            near = np.clip(here + step, self.box.bottom, self.box.top)
+            trial = np.where(up, self.box.top, np.where(down, self.box.bottom, near))[jump]
+            rival = self._reduced(near[jump], members[active[jump]])[0]
             slack = LIMIT * (1.0 + np.abs(score[active[jump]]))
-            moved[jump] = self._accept(trial, active[jump], rho, score, gradient, hessian, members, slack)
+            limit = np.minimum(slack, rival + slack - score[active[jump]])
+            moved[jump] = self._accept(trial, active[jump], rho, score, gradient, hessian, members, limit)
         share = 1.0
         for _ in range(HALVINGS):
             left = np.flatnonzero(~moved)
