@@ -45,7 +45,16 @@ T = TypeVar("T", bound="str | int | float | None")
 Shape: TypeAlias = "tuple[int | None, ...]"
 Kind: TypeAlias = Literal["f", "i", "b", "U"]
 _NOUNS: dict[Kind, str] = {"f": "numbers", "i": "whole numbers", "b": "truth values", "U": "texts"}
-_BROKEN = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, ArithmeticError)
+_BROKEN = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+    ArithmeticError,
+    np.linalg.LinAlgError,
+)
 """What Python, numpy and torch raise on values that do not fit together; our own errors are among them."""
 
 
@@ -120,7 +129,7 @@ class Reader:
         options, value = list(allowed), self.value(name)
         equal = [option for option in options if type(option) is type(value) and option == value]
         if not equal:
-            self._refuse(name, f"one of {listing(map(repr, options), 12)}" if len(options) > 1 else repr(*options))
+            self._refuse(name, f"{'one of ' if len(options) > 1 else ''}{listing(map(repr, options), 12) or 'nothing'}")
         return equal[0]
 
     def flag(self, name: str) -> bool:
