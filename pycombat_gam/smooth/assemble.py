@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.formula import SmoothTerm
 from pycombat_gam.formula.nodes import deparse
-from pycombat_gam.formula.state import floats
-from pycombat_gam.smooth.bases import basis_from_dict, margin_from_dict
+from pycombat_gam.saving.reader import Reader
+from pycombat_gam.smooth.bases import NAMES, read_basis, read_margin
 from pycombat_gam.smooth.basis import Basis, Values, symmetric
 from pycombat_gam.smooth.constraint import sum_to_zero
-from pycombat_gam.smooth.knots import read_matrix
+from pycombat_gam.smooth.knots import LARGEST
 from pycombat_gam.smooth.options import TermOptions, build_basis, read_options
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis, never_constrained
@@ -71,15 +71,7 @@ class Smooth:
             return len(self.keep)
         if self.Z is not None:
             return int(self.Z.shape[1])
-        return self._raw_size
-
-    @property
-    def _raw_size(self) -> int:
-        basis = self.basis
-        if basis.penalties:
-            return int(basis.penalties[0].shape[0])
-        assert isinstance(basis, TensorBasis)
-        return int(np.prod([margin.map.shape[1] for margin in basis.margins]))
+        return _columns_of(self.basis)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -137,61 +129,59 @@ class Smooth:
     @classmethod
     def from_dict(cls, data: object, term: SmoothTerm) -> Self:
         """Rebuild from plain data beside the term it came from."""
-        if not isinstance(data, dict) or set(data) != _SAVED:
-            raise ModelFileError(f"the saved smooth {term.label} is broken; fit the model again")
-        broken = ModelFileError(f"the saved smooth {term.label} is broken; fit the model again")
-        basis = _read_basis(data["basis"])
-        options = read_options(term)
-        by = None if term.by is None else deparse(term.by)
-        level = data["by_level"]
-        if data["by"] != by or not (level is None or (isinstance(level, str) and by is not None)):
-            raise broken
-        if set(basis.variables) != {deparse(node) for node in term.args}:
-            raise broken
-        smooth = cls(
-            label=str(data["label"]),
+        saved = Reader(data, f"the saved smooth {term.label}")
+        saved.exactly(
+            "label", "basis", "by", "by_level", "Z", "keep", "penalties", "penalty_scale", "ranks", "null_dim"
+        )  # fmt: skip
+        basis, options = _read_saved_basis(saved.child("basis")), read_options(term)
+        saved.require(set(basis.variables) == {deparse(node) for node in term.args}, "be of its term's variables")
+        by = saved.choice("by", [None if term.by is None else deparse(term.by)])
+        level = None if saved.value("by_level") is None else saved.text("by_level")
+        saved.require(level is None or by is not None, "have no level without a by-variable")
+        K = _columns_of(basis)
+        Z = None if saved.value("Z") is None else saved.array("Z", (K, None), within=LARGEST)
+        saved.require(Z is None or Z.shape[1] < K, "have a constraint that takes columns away")
+        df = K if Z is None else Z.shape[1]
+        keep = None if saved.value("keep") is None else saved.wholes("keep", most=df - 1)
+        saved.require(keep is None or len(set(keep)) == len(keep), "keep no column twice")
+        df = df if keep is None else len(keep)
+        penalties = saved.array("penalties", (None, df, df), within=LARGEST)
+        saved.require((penalties == penalties.transpose(0, 2, 1)).all(), "have symmetric penalties")
+        n = len(penalties)
+        saved.require(options.sp is None or len(options.sp) == n, "have a penalty for each sp of its term")
+        return cls(
+            label=saved.text("label"),
             term=term,
             basis=basis,
             by=by,
             by_level=level,
-            Z=None if data["Z"] is None else read_matrix(data, "Z"),
-            keep=None,
-            penalties=tuple(read_matrix({"S": S}, "S") for S in data["penalties"]),
-            penalty_scale=tuple(floats(data["penalty_scale"])),
-            ranks=tuple(data["ranks"]),
-            null_dim=data["null_dim"],
+            Z=Z,
+            keep=keep,
+            penalties=tuple(penalties),
+            penalty_scale=tuple(saved.array("penalty_scale", (n,)).tolist()),
+            ranks=saved.wholes("ranks", n, most=df),
+            null_dim=saved.whole("null_dim", most=df),
             fixed=options.fixed,
             side_constrain=_side_constrained(basis),
             random=_is_random(basis),
             id=options.id,
             sp=options.sp,
         )
-        if smooth.Z is not None and (smooth.Z.shape[0] != smooth._raw_size or smooth.Z.shape[1] >= smooth.Z.shape[0]):
-            raise broken
-        if data["keep"] is not None:
-            keep = data["keep"]
-            if not isinstance(keep, list) or not all(type(i) is int and 0 <= i < smooth.df for i in keep):
-                raise broken
-            smooth = replace(smooth, keep=tuple(keep))
-        shapes = all(S.shape == (smooth.df, smooth.df) and (S == S.T).all() for S in smooth.penalties)
-        counts = len(smooth.penalties) == len(smooth.penalty_scale) == len(smooth.ranks)
-        whole = all(type(i) is int and 0 <= i <= smooth.df for i in (*smooth.ranks, smooth.null_dim))
-        if not (shapes and counts and whole) or (smooth.sp is not None and len(smooth.sp) != len(smooth.penalties)):
-            raise broken
-        return smooth
 
 
-_SAVED = {"label", "basis", "by", "by_level", "Z", "keep", "penalties", "penalty_scale", "ranks", "null_dim"}
+def _read_saved_basis(saved: Reader) -> Basis:
+    kind = saved.choice("basis", ("te", "t2", *NAMES))
+    if kind == "te":
+        return TensorBasis.read(saved, read_margin)
+    return SplitTensorBasis.read(saved, read_margin) if kind == "t2" else read_basis(saved)
 
 
-def _read_basis(data: object) -> Basis:
-    if isinstance(data, dict) and data.get("basis") == "te":
-        return TensorBasis.from_dict(data, margin_from_dict)
-    if isinstance(data, dict) and data.get("basis") == "t2":
-        return SplitTensorBasis.from_dict(data, margin_from_dict)
-    if not isinstance(data, dict):
-        raise ModelFileError("a saved basis is of no known kind; fit the model again")
-    return basis_from_dict(data)
+def _columns_of(basis: Basis) -> int:
+    """Count the columns K of a basis."""
+    if basis.penalties:
+        return int(basis.penalties[0].shape[0])
+    assert isinstance(basis, TensorBasis)
+    return int(np.prod([margin.map.shape[1] for margin in basis.margins]))
 
 
 def _is_random(basis: Basis) -> bool:

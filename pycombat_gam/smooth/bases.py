@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pycombat_gam.errors import FormulaError, ModelFileError, NotYetError
+from pycombat_gam.errors import FormulaError, NotYetError
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
 from pycombat_gam.smooth.cubic import CubicBasis, CyclicBasis, ShrunkenCubicBasis
 from pycombat_gam.smooth.pspline import BSplineBasis, CyclicPSplineBasis, PSplineBasis
 from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
 from pycombat_gam.smooth.thinplate import ShrunkenThinPlateBasis, ThinPlateBasis
-from pycombat_gam.types import JsonDict
 from pycombat_gam.words import did_you_mean, listing
 
 MARGINS = {
@@ -46,16 +46,12 @@ def learn_margin(name: str, variables: tuple[str, ...], values: Values, options:
     return MARGINS[check_name(name, options.where, tuple(MARGINS))].learn(variables, values, options)
 
 
-def margin_from_dict(data: object) -> Basis:
+def read_margin(saved: Reader) -> Basis:
     """Rebuild a basis that may be a margin."""
-    name = data.get("basis") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not isinstance(name, str) or name not in MARGINS:
-        raise ModelFileError("a saved basis is of no known kind; fit the model again")
-    return MARGINS[name].from_dict(data)
+    return MARGINS[saved.choice("basis", MARGINS)].read(saved)
 
 
-def basis_from_dict(data: JsonDict) -> Basis:
+def read_basis(saved: Reader) -> Basis:
     """Rebuild any basis but a tensor product."""
-    if isinstance(data, dict) and data.get("basis") == FactorSmoothBasis.name:
-        return FactorSmoothBasis.from_dict(data, margin_from_dict)
-    return margin_from_dict(data)
+    name = saved.choice("basis", NAMES)
+    return FactorSmoothBasis.read(saved, read_margin) if name == FactorSmoothBasis.name else read_margin(saved)

@@ -68,7 +68,7 @@ class Basis(Protocol):
         """Return the columns on n rows, (n, K), float64; outside the range of the fit as mgcv's Predict.matrix."""
 
     def to_dict(self) -> JsonDict:
-        """Return what it learned as plain data, for JSON (floats survive bit for bit); `from_dict` checks all of it."""
+        """Return what it learned as plain data, for JSON (floats survive bit for bit); `read` checks all of it."""
 
 
 def symmetric(S: np.ndarray) -> FloatArray:

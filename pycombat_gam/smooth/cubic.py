@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pycombat_gam.errors import FormulaError, ModelFileError
+from pycombat_gam.errors import FormulaError
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
 from pycombat_gam.smooth.knots import (
     check_distinct,
     given_knots,
     numbers_of,
     quantile_knots,
-    read_names,
-    read_vector,
+    read_knots,
     single,
 )
 from pycombat_gam.smooth.reparametrise import split_eigenvectors
@@ -139,13 +139,13 @@ class CubicBasis:
         return np.asarray(X)
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return _plain(self)
 
     @classmethod
-    def from_dict(cls, data: JsonDict) -> Self:
+    def read(cls, saved: Reader) -> Self:
         """Rebuild from plain data."""
-        return cls._with(*_read(data, cls.name, 3))
+        return cls._with(*read_knots(saved.exactly("basis", "variables", "knots"), 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,21 +252,14 @@ class CyclicBasis:
         return np.asarray(X)
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return _plain(self)
 
     @classmethod
-    def from_dict(cls, data: JsonDict) -> Self:
+    def read(cls, saved: Reader) -> Self:
         """Rebuild from plain data."""
-        return cls._with(*_read(data, cls.name, 4))
+        return cls._with(*read_knots(saved.exactly("basis", "variables", "knots"), 4))
 
 
 def _plain(basis: CubicBasis | CyclicBasis) -> JsonDict:
     return {"basis": basis.name, "variables": list(basis.variables), "knots": basis.knots.tolist()}
-
-
-def _read(data: JsonDict, name: str, least: int) -> tuple[tuple[str, ...], FloatArray]:
-    variables, knots = read_names(data), read_vector(data, "knots", least)
-    if len(variables) != 1 or (np.diff(knots) <= 0).any() or set(data) != {"basis", "variables", "knots"}:
-        raise ModelFileError(f"a saved '{name}' basis is broken; fit the model again")
-    return variables, knots

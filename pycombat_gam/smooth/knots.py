@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError
 from pycombat_gam.formula.columns import Factor
-from pycombat_gam.formula.state import MAX_NUMBERS, floats
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.smooth.basis import BasisOptions, Values
-from pycombat_gam.types import FloatArray, JsonDict
+from pycombat_gam.types import FloatArray
 
 LARGEST = 1e30
-"""Saved numbers of a basis are smaller."""
+"""Saved numbers of a basis are smaller: the powers and products of larger ones overflow, and no fit has them."""
 
 
 def numbers_of(values: Values, label: str, where: str) -> FloatArray:
@@ -114,43 +114,8 @@ def orders(options: BasisOptions, default: tuple[int, ...], most: int) -> tuple[
     return tuple(int(value) for value in options.m)
 
 
-def read_vector(data: JsonDict, key: str, least: int = 1) -> FloatArray:
-    """Read a saved list of finite numbers."""
-    values = np.array(floats(data.get(key)), dtype=np.float64)
-    if values.size < least:
-        raise ModelFileError(f"the saved basis has too few {key}; fit the model again")
-    return _moderate(values, key)
-
-
-def read_matrix(data: JsonDict, key: str) -> FloatArray:
-    """Read a saved list of rows of finite numbers, all of one length."""
-    rows = data.get(key)
-    if not isinstance(rows, list) or not rows or len(rows) > MAX_NUMBERS:
-        raise ModelFileError(f"the saved basis has no {key}; fit the model again")
-    read = [floats(row) for row in rows]
-    if len({len(row) for row in read}) != 1:
-        raise ModelFileError(f"the saved {key} has rows of different lengths; fit the model again")
-    return _moderate(np.array(read, dtype=np.float64), key)
-
-
-def _moderate(values: FloatArray, key: str) -> FloatArray:
-    """Stop at numbers whose powers and products overflow: no fit has them."""
-    if (np.abs(values) > LARGEST).any():
-        raise ModelFileError(f"the saved {key} of a basis hold numbers beyond {LARGEST:g}; fit the model again")
-    return values
-
-
-def read_names(data: JsonDict, key: str = "variables") -> tuple[str, ...]:
-    """Read a saved list of names."""
-    names = data.get(key)
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ModelFileError(f"the saved basis has no {key}; fit the model again")
-    return tuple(names)
-
-
-def read_whole(data: JsonDict, key: str, low: int, high: int) -> int:
-    """Read a saved whole number."""
-    value = data.get(key)
-    if type(value) is not int or not low <= value <= high:
-        raise ModelFileError(f"the saved {key} of a basis is broken; fit the model again")
-    return value
+def read_knots(saved: Reader, least: int) -> tuple[tuple[str, ...], FloatArray]:
+    """Read the variable and the knots of a basis that takes one variable."""
+    variables = saved.texts("variables", least=1)
+    saved.require(len(variables) == 1, "be of one variable")
+    return variables, saved.array("knots", (None,), least=least, within=LARGEST, ascending=True)

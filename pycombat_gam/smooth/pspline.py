@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from scipy.interpolate import BSpline
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
 from pycombat_gam.smooth.knots import (
     check_distinct,
@@ -21,9 +22,7 @@ from pycombat_gam.smooth.knots import (
     given_knots,
     numbers_of,
     orders,
-    read_names,
-    read_vector,
-    read_whole,
+    read_knots,
     single,
 )
 from pycombat_gam.types import FloatArray, JsonDict
@@ -155,7 +154,7 @@ class PSplineBasis:
         return _with_tangents(x, self.knots, self.degree)
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return {
             "basis": self.name,
             "variables": list(self.variables),
@@ -165,20 +164,15 @@ class PSplineBasis:
         }
 
     @classmethod
-    def from_dict(cls, data: JsonDict) -> Self:
+    def read(cls, saved: Reader) -> Self:
         """Rebuild from plain data."""
-        degree, order = read_whole(data, "degree", 1, 11), read_whole(data, "order", 0, 10)
-        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree + 2)
-        if knots.size - degree - 1 <= order:
-            raise ModelFileError(f"a saved '{cls.name}' basis has too few knots; fit the model again")
-        return cls(read_names(data), knots, degree, order)
+        degree, order = _read_degree_and_order(saved)
+        return cls(*read_knots(saved, degree + order + 2), degree, order)
 
 
-def _saved_knots(data: JsonDict, keys: set[str], fewest: int) -> FloatArray:
-    knots = read_vector(data, "knots", fewest)
-    if len(read_names(data)) != 1 or (np.diff(knots) <= 0).any() or set(data) != keys:
-        raise ModelFileError("a saved B-spline basis is broken; fit the model again")
-    return knots
+def _read_degree_and_order(saved: Reader) -> tuple[int, int]:
+    saved.exactly("basis", "variables", "knots", "degree", "order")
+    return saved.whole("degree", least=1, most=11), saved.whole("order", most=10)
 
 
 def _with_tangents(x: FloatArray, knots: FloatArray, degree: int) -> FloatArray:
@@ -262,13 +256,10 @@ class CyclicPSplineBasis(PSplineBasis):
         return X
 
     @classmethod
-    def from_dict(cls, data: JsonDict) -> Self:
+    def read(cls, saved: Reader) -> Self:
         """Rebuild from plain data."""
-        degree, order = read_whole(data, "degree", 1, 11), read_whole(data, "order", 0, 10)
-        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "order"}, degree + 1)
-        if knots.size - 1 < max(order + 1, degree):
-            raise ModelFileError("a saved 'cp' basis has too few knots; fit the model again")
-        return cls(read_names(data), knots, degree, order)
+        degree, order = _read_degree_and_order(saved)
+        return cls(*read_knots(saved, max(order + 1, degree) + 1), degree, order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,7 +331,7 @@ class BSplineBasis:
         return _with_tangents(x, self.knots, self.degree)
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return {
             "basis": self.name,
             "variables": list(self.variables),
@@ -350,15 +341,10 @@ class BSplineBasis:
         }
 
     @classmethod
-    def from_dict(cls, data: JsonDict) -> Self:
+    def read(cls, saved: Reader) -> Self:
         """Rebuild from plain data."""
-        degree = read_whole(data, "degree", 1, 10)
-        knots = _saved_knots(data, {"basis", "variables", "knots", "degree", "derivatives"}, degree)
-        orders_ = data["derivatives"]
-        if (
-            not isinstance(orders_, list)
-            or not orders_
-            or not all(type(i) is int and 0 <= i <= degree for i in orders_)
-        ):
-            raise ModelFileError("the saved derivatives of a 'bs' basis are broken; fit the model again")
-        return cls(read_names(data), knots, degree, tuple(orders_))
+        saved.exactly("basis", "variables", "knots", "degree", "derivatives")
+        degree = saved.whole("degree", least=1, most=10)
+        derivatives = saved.wholes("derivatives", most=degree)
+        saved.require(bool(derivatives), "penalise a derivative")
+        return cls(*read_knots(saved, degree + 2), degree, derivatives)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError
 from pycombat_gam.formula.columns import Factor
-from pycombat_gam.formula.state import texts
+from pycombat_gam.saving.reader import MAX_ITEMS, Reader
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values
-from pycombat_gam.smooth.knots import read_matrix, read_names, read_whole
+from pycombat_gam.smooth.knots import LARGEST
 from pycombat_gam.smooth.reparametrise import demmler_reinsch
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -26,6 +27,11 @@ def indicators(factor: Factor) -> FloatArray:
     known = np.flatnonzero(factor.codes >= 0)
     X[known, factor.codes[known]] = 1.0
     return X
+
+
+def check_size(saved: Reader, factors: Iterable[int]) -> None:
+    """Refuse more coefficients, a product, than a saved penalty has rows, before any matrix of them is made."""
+    saved.require(prod(factors) <= MAX_ITEMS, f"have at most {MAX_ITEMS:,} coefficients")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,17 +91,16 @@ class RandomBasis:
         return np.array(X, dtype=np.float64)
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return {"basis": self.name, "variables": list(self.variables), "levels": list(self.levels)}
 
     @classmethod
-    def from_dict(cls, data: JsonDict) -> Self:
+    def read(cls, saved: Reader) -> Self:
         """Rebuild from plain data."""
-        variables, levels = read_names(data), data.get("levels")
-        fine = isinstance(levels, list) and len(levels) == len(variables)
-        if not fine or not all(type(count) is int and 0 <= count <= 10**6 for count in levels or ()):
-            raise ModelFileError("a saved random effect is broken; fit the model again")
-        return cls(variables, tuple(levels or ()))
+        variables = saved.exactly("basis", "variables", "levels").texts("variables", least=1)
+        basis = cls(variables, saved.wholes("levels", len(variables), most=MAX_ITEMS))
+        check_size(saved, [max(count, 1) for count in basis.levels])
+        return basis
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +190,7 @@ class FactorSmoothBasis:
         return np.asarray((indicators(grouping)[:, :, None] * X[:, None, :]).reshape(len(X), -1))
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return {
             "basis": self.name,
             "variables": list(self.variables),
@@ -197,14 +202,14 @@ class FactorSmoothBasis:
         }
 
     @classmethod
-    def from_dict(cls, data: JsonDict, read_curve: Callable[[object], Basis]) -> Self:
+    def read(cls, saved: Reader, read_curve: Callable[[Reader], Basis]) -> Self:
         """Rebuild from plain data."""
-        if set(data) != {"basis", "variables", "factor", "levels", "curve", "P", "rank"}:
-            raise ModelFileError("a saved 'fs' basis is broken; fit the model again")
-        variables, levels, curve = read_names(data), tuple(texts(data["levels"])), read_curve(data["curve"])
-        P = read_matrix(data, "P")
+        saved.exactly("basis", "variables", "factor", "levels", "curve", "P", "rank")
+        variables, levels = saved.texts("variables", least=1), saved.texts("levels", distinct=True, least=1)
+        curve = read_curve(saved.child("curve"))
         k = curve.penalties[0].shape[0]
-        rank = read_whole(data, "rank", 1, k)
-        if P.shape != (k, k) or data["factor"] not in variables or rank != curve.ranks[0] or not levels:
-            raise ModelFileError("a saved 'fs' basis is broken; fit the model again")
-        return cls(variables, data["factor"], levels, curve, P, rank)
+        check_size(saved, (k, len(levels)))
+        rank = saved.choice("rank", curve.ranks[:1])
+        saved.require(1 <= rank <= k, "have a curve with a penalty")
+        P = saved.array("P", (k, k), within=LARGEST)
+        return cls(variables, saved.choice("factor", variables), levels, curve, P, rank)

@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from operator import le
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pycombat_gam.errors import FormulaError, ModelFileError
+from pycombat_gam.errors import FormulaError
 from pycombat_gam.formula.columns import Factor
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values, symmetric
 from pycombat_gam.smooth.constraint import sum_to_zero
-from pycombat_gam.smooth.knots import read_matrix
-from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
+from pycombat_gam.smooth.knots import LARGEST
+from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis, check_size
 from pycombat_gam.smooth.reparametrise import by_penalty
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -48,32 +50,26 @@ class Margin:
         return self.basis.on(values) @ self.map
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `margin_of`."""
+        """Plain data for `read`."""
         return {"basis": self.basis.to_dict(), "map": self.map.tolist()}
 
-
-def margin_of(data: object, read: Callable[[object], Basis]) -> Margin:
-    """Rebuild a margin from plain data."""
-    if not isinstance(data, dict) or set(data) != {"basis", "map"}:
-        raise ModelFileError("a saved margin is broken; fit the model again")
-    basis, into = read(data["basis"]), read_matrix(data, "map")
-    if into.shape[0] != basis.penalties[0].shape[0] or into.shape[1] > into.shape[0]:
-        raise ModelFileError("a saved margin and its map disagree; fit the model again")
-    return Margin(basis, into)
+    @classmethod
+    def read(cls, saved: Reader, read_basis: Callable[[Reader], Basis]) -> Self:
+        """Rebuild from plain data."""
+        basis = read_basis(saved.exactly("basis", "map").child("basis"))
+        saved.require(len(basis.penalties) == 1, "have one penalty")
+        into = saved.array("map", (basis.penalties[0].shape[0], None), within=LARGEST)
+        saved.require(into.shape[1] <= into.shape[0], "have no more columns than its basis")
+        return cls(basis, into)
 
 
 def _variables(margins: tuple[Margin, ...]) -> tuple[str, ...]:
     return tuple(label for margin in margins for label in margin.basis.variables)
 
 
-def _read_margins(data: JsonDict, keys: set[str], read: Callable[[object], Basis]) -> tuple[Margin, ...]:
-    saved = data.get("margins")
-    if set(data) != keys or not isinstance(saved, list) or not 1 <= len(saved) <= 10:
-        raise ModelFileError("a saved tensor product is broken; fit the model again")
-    margins = tuple(margin_of(one, read) for one in saved)
-    for margin in margins:
-        if len(margin.basis.penalties) != 1:
-            raise ModelFileError("a saved margin has several penalties; fit the model again")
+def _read_margins(saved: Reader, read_basis: Callable[[Reader], Basis]) -> tuple[Margin, ...]:
+    margins = tuple(Margin.read(margin, read_basis) for margin in saved.children("margins", least=1, most=10))
+    check_size(saved, [margin.map.shape[1] for margin in margins])
     return margins
 
 
@@ -176,7 +172,7 @@ class TensorBasis:
         return X
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return {
             "basis": "te",
             "margins": [margin.to_dict() for margin in self.margins],
@@ -185,20 +181,14 @@ class TensorBasis:
         }
 
     @classmethod
-    def from_dict(cls, data: JsonDict, read: Callable[[object], Basis]) -> Self:
+    def read(cls, saved: Reader, read_basis: Callable[[Reader], Basis]) -> Self:
         """Rebuild from plain data."""
-        margins = _read_margins(data, {"basis", "margins", "ranks", "used"}, read)
-        ranks, used = data["ranks"], data["used"]
-        fine = isinstance(ranks, list) and isinstance(used, list) and len(ranks) == len(used) == len(margins)
-        if not fine or not all(type(flag) is bool for flag in used):
-            raise ModelFileError("a saved tensor product is broken; fit the model again")
-        matrices = []
-        for margin, rank in zip(margins, ranks, strict=True):
-            if type(rank) is not int or not 0 < rank <= margin.map.shape[1]:
-                raise ModelFileError("a saved tensor product is broken; fit the model again")
-            S = symmetric(margin.map.T @ margin.basis.penalties[0] @ margin.map)
-            matrices.append(S / np.linalg.eigvalsh(S)[-1])
-        return cls(margins, tuple(matrices), tuple(ranks), tuple(used))
+        margins = _read_margins(saved.exactly("basis", "margins", "ranks", "used"), read_basis)
+        ranks, used = saved.wholes("ranks", len(margins), least=1), saved.flags("used", len(margins))
+        columns = [margin.map.shape[1] for margin in margins]
+        saved.require(all(map(le, ranks, columns)), "have no rank above its margin's columns")
+        matrices = [symmetric(margin.map.T @ margin.basis.penalties[0] @ margin.map) for margin in margins]
+        return cls(margins, tuple(S / np.linalg.eigvalsh(S)[-1] for S in matrices), ranks, used)
 
 
 def never_constrained(basis: Basis) -> bool:
@@ -322,7 +312,7 @@ class SplitTensorBasis:
         return X
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return {
             "basis": "t2",
             "margins": [margin.to_dict() for margin in self.margins],
@@ -331,18 +321,13 @@ class SplitTensorBasis:
         }
 
     @classmethod
-    def from_dict(cls, data: JsonDict, read: Callable[[object], Basis]) -> Self:
+    def read(cls, saved: Reader, read_basis: Callable[[Reader], Basis]) -> Self:
         """Rebuild from plain data."""
-        margins = _read_margins(data, {"basis", "margins", "full", "orders"}, read)
-        full, orders = data["full"], data["orders"]
-        fine = orders is None or (
-            isinstance(orders, list) and orders and all(type(o) is int and o >= 0 for o in orders)
-        )
+        margins = _read_margins(saved.exactly("basis", "margins", "full", "orders"), read_basis)
         square = all(margin.map.shape[0] == margin.map.shape[1] for margin in margins)
-        if type(full) is not bool or not fine or not square:
-            raise ModelFileError("a saved tensor product is broken; fit the model again")
+        saved.require(square, "have margins with all columns of their bases")
+        orders = None if saved.value("orders") is None else saved.wholes("orders")
         ranks = tuple(margin.basis.ranks[0] for margin in margins)
-        made = cls(margins, ranks, full, None if orders is None else tuple(orders))
-        if not made._groups()[0]:
-            raise ModelFileError("a saved tensor product has no columns; fit the model again")
-        return made
+        basis = cls(margins, ranks, saved.flag("full"), orders)
+        saved.require(orders != () and bool(basis._groups()[0]), "have columns")
+        return basis

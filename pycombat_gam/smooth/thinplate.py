@@ -16,18 +16,10 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.smooth.basis import BasisOptions, Values, symmetric
-from pycombat_gam.smooth.knots import (
-    DistinctError,
-    check_distinct,
-    dimension,
-    numbers_of,
-    read_matrix,
-    read_names,
-    read_vector,
-    read_whole,
-)
+from pycombat_gam.smooth.knots import LARGEST, DistinctError, check_distinct, dimension, numbers_of
 from pycombat_gam.smooth.radial import RadialSums, distances2, radial
 from pycombat_gam.smooth.rsample import r_sample, text_order
 from pycombat_gam.types import FloatArray, JsonDict
@@ -140,7 +132,7 @@ class ThinPlateBasis:
         return np.asarray(X / self.size - self.center)
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return {
             "basis": self.name,
             "variables": list(self.variables),
@@ -155,29 +147,27 @@ class ThinPlateBasis:
         }
 
     @classmethod
-    def from_dict(cls, data: JsonDict) -> Self:
+    def read(cls, saved: Reader) -> Self:
         """Rebuild from plain data."""
-        broken = ModelFileError(f"a saved '{cls.name}' basis is broken; fit the model again")
-        if set(data) != {"basis", "variables", "shift", "points", "order", "weights", "size", "center", "S", "free"}:
-            raise broken
-        variables, shift = read_names(data), read_vector(data, "shift")
-        points, weights, S = (read_matrix(data, key) for key in ("points", "weights", "S"))
-        size, center, d = read_vector(data, "size"), read_vector(data, "center"), len(variables)
-        order = read_whole(data, "order", 1, 20)
-        M = comb(order + d - 1, d)
-        free = read_whole(data, "free", 0, M)
+        saved.exactly("basis", "variables", "shift", "points", "order", "weights", "size", "center", "S", "free")
+        variables, order = saved.texts("variables", least=1), saved.whole("order", least=1, most=20)
+        d = len(variables)
+        saved.require(2 * order > d, "have an order above half the number of its variables")
+        free = saved.choice("free", (0, comb(order + d - 1, d)))
+        size = saved.array("size", (None,), least=1, within=LARGEST, positive=True)
         K = size.size
-        shapes = shift.shape == (d,) and points.shape == (len(weights), d) and weights.shape[1] == K - free
-        if (
-            not shapes
-            or free not in (0, M)
-            or S.shape != (K, K)
-            or center.size != K
-            or (size <= 0).any()
-            or 2 * order <= d
-        ):
-            raise broken
-        return cls(variables, shift, points, order, weights, size, center, S, free)
+        weights = saved.array("weights", (None, K - free), least=1, within=LARGEST)
+        return cls(
+            variables,
+            saved.array("shift", (d,), within=LARGEST),
+            saved.array("points", (len(weights), d), within=LARGEST),
+            order,
+            weights,
+            size,
+            saved.array("center", (K,), within=LARGEST),
+            saved.array("S", (K, K), within=LARGEST),
+            free,
+        )
 
 
 @dataclass(frozen=True, eq=False)

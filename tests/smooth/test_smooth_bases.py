@@ -11,7 +11,8 @@ import pytest
 
 from pycombat_gam.errors import DesignError, FormulaError, ModelFileError, PcgError
 from pycombat_gam.formula.columns import Factor
-from pycombat_gam.smooth.bases import MARGINS, margin_from_dict
+from pycombat_gam.saving.reader import Reader
+from pycombat_gam.smooth.bases import MARGINS, read_margin
 from pycombat_gam.smooth.basis import BasisOptions
 from pycombat_gam.smooth.radial import radial
 from pycombat_gam.smooth.rsample import r_sample, r_text, text_order
@@ -199,7 +200,7 @@ def test_iterated_eigenvectors_are_those_of_the_whole_matrix(N: int, k: int) -> 
 @by_basis
 def test_saved_and_rebuilt_to_the_bit(basis: Any) -> None:
     data = json.loads(json.dumps(basis.to_dict()))
-    again = margin_from_dict(data)
+    again = read_margin(Reader(data, "the saved basis"))
     assert type(again) is type(basis)
     assert (again.on(GRID) == basis.on(GRID)).all()
     assert all((S == T).all() for S, T in zip(again.penalties, basis.penalties, strict=True))
@@ -224,7 +225,7 @@ def test_hostile_dicts_are_refused_or_harmless(basis: Any) -> None:
             else:
                 data[key] = value
             try:
-                built = margin_from_dict(data)
+                built = read_margin(Reader(data, "the saved basis"))
             except ModelFileError as error:
                 assert "\n" not in str(error)
                 refused += 1
@@ -236,7 +237,7 @@ def test_hostile_dicts_are_refused_or_harmless(basis: Any) -> None:
 def test_a_saved_basis_must_be_a_dict_of_a_known_kind() -> None:
     for data in (None, [], "cr", {}, {"basis": []}, {"basis": {}}, {"basis": "gp"}, {"basis": "cr", 1: 2}):
         with pytest.raises(ModelFileError):
-            margin_from_dict(data)
+            read_margin(Reader(data, "the saved basis"))
 
 
 FACTOR = Factor(np.arange(90) % 3, ("a", "b", "c"))
