@@ -5,7 +5,6 @@ This is the composition; each step lives in the file named after it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,13 +18,13 @@ from pycombat_gam.batch.prior import shrink
 from pycombat_gam.batch.standardize import Standardization, standardize
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.new_groups import find_new_levels, keep_new_groups
+from pycombat_gam.combat.profile import profile_of
 from pycombat_gam.combat.unseen import estimate_unseen
 from pycombat_gam.design.identified import idle_note
 from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit, MeanModel
-from pycombat_gam.tables.intake import find_column
-from pycombat_gam.types import FloatArray, IntArray, JsonDict
+from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count, listing
 
 
@@ -113,7 +112,7 @@ def fit_harmonizer(
         effects=effects,
         shrunken=shrunken,
         notes=tuple(_notes(features, levels, reference, mean, scale, effects)),
-        profile=_profile(mean, features, levels, table, n_given),
+        profile=profile_of(mean, features, levels, table, n_given),
     )
 
 
@@ -199,35 +198,3 @@ def _notes(
     if alike:
         notes.append(f"batches are spelled alike: {listing(alike, 4)}; is each pair one site?")
     return notes
-
-
-def _profile(
-    mean: MeanFit, features: Sequence[str], levels: BatchLevels, table: pd.DataFrame, n_given: int
-) -> JsonDict:
-    """Summarize the table that was fitted, and hash what the fit saw of it: its sufficient statistics."""
-    digest = hashlib.sha256("\x00".join([*features, *levels.labels, *mean.design.columns]).encode())
-    for array in (mean.n_rows, mean.center, mean.R, mean.intercepts, mean.coefficients, mean.residual_ss):
-        digest.update(np.ascontiguousarray(array).data)
-    covariates: JsonDict = {}
-    for name in mean.design.formula.variables:
-        column = find_column(table, name, "formula")
-        if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
-            values: FloatArray = column.to_numpy(dtype=np.float64)
-            covariates[name] = {
-                "min": float(values.min()),
-                "mean": float(values.mean()),
-                "max": float(values.max()),
-            }
-        else:
-            tally = column.astype(str).value_counts().sort_index()
-            covariates[name] = {"levels": {str(level): int(rows) for level, rows in tally.items()}}
-    return {
-        "sha256": digest.hexdigest(),
-        "rows": int(mean.n_rows.sum()),
-        "rows_given": n_given,
-        "features": len(features),
-        "df_residual": mean.df_residual,
-        "batches": {label: int(rows) for label, rows in zip(levels.labels, mean.n_rows, strict=True)},
-        "covariates": covariates,
-        "missing_cells": int(mean.n_rows.sum() * len(features) - mean.n_observed.sum()),
-    }

@@ -13,6 +13,7 @@ from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.batch.location_scale import BatchEffects
 from pycombat_gam.batch.prior import Priors, Shrunken
 from pycombat_gam.batch.standardize import Standardization
+from pycombat_gam.combat.profile import check_profile
 from pycombat_gam.design.design import Design
 from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.errors import ModelFileError, PcgError
@@ -191,23 +192,6 @@ def _compact(n_observed: np.ndarray) -> np.ndarray:
     """Keep one column where all features have the same counts."""
     first = n_observed[:, :1]
     return first if n_observed.strides[1] == 0 or (n_observed == first).all() else n_observed
-
-
-def check_profile(profile: JsonDict, labels: tuple[str, ...]) -> JsonDict:
-    """Check the summary of the fitted table, piece by piece."""
-    numbers = [
-        profile["rows"],
-        profile["rows_given"],
-        profile["features"],
-        profile["df_residual"],
-        profile["missing_cells"],
-    ]
-    numbers += [profile["batches"][label] for label in labels]
-    for about in profile["covariates"].values():
-        numbers += about["levels"].values() if "levels" in about else [about["min"], about["mean"], about["max"]]
-    if not all(isinstance(number, int | float) for number in numbers) or not isinstance(profile["sha256"], str):
-        raise ModelFileError("the model is refused: its summary of the fitted table is broken")
-    return profile
 
 
 def _smoothing(design: Design, criterion: object, take: Any, V: int) -> Smoothing:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.combat.fitted import check_profile
+from pycombat_gam.combat.profile import check_profile
 from pycombat_gam.design.design import Design
 from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.flow.arguments import Recipe, check_arguments, plain_arguments
