@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pycombat_gam.batch.model import BatchModel
 from pycombat_gam.combat.estimator import ComBat
-from pycombat_gam.errors import ModelFileError, PcgError, flow_requirements
+from pycombat_gam.errors import ModelFileError, OptionError, PcgError, flow_requirements
 from pycombat_gam.saving.container import Container, read_container, same
 from pycombat_gam.words import listing
 
@@ -15,18 +16,24 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.estimator import FlowSCM
 
 
-def _flow(container: Container) -> FlowSCM:
+def _flow(container: Container, batch_model: BatchModel | None) -> FlowSCM:
     """Rebuild a flow; torch is imported here."""
+    if batch_model is not None:
+        raise OptionError("batch_model is for a ComBat; this model is a flow")
     flow_requirements()
     from pycombat_gam.flow.estimator import FlowSCM
 
     return FlowSCM.from_container(container)
 
 
-_KINDS: dict[str, Callable[[Container], ComBat | FlowSCM]] = {"combat": ComBat.from_container, "flow": _flow}
+def _combat(container: Container, batch_model: BatchModel | None) -> ComBat:
+    return ComBat.from_container(container, batch_model)
 
 
-def load(path: str | Path) -> ComBat | FlowSCM:
+_KINDS: dict[str, Callable[[Container, BatchModel | None], ComBat | FlowSCM]] = {"combat": _combat, "flow": _flow}
+
+
+def load(path: str | Path, *, batch_model: BatchModel | None = None) -> ComBat | FlowSCM:
     """Load a fitted model from a `.pcg` file.
 
     The file is data only: nothing in it is executed, and a broken, altered or hostile one is refused.
@@ -34,6 +41,7 @@ def load(path: str | Path) -> ComBat | FlowSCM:
     Parameters
     ----------
     path : the file that `save` wrote.
+    batch_model : the object that a ComBat was fitted with, if it was; a file names no code to run.
 
     Raises
     ------
@@ -44,7 +52,7 @@ def load(path: str | Path) -> ComBat | FlowSCM:
     if container.kind not in _KINDS:
         raise ModelFileError(f"'{path}' holds a model of kind '{container.kind}'; this release knows {listing(_KINDS)}")
     try:
-        model = _KINDS[container.kind](container)
+        model = _KINDS[container.kind](container, batch_model)
     except PcgError as error:
         raise ModelFileError(f"'{path}': {error}") from error
     if not same(model.to_container(), container):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.combat.fitted import Estimates
+from pycombat_gam.combat.estimates import Estimates
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.nodes import deparse

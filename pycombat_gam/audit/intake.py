@@ -35,7 +35,7 @@ class Call:
 
 def sort_out(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Call:
     """Check a call as `ComBat.fit` does, and read its columns."""
-    options, formula = check_options(model.get_params())
+    _, formula = check_options(model.get_params())
     features = model.features
     given = take(table, covariates, formula.variables, None, batch=model.batch, id=model.id, features=features)
     for name in formula.variables:
@@ -49,7 +49,7 @@ def sort_out(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object
     fitted = given if mask is None else replace(given, Y=given.Y[mask], covariates=given.covariates.loc[mask])
     levels, codes = _sites(find_column(fitted.covariates, model.batch, "batch"), model.batch)
     reference = None if model.ref_batch is None else levels.labels[levels.index(model.ref_batch)]
-    asked = Asked(options.prior != "none", not options.mean_only, options.omit_missing, reference)
+    asked = Asked(model.eb, not model.mean_only, model.missing == "omit", reference)
     material = gather_material(fitted, formula, levels, codes, ids, asked=asked, alike=alike)
     return Call(model, given, mask, material)
 

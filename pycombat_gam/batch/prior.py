@@ -23,14 +23,13 @@ needed, so such a batch is shrunk by whichever prior was asked for, as in R.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.batch.location_scale import BatchEffects
+from pycombat_gam.batch.effects import BatchEffects
 from pycombat_gam.errors import DataError
-from pycombat_gam.progress import tracked
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count
 
@@ -69,6 +68,7 @@ def shrink(
     prior: str,
     mean_only: bool,
     reference: int | None,
+    advance: Callable[[int], object] = lambda features: None,
 ) -> Shrunken:
     """Shrink the effects of every batch.
 
@@ -81,6 +81,7 @@ def shrink(
     prior : "parametric", "nonparametric", or "none" (γ* = γ̂, δ* = δ̂).
     mean_only : location only, everywhere.
     reference : index of the reference batch (γ* = 0, δ* = 1), or None.
+    advance : told of the features that are done, batch by batch.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def shrink(
     gamma, delta = effects.gamma.copy(), effects.delta.copy()
     table = {name: np.full(n_batches, np.nan) for name in ("gamma_bar", "t2", "a_prior", "b_prior")}
     iterations = np.zeros(n_batches, dtype=np.intp)
-    for b in tracked(range(n_batches), "shrinking site effects", n_batches):
+    for b in range(n_batches):
         if b == reference:
             gamma[b], delta[b] = 0.0, 1.0
             continue
@@ -113,11 +114,12 @@ def shrink(
             continue
         g, d, n = g_hat[informs], d_hat[informs], n[informs]
         if prior == "nonparametric":
-            gamma[b, informs], delta[b, informs] = nonparametric(g, d, n)
+            gamma[b, informs], delta[b, informs] = nonparametric(g, d, n, advance)
         elif mean_only:
             gamma[b, informs] = _posterior_mean(g, moments["gamma_bar"], 1.0, 1.0, moments["t2"])
         else:
             gamma[b, informs], delta[b, informs], iterations[b] = parametric(g, d, n, moments)
+            advance(g.size)
     return Shrunken(gamma, delta, Priors(**table), iterations)
 
 
@@ -196,12 +198,15 @@ def parametric(
     )
 
 
-def nonparametric(g_hat: FloatArray, d_hat: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray]:
+def nonparametric(
+    g_hat: FloatArray, d_hat: FloatArray, n: FloatArray, advance: Callable[[int], object] = lambda features: None
+) -> tuple[FloatArray, FloatArray]:
     """Posterior means over the other features' estimates as atoms (R: `int.eprior`), in logs and in blocks.
 
     Parameters
     ----------
     g_hat, d_hat, n : (V,) naive location, naive variance, observed cells of one batch; V ≥ 2.
+    advance : told of the features that are done.
 
     Returns
     -------
@@ -214,7 +219,7 @@ def nonparametric(g_hat: FloatArray, d_hat: FloatArray, n: FloatArray) -> tuple[
     totals = np.empty((V, 3))
     height = max(1, _BLOCK_CELLS // V)
     buffer = np.empty((min(height, V), V))
-    for top in tracked(range(0, V, height), "shrinking one site", -(-V // height)):
+    for top in range(0, V, height):
         rows = slice(top, min(top + height, V))
         n_h = n[rows, None]
         work = buffer[: rows.stop - top]
@@ -228,4 +233,5 @@ def nonparametric(g_hat: FloatArray, d_hat: FloatArray, n: FloatArray) -> tuple[
         work -= work.max(axis=1, keepdims=True)
         np.exp(work, out=work)
         totals[rows] = work @ atoms
+        advance(rows.stop - rows.start)
     return totals[:, 1] / totals[:, 0], totals[:, 2] / totals[:, 0]

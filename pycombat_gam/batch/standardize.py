@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.batch.moments import Moments
+from pycombat_gam.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,34 +31,24 @@ class Standardization:
         return np.where(self.degenerate, 1.0, np.sqrt(np.where(self.degenerate, 1.0, self.var_pooled)))
 
 
-def standardize(
-    intercepts: FloatArray,
-    residual_ss: FloatArray,
-    n_observed: IntArray,
-    n_rows: IntArray,
-    constant: BoolArray,
-    rounding: FloatArray,
-    reference: int | None,
-) -> Standardization:
+def standardize(moments: Moments, reference: int | None) -> Standardization:
     """Estimate grand mean and pooled variance.
 
     Parameters
     ----------
-    intercepts, residual_ss : (B, V) from the mean model.
-    n_observed : (B, V) observed cells per batch and feature; n_rows : (B,) rows per batch.
-    constant : (B, V) all observed raw values of the feature in the batch are equal.
-    rounding : (B, V) a residual sd up to this is rounding.
-    reference : index of the reference batch, or None.
+    moments : from the mean model; reference : index of the reference batch, or None.
     """
     if reference is None:
-        grand_mean = (n_rows / n_rows.sum()) @ intercepts
-        ss, n_cells, limit = residual_ss.sum(axis=0), n_observed.sum(axis=0), rounding.max(axis=0)
+        grand_mean = (moments.n_rows / moments.n_rows.sum()) @ moments.location
+        ss, n_cells = moments.residual_ss.sum(axis=0), moments.n_observed.sum(axis=0)
+        limit = moments.rounding.max(axis=0)
     else:
-        grand_mean = intercepts[reference].copy()
-        ss, n_cells, limit = residual_ss[reference], n_observed[reference], rounding[reference]
+        grand_mean = moments.location[reference].copy()
+        ss, n_cells = moments.residual_ss[reference], moments.n_observed[reference]
+        limit = moments.rounding[reference]
     var_pooled = ss / n_cells
     degenerate = ~(np.sqrt(var_pooled) > limit)
     if reference is not None:
         # Covariates would lend it a variance that none of its values has.
-        degenerate |= constant[reference]
+        degenerate |= moments.constant[reference]
     return Standardization(grand_mean, np.where(degenerate, 0.0, var_pooled), degenerate)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.combat.fit import BatchOptions
+from pycombat_gam.batch.location_scale import LocationScale
+from pycombat_gam.batch.model import BatchModel
 from pycombat_gam.design.design import check_supported
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
@@ -26,8 +27,12 @@ AFTER_FIT = ("id", "on_unseen", "missing", "output")
 """Arguments that may be changed after the fit; the others would contradict it."""
 
 
-def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
-    """Validate the arguments; return the choices of the batch model and the parsed formula.
+OBJECTS = ("mean_model", "batch_model")
+"""Arguments that are objects: a saved model holds what they fitted, not them."""
+
+
+def check_options(params: Mapping[str, Any]) -> tuple[BatchModel, Formula]:
+    """Validate the arguments; return the batch model that they ask for and the parsed formula.
 
     Raises
     ------
@@ -53,13 +58,27 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchOptions, Formula]:
         check_supported(formula, absorb_intercept=True)
     if batch in formula.variables:
         raise OptionError(f"batch column '{batch}' is in the formula: ComBat adds it by itself, remove it there")
-    prior = params["prior"] if params["eb"] else "none"
-    return BatchOptions(prior, bool(params["mean_only"]), params["missing"] == "omit"), formula
+    return _batch_model(params), formula
+
+
+def _batch_model(params: Mapping[str, Any]) -> BatchModel:
+    """Return the batch model given, or ComBat's own."""
+    own = LocationScale(params["prior"], bool(params["mean_only"]), bool(params["eb"]))
+    model: BatchModel | None = params["batch_model"]
+    if model is None:
+        return own
+    if not all(hasattr(model, name) for name in ("needs", "fit", "from_arrays")):
+        raise OptionError("batch_model must be an object with needs, fit and from_arrays; see batch.model.BatchModel")
+    if model.needs not in ("moments", "residuals"):
+        raise OptionError(f"batch_model.needs={model.needs!r}: allowed are 'moments' and 'residuals'")
+    if own != LocationScale():
+        raise OptionError("batch_model takes the place of eb, prior and mean_only: leave these out")
+    return model
 
 
 def plain_params(params: Mapping[str, Any]) -> JsonDict:
-    """Return the arguments as plain data; a `mean_model` object is not among them, what it fitted is."""
-    plain = {name: value for name, value in params.items() if name != "mean_model"}
+    """Return the arguments as plain data; objects are not among them, what they fitted is."""
+    plain = {name: value for name, value in params.items() if name not in OBJECTS}
     for name in ("features", "id"):
         if plain[name] is not None and not isinstance(plain[name], str):
             plain[name] = names(plain[name], name)

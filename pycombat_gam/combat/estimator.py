@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.batch.model import Batches, BatchModel
 from pycombat_gam.checks.at_fit import find_problems
 from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Asked, gather_material
-from pycombat_gam.combat.arguments import AFTER_FIT, check_options, plain_params
-from pycombat_gam.combat.fit import BatchOptions, apply_harmonizer, fit_harmonizer
-from pycombat_gam.combat.fitted import Estimates, FittedComBat
+from pycombat_gam.combat import saved
+from pycombat_gam.combat.arguments import AFTER_FIT, OBJECTS, check_options, plain_params
+from pycombat_gam.combat.estimates import Estimates, estimates_of
+from pycombat_gam.combat.fit import apply_combat, fit_combat
+from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.summary import Summary, summarize
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.mean.additive import AdditiveMean
@@ -62,6 +65,8 @@ class ComBat(TableEstimator):
         formula has none.
     mean_model : None (`mean.AdditiveMean`), or an object that fits the formula, such as ``r_bridge.MgcvMean()``; it has
         ``fit``, ``predict`` and ``describe``.
+    batch_model : None (location and scale of each site, as `eb`, `prior` and `mean_only` say), or an object that fits
+        something else; see `batch.model.BatchModel`.
     on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given,
         with a random intercept for each of its groups where the formula has one.
     missing : ``"error"``, or ``"omit"``: each feature is fitted on its observed cells and missing cells stay missing.
@@ -102,6 +107,7 @@ class ComBat(TableEstimator):
         mean_only: bool = False,
         smoothing: str = "REML",
         mean_model: MeanModel | None = None,
+        batch_model: BatchModel | None = None,
         on_unseen: str = "error",
         missing: str = "error",
         output: str = "table",
@@ -116,6 +122,7 @@ class ComBat(TableEstimator):
         self.mean_only = mean_only
         self.smoothing = smoothing
         self.mean_model = mean_model
+        self.batch_model = batch_model
         self.on_unseen = on_unseen
         self.missing = missing
         self.output = output
@@ -135,8 +142,8 @@ class ComBat(TableEstimator):
         self._fit(X, covariates, fit_mask)
         return self
 
-    def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> tuple[Intake, BatchOptions]:
-        options, formula = check_options(self.get_params())
+    def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Intake:
+        batch_model, formula = check_options(self.get_params())
         given = self._intake(X, covariates, formula.variables, None)
         sites = find_column(given.covariates, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch)
@@ -145,30 +152,31 @@ class ComBat(TableEstimator):
         for name in formula.variables:
             find_column(given.covariates, name, "formula")
         with levels.doubted(len(codes)):
-            fitted = fit_harmonizer(
+            fitted = fit_combat(
                 given.Y if rows is None else given.Y[rows],
                 given.covariates if rows is None else given.covariates.loc[rows],
                 codes if rows is None else codes[rows],
-                features=given.features,
-                levels=levels,
-                reference=None if self.ref_batch is None else levels.index(self.ref_batch),
+                batches=Batches(
+                    levels, None if self.ref_batch is None else levels.index(self.ref_batch), given.features
+                ),
                 formula=formula,
                 mean_model=self._mean_model(),
-                options=options,
+                batch_model=batch_model,
+                omit_missing=self.missing == "omit",
                 n_given=len(given.covariates),
             )
         if rows is not None:
             # The rows that don't estimate are adjusted all the same: they have to be in order too.
             self._check_cells(given)
             fitted.mean.design.on(given.covariates)
-        problems = [finding.verdict for finding in self._problems(given, rows, fitted, options)]
+        problems = [finding.verdict for finding in self._problems(given, rows, fitted)]
         fitted = replace(fitted, notes=(*fitted.notes, *problems))
         notes = [*intake_notes(given, self.features), *fitted.notes]
         self._fitted = fitted
-        self._fitted_params, self._fitted_mean_model = plain_params(self.get_params()), self.mean_model
+        self._fitted_params, self._fitted_objects = plain_params(self.get_params()), self._objects()
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
-        return given, options
+        return given
 
     def transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
         """Harmonize rows: known sites, any subset, any column order, one row.
@@ -179,24 +187,24 @@ class ComBat(TableEstimator):
         only. float32 features come back float32, integers and booleans float64; other columns are not touched.
         """
         fitted = self._check_fitted()
-        options, formula = check_options(self.get_params())
+        _, formula = check_options(self.get_params())
         given = self._intake(X, covariates, formula.variables, fitted.features)
         self._check_cells(given)
-        return self._harmonize(fitted, given, options)
+        return self._harmonize(fitted, given)
 
     def fit_transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
-        given, options = self._fit(X, covariates, fit_mask)
-        return self._harmonize(self._check_fitted(), given, options)
+        given = self._fit(X, covariates, fit_mask)
+        return self._harmonize(self._check_fitted(), given)
 
-    def _harmonize(self, fitted: FittedComBat, given: Intake, options: BatchOptions) -> Any:
+    def _harmonize(self, fitted: FittedComBat, given: Intake) -> Any:
         codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen and self.on_unseen == "error":
             raise DataError(
                 f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: "
                 + fitted.levels.advice(unseen, "use on_unseen='estimate' to estimate it from these rows")
             )
-        out, notes = apply_harmonizer(fitted, given.Y, given.covariates, codes, unseen, options)
+        out, notes = apply_combat(fitted, given.Y, given.covariates, codes, unseen)
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
         return self._give(given, out)
@@ -206,7 +214,9 @@ class ComBat(TableEstimator):
     @property
     def estimates(self) -> Estimates:
         """Everything estimated, as DataFrames; see `Estimates`."""
-        return self._check_fitted().estimates()
+        fitted = self._check_fitted()
+        estimates: Estimates = estimates_of(fitted.mean, fitted.batch)
+        return estimates
 
     def summary(self) -> Summary:
         """Summarize the fit; prints like R, `.to_dict()` for data."""
@@ -216,46 +226,48 @@ class ComBat(TableEstimator):
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back."""
-        write_container(Path(path), proven(self))
+        write_container(Path(path), proven(self, lambda read: self.from_container(read, self.batch_model)))
 
     def to_container(self) -> Container:
-        """Return the fitted model as plain data; a `mean_model` object is not part of it, what it fitted is."""
+        """Return the fitted model as plain data: not the objects among its arguments, but what they fitted."""
         check_options(self.get_params())
-        return self._check_fitted().to_container(plain_params(self.get_params()))
+        return saved.to_container(self._check_fitted(), plain_params(self.get_params()))
 
     @classmethod
-    def from_container(cls, container: Container) -> ComBat:
+    def from_container(cls, container: Container, batch_model: BatchModel | None = None) -> ComBat:
         """Rebuild a saved model; see `pycombat_gam.load`."""
-        fitted = FittedComBat.from_container(container)
         params = container.model.get("params")
-        known = set(inspect.signature(cls.__init__).parameters) - {"self", "mean_model"}
+        known = set(inspect.signature(cls.__init__).parameters) - {"self", *OBJECTS}
         if not isinstance(params, dict) or set(params) != known:
             raise OptionError("the model is refused: its parameters are not those of ComBat")
-        model = cls(**params)
-        _, formula = check_options(model.get_params())
+        _check_batch_model(container.model.get("batch_model"), batch_model)
+        model = cls(**params, batch_model=batch_model)
+        own, formula = check_options(model.get_params())
+        fitted = saved.from_container(container, own)
         if model.batch != fitted.levels.column or str(formula) != str(fitted.mean.design.formula):
             raise OptionError("the model is refused: its parameters and its design disagree")
         reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
         if model.ref_batch != reference:
             raise OptionError("the model is refused: its parameters and its reference batch disagree")
         model._fitted = fitted
-        model._fitted_params, model._fitted_mean_model = plain_params(model.get_params()), None
+        model._fitted_params, model._fitted_objects = plain_params(model.get_params()), model._objects()
         return model
 
     # Checks
 
-    def _problems(
-        self, given: Intake, rows: BoolArray | None, fitted: FittedComBat, options: BatchOptions
-    ) -> list[Finding]:
+    def _problems(self, given: Intake, rows: BoolArray | None, fitted: FittedComBat) -> list[Finding]:
         """Find what the audit calls a problem in the rows that estimate."""
         if rows is not None:
             given = replace(given, Y=given.Y[rows], covariates=given.covariates.loc[rows])
         codes, _ = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
         reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
-        asked = Asked(options.prior != "none", not options.mean_only, options.omit_missing, reference)
+        asked = Asked(self.eb, not self.mean_only, self.missing == "omit", reference)
         formula, ids = fitted.mean.design.formula, names(self.id, "id")
         material = gather_material(given, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
         return find_problems(material, fitted.mean)
+
+    def _objects(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in OBJECTS}
 
     def _mean_model(self) -> MeanModel:
         if self.mean_model is not None:
@@ -274,11 +286,21 @@ class ComBat(TableEstimator):
             raise NotFittedError("this ComBat is not fitted yet: call fit or fit_transform first")
         now = plain_params(self.get_params())
         changed = [name for name in now if name not in AFTER_FIT and now[name] != self._fitted_params[name]]
-        if self.mean_model is not self._fitted_mean_model:
-            changed.append("mean_model")
+        changed += [name for name, value in self._objects().items() if value is not self._fitted_objects[name]]
         if changed:
             raise NotFittedError(f"{listing(changed)} changed after the fit: call fit again (or set it back)")
         return fitted
+
+
+def _check_batch_model(name: object, given: BatchModel | None) -> None:
+    """Stop where a file needs another batch model than the one it is loaded with."""
+    have = None if given is None else type(given).__name__
+    if name is not None and not isinstance(name, str):
+        raise OptionError("the model is refused: the name of its batch model is no text")
+    if name is not None and given is None:
+        raise OptionError(f"it was fitted with batch_model={name}(…): give that, load(path, batch_model={name}(…))")
+    if name != have:
+        raise OptionError(f"batch_model is a {have}, but the model was fitted with {name or 'ComBat, its own'}")
 
 
 def check_mask(fit_mask: object, table: pd.DataFrame) -> BoolArray | None:

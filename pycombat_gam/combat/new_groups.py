@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from pycombat_gam.combat.fitted import FittedComBat
+from pycombat_gam.batch.model import MeanRows
 from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.errors import DataError
 from pycombat_gam.formula.columns import Factor
@@ -66,6 +66,14 @@ class NewLevels:
         """Number of levels."""
         return int(self.level.max()) + 1
 
+    @property
+    def note(self) -> str:
+        """Say that they are predicted."""
+        return (
+            f"{self.columns} has {count(self.size, 'level')} not known from the fit in "
+            f"{count(self.rows.size, 'row')}: {self.label} is predicted there from these rows"
+        )
+
 
 def variance_ratio(mean: MeanFit, smooth: Smooth, size: int) -> FloatArray:
     """Return Λ = σ²/σ_b² of the first `size` coefficients of a random effect, (size, V)."""
@@ -97,23 +105,21 @@ def find_new_levels(mean: MeanFit, table: pd.DataFrame, rows: IntArray) -> list[
     return levels
 
 
-def keep_new_groups(
-    fit: FittedComBat, Y: np.ndarray, X: FloatArray, codes: IntArray, new: list[NewLevels], out: np.ndarray
-) -> list[str]:
-    """Add to harmonized values what their new groups' effects keep of them, Zb(1 − 1/d), and say so.
+def new_group_effects(
+    fit: MeanFit, Y: np.ndarray, mean: MeanRows, codes: IntArray, new: list[NewLevels]
+) -> tuple[IntArray, FloatArray]:
+    """Return the rows of new groups (m,), in order, and what their effects add to the mean there, Zb (m, V).
 
     Parameters
     ----------
-    fit : the model; Y : (n, V) features; X : (n, p) design; codes : (n,) site of each row.
-    new : from `find_new_levels`, at least one; out : (n, V) harmonized as if these groups had no effect, changed in
-        place.
+    fit : the mean model; Y : (n, V) features; mean : the mean model on these rows; codes : (n,) site of each row.
+    new : from `find_new_levels`, at least one.
 
     Raises
     ------
     DataError
         Where crossed new groups are too many to be solved together.
     """
-    mean, by = fit.mean, fit.adjustment()
     rows = np.unique(np.concatenate([levels.rows for levels in new]))
     systems = Systems.of(new, rows)
     if systems.largest > 1 and Y.shape[1] * float(systems.largest) ** 3 > LARGEST:
@@ -128,21 +134,15 @@ def keep_new_groups(
         start + np.tile(np.arange(len(levels.ratio)), levels.size) for start, levels in zip(starts, new, strict=False)
     ]
     of_coefficient = np.concatenate(place)
-    kept = 1.0 - by.inverse_scale
-    kept[:, by.untouched] = 0.0
-    if by.reference is not None:
-        kept[by.reference] = 0.0
-    centred, site = X[rows] - mean.center, codes[rows]
-    level = mean.intercepts + mean.center @ mean.coefficients
+    # Of known sites, whose level stands in place of the common one.
+    site_level = fit.intercepts + fit.center @ fit.coefficients - mean.at_center
+    effects = np.empty((rows.size, Y.shape[1]))
     for columns, raw in blocks(Y, rows):
         seen = ~np.isnan(raw)
-        left = np.where(seen, raw - level[:, columns][site] - centred @ mean.coefficients[:, columns], 0.0)
-        out[rows, columns] += systems.effects(left, seen, ratio[:, columns][of_coefficient]) * kept[:, columns][site]
-    return [
-        f"{levels.columns} has {count(levels.size, 'level')} not known from the fit in "
-        f"{count(levels.rows.size, 'row')}: {levels.label} is predicted there from these rows"
-        for levels in new
-    ]
+        expected = mean.on(rows, columns) + site_level[:, columns][codes[rows]]
+        left = np.where(seen, raw - expected, 0.0)
+        effects[:, columns] = systems.effects(left, seen, ratio[:, columns][of_coefficient])
+    return rows, effects
 
 
 def _on_rows(value: FloatArray | Factor, rows: IntArray) -> FloatArray | Factor:

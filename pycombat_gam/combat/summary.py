@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,9 +50,7 @@ class Summary:
     def __str__(self) -> str:
         profile = self.profile
         chosen = "" if profile["rows"] == profile["rows_given"] else f" of {profile['rows_given']:,} (fit_mask)"
-        unused = self.batches.isna().all() | (
-            self.batches["iterations"].eq(0).all() & (self.batches.columns == "iterations")
-        )
+        unused = self.batches.isna().all() | ((self.batches.columns == "iterations") & self.batches.eq(0).all())
         lines = [
             f"Call:  {self.call}",
             f"Mean:  {self.mean_model}",
@@ -86,52 +85,40 @@ class Summary:
 
 def summarize(fit: FittedComBat, call: str, mean_model: str) -> Summary:
     """Collect the tables of a summary."""
-    gamma, scale = fit.shrunken.gamma, np.sqrt(fit.shrunken.delta)
-    touched = ~fit.scale.degenerate
-    priors = fit.shrunken.priors
-    batches = pd.DataFrame(
-        {
-            "n": fit.mean.n_rows,
-            "location mean": gamma[:, touched].mean(axis=1),
-            "location min": gamma[:, touched].min(axis=1),
-            "location max": gamma[:, touched].max(axis=1),
-            "scale min": scale[:, touched].min(axis=1),
-            "scale max": scale[:, touched].max(axis=1),
-            "gamma_bar": priors.gamma_bar,
-            "t2": priors.t2,
-            "a": priors.a_prior,
-            "b": priors.b_prior,
-            "iterations": fit.shrunken.iterations,
-        },
-        index=pd.Index(
-            [f"{label} (ref)" if b == fit.reference else label for b, label in enumerate(fit.levels.labels)],
-            name=fit.levels.column,
-        ),
+    tables = fit.batch.tables()
+    batches = tables.get("batches", described(tables, fit, axis=1)).copy()
+    batches.insert(0, "n", fit.mean.n_rows)
+    batches.index = pd.Index(
+        [f"{label} (ref)" if b == fit.reference else label for b, label in enumerate(fit.levels.labels)],
+        name=fit.levels.column,
     )
-    few = fit.effects.location_only.sum(axis=0)
-    handling = [f"location only in {count(k, 'batch', 'batches')}" if k else "adjusted" for k in few.tolist()]
-    features = pd.DataFrame(
-        {
-            "grand mean": fit.scale.grand_mean,
-            "pooled sd": np.sqrt(fit.scale.var_pooled),
-            "largest location": np.abs(gamma).max(axis=0),
-            "scale min": scale.min(axis=0),
-            "scale max": scale.max(axis=0),
-            "handling": np.where(touched, handling, "untouched"),
-        },
-        index=pd.Index(fit.features, name="feature"),
-    )
+    features = tables.get("features", described(tables, fit, axis=0)).copy()
+    features.index = pd.Index(fit.features, name="feature")
+    touched = features["handling"].ne("untouched").to_numpy() if "handling" in features else slice(None)
     edf = fit.mean.smoothing.edf[:, touched]
     smooths = pd.DataFrame(
         {"min": edf.min(axis=1), "median": np.median(edf, axis=1), "max": edf.max(axis=1)},
         index=pd.Index(fit.mean.smoothing.smooths, name="smooth", dtype=object),
     )
-    return Summary(call, mean_model, batches, features, smooths, fit.notes, fit.profile)
+    return Summary(call, mean_model, batches, features, smooths, (*fit.notes, *fit.limits), fit.profile)
+
+
+def described(tables: Mapping[str, pd.DataFrame], fit: FittedComBat, axis: int) -> pd.DataFrame:
+    """Describe tables of batches × features by their mean and range, for each batch (axis 1) or feature (axis 0)."""
+    shape = (len(fit.levels), len(fit.features))
+    return pd.DataFrame(
+        {
+            f"{name} {what}": measure(table.to_numpy(), axis=axis)
+            for name, table in tables.items()
+            if table.shape == shape
+            for what, measure in (("mean", np.mean), ("min", np.min), ("max", np.max))
+        }
+    )
 
 
 def _quantiles(features: pd.DataFrame) -> str:
     """Print a handful of features in full, many of them by quantiles."""
-    numbers = features.drop(columns="handling")
+    numbers = features.drop(columns="handling", errors="ignore")
     if len(features) <= 12:
         return features.to_string(float_format=lambda value: f"{value:.4g}")
     table = numbers.quantile([0, 0.25, 0.5, 0.75, 1]).set_axis(["min", "1Q", "median", "3Q", "max"])

@@ -20,9 +20,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.batch.adjust import Adjustment
-from pycombat_gam.batch.location_scale import estimate_effects
-from pycombat_gam.batch.prior import shrink
+from pycombat_gam.batch.model import BatchFit, MeanRows, Residuals
+from pycombat_gam.batch.moments import Moments
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.new_groups import variance_ratio
 from pycombat_gam.errors import DataError
@@ -56,61 +55,49 @@ class SiteGroups:
     name: str
 
 
-def estimate_unseen(
+@dataclass(frozen=True, eq=False)
+class Extended:
+    """A fit that also knows further sites, on the rows given.
+
+    Attributes
+    ----------
+    batch : the batch model, their effects included; mean : the mean model, their groups' random intercepts included.
+    notes : what was estimated, and from how many rows.
+    """
+
+    batch: BatchFit
+    mean: MeanRows
+    notes: list[str]
+
+
+def extend_to(
     fit: FittedComBat,
-    by: Adjustment,
+    mean: MeanRows,
     Y: np.ndarray,
-    X: FloatArray,
     table: pd.DataFrame,
     codes: IntArray,
     unseen: tuple[str, ...],
-    prior: str,
-    mean_only: bool,
-) -> tuple[Adjustment, FloatArray, list[str]]:
-    """Extend an adjustment by the sites `unseen`, whose codes follow those of the known ones.
+) -> Extended:
+    """Extend a fit by the sites `unseen`, whose codes follow those of the known ones.
 
     Parameters
     ----------
-    fit : the frozen model; by : its adjustment.
-    Y : (n, V) features; X : (n, p) design; table : (n rows) covariates; codes : (n,) batch of each row.
-
-    Returns
-    -------
-    by : with rows for the new sites; X : with a column for each of their groups, whose random intercepts are among
-    the coefficients; notes : what was estimated, and from how many rows.
+    fit : the frozen model; mean : its mean model on the rows given.
+    Y : (n, V) features; table : (n rows) covariates; codes : (n,) batch of each row.
 
     Raises
     ------
     DataError
         For random effects whose part in a new site cannot be told from the site's.
     """
-    shifts, scales, notes = [by.shift], [by.inverse_scale], []
-    columns, coefficients = [X], [by.coefficients]
+    notes: list[str] = []
+    columns, coefficients, parts = [mean.X], [mean.coefficients], []
     grouped = _grouping(fit, table, codes, unseen)
     for i, label in enumerate(unseen):
         rows = np.flatnonzero(codes == len(fit.levels) + i)
         groups = None if grouped is None else _groups_of(fit, grouped, table, codes, rows, label)
-        intercepts, location, residual_ss, n_observed, constant, rounding = _residual_moments(
-            fit, by, Y, X, rows, groups
-        )
-        effects = estimate_effects(
-            fit.scale.grand_mean + location,
-            residual_ss,
-            n_observed,
-            constant,
-            rounding,
-            fit.scale,
-            mean_only=mean_only,
-            reference=None,
-        )
-        # A feature without any value in these rows has nothing to adjust there, and informs no prior.
-        observed = ~fit.scale.degenerate & (n_observed[0] > 0)
-        shrunken = shrink(
-            effects, n_observed, np.array([rows.size]), observed, [label],
-            prior=prior, mean_only=mean_only, reference=None,
-        )  # fmt: skip
-        shifts.append(fit.scale.sd * shrunken.gamma)
-        scales.append(1.0 / np.sqrt(shrunken.delta))
+        intercepts, moments = _site_moments(fit.batch.level, mean, Y, rows, groups)
+        parts.append(moments)
         known = fit.levels.spelled_like(label)
         alike = f" (spelled like '{known}': is it one site?)" if known else ""
         note = f"batch '{label}' was not in the fit{alike}: estimated from its {count(rows.size, 'row')}"
@@ -118,62 +105,65 @@ def estimate_unseen(
             columns.append(groups.Z)
             coefficients.append(intercepts)
             note += f", with {groups.name} for its {count(len(intercepts), 'group')}"
-        only = effects.location_only[0] & observed
-        if only.any():
-            some = "all features" if rows.size == 1 else listing(np.array(fit.features, dtype=object)[only])
-            note += f", location only for {some}"
         notes.append(note)
+    together = Moments(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+    new = codes >= len(fit.levels)
+    residuals = None
+    if fit.batch.model.needs == "residuals":
+        residuals = Residuals(Y[new], fit.mean.rows(table[new]), codes[new] - len(fit.levels))
+    batch = fit.batch.extend(together, unseen, residuals)
     beta = np.concatenate(coefficients)
-    by = replace(
-        by,
-        center=np.concatenate([by.center, np.zeros(len(beta) - by.center.size)]),
-        coefficients=beta,
-        shift=np.concatenate(shifts),
-        inverse_scale=np.concatenate(scales),
-    )
-    return by, np.hstack(columns), notes
+    center = np.concatenate([mean.center, np.zeros(len(beta) - mean.center.size)])
+    wider = replace(mean, X=np.hstack(columns), center=center, coefficients=beta)
+    return Extended(batch, wider, notes + batch.sentences())
 
 
-def _residual_moments(
-    fit: FittedComBat, by: Adjustment, Y: np.ndarray, X: FloatArray, rows: IntArray, groups: SiteGroups | None
-) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, BoolArray, FloatArray]:
-    """Random intercepts (G, V) of one site's rows; of their residuals mean, sum of squares and count, each (1, V).
-
-    Also constancy and rounding of the site's values, (1, V).
-    """
+def _site_moments(
+    level: FloatArray, mean: MeanRows, Y: np.ndarray, rows: IntArray, groups: SiteGroups | None
+) -> tuple[FloatArray, Moments]:
+    """Random intercepts (G, V) of one site's rows, and the moments that it has beside them."""
     V = Y.shape[1]
     location, residual_ss, rounding = np.zeros((1, V)), np.zeros((1, V)), np.zeros((1, V))
     n_observed, constant = np.zeros((1, V), dtype=np.intp), np.zeros((1, V), dtype=bool)
+    taken = np.ones((1, V))
     intercepts = np.zeros((0 if groups is None else groups.Z.shape[1], V))
-    centred = X[rows] - by.center
     for columns, raw in blocks(Y, rows):
         seen = ~np.isnan(raw)
         n = seen.sum(axis=0)
-        residual = np.where(seen, raw - by.mean[columns] - centred @ by.coefficients[:, columns], 0.0)
+        residual = np.where(seen, raw - mean.on(rows, columns), 0.0)
         if groups is not None:
             Z = groups.Z[rows]
-            intercepts[:, columns] = _intercepts(Z, residual, seen, groups.ratio[:, columns])
+            intercepts[:, columns], taken[0, columns] = _intercepts(Z, residual, seen, groups.ratio[:, columns])
             residual = np.where(seen, residual - Z @ intercepts[:, columns], 0.0)
-        mean = residual.sum(axis=0) / np.maximum(n, 1)
-        deviation = np.where(seen, residual - mean, 0.0)
-        mean_left = deviation.sum(axis=0) / np.maximum(n, 1)
-        location[0, columns] = mean + mean_left
-        residual_ss[0, columns] = np.maximum((deviation**2).sum(axis=0) - n * mean_left**2, 0.0)
+        average = residual.sum(axis=0) / np.maximum(n, 1)
+        deviation = np.where(seen, residual - average, 0.0)
+        left = deviation.sum(axis=0) / np.maximum(n, 1)
+        location[0, columns] = average + left
+        residual_ss[0, columns] = np.maximum((deviation**2).sum(axis=0) - n * left**2, 0.0)
         n_observed[0, columns] = n
         low, high = np.where(seen, raw, np.inf).min(axis=0), np.where(seen, raw, -np.inf).max(axis=0)
         constant[0, columns] = is_constant(low, high, last_digit(Y))
         reach = np.where(n > 0, np.maximum(np.abs(low), np.abs(high)), 0.0)
         rounding[0, columns] = np.maximum(rounding_unit(Y) * reach, SMALLEST_SD)
-    return intercepts, location, residual_ss, n_observed, constant, rounding
+    df, n_rows = np.maximum(n_observed - taken, 0.0), np.array([rows.size])
+    return intercepts, Moments(level + location, residual_ss, df, n_observed, n_rows, constant, rounding)
 
 
-def _intercepts(Z: FloatArray, residual: FloatArray, seen: BoolArray, ratio: FloatArray) -> FloatArray:
-    """Predict random intercepts (G, k) from residuals (m, k), zero where not seen; location is taken off with them."""
+def _intercepts(
+    Z: FloatArray, residual: FloatArray, seen: BoolArray, ratio: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Predict random intercepts (G, k) from residuals (m, k), zero where not seen; location is taken off with them.
+
+    Also the degrees of freedom (k,) that location and intercepts take: the trace of what maps residuals to their fit.
+    """
     m = Z.T @ seen
-    mean = Z.T @ residual / np.maximum(m, 1.0)
+    average = Z.T @ residual / np.maximum(m, 1.0)
     weight = m / (1.0 + m / ratio)
-    location = (weight * mean).sum(axis=0) / np.maximum(weight.sum(axis=0), np.finfo(np.float64).tiny)
-    return np.asarray((m / ratio) / (1.0 + m / ratio) * (mean - location))
+    total = np.maximum(weight.sum(axis=0), np.finfo(np.float64).tiny)
+    location = (weight * average).sum(axis=0) / total
+    held = (m / ratio) / (1.0 + m / ratio)
+    taken = held.sum(axis=0) + (weight * (1.0 - held)).sum(axis=0) / total
+    return np.asarray(held * (average - location)), np.asarray(taken)
 
 
 def _grouping(fit: FittedComBat, table: pd.DataFrame, codes: IntArray, unseen: tuple[str, ...]) -> Smooth | None:

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
-from pycombat_gam.combat.fit import BatchOptions, fit_harmonizer
+from pycombat_gam.batch.location_scale import LocationScale
+from pycombat_gam.batch.model import Batches
+from pycombat_gam.combat.fit import fit_combat
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.arguments import Recipe, check_arguments, plain_arguments
@@ -173,13 +175,12 @@ class FlowSCM(Queries):
         place = np.argsort(sites_by_row)
         Y, rows, at = given.Y[order], table.iloc[order], place[codes[order]]
         ranked = BatchLevels(self.batch, tuple(levels.labels[code] for code in sites_by_row))
-        # One feature has no others to share a prior with.
-        prior = "parametric" if len(given.features) > 1 else "none"
         with levels.doubted(len(codes)):
-            combat = fit_harmonizer(
-                Y, rows, at, features=given.features, levels=ranked, reference=None, formula=formula,
-                mean_model=AdditiveMean(), options=BatchOptions(prior, False, False), n_given=len(table),
-            )  # fmt: skip
+            combat = fit_combat(
+                Y, rows, at, batches=Batches(ranked, None, given.features), formula=formula,
+                mean_model=AdditiveMean(), batch_model=LocationScale(eb=len(given.features) > 1), omit_missing=False,
+                n_given=len(table),
+            )  # fmt: skip  # one feature has no others to share a prior with
         frame = frame_of(combat, rows)
         device = choose_device(self.device)
         with threads_for(given.Y.size), training_progress() if progress else nullcontext() as hook:

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.batch.model import MeanRows
+from pycombat_gam.batch.moments import Moments
 from pycombat_gam.design.design import Design
 from pycombat_gam.formula import Formula
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
@@ -48,11 +50,16 @@ class MeanFit:
     design : the learned design, without batch columns and intercept.
     coefficients : (p, V); intercepts : (B, V) at raw covariates of zero, as R reports them.
     residual_ss : (B, V) residual sum of squares within each batch.
+    df : (B, V) degrees of freedom of it; see `batch.moments`.
     n_rows : (B,) rows used; n_observed : (B, V) cells used.
+    pattern : (V,) which features are observed on the same rows: a number for each pattern of missing cells.
+        None as `batch_factor`.
     constant : (B, V) all observed raw values are equal, to the last digit.
     rounding : (B, V) a residual sd up to this is rounding of the batch's raw numbers, not variance.
     center : (p,) column means of the design over the rows used.
     R : (p, p) factor of the within-batch cross product of the design, complete rows.
+    batch_center, batch_factor : (B, p) and (B, p, p) column means and factor of every batch, complete rows. None in a
+        model that was saved before they were kept.
     smoothing : smoothing parameters, effective degrees of freedom and scores.
     """
 
@@ -60,13 +67,41 @@ class MeanFit:
     coefficients: FloatArray
     intercepts: FloatArray
     residual_ss: FloatArray
+    df: FloatArray
     n_rows: IntArray
     n_observed: IntArray
+    pattern: IntArray | None
     constant: BoolArray
     rounding: FloatArray
     center: FloatArray
     R: FloatArray
+    batch_center: FloatArray | None
+    batch_factor: FloatArray | None
     smoothing: Smoothing
+
+    @property
+    def moments(self) -> Moments:
+        """What is left of every batch."""
+        return Moments(
+            location=self.intercepts,
+            residual_ss=self.residual_ss,
+            df=self.df,
+            n_observed=self.n_observed,
+            n_rows=self.n_rows,
+            constant=self.constant,
+            rounding=self.rounding,
+        )
+
+    def rows(self, table: pd.DataFrame, level: FloatArray | None = None) -> MeanRows:
+        """Return the mean model on rows: level (V,) + Xβ, the covariates' part alone where there is no level."""
+        design, at_center = self.design, self.center @ self.coefficients
+        return MeanRows(
+            design.on(table),
+            self.center,
+            self.coefficients,
+            at_center if level is None else level + at_center,
+            design.offset(table) if design.formula.offsets else None,
+        )
 
     @property
     def df_residual(self) -> float:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from pycombat_gam.design.design import Design
 from pycombat_gam.mean.check import check_design, check_measured, check_observed, check_squares
+from pycombat_gam.mean.degrees import left_to_batches
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.penalized.solve import LeastSquares, pooled_factor
 from pycombat_gam.penalized.sufficient import (
@@ -124,20 +125,28 @@ def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], sm
         np.maximum(reach, found.reach[:, None], out=reach)
         return np.maximum(unit * np.maximum(np.abs(statistics.y_mean), reach, out=reach), SMALLEST_SD)
 
+    def left(group: Group) -> FloatArray:
+        df = left_to_batches(found.design, group.statistics, smoothing, group.members)
+        return np.broadcast_to(df, group.statistics.y_mean.shape)
+
     return MeanFit(
         design=found.design,
         coefficients=in_order(groups, [solution.coefficients for solution in solutions]),
         intercepts=in_order(groups, [solution.intercepts for solution in solutions]),
         residual_ss=in_order(groups, [residual_ss(*pair) for pair in zip(groups, solutions, strict=True)]),
+        df=in_order(groups, [left(group) for group in groups]),
         n_rows=found.factor.n,
         # Features with the same rows share their counts: the view costs no memory.
         n_observed=in_order(
             groups, [np.broadcast_to(g.statistics.n[:, None], g.statistics.y_mean.shape) for g in groups]
         ),
+        pattern=in_order(groups, [np.full(group.members.size, number) for number, group in enumerate(groups)]),
         constant=in_order(groups, [group.statistics.constant for group in groups]),
         rounding=in_order(groups, [rounding(group.statistics) for group in groups]),
         center=X[0] + (X - X[0]).mean(axis=0),
         R=pooled_factor(found.factor.R)[1],
+        batch_center=found.factor.x_mean,
+        batch_factor=found.factor.R,
         smoothing=smoothing,
     )
 

@@ -26,29 +26,38 @@ def inverse_information(fit: MeanFit, features: IntArray) -> FloatArray:
     ----------
     fit : V features; features : (k,) which of them.
     """
-    information = fit.R.T @ fit.R
-    design = fit.design
-    if not design.smooth.smooths:
-        total = information[None]
-    else:
-        linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
-        weights = linked.of_penalties(fit.smoothing.parameters)[:, features]
-        total = np.repeat(information[None], features.size, axis=0)
-        at = 0
-        for block in linked.penalties.blocks:
-            columns = block.columns
-            size = float(np.trace(information[columns, columns]))
-            whole = fit.n_rows.sum() * float((fit.center[columns] ** 2).sum())
-            held = size <= ROUNDING**2 * whole
-            if held:
-                # The batches hold such columns, and the data say nothing more of them: their coefficients are zero.
-                total[:, columns, :] = 0.0
-                total[:, :, columns] = 0.0
-            for S in block.matrices:
-                most = STIFFEST * (max(whole, 1.0) if held else size / np.trace(S))
-                weight = most if held else np.minimum(weights[at], most)[:, None, None]
-                total[:, columns, columns] += weight * S
-                at += 1
+    information, design = fit.R.T @ fit.R, fit.design
+    linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
+    weights = linked.of_penalties(fit.smoothing.parameters)[:, features] if design.smooth.smooths else np.zeros((0, 1))
+    return penalised_inverse(information, fit.n_rows.sum() * fit.center**2, linked, weights)
+
+
+def penalised_inverse(
+    information: FloatArray, whole: FloatArray, linked: SmoothingParameters, weights: FloatArray
+) -> FloatArray:
+    """Return (M + S_k)⁻¹ of every feature, (k, p, p).
+
+    Parameters
+    ----------
+    information : (p, p) M, batches taken out; whole : (p,) squares of the columns that they took.
+    linked : the penalties; weights : (m, k) what each is multiplied by.
+    """
+    total = np.repeat(information[None], weights.shape[1], axis=0)
+    at = 0
+    for block in linked.penalties.blocks:
+        columns = block.columns
+        size = float(np.trace(information[columns, columns]))
+        before = float(whole[columns].sum())
+        held = size <= ROUNDING**2 * before
+        if held:
+            # The batches hold such columns, and the data say nothing more of them: their coefficients are zero.
+            total[:, columns, :] = 0.0
+            total[:, :, columns] = 0.0
+        for S in block.matrices:
+            most = STIFFEST * (max(before, 1.0) if held else size / np.trace(S))
+            weight = most if held else np.minimum(weights[at], most)[:, None, None]
+            total[:, columns, columns] += weight * S
+            at += 1
     scale = 1.0 / np.sqrt(np.diagonal(total, axis1=1, axis2=2))
     inverse = np.linalg.inv(total * scale[:, :, None] * scale[:, None, :])
     return np.asarray(inverse * scale[:, :, None] * scale[:, None, :])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pycombat_gam.combat.fitted import FittedComBat
+from pycombat_gam.batch.location_scale import LocationScaleFit
 from pycombat_gam.errors import OptionError
 from pycombat_gam.plot.given import check_effect, combat_of
 from pycombat_gam.plot.room import few_ticks, lay_out, legend_below, legend_beside, log_ticks, say, side
@@ -64,7 +64,8 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
     if effect == "scale":
         _check_scaled(model, "site_effects")
     location = effect == "location"
-    values = fitted.shrunken.gamma if location else 0.5 * np.log2(fitted.shrunken.delta)
+    shrunken = fitted.location_scale("site_effects").shrunken
+    values = shrunken.gamma if location else 0.5 * np.log2(shrunken.delta)
     means = values.mean(axis=1)
     order = np.argsort(-means, kind="stable")
     V = values.shape[1]
@@ -169,9 +170,9 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     if effect == "scale":
         _check_scaled(model, "shrinkage")
     location = effect == "location"
-    hat, star = (
-        (fitted.effects.gamma, fitted.shrunken.gamma) if location else (fitted.effects.delta, fitted.shrunken.delta)
-    )
+    estimated = fitted.location_scale("shrinkage")
+    effects, shrunken = estimated.effects, estimated.shrunken
+    hat, star = (effects.gamma, shrunken.gamma) if location else (effects.delta, shrunken.delta)
     sites = [b for b in range(len(fitted.levels)) if b != fitted.reference]
     sizes = fitted.mean.n_rows
     sites.sort(key=lambda b: (sizes[b], b))
@@ -183,7 +184,7 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     marked = sites if few else sites[: len(LOOKS) - 1]
     handles, names = [], []
     texts = shown_apart(fitted.levels.labels, legend_letters(ax) - 4)
-    drawn = {b: _points(fitted, b, chosen, location) for b in sites}
+    drawn = {b: _points(estimated, b, chosen, location) for b in sites}
     looks = {b: look_of(b) for b in marked}
     for b in reversed(sites):
         some = drawn[b]
@@ -244,7 +245,7 @@ def _legend(ax: Any, handles: list[Any], names: list[str]) -> None:
         legend_below(ax, handles, names)
 
 
-def _points(fitted: FittedComBat, b: int, chosen: Any, location: bool) -> Any:
+def _points(fitted: LocationScaleFit, b: int, chosen: Any, location: bool) -> Any:
     """Features of a site that have an estimate to shrink."""
     usable = ~fitted.scale.degenerate[chosen]
     if not location:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.batch.effects import estimate_effects
+from pycombat_gam.batch.standardize import standardize
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula
@@ -269,7 +271,9 @@ def _by_location(ax: Any, fitted: FittedComBat, k: int, present: list[int]) -> d
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize, to_hex
 
-    gamma = fitted.effects.gamma[:, k]
+    moments, reference = fitted.mean.moments, fitted.reference
+    scale_of = standardize(moments, reference)
+    gamma = estimate_effects(moments, scale_of, mean_only=True, reference=reference).gamma[:, k]
     scale = ScalarMappable(Normalize(float(gamma.min()), float(gamma.max()) + 1e-12), "viridis")
     bar = ax.figure.colorbar(scale, ax=ax, fraction=0.04, pad=0.02, aspect=30)
     bar.set_label("site's location γ̂ (pooled sd)")

@@ -48,14 +48,15 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     assert isinstance(model, ComBat)
     b = fitted.levels.index(site, "site")
     label, location = fitted.levels.labels[b], effect == "location"
-    priors = fitted.shrunken.priors
+    sites = fitted.location_scale("prior")
+    priors = sites.shrunken.priors
     first, second = (priors.gamma_bar[b], priors.t2[b]) if location else (priors.a_prior[b], priors.b_prior[b])
     if np.isnan(first):
         raise OptionError(f"prior: there is none of the {effect} of site '{label}': {_why(model, b)}")
-    informs = ~fitted.scale.degenerate
+    informs = ~sites.scale.degenerate
     if fitted.mean.n_rows[b] > 1:
-        informs &= ~fitted.effects.location_only[b]
-    values = (fitted.effects.gamma if location else fitted.effects.delta)[b, informs]
+        informs &= ~sites.effects.location_only[b]
+    values = (sites.effects.gamma if location else sites.effects.delta)[b, informs]
     fitted_prior = norm(first, np.sqrt(second)) if location else invgamma(first, scale=second)
     low, high = _reach(values, np.asarray(fitted_prior.ppf([0.001, 0.999])))
     grid = np.linspace(low if location else max(low, 1e-6 * high), high, POINTS)

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -26,7 +26,8 @@ FORMAT = "pycombat_gam"
 VERSION = 1
 """Of a file that every release reads."""
 NEWEST = 2
-"""Of a flow that knows the ranges of its sites; a release that reads version 1 only says so."""
+"""Of a ComBat that keeps each site's own design, of a flow that knows the ranges of its sites; a release that reads
+version 1 only says so."""
 _ENTRIES = ("model.json", "arrays.npz")
 _MANIFEST = "manifest.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -65,8 +66,12 @@ def write_container(path: Path, container: Container) -> None:
     write_file(path, lambda stream: write_stream(stream, container))
 
 
-def proven(model: Saved) -> Container:
+def proven(model: Saved, rebuild: Callable[[Container], Saved] | None = None) -> Container:
     """Return a model as plain data, once that has been shown to load again as the same model.
+
+    Parameters
+    ----------
+    model : to be saved; rebuild : what loads it, `from_container` of its class if left out.
 
     Raises
     ------
@@ -76,7 +81,7 @@ def proven(model: Saved) -> Container:
     container = model.to_container()
     try:
         read = replace(container, model=json.loads(json.dumps(container.model, allow_nan=False)))
-        again = model.from_container(read).to_container()
+        again = (rebuild or model.from_container)(read).to_container()
     except (PcgError, ValueError, TypeError) as error:
         raise ModelFileError(f"this model is not saved, for its file would not load again: {error}") from error
     if not same(again, container):

@@ -11,7 +11,6 @@ import pandas as pd
 
 from pycombat_gam.combat.arguments import check_options
 from pycombat_gam.combat.estimator import ComBat
-from pycombat_gam.combat.fit import BatchOptions
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula import Formula
@@ -88,9 +87,9 @@ def crosscheck(
     'agrees'
     """
     model = ComBat(model, **options) if isinstance(model, str) else _fresh(model, options)
-    choices, formula = check_options(model.get_params())
+    _, formula = check_options(model.get_params())
     check_translatable(formula)
-    left_out = {engine: reason for engine in ENGINES if (reason := _why_not(engine, model, choices))}
+    left_out = {engine: reason for engine in ENGINES if (reason := _why_not(engine, model))}
     asked = [engine for engine in ENGINES if engine not in left_out] if engines is None else list(engines)
     if unknown := [engine for engine in asked if engine not in ENGINES]:
         raise OptionError(f"engines={unknown!r}: there are {listing(ENGINES)}")
@@ -114,7 +113,7 @@ def crosscheck(
     if fit.features != study.given.features:
         raise DataError("the features of the fit are not those of the table; please report this")
     ours = quantities(fit, study)
-    sent = _for_r(study, fit, model, choices)
+    sent = _for_r(study, fit, model)
     rows: list[Row] = []
     warned: list[str] = []
     took_part: list[str] = []
@@ -133,7 +132,7 @@ def crosscheck(
             theirs = {name: np.asarray(values, dtype=np.float64) for name, values in reply.value.items()}
             search = Search(way, sent, theirs)
             mean_of_r = _mean_of_r(engine, fit, model, study, theirs)
-            differences = list(known(way, fit, study, choices, theirs, mean_of_r, search))
+            differences = list(known(way, fit, study, theirs, mean_of_r, search))
             rows += [_compare(way, ours[name], theirs[name], differences, study) for name in ours if name in theirs]
     return Agreement(
         call=repr(model), study=study, sent=sent, rows=tuple(rows), left_out=left_out, warnings=tuple(warned),
@@ -146,10 +145,12 @@ def _fresh(model: ComBat, options: dict[str, Any]) -> ComBat:
         raise OptionError(f"{listing(options)}: the model has its own; give options with a formula only")
     if model.mean_model is not None:
         raise OptionError("the model has a mean_model of its own: crosscheck compares pycombat_gam's with R's")
+    if model.batch_model is not None:
+        raise OptionError("the model has a batch_model of its own: crosscheck compares ComBat's location and scale")
     return ComBat(**model.get_params())
 
 
-def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
+def _why_not(engine: str, model: ComBat) -> str:
     """Say why an engine has no part in a model, or nothing."""
     _, formula = check_options(model.get_params())
     bent = bool(formula.smooths)
@@ -160,18 +161,18 @@ def _why_not(engine: str, model: ComBat, options: BatchOptions) -> str:
     if engine == "lme4":
         return _why_not_lme4(formula, model)
     if engine == "longCombat":
-        return _why_not_long(formula, options, model)
+        return _why_not_long(formula, model)
     if engine == "ComBatFamily" and formula.random and not bent and model.smoothing != "REML":
         return "fits random effects without smooths by REML only"
     if engine in ("sva", "neuroCombat") and formula.random:
         return "has no random effects"
     if engine in ("sva", "neuroCombat") and bent:
         return "has no smooths"
-    if engine == "sva" and options.prior == "none":
+    if engine == "sva" and not model.eb:
         return "always shrinks (eb=False)"
-    if engine == "ComBatFamily" and (options.mean_only or options.prior == "nonparametric"):
+    if engine == "ComBatFamily" and (model.mean_only or (model.eb and model.prior == "nonparametric")):
         return "has neither mean_only nor a nonparametric prior"
-    if engine == "ComBatFamily" and options.omit_missing:
+    if engine == "ComBatFamily" and model.missing == "omit":
         return "takes no missing cells"
     return ""
 
@@ -184,15 +185,15 @@ def _why_not_lme4(formula: Formula, model: ComBat) -> str:
     return "" if model.smoothing in ("REML", "ML") else "has no GCV"
 
 
-def _why_not_long(formula: Formula, options: BatchOptions, model: ComBat) -> str:
+def _why_not_long(formula: Formula, model: ComBat) -> str:
     intercepts = [term for term in formula.random if term.intercept and not term.slopes]
     if len(intercepts) != 1 or intercepts != list(formula.random) or len(intercepts[0].group.factors) != 1:
         return "is for one random intercept, (1 | subject)"
     if formula.smooths:
         return "has no smooths"
-    if options.mean_only or options.prior != "parametric" or model.ref_batch is not None:
+    if model.mean_only or not model.eb or model.prior != "parametric" or model.ref_batch is not None:
         return "has neither mean_only, ref_batch nor another prior than the parametric"
-    if options.omit_missing:
+    if model.missing == "omit":
         return "takes no missing cells"
     # lme4 has REML and ML, and longCombat takes REML.
     return "" if model.smoothing == "REML" else "fits by REML only"
@@ -213,7 +214,7 @@ def _source(function: str) -> str:
     return sources.function(function, *FILES)
 
 
-def _for_r(study: Study, fit: FittedComBat, model: ComBat, options: BatchOptions) -> dict[str, Any]:
+def _for_r(study: Study, fit: FittedComBat, model: ComBat) -> dict[str, Any]:
     """The study as `R/agreement.R` takes it."""
     formula = study.sent
     return {
@@ -235,8 +236,8 @@ def _for_r(study: Study, fit: FittedComBat, model: ComBat, options: BatchOptions
         "method": METHODS[model.smoothing],
         "options": {
             "ref": study.reference(model.ref_batch),
-            "mean_only": options.mean_only,
-            "prior": options.prior,
+            "mean_only": bool(model.mean_only),
+            "prior": model.prior if model.eb else "none",
         },
     }
 

@@ -7,12 +7,11 @@ cannot give (a feature that R leaves out) is NaN, and not compared.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pycombat_gam.combat.fit import BatchOptions
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.errors import DataError
 from pycombat_gam.mean.fit import MeanFit
@@ -22,8 +21,11 @@ from pycombat_gam.words import count
 from r_bridge.agreement.means import BETTER, SuperfluousColumns, beyond_a_rise, reml_variance, spliced
 from r_bridge.agreement.ours import Quantity
 from r_bridge.agreement.search import Blame, Search
-from r_bridge.agreement.steps import LONG_ROUNDS, Steps
+from r_bridge.agreement.steps import LONG_ROUNDS, RRules, under
 from r_bridge.study import Study
+
+OUTSIDE = ("mean", "mean_only")
+"""What a rule may set beside `RRules`: where the steps start, and what is estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One rule of R's: what it is, what of `Steps` it changes, and what it says of R's search."""
+    """One rule of R's: what it is, what of `RRules` or of `under` it sets, and what it says of R's search."""
 
     text: str
     changes: Mapping[str, Any]
@@ -48,7 +50,6 @@ def known(
     engine: str,
     fit: FittedComBat,
     study: Study,
-    options: BatchOptions,
     theirs: Mapping[str, FloatArray],
     mean_of_r: MeanFit | None,
     search: Search,
@@ -60,23 +61,25 @@ def known(
     Parameters
     ----------
     engine : R's package, and the way it was used; theirs : what it gave, by quantity.
-    fit, study, options : ours.
+    fit, study : ours.
     mean_of_r : R's fitted mean in our design, from `MgcvMean`, where there is one.
     search : of the engine, which proves what a rule says of it.
     """
     means = list(_mean_rules(engine, fit, study, theirs, mean_of_r, search))
-    steps = list(_batch_rules(engine, fit, study, options, theirs))
+    steps = list(_batch_rules(engine, fit, study, theirs))
     together: list[Sequence[Rule]] = [steps] if len(steps) > 1 else []
     together += [[mean, *steps] for mean in means if steps]
-    ours = Steps(fit.mean, options)
     for rules in [*([rule] for rule in [*steps, *means]), *together]:
         changes = {name: value for rule in rules for name, value in rule.changes.items()}
         try:
-            found = replace(ours, **changes).quantities(fit, study)
+            computed = under(
+                fit, study, RRules(**{name: changes[name] for name in changes if name not in OUTSIDE}),
+                **{name: changes[name] for name in OUTSIDE if name in changes},
+            )  # fmt: skip
         except DataError:
             continue  # Under this rule the priors have no width: it cannot be what R did.
         blame = next((rule.blame for rule in rules if rule.blame is not None), None)
-        yield Known(" ".join(rule.text for rule in rules), found, blame)
+        yield Known(" ".join(rule.text for rule in rules), computed, blame)
 
 
 def _mean_rules(
@@ -136,18 +139,17 @@ def _ended(best: MeanFit, theirs: MeanFit, superfluous: int, worse: BoolArray, s
     return f"R's search stopped {' and '.join(ends)}"
 
 
-def _batch_rules(
-    engine: str, fit: FittedComBat, study: Study, options: BatchOptions, theirs: Mapping[str, FloatArray]
-) -> Iterator[Rule]:
+def _batch_rules(engine: str, fit: FittedComBat, study: Study, theirs: Mapping[str, FloatArray]) -> Iterator[Rule]:
     """What concerns the steps after the mean; any of these may be at work together."""
+    sites = fit.location_scale("crosscheck")
     if engine == "sva" and np.isnan(study.Y.to_numpy()).any():
         yield Rule(
             "sva divides the pooled variance by n - 1 instead of n when any cell is missing.", {"by_n_minus_1": True}
         )
-    if engine == "sva" and (fit.mean.n_rows == 1).any() and not options.mean_only:
+    if engine == "sva" and (fit.mean.n_rows == 1).any() and not sites.model.mean_only:
         yield Rule(
             "sva adjusts location only, at all sites, when a site has one subject.",
-            {"options": replace(options, mean_only=True)},
+            {"mean_only": True},
         )
     if engine == "ComBatFamily" and fit.reference is not None:
         yield Rule(
@@ -171,9 +173,11 @@ def _batch_rules(
         )
     naive = (theirs["gamma hat"], theirs["delta hat"])
     absent = np.isnan(naive[0]).all(axis=0)
-    flat = fit.scale.degenerate & ~absent
-    quiet = (fit.effects.location_only & (fit.mean.n_rows > 1)[:, None]).any(axis=0) & ~fit.scale.degenerate & ~absent
-    if (odd := absent & (fit.scale.degenerate | fit.effects.location_only.any(axis=0))).any():
+    flat = sites.scale.degenerate & ~absent
+    quiet = (
+        (sites.effects.location_only & (fit.mean.n_rows > 1)[:, None]).any(axis=0) & ~sites.scale.degenerate & ~absent
+    )
+    if (odd := absent & (sites.scale.degenerate | sites.effects.location_only.any(axis=0))).any():
         yield Rule(
             f"{engine} leaves out {_some(odd, study)}, constant or constant within a site: we pass them through, or "
             "adjust their location. The other features agree.",

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.batch.adjust import adjust
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.types import FloatArray
 from r_bridge.study import Study
@@ -39,8 +38,8 @@ class Quantity:
 
 def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
     """Return everything that an engine may be compared with, by name."""
-    mean, X = fit.mean, fit.mean.design.on(study.given.covariates)
-    sd = np.where(fit.scale.degenerate, 1.0, fit.scale.sd)[None]
+    sites, mean, X = fit.location_scale("crosscheck"), fit.mean, fit.mean.design.on(study.given.covariates)
+    sd = np.where(sites.scale.degenerate, 1.0, sites.scale.sd)[None]
     slices = mean.design.smooth_slices
     smooth = bool(slices)
     tolerance = SMOOTH if smooth else LINEAR
@@ -77,17 +76,17 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
         add("edf", mean.smoothing.edf, np.ones_like(sd), "degrees of freedom", "terms", 1e-3, where)
         add("score", mean.smoothing.score, np.ones_like(sd), mean.smoothing.criterion, "terms", 1e-6,
             "the criterion itself, which both minimise")  # fmt: skip
-    add("grand mean", fit.scale.grand_mean[None], sd, "residual sd", "terms")
-    add("pooled variance", fit.scale.var_pooled[None], sd**2, "share of it", "terms")
+    add("grand mean", sites.scale.grand_mean[None], sd, "residual sd", "terms")
+    add("pooled variance", sites.scale.var_pooled[None], sd**2, "share of it", "terms")
     one = np.ones_like(sd)
-    add("gamma hat", fit.effects.gamma, one, "residual sd", "sites")
-    add("delta hat", fit.effects.delta, one, "ratio of variances", "sites")
-    add("gamma star", fit.shrunken.gamma, one, "residual sd", "sites")
-    add("delta star", fit.shrunken.delta, one, "ratio of variances", "sites")
+    add("gamma hat", sites.effects.gamma, one, "residual sd", "sites")
+    add("delta hat", sites.effects.delta, one, "ratio of variances", "sites")
+    add("gamma star", sites.shrunken.gamma, one, "residual sd", "sites")
+    add("delta star", sites.shrunken.delta, one, "ratio of variances", "sites")
     Y = study.Y.to_numpy()
     harmonized = np.empty_like(Y)
-    adjust(Y - offset, X, study.codes, fit.adjustment(), harmonized)
-    add("harmonized", harmonized + offset, sd, "residual sd", "subjects")
+    sites.adjust(Y, mean.rows(study.given.covariates, sites.level), study.codes, harmonized)
+    add("harmonized", harmonized, sd, "residual sd", "subjects")
     return found
 
 

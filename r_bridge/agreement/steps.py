@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pycombat_gam.batch.location_scale import BatchEffects, estimate_effects
-from pycombat_gam.batch.prior import Shrunken, shrink
-from pycombat_gam.batch.standardize import Standardization, standardize
-from pycombat_gam.combat.fit import BatchOptions
+from pycombat_gam.batch.effects import BatchEffects
+from pycombat_gam.batch.location_scale import Rules
+from pycombat_gam.batch.model import Batches
+from pycombat_gam.batch.moments import Moments
+from pycombat_gam.batch.prior import Shrunken
+from pycombat_gam.batch.standardize import Standardization
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.types import BoolArray, FloatArray
@@ -21,83 +23,52 @@ LONG_ROUNDS = 30
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
-    """What is computed after the mean; the defaults are our own rules.
+class RRules(Rules):
+    """What R's packages do differently after a step; the defaults change nothing.
 
     Attributes
     ----------
-    mean, options : where the steps start, and the choices of the batch model.
     by_n_minus_1 : the pooled variance is divided by n − 1 (sva, with missing cells).
     left_out : (V,) features that are no part of the priors, nor compared (sva).
     as_it_is : δ̂ where a feature has no variance is what rounding or the covariates leave (neuroCombat, ComBatFamily).
+    mean_only : whether the fit is of location alone.
     noise : γ̂ and δ̂ (B, V) that R has of features without any variance, rounding over rounding (ComBatFamily).
     reference_shrunk : δ* of the reference batch is its δ̂ (ComBatFamily).
     variance : (V,) the residual variance, where it is another (longCombat).
     rounds : the shrinkage is iterated this often, δ* from the γ* before (longCombat); None for our stop.
     """
 
-    mean: MeanFit
-    options: BatchOptions
     by_n_minus_1: bool = False
     left_out: BoolArray | None = None
     as_it_is: bool = False
+    mean_only: bool = False
     noise: tuple[FloatArray, FloatArray] | None = None
     reference_shrunk: bool = False
     variance: FloatArray | None = None
     rounds: int | None = None
 
-    def quantities(self, fit: FittedComBat, study: Study) -> dict[str, Quantity]:
-        """Return everything to compare, NaN where the rule leaves it open."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            again = self.run(fit)
-            found = quantities(again, study)
-        open_features = again.scale.degenerate if self.left_out is None else again.scale.degenerate | self.left_out
-        # Divided by the rounding of a variance that is none.
-        open_cells = open_features | (again.effects.location_only & ~(again.shrunken.delta > _ROUNDING))
-        hidden = {"subjects": open_cells[study.codes], "sites": open_features, "terms": open_features}
-        return {
-            name: replace(one, values=np.where(hidden[one.rows], np.nan, one.values)) for name, one in found.items()
-        }
-
-    def run(self, fit: FittedComBat) -> FittedComBat:
-        """Compute all steps after the mean."""
-        mean, options, reference = self.mean, self.options, fit.reference
-        scale = standardize(
-            mean.intercepts, mean.residual_ss, mean.n_observed, mean.n_rows, mean.constant, mean.rounding, reference
-        )
+    def scale(self, scale: Standardization, moments: Moments, batches: Batches) -> Standardization:
+        """Change the pooled variance, and the features that have none."""
         if self.by_n_minus_1:
-            n = mean.n_observed.sum(axis=0) if reference is None else mean.n_observed[reference]
+            n_observed, reference = moments.n_observed, batches.reference
+            n = n_observed.sum(axis=0) if reference is None else n_observed[reference]
             scale = replace(scale, var_pooled=scale.var_pooled * n / (n - 1))
         if self.variance is not None:
             scale = replace(scale, var_pooled=self.variance)
         if self.left_out is not None:
             scale = replace(scale, degenerate=scale.degenerate | self.left_out)
-        effects = estimate_effects(
-            mean.intercepts, mean.residual_ss, mean.n_observed, mean.constant, mean.rounding, scale,
-            mean_only=options.mean_only, reference=reference,
-        )  # fmt: skip
-        informing, touched = self._as_in_r(effects, scale)
-        shrunken = shrink(
-            informing, mean.n_observed, mean.n_rows, touched, fit.levels.labels,
-            prior=options.prior, mean_only=options.mean_only, reference=reference,
-        )  # fmt: skip
-        if self.rounds is not None:
-            shrunken = by_rounds(informing, mean.n_observed.astype(float), shrunken, self.rounds)
-        if self.reference_shrunk and reference is not None:
-            delta = shrunken.delta.copy()
-            delta[reference] = informing.delta[reference]
-            shrunken = replace(shrunken, delta=delta)
-        effects = replace(informing, location_only=effects.location_only)
-        return replace(fit, mean=mean, scale=scale, effects=effects, shrunken=shrunken)
+        return scale
 
-    def _as_in_r(self, effects: BatchEffects, scale: Standardization) -> tuple[BatchEffects, BoolArray]:
-        """The effects that R shrinks, and the features among them."""
+    def informing(
+        self, effects: BatchEffects, scale: Standardization, moments: Moments
+    ) -> tuple[BatchEffects, BoolArray]:
+        """Return the effects that R shrinks, and the features among them."""
         touched = ~scale.degenerate
         if self.as_it_is:
-            own = effects.location_only & ((self.mean.n_observed > 1) | self.options.mean_only) & touched
-            variance = self.mean.residual_ss / np.maximum(self.mean.n_observed - 1, 1) / scale.sd**2
-            delta = effects.delta if self.options.mean_only else np.where(own, variance, effects.delta)
-            effects = BatchEffects(effects.gamma, delta, effects.location_only & ~own)
+            shrunk = effects.location_only & ((moments.n_observed > 1) | self.mean_only) & touched
+            variance = moments.residual_ss / np.maximum(moments.n_observed - 1, 1) / scale.sd**2
+            delta = effects.delta if self.mean_only else np.where(shrunk, variance, effects.delta)
+            effects = BatchEffects(effects.gamma, delta, effects.location_only & ~shrunk)
         if self.noise is not None:
             gamma, delta = (
                 np.where(scale.degenerate, r, ours)
@@ -106,6 +77,42 @@ class Steps:
             effects = BatchEffects(gamma, delta, effects.location_only & touched)
             touched = np.ones_like(touched)
         return effects, touched
+
+    def shrunken(self, shrunken: Shrunken, effects: BatchEffects, moments: Moments, batches: Batches) -> Shrunken:
+        """Shrink in R's rounds, and R's reference."""
+        if self.rounds is not None:
+            shrunken = by_rounds(effects, moments.n_observed.astype(float), shrunken, self.rounds)
+        if self.reference_shrunk and batches.reference is not None:
+            delta = shrunken.delta.copy()
+            delta[batches.reference] = effects.delta[batches.reference]
+            shrunken = replace(shrunken, delta=delta)
+        return shrunken
+
+
+def under(
+    fit: FittedComBat, study: Study, rules: RRules, *, mean: MeanFit | None = None, mean_only: bool | None = None
+) -> dict[str, Quantity]:
+    """Compute all steps after the mean under R's rules; return everything to compare, NaN where a rule leaves it open.
+
+    Parameters
+    ----------
+    fit, study : ours; mean : another mean model than the fit's; mean_only : fit location alone, whatever the fit did.
+    """
+    ours = fit.location_scale("crosscheck")
+    only = ours.model.mean_only if mean_only is None else mean_only
+    model = replace(ours.model, mean_only=only, rules=replace(rules, mean_only=only))
+    used = fit.mean if mean is None else mean
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sites = model.fit(used.moments, ours.batches)
+        computed = quantities(replace(fit, mean=used, batch=sites), study)
+    open_features = sites.scale.degenerate if rules.left_out is None else sites.scale.degenerate | rules.left_out
+    # Divided by the rounding of a variance that is none.
+    open_cells = open_features | (sites.effects.location_only & ~(sites.shrunken.delta > _ROUNDING))
+    hidden = {"subjects": open_cells[study.codes], "sites": open_features, "terms": open_features}
+    return {
+        name: replace(quantity, values=np.where(hidden[quantity.rows], np.nan, quantity.values))
+        for name, quantity in computed.items()
+    }
 
 
 _ROUNDING = 1e-20

@@ -49,15 +49,15 @@ def dense(model: pcg.ComBat, table: pd.DataFrame, Z: np.ndarray, ratio: np.ndarr
     fit = model._check_fitted()
     X = fit.mean.design.on(table)
     codes, _ = fit.levels.codes(table["site"])
-    Y, s = table[FEATURES].to_numpy(), 1.0 / np.sqrt(fit.shrunken.delta)
+    Y, s = table[FEATURES].to_numpy(), 1.0 / np.sqrt(fit.batch.shrunken.delta)
     out = np.empty_like(Y)
     for k in range(V):
         f = X @ fit.mean.coefficients[:, k]
         seen = ~np.isnan(Y[:, k])
         r = Y[:, k] - fit.mean.intercepts[codes, k] - f
         b = np.linalg.solve(Z[seen].T @ Z[seen] + np.diag(ratio[:, k]), Z[seen].T @ r[seen])
-        mean = fit.scale.grand_mean[k] + f + Z @ b
-        g = fit.scale.sd[k] * fit.shrunken.gamma[codes, k]
+        mean = fit.batch.scale.grand_mean[k] + f + Z @ b
+        g = fit.batch.scale.sd[k] * fit.batch.shrunken.gamma[codes, k]
         out[:, k] = (Y[:, k] - mean - g) * s[codes, k] + mean
     return out
 

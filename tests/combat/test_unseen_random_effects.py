@@ -91,12 +91,12 @@ def test_intercepts_and_location_solve_the_mixed_model_equations() -> None:
     model.fit(known)
     found = quietly(model, new)
     fit = model._check_fitted()
-    sd, sp = fit.scale.sd, fit.mean.smoothing.parameters[0]
+    sd, sp = fit.batch.scale.sd, fit.mean.smoothing.parameters[0]
     (smooth,) = fit.mean.design.smooth.smooths
     groups = pd.get_dummies(new["subject"]).astype(float)
     rows_in_fit = known["subject"].value_counts().reindex(groups.columns).fillna(0.0).to_numpy()
     W = np.column_stack([np.ones(len(new)), groups])
-    f = fit.scale.grand_mean + fit.mean.design.on(new) @ fit.mean.coefficients
+    f = fit.batch.scale.grand_mean + fit.mean.design.on(new) @ fit.mean.coefficients
     for k in range(V):
         penalty = np.diag([0.0, *(rows_in_fit + sp[k] * smooth.penalties[0][0, 0])])
         y = new[FEATURES[k]].to_numpy()
@@ -168,9 +168,9 @@ def test_without_random_effects_nothing_is_different() -> None:
         model.fit(known)
     found = quietly(model, new)
     fit = model._check_fitted()
-    f = fit.scale.grand_mean + fit.mean.design.on(new) @ fit.mean.coefficients
+    f = fit.batch.scale.grand_mean + fit.mean.design.on(new) @ fit.mean.coefficients
     residual = new[FEATURES].to_numpy() - f
-    expected = f + (residual - residual.mean(axis=0)) / (residual.std(axis=0, ddof=1) / fit.scale.sd)
+    expected = f + (residual - residual.mean(axis=0)) / (residual.std(axis=0, ddof=1) / fit.batch.scale.sd)
     np.testing.assert_allclose(found[FEATURES], expected, rtol=1e-10, atol=1e-10)
 
 

@@ -13,7 +13,7 @@ from helpers import standins
 
 import pycombat_gam as pcg
 import r_bridge
-from pycombat_gam.combat.fitted import Estimates
+from pycombat_gam.combat.estimates import Estimates
 from pycombat_gam.formula import parse_formula
 from r_bridge.combat import Harmonized
 from r_bridge.names import Names

@@ -21,7 +21,7 @@ from helpers.replay import BY_BATCH, answer, comfam_fit, installed, longcombat_f
 
 import pycombat_gam as pcg
 import r_bridge
-from pycombat_gam.combat.fitted import Estimates
+from pycombat_gam.combat.estimates import Estimates
 from pycombat_gam.design.design import Design
 from r_bridge import session, sources
 from r_bridge.combat import PRIORS, Harmonized, estimates_from_r

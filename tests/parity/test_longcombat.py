@@ -21,7 +21,7 @@ from helpers.reference import Case, cases, needs_reference
 
 import pycombat_gam as pcg
 import r_bridge
-from pycombat_gam.batch.location_scale import BatchEffects
+from pycombat_gam.batch.effects import BatchEffects
 from pycombat_gam.batch.prior import shrink
 from r_bridge.agreement import known
 from r_bridge.agreement.steps import by_rounds
@@ -137,8 +137,10 @@ def test_our_numbers_under_its_rules_are_its_numbers(case: Case) -> None:
     np.testing.assert_allclose(sigma, case.output("sigma").loc[features, "sigma"], rtol=SEARCHES)
     fitted = X @ mean.coefficients + mean.intercepts[codes]
     assert np.abs((fitted - stored(case, "predicted", features)) / sigma).max() < SEARCHES
-    ratio = fit.scale.sd / sigma
-    effects = BatchEffects(fit.effects.gamma * ratio, fit.effects.delta * ratio**2, fit.effects.location_only)
+    ratio = fit.batch.scale.sd / sigma
+    effects = BatchEffects(
+        fit.batch.effects.gamma * ratio, fit.batch.effects.delta * ratio**2, fit.batch.effects.location_only
+    )
     touched = np.ones(len(features), dtype=bool)
     shrunken = by_rounds(
         effects,
@@ -159,7 +161,7 @@ def test_our_numbers_under_its_rules_are_its_numbers(case: Case) -> None:
         strict=True,
     ):
         np.testing.assert_allclose(ours, priors[theirs], rtol=SEARCHES, err_msg=theirs)
-    kept = fitted - fit.effects.gamma[codes] * fit.scale.sd
+    kept = fitted - fit.batch.effects.gamma[codes] * fit.batch.scale.sd
     z = (table[features].to_numpy() - kept) / sigma
     harmonized = sigma * (z - shrunken.gamma[codes]) / np.sqrt(shrunken.delta[codes]) + kept
     theirs = stored(case, "harmonized", [f"{name}.combat" for name in features])

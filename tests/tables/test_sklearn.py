@@ -31,6 +31,7 @@ ALL_OPTIONS: dict[str, Any] = {
     "mean_only": True,
     "smoothing": "ML",
     "mean_model": None,
+    "batch_model": None,
     "on_unseen": "estimate",
     "missing": "omit",
     "output": "features",

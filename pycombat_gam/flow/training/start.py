@@ -41,19 +41,20 @@ class Start:
 
 def frame_of(fit: FittedComBat, table: pd.DataFrame) -> Frame:
     """Return the scales of a fit; table : its rows."""
-    design, kept = fit.mean.design, ~fit.scale.degenerate
+    scale = fit.location_scale("a flow").scale
+    design, kept = fit.mean.design, ~scale.degenerate
     columns = design.on(table)
     spread = columns.std(axis=0)
     spread[spread == 0] = 1.0
-    location = fit.scale.grand_mean + fit.mean.center @ fit.mean.coefficients
+    location = scale.grand_mean + fit.mean.center @ fit.mean.coefficients
     return Frame(
-        design, fit.mean.center, spread, fit.features, kept, location[kept], fit.scale.sd[kept], location[~kept]
+        design, fit.mean.center, spread, fit.features, kept, location[kept], scale.sd[kept], location[~kept]
     )  # fmt: skip
 
 
 def start_of(fit: FittedComBat, frame: Frame) -> Start:
     """Return a ComBat fit in the units of a frame."""
-    kept, scale = frame.modelled, frame.scale
+    kept, scale, sites = frame.modelled, frame.scale, fit.location_scale("a flow")
     R = fit.mean.R / frame.spread
     information = R.T @ R
     roots, smoothing = _penalties(fit, frame)
@@ -71,13 +72,13 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
     factor: FloatArray = np.stack([solve_triangular(one, np.eye(p), lower=True).T for one in L]) if p else L
     return Start(
         coefficients=fit.mean.coefficients[:, kept] * frame.spread[:, None] / scale,
-        location=fit.shrunken.gamma[:, kept],
-        log_scale=0.5 * np.log(fit.shrunken.delta[:, kept]),
+        location=sites.shrunken.gamma[:, kept],
+        log_scale=0.5 * np.log(sites.shrunken.delta[:, kept]),
         preconditioner=factor,
         roots=roots,
         smoothing=smoothing,
         sizes=fit.mean.n_rows.astype(np.float64),
-        known=~fit.effects.location_only[:, kept],
+        known=~sites.effects.location_only[:, kept],
     )
 
 
