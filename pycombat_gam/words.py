@@ -24,6 +24,15 @@ def listing(names: Iterable[object], limit: int = 8) -> str:
     return f"{', '.join(shown[:limit])} and {len(shown) - limit} more"
 
 
+def joined(clauses: Sequence[str], last: str = "and") -> str:
+    """Join clauses as a sentence does.
+
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} {last} {clauses[-1]}"
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Write a number with its noun.
 

@@ -22,13 +22,12 @@ from pycombat_gam.words import printable
 
 if TYPE_CHECKING:
     from pycombat_gam.audit import Audit
-    from pycombat_gam.combat.estimator import ComBat
-    from pycombat_gam.flow.estimator import FlowSCM
+    from pycombat_gam.study.harmonizer import Harmonizer
 
 COLOURS = {"problem": "red", "caution": "yellow"}
 
 
-def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
+def audited(model: Harmonizer, table: pd.DataFrame) -> Audit:
     """Look at the design of a table."""
     return audit_model(model, table)
 
@@ -41,7 +40,7 @@ def say_audit(found: Audit) -> None:
 
 
 def reported(
-    model: ComBat | FlowSCM,
+    model: Harmonizer,
     before: pd.DataFrame,
     after: pd.DataFrame,
     found: Audit,

@@ -1,12 +1,13 @@
-"""`ComBat`, the estimator: what users call. It sorts out input and output; the algorithm is in `harmonizer`."""
+"""`ComBat`, the estimator: what users call. It sorts out input and output; the algorithm is in `fit`."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +18,14 @@ from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Asked, gather_material
 from pycombat_gam.combat.arguments import AFTER_FIT, check_options, plain_params
 from pycombat_gam.combat.fit import BatchOptions, apply_harmonizer, fit_harmonizer
-from pycombat_gam.combat.fitted import Estimates, FittedComBat
-from pycombat_gam.combat.summary import Summary, summarize
-from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
-from pycombat_gam.mean.additive import AdditiveMean
+from pycombat_gam.combat.fitted import FittedComBat
+from pycombat_gam.combat.profile import rows_differ
+from pycombat_gam.combat.results import Results
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgError, PcgWarning
 from pycombat_gam.mean.fit import MeanModel
-from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
-from pycombat_gam.tables.estimator import TableEstimator
 from pycombat_gam.tables.intake import (
     FeatureChoice,
     Intake,
@@ -36,8 +35,11 @@ from pycombat_gam.tables.intake import (
 from pycombat_gam.types import BoolArray, IntArray
 from pycombat_gam.words import listing
 
+if TYPE_CHECKING:  # Python 3.10 has no typing.Self
+    from typing_extensions import Self
 
-class ComBat(TableEstimator):
+
+class ComBat(Results):
     r"""Harmonize features measured at several sites: remove location and scale of each site, keep the covariates' part.
 
     Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear, or additive with smooths (ComBat-GAM; Pomponio
@@ -178,7 +180,7 @@ class ComBat(TableEstimator):
         The wide table with its features replaced, or an array for an array; with ``output="features"`` the features
         only. float32 features come back float32, integers and booleans float64; other columns are not touched.
         """
-        fitted = self._check_fitted()
+        fitted = self.fitted
         options, formula = check_options(self.get_params())
         given = self._intake(X, covariates, formula.variables, fitted.features)
         self._check_cells(given)
@@ -187,7 +189,7 @@ class ComBat(TableEstimator):
     def fit_transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
         given, options = self._fit(X, covariates, fit_mask)
-        return self._harmonize(self._check_fitted(), given, options)
+        return self._harmonize(self.fitted, given, options)
 
     def _harmonize(self, fitted: FittedComBat, given: Intake, options: BatchOptions) -> Any:
         codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
@@ -201,18 +203,36 @@ class ComBat(TableEstimator):
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
         return self._give(given, out)
 
-    # Results
+    # As a harmonizer: see `study.harmonizer`
 
-    @property
-    def estimates(self) -> Estimates:
-        """Everything estimated, as DataFrames; see `Estimates`."""
-        return self._check_fitted().estimates()
+    def differs(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> str:
+        """Say what shows that rows, alike in sites and covariates, are not those of the fit; empty if nothing does."""
+        fitted = self.fitted
+        try:
+            given = self._intake(X, covariates, fitted.mean.design.formula.variables, fitted.features)
+            self._check_cells(given)
+            mask = check_mask(fit_mask, given.covariates)
+            if mask is not None:
+                given = replace(given, Y=given.Y[mask], covariates=given.covariates.loc[mask])
+            codes, _ = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
+            return rows_differ(fitted, given.Y, given.covariates, codes)
+        except PcgError as error:
+            return f"the model cannot be applied to them: {error}"
 
-    def summary(self) -> Summary:
-        """Summarize the fit; prints like R, `.to_dict()` for data."""
-        fitted = self._check_fitted()
-        model = self._mean_model()
-        return summarize(fitted, repr(self), model.describe(fitted.mean.design.formula))
+    def unfitted(self, **changed: Any) -> Self:
+        """Return an unfitted model with other arguments, which estimates sites that it will not know."""
+        return type(self)(**{**self.get_params(), "on_unseen": "estimate", **changed})
+
+    def with_site(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Self:
+        """Return a model that estimates a site that was not in the fit when it harmonizes its rows."""
+        return copy(self).set_params(on_unseen="estimate")
+
+    def starting_point(self) -> ComBat:
+        """Return an unfitted ComBat with the options that decide what a fit stops for."""
+        others = ("features", "mean_model", "output")
+        return ComBat(**{name: value for name, value in self.get_params().items() if name not in others})
+
+    # Files
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back."""
@@ -221,7 +241,7 @@ class ComBat(TableEstimator):
     def to_container(self) -> Container:
         """Return the fitted model as plain data; a `mean_model` object is not part of it, what it fitted is."""
         check_options(self.get_params())
-        return self._check_fitted().to_container(plain_params(self.get_params()))
+        return self.fitted.to_container(plain_params(self.get_params()))
 
     @classmethod
     def from_container(cls, container: Container) -> ComBat:
@@ -257,18 +277,21 @@ class ComBat(TableEstimator):
         material = gather_material(given, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
         return find_problems(material, fitted.mean)
 
-    def _mean_model(self) -> MeanModel:
-        if self.mean_model is not None:
-            return self.mean_model
-        return AdditiveMean(METHODS[self.smoothing])
-
     def _features(self) -> tuple[str, ...]:
-        return self._check_fitted().features
+        return self.fitted.features
 
     def _check_cells(self, given: Intake) -> None:
         check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=self.missing == "omit")
 
-    def _check_fitted(self) -> FittedComBat:
+    @property
+    def fitted(self) -> FittedComBat:
+        """What the fit left.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`, and where an argument that matters was changed after it.
+        """
         fitted: FittedComBat | None = getattr(self, "_fitted", None)
         if fitted is None:
             raise NotFittedError("this ComBat is not fitted yet: call fit or fit_transform first")

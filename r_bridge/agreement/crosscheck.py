@@ -109,7 +109,7 @@ def crosscheck(
         raise OptionError(f"there is no engine to compare with: {reasons}")
 
     model.fit(table)
-    fit = model._check_fitted()
+    fit = model.fitted
     study = Study.read(table, formula, model.batch, features=model.features, id=model.id)
     if fit.features != study.given.features:
         raise DataError("the features of the fit are not those of the table; please report this")

@@ -1,0 +1,89 @@
+"""What a fitted ComBat holds and tells: estimates, summary, and what every harmonizer is asked."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from pycombat_gam.account.account import Account, NamedTable
+from pycombat_gam.combat.fitted import KIND, Estimates, FittedComBat
+from pycombat_gam.combat.methods import account_of, tables_of
+from pycombat_gam.combat.summary import Summary, summarize
+from pycombat_gam.mean.additive import AdditiveMean
+from pycombat_gam.mean.fit import MeanModel
+from pycombat_gam.penalized.problem import METHODS
+from pycombat_gam.tables.estimator import TableEstimator
+from pycombat_gam.types import JsonDict
+
+
+class Results(TableEstimator):
+    """The results of a `ComBat`, and what makes it a harmonizer like others (`study.harmonizer`)."""
+
+    kind: ClassVar[str] = KIND
+    packages: ClassVar[tuple[str, ...]] = ()
+    pictures: ClassVar[tuple[str, ...]] = ("features", "curve", "site_effects", "shrinkage", "prior")
+    cheap_to_refit: ClassVar[bool] = True
+    targets: ClassVar[tuple[str, ...]] = ()
+    ref_batch: object
+    eb: bool
+    prior: str
+    mean_only: bool
+    smoothing: str
+    mean_model: MeanModel | None
+    missing: str
+
+    @property
+    @abstractmethod
+    def fitted(self) -> FittedComBat:
+        """What the fit left."""
+
+    @property
+    def estimates(self) -> Estimates:
+        """Everything estimated, as DataFrames; see `Estimates`."""
+        return self.fitted.estimates()
+
+    def summary(self) -> Summary:
+        """Summarize the fit; prints like R, `.to_dict()` for data."""
+        fitted = self.fitted
+        model = self._mean_model()
+        return summarize(fitted, repr(self), model.describe(fitted.mean.design.formula))
+
+    def _mean_model(self) -> MeanModel:
+        if self.mean_model is not None:
+            return self.mean_model
+        return AdditiveMean(METHODS[self.smoothing])
+
+    # As a harmonizer: see `study.harmonizer`
+
+    @property
+    def profile(self) -> JsonDict:
+        """Summary of the table that was fitted."""
+        return self.fitted.profile
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that the model knows, in order."""
+        return self.fitted.levels.labels
+
+    @property
+    def untouched(self) -> int:
+        """How many features pass through."""
+        return int(self.fitted.scale.degenerate.sum())
+
+    @property
+    def shrunken(self) -> tuple[str, ...]:
+        """Which site effects were shrunk over features."""
+        return () if not self.eb else ("location",) if self.mean_only else ("location", "scale")
+
+    @property
+    def site_estimates(self) -> Estimates:
+        """Site effects before and after shrinkage, among all estimates."""
+        return self.estimates
+
+    def account(self, *, to: str | None = None, elsewhere: bool = False) -> Account:
+        """Tell what was done."""
+        return account_of(self, elsewhere=elsewhere)
+
+    def tables(self) -> tuple[NamedTable, ...]:
+        """Return what was estimated of sites and features."""
+        return tables_of(self)
