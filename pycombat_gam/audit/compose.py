@@ -176,5 +176,5 @@ def _audit(call: Call) -> Audit:
 
 def _listed(found: tuple[Finding, ...]) -> pd.DataFrame:
     """Make the table of findings."""
-    rows = [(one.severity, one.check, one.subject, one.verdict, one.table, row_text(one.where)) for one in found]
+    rows = [(one.severity, one.check, one.subject, str(one.verdict), one.table, row_text(one.where)) for one in found]
     return frame(rows, ("severity", "check", "subject", "verdict", "table", "row"))

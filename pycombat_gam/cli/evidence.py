@@ -35,8 +35,10 @@ def audited(model: Harmonizer, table: pd.DataFrame) -> Audit:
 def say_audit(found: Audit) -> None:
     """Say on stderr what is a problem or asks for caution."""
     for severity, colour in COLOURS.items():
-        for verdict in found.findings.loc[found.findings["severity"] == severity, "verdict"]:
-            progress.print(f"Audit, {severity}: {printable(in_options(verdict))}", markup=False, style=colour)
+        for finding in found.found:
+            if finding.severity == severity:
+                verdict = printable(in_options(finding.verdict))
+                progress.print(f"Audit, {severity}: {verdict}", markup=False, style=colour)
 
 
 def reported(

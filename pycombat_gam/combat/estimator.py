@@ -33,7 +33,7 @@ from pycombat_gam.tables.intake import (
     intake_notes,
 )
 from pycombat_gam.types import BoolArray, IntArray
-from pycombat_gam.words import listing
+from pycombat_gam.words import Setting, Worded, in_one, listing
 
 if TYPE_CHECKING:  # Python 3.10 has no typing.Self
     from typing_extensions import Self
@@ -163,13 +163,13 @@ class ComBat(Results):
             # The rows that don't estimate are adjusted all the same: they have to be in order too.
             self._check_cells(given)
             fitted.mean.design.on(given.covariates)
-        problems = [finding.verdict for finding in self._problems(given, rows, fitted, options)]
+        problems = [str(finding.verdict) for finding in self._problems(given, rows, fitted, options)]
         fitted = replace(fitted, notes=(*fitted.notes, *problems))
         notes = [*intake_notes(given, self.features), *fitted.notes]
         self._fitted = fitted
         self._fitted_params, self._fitted_mean_model = plain_params(self.get_params()), self.mean_model
         if notes:
-            warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
+            warnings.warn(in_one(notes), PcgWarning, stacklevel=3)
         return given, options
 
     def transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
@@ -194,9 +194,12 @@ class ComBat(Results):
     def _harmonize(self, fitted: FittedComBat, given: Intake, options: BatchOptions) -> Any:
         codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen and self.on_unseen == "error":
+            estimate = Worded("use ", Setting("on_unseen", "estimate"), " to estimate it from these rows")
             raise DataError(
-                f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: "
-                + fitted.levels.advice(unseen, "use on_unseen='estimate' to estimate it from these rows")
+                Worded(
+                    f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: ",
+                    fitted.levels.advice(unseen, estimate),
+                )
             )
         out, notes = apply_harmonizer(fitted, given.Y, given.covariates, codes, unseen, options)
         if notes:

@@ -23,7 +23,8 @@ from pycombat_gam.study.states import AFTER, BEFORE
 from pycombat_gam.study.units import linking_groups, within_sites
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
-from pycombat_gam.tables.intake import FeatureChoice, Intake, check_ids, find_column, intake
+from pycombat_gam.tables.ids import check_ids
+from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import listing
 

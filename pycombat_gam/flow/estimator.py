@@ -40,7 +40,7 @@ from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake_notes
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
-from pycombat_gam.words import count, listing
+from pycombat_gam.words import count, in_one, listing
 
 AFTER_FIT = ("id", "output", "device")
 
@@ -201,11 +201,13 @@ class FlowSCM(Results):
         )
         choice = None if learned.choice is None else learned.choice.table
         support = Support.learn(graph, model.code(table, codes))
-        self._fitted = Fitted(model, notes, combat.profile, learned.history, choice, reference, support)
+        self._fitted = Fitted(
+            model, tuple(map(str, notes)), combat.profile, learned.history, choice, reference, support
+        )
         self._fitted_params = self._plain()
         said = [*intake_notes(given, self.features), *notes]
         if said:
-            warnings.warn("; ".join(said), PcgWarning, stacklevel=2)
+            warnings.warn(in_one(said), PcgWarning, stacklevel=2)
         return self
 
     def adapt(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> FlowSCM:

@@ -18,7 +18,9 @@ from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.estimator import TableEstimator
 from pycombat_gam.tables.intake import Intake, find_column, put_back
 from pycombat_gam.types import FloatArray, IntArray
-from pycombat_gam.words import listing
+from pycombat_gam.words import Remedy, Worded, listing
+
+ADAPT = Remedy("adapt", "add a site with adapt(its rows), which gives a new model")
 
 
 class Queries(TableEstimator):
@@ -46,8 +48,10 @@ class Queries(TableEstimator):
         codes, unseen = levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen:
             raise DataError(
-                f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: "
-                f"{levels.advice(unseen, 'add a site with adapt(its rows), which gives a new model')}"
+                Worded(
+                    f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: ",
+                    levels.advice(unseen, ADAPT),
+                )
             )
         return fitted, given, codes
 
