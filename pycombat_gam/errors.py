@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from pycombat_gam.words import listing
+from pycombat_gam.words import Setting, listing
 
 
 class PcgError(ValueError):
     """Base of every error that this package raises on purpose."""
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The arguments that the message names, each with the value that was given or is advised."""
+        message = self.args[0] if self.args else ""
+        return tuple(part for part in getattr(message, "parts", ()) if isinstance(part, Setting))
 
 
 class FormulaError(PcgError):

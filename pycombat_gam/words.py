@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from math import isnan
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import pandas as pd
+if TYPE_CHECKING:  # the command line words its messages before numbers are needed
+    import pandas as pd
 
-from pycombat_gam.types import JsonDict
+    from pycombat_gam.types import JsonDict
 
 
 def listing(names: Iterable[object], limit: int = 8) -> str:
@@ -22,6 +24,15 @@ def listing(names: Iterable[object], limit: int = 8) -> str:
     if len(shown) <= limit:
         return ", ".join(shown)
     return f"{', '.join(shown[:limit])} and {len(shown) - limit} more"
+
+
+def joined(clauses: Sequence[str], last: str = "and") -> str:
+    """Join clauses as a sentence does.
+
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} {last} {clauses[-1]}"
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
@@ -60,7 +71,7 @@ def plain_table(frame: pd.DataFrame) -> JsonDict:
     """Return a table as plain data, row by row; a missing number is None."""
     return {
         str(name): {
-            str(key): None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()
+            str(key): None if isinstance(value, float) and isnan(value) else value for key, value in row.items()
         }
         for name, row in zip(frame.index, frame.astype(object).to_dict("records"), strict=True)
     }
@@ -79,3 +90,71 @@ def covariate_line(name: str, about: JsonDict) -> str:
     if "levels" in about:
         return f"  {name}: " + listing((f"{level!r} {rows:,}" for level, rows in about["levels"].items()), 12)
     return f"  {name}: {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"
+
+
+NO_VALUE: Final = object()
+"""What a `Setting` has that names an argument alone."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An argument that a message names, with its value: Python's users read ``missing='omit'``.
+
+    Attributes
+    ----------
+    argument : its name.
+    value : what was given, or what is advised; ``...`` for any; `NO_VALUE` to name the argument alone.
+    """
+
+    argument: str
+    value: object = NO_VALUE
+
+    def __str__(self) -> str:
+        if self.value is NO_VALUE:
+            return self.argument
+        return f"{self.argument}={'…' if self.value is ... else repr(self.value)}"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What a message advises Python's users to do, under a name by which others find their own way to do it."""
+
+    name: str
+    words: str
+
+    def __str__(self) -> str:
+        return self.words
+
+
+class Worded(str):
+    """A message that knows which of its words name arguments; as text it is what Python's users read.
+
+    Attributes
+    ----------
+    parts : text, `Setting` and `Remedy`, in order; those of a `Worded` among them are taken over.
+
+    Examples
+    --------
+    >>> message = Worded("missing values: use ", Setting("missing", "omit"))
+    >>> message, message.parts[1].argument
+    ("missing values: use missing='omit'", 'missing')
+    """
+
+    parts: tuple[str | Setting | Remedy, ...]
+
+    def __new__(cls, *parts: str | Setting | Remedy) -> Worded:
+        """Join parts."""
+        made = super().__new__(cls, "".join(map(str, parts)))
+        made.parts = tuple(inner for part in parts for inner in (part.parts if isinstance(part, Worded) else (part,)))
+        return made
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+
+def in_one(messages: Iterable[str]) -> Worded:
+    """Join messages by semicolons."""
+    parts: list[str] = []
+    for message in messages:
+        parts += ["; ", message] if parts else [message]
+    return Worded(*parts)

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "pycombat_gam"
 LAYERS = [
     {"types"},
     {"words"},
+    {"account"},
     {"errors", "progress"},
     {"saving", "tables"},
     {"formula", "penalized"},
@@ -23,6 +24,7 @@ LAYERS = [
     {"checks"},
     {"additive", "combat", "datasets"},
     {"flow"},
+    {"study"},
     {"load", "audit", "diagnose", "plot"},
     {"report"},
     {"cli", "__init__"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,14 +27,9 @@ from pycombat_gam.checks.terms import learn_terms
 from pycombat_gam.checks.units import covariate_units
 from pycombat_gam.checks.values import covariate_codes, impossible_values
 from pycombat_gam.combat.estimator import ComBat
+from pycombat_gam.study.harmonizer import Harmonizer
 from pycombat_gam.tables.intake import FeatureChoice, find_column
 from pycombat_gam.words import count
-
-if TYPE_CHECKING:
-    from pycombat_gam.flow.estimator import FlowSCM
-
-OPTIONS = ("ref_batch", "eb", "prior", "mean_only", "smoothing", "on_unseen", "missing")
-"""Arguments of `ComBat` that `audit` takes as they are."""
 
 
 def audit(
@@ -106,23 +100,15 @@ def audit(
     return _looked(asked, table, covariates, fit_mask)
 
 
-def audit_model(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
-    """Look at a table as `audit` does, for the features and with the options of a fitted model.
-
-    What a flow starts from is a ComBat with parametric priors, or with none where it has one feature.
-    """
-    features = model.get_feature_names_out().tolist()
-    asked: dict[str, Any] = {"formula": model.formula, "batch": model.batch, "id": model.id}
-    if isinstance(model, ComBat):
-        asked |= {name: model.get_params()[name] for name in OPTIONS}
-        sites = {canonical(label) for label in find_column(table, model.batch, "batch").unique()}
-        if model.ref_batch is not None and canonical(model.ref_batch) not in sites:
-            # Rows of other sites than those of the fit: none of them is the reference.
-            asked["ref_batch"] = None
-    else:
-        asked["eb"] = len(features) > 1
-    chosen = model.features if isinstance(model.features, str) else features
-    return _looked(ComBat(**asked, features=chosen), table, None, None)
+def audit_model(model: Harmonizer, table: pd.DataFrame) -> Audit:
+    """Look at a table as `audit` does, for a fitted model's features and with the options of its starting point."""
+    starting, features = model.starting_point(), model.get_feature_names_out().tolist()
+    sites = {canonical(label) for label in find_column(table, model.batch, "batch").unique()}
+    if starting.ref_batch is not None and canonical(starting.ref_batch) not in sites:
+        # Rows of other sites than those of the fit: none of them is the reference.
+        starting.set_params(ref_batch=None)
+    starting.set_params(features=model.features if isinstance(model.features, str) else features)
+    return _looked(starting, table, None, None)
 
 
 def _looked(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Audit:
@@ -190,5 +176,5 @@ def _audit(call: Call) -> Audit:
 
 def _listed(found: tuple[Finding, ...]) -> pd.DataFrame:
     """Make the table of findings."""
-    rows = [(one.severity, one.check, one.subject, one.verdict, one.table, row_text(one.where)) for one in found]
+    rows = [(one.severity, one.check, one.subject, str(one.verdict), one.table, row_text(one.where)) for one in found]
     return frame(rows, ("severity", "check", "subject", "verdict", "table", "row"))

@@ -11,10 +11,10 @@ from pycombat_gam.checks.finding import Finding, joined, keys, named
 from pycombat_gam.checks.material import Material
 from pycombat_gam.tables.cells import suspicious_features
 from pycombat_gam.types import BoolArray
-from pycombat_gam.words import count, rows_named
+from pycombat_gam.words import Setting, Worded, count, rows_named
 
 _WIDTH = 256
-NEEDED, DONE = "needs missing='omit'", "each feature was fitted on its observed cells"
+NEEDED, DONE = Worded("needs ", Setting("missing", "omit")), "each feature was fitted on its observed cells"
 
 COLUMNS = ("column", "role", "site", "missing", "infinite", "rows", "share")
 
@@ -66,7 +66,7 @@ def missing_findings(material: Material, missing: pd.DataFrame) -> Iterator[Find
     if (material.codes < 0).any():
         lost = rows_named(index[material.codes < 0])
         said = f"'{material.batch}' is missing in {lost}: they are left out here, and ComBat stops"
-        yield Finding("problem", "missing", material.batch, said, "missing", keys([material.batch]))
+        yield Finding("problem", "missing", material.batch, said, "missing", keys([material.batch]), stops=True)
     for name, covariate in material.covariates.items():
         for cells, what in ((covariate.missing, "missing"), (covariate.infinite, "infinite")):
             if cells.any():
@@ -74,7 +74,7 @@ def missing_findings(material: Material, missing: pd.DataFrame) -> Iterator[Find
                 each = joined([f"'{row['site']}' {row[what]:,} of {row['rows']:,}" for _, row in rows.iterrows()])
                 said = f"'{name}' is {what} in {count(int(cells.sum()), 'row')} ({each}): ComBat stops"
                 where = tuple((name, site) for site in rows["site"])
-                yield Finding("problem", "missing", name, said, "missing", where)
+                yield Finding("problem", "missing", name, said, "missing", where, stops=True)
     omit = DONE if material.asked.omit else NEEDED
     scale = ", and no scale can be estimated there" if material.asked.scaled else ""
     yield from _features(missing[missing["role"] == "feature"], len(material.given.covariates), omit, scale)
@@ -88,11 +88,12 @@ def _features(missing: pd.DataFrame, n: int, omit: str, scale: str) -> Iterator[
     if len(infinite):
         each = joined([f"'{name}' ({k:,})" for name, k in infinite["infinite"].items()])
         said = f"Infinite cells in {count(len(infinite), 'feature')}: {each}; ComBat stops"
-        yield Finding("problem", "missing", joined(list(infinite.index)), said, "missing", keys(infinite.index))
+        where = keys(infinite.index)
+        yield Finding("problem", "missing", joined(list(infinite.index)), said, "missing", where, stops=True)
     whole = by_name.index[by_name["missing"] == n]
     if len(whole):
         said = f"{count(len(whole), 'feature')} without any value: {named(whole)}; ComBat stops"
-        yield Finding("problem", "missing", joined(list(whole)), said, "missing", keys(whole))
+        yield Finding("problem", "missing", joined(list(whole)), said, "missing", keys(whole), stops=True)
     nowhere = missing[
         (missing["missing"] == missing["rows"]) & ~missing["column"].isin(whole) & (missing["site"] != "")
     ]
@@ -101,12 +102,13 @@ def _features(missing: pd.DataFrame, n: int, omit: str, scale: str) -> Iterator[
         each = joined([f"'{row['column']}' at '{row['site']}' (0 of {row['rows']:,})" for _, row in pairs.iterrows()])
         said = f"No value of a feature at a site: {each}; its site effect cannot be estimated, and ComBat stops"
         where = tuple(zip(pairs["column"], pairs["site"], strict=True))
-        yield Finding("problem", "missing", joined(sorted(set(pairs["column"]))), said, "missing", where)
+        names = joined(sorted(set(pairs["column"])))
+        yield Finding("problem", "missing", names, said, "missing", where, stops=True)
     lone = missing[(missing["missing"] == missing["rows"] - 1) & (missing["rows"] > 1) & (missing["site"] != "")]
     if len(lone):
         pairs = lone.sort_values(["column", "site"])
         each = joined([f"'{row['column']}' at '{row['site']}' (1 of {row['rows']:,})" for _, row in pairs.iterrows()])
-        said = f"One value only of a feature at a site: {each}; {omit}{scale}"
+        said = Worded(f"One value only of a feature at a site: {each}; ", omit, scale)
         where = tuple(zip(pairs["column"], pairs["site"], strict=True))
         yield Finding("caution", "missing", joined(sorted(set(pairs["column"]))), said, "missing", where)
     some = by_name[by_name["missing"] > 0].drop(index=sorted({*whole, *nowhere["column"], *lone["column"]}))
@@ -114,5 +116,5 @@ def _features(missing: pd.DataFrame, n: int, omit: str, scale: str) -> Iterator[
         cells = int(some["missing"].sum())
         most = some["missing"].sort_values(ascending=False, kind="stable")
         each = joined([f"'{name}' ({k:,} of {n:,})" for name, k in most.items()])
-        said = f"{count(cells, 'missing cell')} in {count(len(some), 'feature')}: {each}; {omit}"
+        said = Worded(f"{count(cells, 'missing cell')} in {count(len(some), 'feature')}: {each}; ", omit)
         yield Finding("caution", "missing", joined(list(some.index)), said, "missing", keys(some.index))

@@ -24,6 +24,7 @@ from pycombat_gam.design.design import Design
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.mean.groups import gather
 from pycombat_gam.types import IntArray
+from pycombat_gam.words import Worded
 
 SOME = 64
 """Features that are tried first."""
@@ -34,14 +35,15 @@ EXTREME = 1e150
 
 def trial_findings(call: Call, looked: Looked, found: list[Finding]) -> Iterator[Finding]:
     """Try a fit, if no finding says already that it stops or that there is nothing to harmonize."""
-    if any("ComBat stops" in finding.verdict for finding in found) or len(call.material.levels) < 2:
+    if any(finding.stops for finding in found) or len(call.material.levels) < 2:
         return
     some, V = _some(looked.table), len(call.given.features)
     trouble = _stops(call, some)
     if trouble and some.size < V:
         trouble = _stops(call, np.arange(V))
     if trouble:
-        yield Finding("problem", "fit", str(call.material.formula), f"ComBat stops: {trouble}", "features")
+        said = Worded("ComBat stops: ", trouble)
+        yield Finding("problem", "fit", str(call.material.formula), said, "features", stops=True)
 
 
 def _some(table: pd.DataFrame) -> IntArray:
@@ -81,7 +83,8 @@ def _stops(call: Call, chosen: IntArray) -> str:
             tried = {"formula": str(plain), "features": features, "id": None, "missing": "omit", "mean_model": None}
             ComBat(**{**call.model.get_params(), **tried}).fit(Y, given.covariates, fit_mask=call.mask)
     except PcgError as error:
-        return str(error)
+        message: str = error.args[0]
+        return message
     return ""
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from pycombat_gam.errors import DataError, DesignError, OptionError
 from pycombat_gam.types import IntArray
-from pycombat_gam.words import did_you_mean, listing, rows_named
+from pycombat_gam.words import Remedy, Setting, Worded, did_you_mean, listing, rows_named
 
 
 def canonical(label: object) -> str:
@@ -80,8 +80,11 @@ class BatchLevels:
         text = canonical(label)
         if text not in self.labels:
             raise OptionError(
-                f"{argument} '{text}' is not a batch of column '{self.column}', which has: "
-                f"{listing(self.labels, 30)}{self.meant(text)}"
+                Worded(
+                    Setting(argument),
+                    f" '{text}' is not a batch of column '{self.column}', which has: "
+                    f"{listing(self.labels, 30)}{self.meant(text)}",
+                )
             )
         return self.labels.index(text)
 
@@ -105,7 +108,7 @@ class BatchLevels:
         known = self.spelled_like(label)
         return did_you_mean(label, self.labels) if known is None else f"; did you mean '{known}'?"
 
-    def advice(self, unseen: Sequence[str], new: str) -> str:
+    def advice(self, unseen: Sequence[str], new: str | Remedy) -> Worded:
         """Say what to do about labels that the fit did not know.
 
         Parameters
@@ -114,12 +117,12 @@ class BatchLevels:
         """
         alike = [(label, known) for label in unseen if (known := self.spelled_like(label)) is not None]
         if not alike:
-            return f"{new}{did_you_mean(unseen[0], self.labels)}"
+            return Worded(new, did_you_mean(unseen[0], self.labels))
         pairs = listing([f"'{label}' is spelled like '{known}'" for label, known in alike], 3)
         zeros = any(label.isdigit() for label, _ in alike)
         how = " (read the column as text, such as read_csv's dtype=str, and leading zeros stay)" if zeros else ""
-        others = "" if len(alike) == len(unseen) else f"; for the others, {new}"
-        return f"{pairs}{self.meant(alike[0][0])} Spell sites as in the fit{how}{others}"
+        others = [] if len(alike) == len(unseen) else ["; for the others, ", new]
+        return Worded(f"{pairs}{self.meant(alike[0][0])} Spell sites as in the fit{how}", *others)
 
     @contextmanager
     def doubted(self, rows: int) -> Iterator[None]:

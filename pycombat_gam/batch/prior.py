@@ -31,7 +31,7 @@ import numpy as np
 from pycombat_gam.batch.effects import BatchEffects
 from pycombat_gam.errors import DataError
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
-from pycombat_gam.words import count
+from pycombat_gam.words import Setting, Worded, count
 
 CONVERGENCE = 1e-4
 MAX_ITERATIONS = 1000
@@ -135,8 +135,11 @@ def _moments(gamma: FloatArray, delta: FloatArray | None, label: str) -> dict[st
     """
     if gamma.size < 2:
         raise DataError(
-            f"batch '{label}' has {count(gamma.size, 'usable feature')} for its empirical-Bayes priors, which need at "
-            "least two that vary there: use eb=False"
+            Worded(
+                f"batch '{label}' has {count(gamma.size, 'usable feature')} for its empirical-Bayes priors, which need "
+                "at least two that vary there: use ",
+                Setting("eb", False),
+            )
         )
     moments = {"gamma_bar": float(gamma.mean()), "t2": float(gamma.var(ddof=1))}
     spread = {"location": (moments["gamma_bar"], moments["t2"])}
@@ -147,8 +150,11 @@ def _moments(gamma: FloatArray, delta: FloatArray | None, label: str) -> dict[st
         # Spread below 1e-10 is rounding: identical columns differ by their last digit only.
         if not np.sqrt(variance) > 1e-10 * max(abs(mean), 1e-6):
             raise DataError(
-                f"batch '{label}': its estimated {name} is the same for all features, so its empirical-Bayes prior "
-                f"has no width (identical columns, or too few sites?): use eb=False"
+                Worded(
+                    f"batch '{label}': its estimated {name} is the same for all features, so its empirical-Bayes prior "
+                    "has no width (identical columns, or too few sites?): use ",
+                    Setting("eb", False),
+                )
             )
     if delta is not None:
         moments["a_prior"] = (2 * s2 + m**2) / s2
@@ -194,7 +200,11 @@ def parametric(
         if not np.fmax.reduce(change) > CONVERGENCE:
             return g, d, iteration
     raise DataError(
-        f"the empirical-Bayes iteration did not settle in {MAX_ITERATIONS} steps; use eb=False and look at the data"
+        Worded(
+            f"the empirical-Bayes iteration did not settle in {MAX_ITERATIONS} steps; use ",
+            Setting("eb", False),
+            " and look at the data",
+        )
     )
 
 

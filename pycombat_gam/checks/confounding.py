@@ -173,17 +173,17 @@ def confounding_findings(
     for one in single:
         rows = count(int(one.present.sum()), "row")
         said = f"'{one.name}' has one level, '{one.levels[0]}' ({rows}), and ComBat stops: remove it from the formula"
-        yield Finding("problem", "design", one.name, said, "covariates", keys([one.name]))
+        yield Finding("problem", "design", one.name, said, "covariates", keys([one.name]), stops=True)
     for name, covariate in material.covariates.items():
         if covariate.trouble:
             said = f"'{name}' cannot be used, and ComBat stops: {covariate.trouble}"
-            yield Finding("problem", "design", name, said, "covariates", keys([name]))
+            yield Finding("problem", "design", name, said, "covariates", keys([name]), stops=True)
     if terms.trouble and not single and not any(one.trouble for one in material.covariates.values()):
         said = f"The design of '{material.fixed}' cannot be built, and ComBat stops: {terms.trouble}"
-        yield Finding("problem", "design", str(material.fixed), said, "confounding")
+        yield Finding("problem", "design", str(material.fixed), said, "confounding", stops=True)
     if terms.rank.extreme:
         said = f"Values too large or too small to square in {named(terms.rank.extreme)}, and ComBat stops: rescale them"
-        yield Finding("problem", "design", joined(terms.rank.extreme), said, "covariates")
+        yield Finding("problem", "design", joined(terms.rank.extreme), said, "covariates", stops=True)
     if len(material.levels) > 1:
         for _, row in confounding.iterrows():
             smooth = any(term.smooth and term.label == row["term"] for term in terms.terms)
@@ -192,7 +192,7 @@ def confounding_findings(
                 yield from _carried(row["term"], carriers)
     if terms.rank.saturated:
         said = f"The design is saturated, and ComBat stops: {terms.rank.saturated}"
-        yield Finding("problem", "design", str(material.fixed), said, "confounding")
+        yield Finding("problem", "design", str(material.fixed), said, "confounding", stops=True)
 
 
 def nearly(row: pd.Series, smooth: bool) -> float:
@@ -230,7 +230,8 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
         with_site = "confounded" in row["why"] or "sites" in row["why"]
         end = "its effect cannot be told from the site's" if with_site else "its effect cannot be estimated"
         said = f"'{term}' is {row['why']}; {end}, and ComBat stops"
-        yield Finding("problem", "confounding" if with_site else "design", term, said, "confounding", where)
+        check = "confounding" if with_site else "design"
+        yield Finding("problem", check, term, said, "confounding", where, stops=True)
     elif decided_by_few(row, smooth):
         yield _but_for_few(row)
     elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["level"].notna().any():

@@ -32,7 +32,10 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict; `where` names the rows of `table` it rests on, each by its key columns or the first of them."""
+    """A verdict; `where` names the rows of `table` it rests on, each by its key columns or the first of them.
+
+    `stops` tells whether `ComBat` stops for it.
+    """
 
     severity: str
     check: str
@@ -40,6 +43,7 @@ class Finding:
     verdict: str
     table: str
     where: tuple[tuple[object, ...], ...] = ()
+    stops: bool = False
 
     def rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of its table that it rests on; all of them where it names none."""

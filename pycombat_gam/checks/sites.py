@@ -14,9 +14,10 @@ from scipy.stats import chi2
 
 from pycombat_gam.checks.finding import Finding, frame, joined, keys, named
 from pycombat_gam.checks.material import Material
-from pycombat_gam.tables.intake import check_ids
+from pycombat_gam.errors import PcgError
+from pycombat_gam.tables.ids import check_ids
 from pycombat_gam.types import FloatArray, IntArray
-from pycombat_gam.words import count, listing
+from pycombat_gam.words import Setting, Worded, count, listing
 
 HANDFUL = 8
 """Up to so many, a site's sd may be more than twice its estimate: √(7/χ²_{7,.025}) = 2.04, √(8/χ²_{8,.025}) = 1.92."""
@@ -115,11 +116,12 @@ def id_findings(material: Material) -> Iterator[Finding]:
     """Judge whether ids tell rows apart."""
     try:
         check_ids(material.given.covariates, material.ids)
-    except ValueError as error:
-        said = f"Rows cannot be told apart, and ComBat stops: {error}"
-        yield Finding("problem", "ids", listing(material.ids) or "index", said, "sites")
+    except PcgError as error:
+        said = Worded("Rows cannot be told apart, and ComBat stops: ", error.args[0])
+        yield Finding("problem", "ids", listing(material.ids) or "index", said, "sites", stops=True)
     if material.alike:
-        said = f"{named(material.alike)} looks like an identifier, but is taken for a feature: name it with id=…"
+        alike = f"{named(material.alike)} looks like an identifier, but is taken for a feature: name it with "
+        said = Worded(alike, Setting("id", ...))
         yield Finding("caution", "ids", listing(material.alike), said, "features", keys(material.alike))
 
 
@@ -136,8 +138,9 @@ def repeat_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding
         if who.random:
             said += ": each has one row, so its random effect cannot be told from the residual"
             # Of rows without a subject a fit stops first.
-            said += ", and ComBat stops" if known.size == who.codes.size else ""
-            yield Finding("problem", "subjects", who.name, said, "sites")
+            stops = known.size == who.codes.size
+            said += ", and ComBat stops" if stops else ""
+            yield Finding("problem", "subjects", who.name, said, "sites", stops=stops)
         return
     if not who.random:
         said += (

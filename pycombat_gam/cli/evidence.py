@@ -22,13 +22,12 @@ from pycombat_gam.words import printable
 
 if TYPE_CHECKING:
     from pycombat_gam.audit import Audit
-    from pycombat_gam.combat.estimator import ComBat
-    from pycombat_gam.flow.estimator import FlowSCM
+    from pycombat_gam.study.harmonizer import Harmonizer
 
 COLOURS = {"problem": "red", "caution": "yellow"}
 
 
-def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
+def audited(model: Harmonizer, table: pd.DataFrame) -> Audit:
     """Look at the design of a table."""
     return audit_model(model, table)
 
@@ -36,12 +35,14 @@ def audited(model: ComBat | FlowSCM, table: pd.DataFrame) -> Audit:
 def say_audit(found: Audit) -> None:
     """Say on stderr what is a problem or asks for caution."""
     for severity, colour in COLOURS.items():
-        for verdict in found.findings.loc[found.findings["severity"] == severity, "verdict"]:
-            progress.print(f"Audit, {severity}: {printable(in_options(verdict))}", markup=False, style=colour)
+        for finding in found.found:
+            if finding.severity == severity:
+                verdict = printable(in_options(finding.verdict))
+                progress.print(f"Audit, {severity}: {verdict}", markup=False, style=colour)
 
 
 def reported(
-    model: ComBat | FlowSCM,
+    model: Harmonizer,
     before: pd.DataFrame,
     after: pd.DataFrame,
     found: Audit,

@@ -12,8 +12,18 @@ from pycombat_gam.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from pycombat_gam.cli.run import Writer
-    from pycombat_gam.combat.estimator import ComBat
-    from pycombat_gam.flow.estimator import FlowSCM
+    from pycombat_gam.study.harmonizer import Harmonizer
+
+
+MODELS = {"combat": "ComBat", "flow": "flows"}
+INSTEAD = {
+    "combat": ("ComBat", {"to": "its reference is set when it is fitted", "adapt": "it has --on-unseen estimate"}),
+    "flow": (
+        "flow",
+        {"on_unseen": "it has --adapt for a new site", "missing": "it takes complete rows only"},
+    ),
+}
+"""By kind of model: what it is called, and what it has in the place of options that are another kind's."""
 
 
 def apply(
@@ -41,11 +51,10 @@ def apply(
     """Harmonize new rows with a saved model, ComBat or flow."""
     with plainly():
         from pycombat_gam.cli.run import model_writer
-        from pycombat_gam.combat.estimator import ComBat
         from pycombat_gam.load import load
         from pycombat_gam.tables.files import PARQUET, read_table, suffix_of, table_writer, verbatim
 
-        fitted = load(model)
+        fitted: Harmonizer = load(model)
         chosen = {"on_unseen": on_unseen, "missing": missing, "to": to, "adapt": adapt}
         _check_kind(fitted, [name for name, value in chosen.items() if value is not None])
         suffix = suffix_of(out)
@@ -56,14 +65,11 @@ def apply(
                 _check_free(place, force=force)
         ids = [fitted.id] if isinstance(fitted.id, str) else list(fitted.id or [])
         source = read_table(data, [fitted.batch, *ids])
-        if isinstance(fitted, ComBat):
-            for name, choice in (("on_unseen", on_unseen), ("missing", missing)):
-                if choice is not None:
-                    fitted.set_params(**{name: choice.value})
-            harmonized = fitted.transform(source.table)
-        else:
-            fitted = fitted if adapt is None else fitted.adapt(source.table)
-            harmonized = fitted.transform(source.table, to=to)
+        options = {"on_unseen": on_unseen, "missing": missing}
+        fitted.set_params(**{name: choice.value for name, choice in options.items() if choice is not None})
+        if adapt is not None:
+            fitted = fitted.with_site(source.table)
+        harmonized = fitted.transform(source.table, **({} if to is None else {"to": to}))
         if suffix != PARQUET:
             harmonized = verbatim(source, harmonized, fitted.get_feature_names_out().tolist())
         elif suffix_of(data) != PARQUET:
@@ -83,19 +89,14 @@ def summary(model: Annotated[Path, typer.Argument(help="Model file that harmoniz
         typer.echo(str(load(model).summary()))
 
 
-def _check_kind(fitted: ComBat | FlowSCM, given: list[str]) -> None:
+def _check_kind(fitted: Harmonizer, chosen: list[str]) -> None:
     """Refuse options that the kind of model does not have."""
-    from pycombat_gam.combat.estimator import ComBat
-
-    combat = isinstance(fitted, ComBat)
-    for name in given:
-        option = f"--{name.replace('_', '-')}"
-        if combat and name in ("to", "adapt"):
-            instead = "its reference is set when it is fitted" if name == "to" else "it has --on-unseen estimate"
-            raise OptionError(f"{option} is for flows, and this model is a ComBat: {instead}")
-        if not combat and name in ("on_unseen", "missing"):
-            instead = "it has --adapt for a new site" if name == "on_unseen" else "it takes complete rows only"
-            raise OptionError(f"{option} is for ComBat, and this model is a flow: {instead}")
+    called, instead = INSTEAD[fitted.kind]
+    for name in chosen:
+        if name in instead:
+            whose = next(other for other, (_, lacks) in INSTEAD.items() if name not in lacks)
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError(f"{option} is for {MODELS[whose]}, and this model is a {called}: {instead[name]}")
 
 
 def _put(place: Path, write: Writer, *, force: bool) -> None:

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from pycombat_gam.errors import PcgError, PcgWarning
+from pycombat_gam.words import NO_VALUE, Remedy, Setting, Worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ def plainly() -> Iterator[None]:
     finally:
         for item in caught:
             if issubclass(item.category, PcgWarning):
-                progress.print(f"Note: {in_options(str(item.message))}", markup=False, style="yellow")
+                progress.print(f"Note: {in_options(_message(item.message))}", markup=False, style="yellow")
 
 
 def told(error: BaseException) -> str | None:
@@ -113,7 +114,7 @@ def told(error: BaseException) -> str | None:
     if _of_memory(error):
         return "not enough memory: free some, raise the limit (ulimit -v), or give fewer features or rows at once"
     if isinstance(error, PcgError):
-        return in_options(" ".join(str(error).split()))
+        return " ".join(in_options(_message(error)).split())
     usage = getattr(error, "format_message", None)
     if usage is not None:  # errors of usage, whose class has another name in every release of typer
         return " ".join(usage().split())
@@ -121,6 +122,12 @@ def told(error: BaseException) -> str | None:
         where = "cannot write to standard output" if error.filename is None else f"'{error.filename}'"
         return f"{where}: {error.strerror or error}"
     return None
+
+
+def _message(error: BaseException | str) -> str:
+    """Return what an error or a warning was made with, which may know the arguments that it names."""
+    message = error.args[0] if isinstance(error, BaseException) and error.args else error
+    return message if isinstance(message, str) else str(error)
 
 
 def say_error(message: str) -> None:
@@ -183,31 +190,36 @@ def _reserve_memory() -> None:
     blas.dgemm(1.0, square, square)
 
 
-_OPTIONS = {
-    " (no batch= was given?)": "",
-    "missing='omit'": "--missing omit",
-    "on_unseen='estimate'": "--on-unseen estimate",
-    "eb=False": "--no-eb",
-    "id=['subject', 'visit']": "--id subject --id visit",
-    "id=…": "--id",
-    "features=…": "--features",
-    "features='": "--features '",
-    "force=True": "--force",
-    "n_members=": "--members ",
-    "flow='structured'": "--flow structured",
-    "device='": "--device '",
-    "train with resume=False": "leave --resume out",
-    "add a site with adapt(its rows), which gives a new model": "estimate it from rows of its own with --adapt",
-    "read_csv: decimal=','": "decimal points",
+_NAMES = {"ref_batch": "--ref", "n_members": "--members"}
+"""Options that are called otherwise than the argument they set."""
+_FREE = ("features", "device")
+"""Options whose value is any text; a message has it in quotes."""
+_REMEDIES = {
+    "adapt": "estimate it from rows of its own with --adapt",
+    "start over": "leave --resume out",
+    "decimal points": "decimal points",
+    "name the batch": "",
 }
-"""What messages say to Python's users, as options of the command line."""
+"""What Python's users are advised to do otherwise."""
 
 
 def in_options(message: str) -> str:
     """Return a message to Python's users as one to those of the command line."""
-    for argument, option in _OPTIONS.items():
-        message = message.replace(argument, option)
-    for argument, option in (("ref_batch", "--ref"), ("to", "--to")):
-        if message.startswith(f"{argument} '"):
-            return f"{option}{message[len(argument) :]}"
-    return message
+    if not isinstance(message, Worded):
+        return message
+    return "".join(part if isinstance(part, str) else _option(part) for part in message.parts)
+
+
+def _option(part: Setting | Remedy) -> str:
+    """Spell what a message names or advises as the shell has it."""
+    if isinstance(part, Remedy):
+        return _REMEDIES[part.name]
+    argument, value = part.argument, part.value
+    option = _NAMES.get(argument, f"--{argument.replace('_', '-')}")
+    if value is NO_VALUE or value is ... or value is True:
+        return option
+    if value is False:
+        return f"--no-{option[2:]}"
+    if isinstance(value, list):
+        return " ".join(f"{option} {item}" for item in value)
+    return f"{option} {value!r}" if argument in _FREE else f"{option} {value}"

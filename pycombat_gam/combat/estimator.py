@@ -1,12 +1,13 @@
-"""`ComBat`, the estimator: what users call. It sorts out input and output; the algorithm is in `harmonizer`."""
+"""`ComBat`, the estimator: what users call. It sorts out input and output; the algorithm is in `fit`."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,18 +19,15 @@ from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Asked, gather_material
 from pycombat_gam.combat import saved
 from pycombat_gam.combat.arguments import AFTER_FIT, OBJECTS, check_options, plain_params
-from pycombat_gam.combat.estimates import Estimates, estimates_of
 from pycombat_gam.combat.fit import apply_combat, fit_combat
 from pycombat_gam.combat.fitted import FittedComBat
-from pycombat_gam.combat.summary import Summary, summarize
-from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
-from pycombat_gam.mean.additive import AdditiveMean
+from pycombat_gam.combat.profile import rows_differ
+from pycombat_gam.combat.results import Results
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgError, PcgWarning
 from pycombat_gam.mean.fit import MeanModel
-from pycombat_gam.penalized.problem import METHODS
 from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
-from pycombat_gam.tables.estimator import TableEstimator
 from pycombat_gam.tables.intake import (
     FeatureChoice,
     Intake,
@@ -37,10 +35,13 @@ from pycombat_gam.tables.intake import (
     intake_notes,
 )
 from pycombat_gam.types import BoolArray, IntArray
-from pycombat_gam.words import listing
+from pycombat_gam.words import Setting, Worded, in_one, listing
+
+if TYPE_CHECKING:  # Python 3.10 has no typing.Self
+    from typing_extensions import Self
 
 
-class ComBat(TableEstimator):
+class ComBat(Results):
     r"""Harmonize features measured at several sites: remove location and scale of each site, keep the covariates' part.
 
     Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear, or additive with smooths (ComBat-GAM; Pomponio
@@ -169,13 +170,13 @@ class ComBat(TableEstimator):
             # The rows that don't estimate are adjusted all the same: they have to be in order too.
             self._check_cells(given)
             fitted.mean.design.on(given.covariates)
-        problems = [finding.verdict for finding in self._problems(given, rows, fitted)]
+        problems = [str(finding.verdict) for finding in self._problems(given, rows, fitted)]
         fitted = replace(fitted, notes=(*fitted.notes, *problems))
         notes = [*intake_notes(given, self.features), *fitted.notes]
         self._fitted = fitted
         self._fitted_params, self._fitted_objects = plain_params(self.get_params()), self._objects()
         if notes:
-            warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
+            warnings.warn(in_one(notes), PcgWarning, stacklevel=3)
         return given
 
     def transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
@@ -186,7 +187,7 @@ class ComBat(TableEstimator):
         The wide table with its features replaced, or an array for an array; with ``output="features"`` the features
         only. float32 features come back float32, integers and booleans float64; other columns are not touched.
         """
-        fitted = self._check_fitted()
+        fitted = self.fitted
         _, formula = check_options(self.get_params())
         given = self._intake(X, covariates, formula.variables, fitted.features)
         self._check_cells(given)
@@ -195,34 +196,53 @@ class ComBat(TableEstimator):
     def fit_transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
         given = self._fit(X, covariates, fit_mask)
-        return self._harmonize(self._check_fitted(), given)
+        return self._harmonize(self.fitted, given)
 
     def _harmonize(self, fitted: FittedComBat, given: Intake) -> Any:
         codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen and self.on_unseen == "error":
+            estimate = Worded("use ", Setting("on_unseen", "estimate"), " to estimate it from these rows")
             raise DataError(
-                f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: "
-                + fitted.levels.advice(unseen, "use on_unseen='estimate' to estimate it from these rows")
+                Worded(
+                    f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: ",
+                    fitted.levels.advice(unseen, estimate),
+                )
             )
         out, notes = apply_combat(fitted, given.Y, given.covariates, codes, unseen)
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
         return self._give(given, out)
 
-    # Results
+    # As a harmonizer: see `study.harmonizer`
 
-    @property
-    def estimates(self) -> Estimates:
-        """Everything estimated, as DataFrames; see `Estimates`."""
-        fitted = self._check_fitted()
-        estimates: Estimates = estimates_of(fitted.mean, fitted.batch)
-        return estimates
+    def differs(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> str:
+        """Say what shows that rows, alike in sites and covariates, are not those of the fit; empty if nothing does."""
+        fitted = self.fitted
+        try:
+            given = self._intake(X, covariates, fitted.mean.design.formula.variables, fitted.features)
+            self._check_cells(given)
+            mask = check_mask(fit_mask, given.covariates)
+            if mask is not None:
+                given = replace(given, Y=given.Y[mask], covariates=given.covariates.loc[mask])
+            codes, _ = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
+            return rows_differ(fitted, given.Y, given.covariates, codes)
+        except PcgError as error:
+            return f"the model cannot be applied to them: {error}"
 
-    def summary(self) -> Summary:
-        """Summarize the fit; prints like R, `.to_dict()` for data."""
-        fitted = self._check_fitted()
-        model = self._mean_model()
-        return summarize(fitted, repr(self), model.describe(fitted.mean.design.formula))
+    def unfitted(self, **changed: Any) -> Self:
+        """Return an unfitted model with other arguments, which estimates sites that it will not know."""
+        return type(self)(**{**self.get_params(), "on_unseen": "estimate", **changed})
+
+    def with_site(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Self:
+        """Return a model that estimates a site that was not in the fit when it harmonizes its rows."""
+        return copy(self).set_params(on_unseen="estimate")
+
+    def starting_point(self) -> ComBat:
+        """Return an unfitted ComBat with the options that decide what a fit stops for."""
+        others = ("features", "mean_model", "output")
+        return ComBat(**{name: value for name, value in self.get_params().items() if name not in others})
+
+    # Files
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back."""
@@ -231,7 +251,7 @@ class ComBat(TableEstimator):
     def to_container(self) -> Container:
         """Return the fitted model as plain data: not the objects among its arguments, but what they fitted."""
         check_options(self.get_params())
-        return saved.to_container(self._check_fitted(), plain_params(self.get_params()))
+        return saved.to_container(self.fitted, plain_params(self.get_params()))
 
     @classmethod
     def from_container(cls, container: Container, batch_model: BatchModel | None = None) -> ComBat:
@@ -266,21 +286,24 @@ class ComBat(TableEstimator):
         material = gather_material(given, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
         return find_problems(material, fitted.mean)
 
+    def _features(self) -> tuple[str, ...]:
+        return self.fitted.features
+
     def _objects(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in OBJECTS}
-
-    def _mean_model(self) -> MeanModel:
-        if self.mean_model is not None:
-            return self.mean_model
-        return AdditiveMean(METHODS[self.smoothing])
-
-    def _features(self) -> tuple[str, ...]:
-        return self._check_fitted().features
 
     def _check_cells(self, given: Intake) -> None:
         check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=self.missing == "omit")
 
-    def _check_fitted(self) -> FittedComBat:
+    @property
+    def fitted(self) -> FittedComBat:
+        """What the fit left.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`, and where an argument that matters was changed after it.
+        """
         fitted: FittedComBat | None = getattr(self, "_fitted", None)
         if fitted is None:
             raise NotFittedError("this ComBat is not fitted yet: call fit or fit_transform first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,17 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.errors import ModelFileError
 from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.penalized.sufficient import blocks
 from pycombat_gam.tables.intake import find_column
-from pycombat_gam.types import FloatArray, JsonDict
+from pycombat_gam.types import FloatArray, IntArray, JsonDict
+
+if TYPE_CHECKING:
+    from pycombat_gam.combat.fitted import FittedComBat
+
+AGREEMENT = 1e-5
+"""Means and sds of the same rows agree up to this, in pooled sds: the mean model is found to its own precision."""
+ROUNDING = 1e-9
+"""And up to this share of the mean: sums round, and a feature without variance has its rounding there."""
 
 
 def profile_of(
@@ -62,3 +72,47 @@ def check_profile(profile: JsonDict, labels: tuple[str, ...]) -> JsonDict:
     if not all(isinstance(number, int | float) for number in numbers) or not isinstance(profile["sha256"], str):
         raise ModelFileError("the model is refused: its summary of the fitted table is broken")
     return profile
+
+
+def rows_differ(fit: FittedComBat, Y: np.ndarray, table: pd.DataFrame, codes: IntArray) -> str:
+    """Say what shows that rows are not those of the fit; empty if nothing does.
+
+    The rows that a mean model was fitted to have, feature by feature and site by site, the residual mean and sum of
+    squares that the fit kept: site intercepts are not penalised. Nothing is fitted again, and in what order the rows
+    come does not matter.
+
+    Parameters
+    ----------
+    Y : (n, V) features in the order of the fit; table : (n rows) covariates.
+    codes : (n,) batches, those of the fit.
+    """
+    mean = fit.mean
+    B = len(fit.levels)
+    if not np.array_equal(np.bincount(codes, minlength=B), mean.n_rows):
+        return "their sites have other numbers of rows"
+    X = mean.design.on(table) - mean.center
+    less = mean.design.less_offset(Y, table)
+    order = np.argsort(codes, kind="stable")
+    starts = np.cumsum(mean.n_rows) - mean.n_rows
+    X = X[order]
+    expected = mean.intercepts + mean.center @ mean.coefficients
+    for columns, raw in blocks(less, order):
+        seen = ~np.isnan(raw)
+        residual = np.where(seen, raw - X @ mean.coefficients[:, columns], 0.0)
+        n = np.add.reduceat(seen, starts, axis=0, dtype=np.intp)
+        location = np.add.reduceat(residual, starts, axis=0) / np.maximum(n, 1)
+        deviation = np.where(seen, residual - np.repeat(location, mean.n_rows, axis=0), 0.0)
+        spread = np.sqrt(np.add.reduceat(deviation**2, starts, axis=0) / np.maximum(n, 1))
+        kept = np.sqrt(mean.residual_ss[:, columns] / mean.n_observed[:, columns])
+        pooled = mean.residual_ss[:, columns].sum(axis=0) / mean.n_observed[:, columns].sum(axis=0)
+        reach = AGREEMENT * np.sqrt(pooled) + ROUNDING * np.abs(expected[:, columns])
+        for what, far in (
+            ("number of observed cells", n != mean.n_observed[:, columns]),
+            ("mean", np.abs(location - expected[:, columns]) > reach),
+            ("variance", np.abs(spread - kept) > reach),
+        ):
+            if far.any():
+                b, k = (int(at[0]) for at in np.nonzero(far))
+                name, site = fit.features[columns.start + k], fit.levels.labels[b]
+                return f"{name} has another {what} at site {site} than in the fit"
+    return ""

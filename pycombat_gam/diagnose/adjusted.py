@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.design.design import Design
-from pycombat_gam.diagnose.study import Study, Units, units_of
+from pycombat_gam.diagnose.study import Study
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.mean.posterior import inverse_information, residual_variance
+from pycombat_gam.study.units import Units, units_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 FEATURES_TOLD = 50

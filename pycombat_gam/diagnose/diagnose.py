@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.diagnose.adjusted import Adjusted, adjusted
 from pycombat_gam.diagnose.association import associations
 from pycombat_gam.diagnose.classify import coordinates
@@ -20,11 +19,14 @@ from pycombat_gam.diagnose.rows import false_discovery, tidy
 from pycombat_gam.diagnose.scale import scale_tests
 from pycombat_gam.diagnose.shrinkage import shrinkage
 from pycombat_gam.diagnose.site_prediction import Folds, site_prediction
-from pycombat_gam.diagnose.study import BEFORE, HELD_OUT, Study, grouping_columns, units_of
+from pycombat_gam.diagnose.study import Study
 from pycombat_gam.diagnose.together import permutation_tests
 from pycombat_gam.errors import NotFittedError, OptionError, PcgError
 from pycombat_gam.formula.roles import random_groups
 from pycombat_gam.progress import progress_bar
+from pycombat_gam.study.harmonizer import Harmonizer, is_harmonizer
+from pycombat_gam.study.states import BEFORE, HELD_OUT
+from pycombat_gam.study.units import grouping_columns, units_of
 from pycombat_gam.tables.intake import FeatureChoice
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing
@@ -40,7 +42,7 @@ def diagnose(
     before: pd.DataFrame | np.ndarray,
     after: pd.DataFrame | np.ndarray | None = None,
     *,
-    model: Any = None,
+    model: Harmonizer | None = None,
     formula: str | None = None,
     batch: str | None = None,
     features: FeatureChoice = None,
@@ -115,7 +117,14 @@ def diagnose(
 
 
 def _diagnosed(
-    study: Study, model: Any, held_out: bool | None, fit_mask: object, *, permutations: int, level: float, seed: int
+    study: Study,
+    model: Harmonizer | None,
+    held_out: bool | None,
+    fit_mask: object,
+    *,
+    permutations: int,
+    level: float,
+    seed: int,
 ) -> Diagnosis:
     """Ask every question of a study."""
     notes: list[str] = []
@@ -136,28 +145,30 @@ def _diagnosed(
     if columns.size:
         some = _sample(some, seed, notes)
         mask = _mask(fit_mask, study, some)
-        again = model if (held_out is None and isinstance(model, ComBat)) or held_out else None
+        wanted = held_out if held_out is not None else model is not None and model.cheap_to_refit
+        again = model if wanted else None
         if again is not None and mask is None and _fitted_to_part(again):
             again = None
             notes.append("the model was fitted to a part of the rows: give fit_mask to hold rows out of its fit")
         parts += permutation_tests(some, columns, permutations=permutations, seed=seed)
         parts += _predictions(some, columns, again, mask, notes, level=level, seed=seed)
-    if isinstance(model, ComBat):
-        estimates = model.estimates
+    if model is not None and (estimates := model.site_estimates) is not None:
         parts += shrinkage(estimates, _sizes(study, estimates.gamma_hat.index.to_list()))
     return Diagnosis(
         false_discovery(tidy(parts, study.features)), level, permutations, seed, tuple(dict.fromkeys(notes))
     )
 
 
-def _choices(model: Any, formula: str | None, batch: str | None, features: FeatureChoice, id: Any) -> dict[str, Any]:
+def _choices(
+    model: Harmonizer | None, formula: str | None, batch: str | None, features: FeatureChoice, id: Any
+) -> dict[str, Any]:
     if model is None:
         return {"formula": formula or "~ 1", "batch": batch or "batch", "features": features, "id": id}
     given = {"formula": formula, "batch": batch, "features": features, "id": id}
     twice = [name for name, value in given.items() if value is not None]
     if twice:
         raise OptionError(f"model gives {listing(twice)} already: leave out one or the other")
-    if not hasattr(model, "get_feature_names_out"):
+    if not is_harmonizer(model):
         raise OptionError(f"model is a {type(model).__name__}: give a fitted ComBat or FlowSCM, or none")
     if not model.__sklearn_is_fitted__():
         raise NotFittedError("the model is not fitted: fit it first, or give formula and batch instead")
@@ -165,7 +176,7 @@ def _choices(model: Any, formula: str | None, batch: str | None, features: Featu
     return {"formula": model.formula, "batch": model.batch, "features": names, "id": model.id}
 
 
-def _check(permutations: int, level: float, seed: int, held_out: bool | None, model: Any) -> None:
+def _check(permutations: int, level: float, seed: int, held_out: bool | None, model: object) -> None:
     if isinstance(permutations, bool) or not isinstance(permutations, int | np.integer) or permutations < 19:
         raise OptionError(f"permutations={permutations!r}: give a whole number from 19 on, such as 999")
     if not 0 < level < 1:
@@ -298,16 +309,16 @@ def _mask(fit_mask: object, study: Study, some: Study) -> BoolArray | None:
     return np.asarray(mask[some.order])
 
 
-def _fitted_to_part(model: Any) -> bool:
+def _fitted_to_part(model: Harmonizer) -> bool:
     """Tell whether the model knows of rows that it was not fitted to."""
-    profile = model.summary().profile
+    profile = model.profile
     return bool(profile["rows"] != profile["rows_given"])
 
 
 def _predictions(
     study: Study,
     columns: IntArray,
-    model: Any,
+    model: Harmonizer | None,
     mask: BoolArray | None,
     notes: list[str],
     *,

@@ -8,12 +8,11 @@ from functools import cached_property
 import pandas as pd
 
 from pycombat_gam.diagnose.rows import SITES, overall
-from pycombat_gam.diagnose.study import AFTER, BEFORE, HELD_OUT
 from pycombat_gam.errors import OptionError
+from pycombat_gam.study.states import STATES
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import did_you_mean, listing, printable
 
-STATES = (BEFORE, AFTER, HELD_OUT)
 ASPECTS = (*SITES, "association", "covariate prediction", "shrinkage")
 _MEDIANS = {
     ("location", "ANOVA"): "median partial R2 of the site",

@@ -11,10 +11,12 @@ import numpy as np
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.diagnose.adjusted import CovariatesAlone
 from pycombat_gam.diagnose.site_prediction import Folds, Seen
-from pycombat_gam.diagnose.study import BEFORE, Study
+from pycombat_gam.diagnose.study import Study
 from pycombat_gam.errors import PcgWarning
 from pycombat_gam.formula.roles import without
 from pycombat_gam.progress import progress_bar
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.study.states import BEFORE
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
@@ -29,7 +31,7 @@ def as_given(study: Study, Y: FloatArray, folds: Folds) -> Iterator[Seen]:
         yield _seen(study, Y, folds, train, test)
 
 
-def by_fold(study: Study, model: Any, folds: Folds, columns: IntArray, mask: BoolArray | None) -> Iterator[Seen]:
+def by_fold(study: Study, model: Harmonizer, folds: Folds, columns: IntArray, mask: BoolArray | None) -> Iterator[Seen]:
     """Harmonize all rows without those of a fold, and take off the covariates' part estimated without them too.
 
     Parameters
@@ -62,7 +64,9 @@ def _seen(study: Study, values: FloatArray, folds: Folds, train: BoolArray, test
     return Seen(units, error)
 
 
-def by_site(study: Study, model: Any, columns: IntArray, target: str, mask: BoolArray | None) -> Iterator[FloatArray]:
+def by_site(
+    study: Study, model: Harmonizer, columns: IntArray, target: str, mask: BoolArray | None
+) -> Iterator[FloatArray]:
     """Harmonize all rows by a model fitted without those of a site, which is then estimated from its own rows.
 
     No model here knows the covariate `target`: its terms are left out of the formula, so that neither the others' fit
@@ -82,7 +86,7 @@ def by_site(study: Study, model: Any, columns: IntArray, target: str, mask: Bool
         for b in range(len(study.sites)):
             others = study.codes != b
             # A reference site that is left out cannot be gone to: the sites then meet at their mean.
-            gone = model.get_params()["ref_batch"] is not None and canonical(model.ref_batch) == study.sites[b]
+            gone = model.ref_batch is not None and canonical(model.ref_batch) == study.sites[b]
             changed: dict[str, Any] = {"formula": formula, **({"ref_batch": None} if gone else {})}
             fitted = _fit(study, model, others if mask is None else others & mask, **changed)
             values = np.empty((study.codes.size, columns.size))
@@ -92,25 +96,18 @@ def by_site(study: Study, model: Any, columns: IntArray, target: str, mask: Bool
             advance()
 
 
-def _adapts(model: Any) -> bool:
-    """Tell whether a new site makes a new model (a flow), or is estimated when rows are harmonized (ComBat)."""
-    return hasattr(model, "adapt")
-
-
-def _fit(study: Study, model: Any, rows: BoolArray, **changed: Any) -> Any:
-    params = {**model.get_params(), "features": list(study.features), **changed}
-    if not _adapts(model):
-        params["on_unseen"] = "estimate"
-    again = type(model)(**params)
+def _fit(study: Study, model: Harmonizer, rows: BoolArray, **changed: Any) -> Harmonizer:
+    unfitted = model.unfitted(**{"features": list(study.features), **changed})
     with warnings.catch_warnings():
         # What is odd in the table was said when the model itself was fitted.
         warnings.simplefilter("ignore", PcgWarning)
-        return again.fit(study.states[BEFORE][rows], study.table[rows])
+        fitted: Harmonizer = unfitted.fit(study.states[BEFORE][rows], study.table[rows])
+    return fitted
 
 
-def _apply(study: Study, fitted: Any, rows: BoolArray, *, new_site: bool = False) -> FloatArray:
+def _apply(study: Study, fitted: Harmonizer, rows: BoolArray, *, new_site: bool = False) -> FloatArray:
     Y, table = study.states[BEFORE][rows], study.table[rows]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PcgWarning)
-        knows = fitted.adapt(Y, table) if new_site and _adapts(fitted) else fitted
+        knows = fitted.with_site(Y, table) if new_site else fitted
         return np.asarray(knows.transform(Y, table), dtype=np.float64)

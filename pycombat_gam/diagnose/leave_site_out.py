@@ -21,9 +21,10 @@ import pandas as pd
 
 from pycombat_gam.diagnose.classify import fit_quietly
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.diagnose.study import Study, is_number
+from pycombat_gam.diagnose.study import Study
 from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.progress import progress_bar
+from pycombat_gam.study.units import is_number
 from pycombat_gam.types import FloatArray, IntArray
 
 RESAMPLES = 500

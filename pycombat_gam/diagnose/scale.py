@@ -20,8 +20,8 @@ from scipy.stats import f as f_distribution
 from pycombat_gam.diagnose.adjusted import Adjusted
 from pycombat_gam.diagnose.location import blocks, ranked
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.diagnose.study import Units
 from pycombat_gam.progress import tracked
+from pycombat_gam.study.units import Units
 from pycombat_gam.types import FloatArray, IntArray
 
 

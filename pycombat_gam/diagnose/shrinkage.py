@@ -6,20 +6,19 @@ features; scale: the same of log δ. The reference site has none.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from pycombat_gam.combat.estimates import Estimates
 from pycombat_gam.diagnose.rows import rows
 from pycombat_gam.types import FloatArray
 
 
-def shrinkage(estimates: Any, sizes: np.ndarray) -> list[dict[str, np.ndarray]]:
+def shrinkage(estimates: Estimates, sizes: np.ndarray) -> list[dict[str, np.ndarray]]:
     """Tell what was kept, and how large the sites' effects are; a row per site and measure.
 
     Parameters
     ----------
-    estimates : `result.Estimates`; sizes : (B,) rows of each site.
+    estimates : of the site effects; sizes : (B,) rows of each site.
     """
     sites = estimates.gamma_hat.index.to_numpy(dtype=object)
     touched = (estimates.gamma_hat != 0).any().to_numpy()

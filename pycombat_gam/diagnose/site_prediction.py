@@ -27,8 +27,8 @@ from scipy.stats import norm
 
 from pycombat_gam.diagnose.classify import balanced_accuracy, coordinates, fit_quietly
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.diagnose.study import Units
 from pycombat_gam.progress import progress_bar
+from pycombat_gam.study.units import Units
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 KINDS = ("logistic", "SVM")

@@ -13,20 +13,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.checks.subjects import unit_groupings
 from pycombat_gam.design.design import check_supported
 from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.formula.functions import variables
-from pycombat_gam.formula.roles import factor_columns, fixed_columns, random_groups
+from pycombat_gam.formula.roles import fixed_columns
 from pycombat_gam.mean.groups import missing_patterns
+from pycombat_gam.study.rows import check_same_rows
+from pycombat_gam.study.states import AFTER, BEFORE
+from pycombat_gam.study.units import linking_groups, within_sites
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
-from pycombat_gam.tables.intake import FeatureChoice, Intake, check_ids, find_column, intake
+from pycombat_gam.tables.ids import check_ids
+from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
-from pycombat_gam.words import listing, rows_named
-
-BEFORE, AFTER, HELD_OUT = "before", "after", "held out"
+from pycombat_gam.words import listing
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Study:
     features : (V,) names.
     states : the features, (n, V) each, by state.
     ids : columns that identify rows; order : (n,) where each row stands in the table given.
-    linking : columns of each random effect whose rows are no independent witnesses; see `linking_groups`.
+    linking : columns of each random effect whose rows are no independent witnesses; see `study.units.linking_groups`.
     fitted : the formula less random effects of groups that hold all rows of their sites: sites hold these effects.
     """
 
@@ -133,7 +133,9 @@ class Study:
         states = {BEFORE: _values(given)}
         if after is not None:
             then = intake(after, covariates, reserved=reserved, choice=None, fitted=given.features)
-            _check_same_rows(given, then, ids)
+            check_same_rows(
+                given.covariates, then.covariates, ids, labelled=given.frame is not None and then.frame is not None
+            )
             states[AFTER] = _values(then)
         order = _order(states[BEFORE], given.features, given.covariates, (*parsed.variables, batch, *ids))
         codes, known = pd.factorize(levels.codes(sites)[0][order])
@@ -149,57 +151,8 @@ class Study:
             ids=tuple(ids),
             order=order,
             linking=linking_groups(parsed, table, codes, ids),
-            fitted=_within_sites(parsed, table, codes),
+            fitted=within_sites(parsed, table, codes),
         )
-
-
-def linking_groups(
-    formula: Formula, table: pd.DataFrame, codes: IntArray, ids: Sequence[str]
-) -> tuple[tuple[str, ...], ...]:
-    """Return the columns of each random effect whose groups, not rows, may be exchanged if sites are alike.
-
-    Rows of one person, or of a small group such as a family, are one witness. So are those of a larger group, a
-    scanner say, where each site has several of its own: sites then have to differ by more than scanners do. Other
-    groups, such as vendors, hold many rows of several sites, or all of a site's. Their effects are estimated beside
-    those of sites and taken off with the covariates' part; what is left of a row is its own.
-    """
-    people = {group.columns for group in unit_groupings(formula, table, codes, ids)}
-    makers = dict.fromkeys(grouping_columns(formula, table, used) for used in random_groups(formula))
-    return tuple(columns for columns in makers if columns and (columns in people or _nested(table, columns, codes)))
-
-
-def _nested(table: pd.DataFrame, columns: Sequence[str], codes: IntArray) -> bool:
-    """Tell whether every group is at one site, and some site has several."""
-    groups = pd.MultiIndex.from_frame(table[list(columns)]).factorize()[0]
-    sites_of_group = pd.DataFrame({"group": groups, "site": codes}).groupby("group")["site"].nunique()
-    return bool((sites_of_group == 1).all() and sites_of_group.size > np.unique(codes).size)
-
-
-def _within_sites(formula: Formula, table: pd.DataFrame, codes: IntArray) -> Formula:
-    """Return a formula less the random intercepts that are constant within sites."""
-
-    def varies(columns: Sequence[str]) -> bool:
-        return not columns or bool((table[list(columns)].groupby(codes).nunique(dropna=False) > 1).any(axis=None))
-
-    bars, terms = random_groups(formula)[: len(formula.random)], formula.random
-    intercepts = [one for one in formula.smooths if one.option("bs") == "re" and len(one.args) == 1]
-    held = [one for one in intercepts if not varies(list(variables(one.args[0])))]
-    return replace(
-        formula,
-        random=tuple(term for term, columns in zip(terms, bars, strict=True) if term.slopes or varies(columns)),
-        smooths=tuple(one for one in formula.smooths if one not in held),
-    )
-
-
-def grouping_columns(formula: Formula, table: pd.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
-    """Return those columns of a random effect that make groups: not the number of a slope or of a curve by group."""
-    factors = set(factor_columns(formula))
-    return tuple(name for name in columns if name in factors or not is_number(table[name]))
-
-
-def is_number(column: pd.Series) -> bool:
-    """Tell whether a column holds numbers, and not yes and no."""
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def _values(given: Intake) -> FloatArray:
@@ -212,26 +165,6 @@ def _values(given: Intake) -> FloatArray:
     return np.asarray(given.Y, dtype=np.float64)
 
 
-def _check_same_rows(given: Intake, then: Intake, ids: Sequence[str]) -> None:
-    if given.Y.shape[0] != then.Y.shape[0]:
-        raise DataError(
-            f"before has {given.Y.shape[0]:,} rows, after {then.Y.shape[0]:,}: give the same rows in the same order"
-        )
-    if given.frame is None or then.frame is None:
-        return
-    other = given.covariates.index != then.covariates.index
-    for name in ids:
-        if name in then.covariates.columns and name in given.covariates.columns:
-            one, two = given.covariates[name].astype(str), then.covariates[name].astype(str)
-            other = other | (one.to_numpy() != two.to_numpy())
-    if other.any():
-        labels = given.covariates.index[other]
-        raise DataError(
-            f"before and after have different rows, in {rows_named(labels)} of before: give the same rows in the "
-            "same order"
-        )
-
-
 def _order(Y: FloatArray, features: Sequence[str], table: pd.DataFrame, columns: Sequence[str]) -> IntArray:
     """Sort rows by their values: the first features by name decide, where rows are tied all of them and `columns`."""
     by_name = np.argsort(np.array(features, dtype=object), kind="stable")
@@ -242,48 +175,3 @@ def _order(Y: FloatArray, features: Sequence[str], table: pd.DataFrame, columns:
         texts = [np.unique(find_column(table, name, "formula").astype(str), return_inverse=True)[1] for name in columns]
         order = np.lexsort([*texts[::-1], *values[:, by_name].T[::-1]])
     return order.astype(np.intp)
-
-
-class Units:
-    """What is independent of each other: rows, or groups of rows that random effects link.
-
-    Parameters
-    ----------
-    codes : (n,) site of each row; groups : (n,) which rows belong together, each at one site, or None.
-
-    Attributes
-    ----------
-    site : (u,) site of each unit; sizes : (B,) units of each site.
-    """
-
-    def __init__(self, codes: IntArray, groups: IntArray | None) -> None:
-        self._of: IntArray | None = None
-        self.site = codes
-        if groups is not None:
-            of, first = pd.factorize(groups)
-            self._of = of.astype(np.intp)
-            self.site = np.zeros(len(first), dtype=np.intp)
-            self.site[self._of] = codes
-        self.sizes: IntArray = np.bincount(self.site, minlength=int(codes.max()) + 1)
-
-    def mean(self, values: FloatArray) -> FloatArray:
-        """Mean of the rows of each unit, (u, k)."""
-        if self._of is None:
-            return values
-        sums = np.zeros((self.site.size, values.shape[1]))
-        np.add.at(sums, self._of, values)
-        return np.asarray(sums / np.bincount(self._of)[:, None])
-
-    def rows(self, chosen: np.ndarray) -> np.ndarray:
-        """Return for each row what was chosen for its unit."""
-        return chosen if self._of is None else chosen[self._of]
-
-
-def units_of(codes: IntArray, groups: IntArray | None) -> Units | None:
-    """Return the units of rows, or None where a group has rows at several sites: then none is independent of sites."""
-    if (
-        groups is not None
-        and (pd.DataFrame({"group": groups, "site": codes}).groupby("group")["site"].nunique() > 1).any()
-    ):
-        return None
-    return Units(codes, groups)

@@ -29,8 +29,9 @@ import numpy as np
 
 from pycombat_gam.diagnose.adjusted import CovariatesAlone, adjusted
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.diagnose.study import Study, Units, units_of
+from pycombat_gam.diagnose.study import Study
 from pycombat_gam.progress import progress_bar
+from pycombat_gam.study.units import Units, units_of
 from pycombat_gam.types import FloatArray, IntArray
 
 COMPONENTS = 30

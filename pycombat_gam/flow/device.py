@@ -9,6 +9,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from pycombat_gam.errors import OptionError
+from pycombat_gam.words import Setting, Worded
 
 SMALL = 1_000_000
 
@@ -23,17 +24,24 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    asked = Setting("device", name)
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise OptionError(f"device={name!r}: allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like") from None
+        raise OptionError(Worded(asked, ": allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like")) from None
     if device.type == "mps":
-        raise OptionError("device='mps' has no double precision, which invertibility needs: use device='cpu'")
+        raise OptionError(
+            Worded(
+                Setting("device", "mps"),
+                " has no double precision, which invertibility needs: use ",
+                Setting("device", "cpu"),
+            )
+        )
     if device.type not in ("cpu", "cuda"):
-        raise OptionError(f"device={name!r}: allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like")
+        raise OptionError(Worded(asked, ": allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like"))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise OptionError(
-            f"device={name!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
+            Worded(asked, f" is not here: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'")
         )
     return device
 

@@ -23,13 +23,11 @@ from pycombat_gam.flow.device import choose_device, threads_for
 from pycombat_gam.flow.extrapolation import of_harmonized, warn_of
 from pycombat_gam.flow.fitted import Fitted, Interval
 from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism
-from pycombat_gam.flow.mechanisms.structured import StructuredFlow
 from pycombat_gam.flow.model.outliers import Reference
 from pycombat_gam.flow.model.scm import StructuralModel, learn_covariates
 from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.flow.nodes.support import Support
-from pycombat_gam.flow.queries import Queries
-from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
+from pycombat_gam.flow.results import Results
 from pycombat_gam.flow.training.adapt import adapted
 from pycombat_gam.flow.training.learn import learn
 from pycombat_gam.flow.training.progress import training_progress
@@ -44,12 +42,12 @@ from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake_notes
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
-from pycombat_gam.words import count, listing
+from pycombat_gam.words import count, in_one, listing
 
 AFTER_FIT = ("id", "output", "device")
 
 
-class FlowSCM(Queries):
+class FlowSCM(Results):
     r"""Harmonize by counterfactuals of a structural causal model: what would this subject measure at another site?
 
     sex ~ Bernoulli, age = Exp∘Affine∘Spline(ε), site ~ Categorical and features = F(ε; covariates, site), all ε
@@ -204,11 +202,13 @@ class FlowSCM(Queries):
         )
         choice = None if learned.choice is None else learned.choice.table
         support = Support.learn(graph, model.code(table, codes))
-        self._fitted = Fitted(model, notes, combat.profile, learned.history, choice, reference, support)
+        self._fitted = Fitted(
+            model, tuple(map(str, notes)), combat.profile, learned.history, choice, reference, support
+        )
         self._fitted_params = self._plain()
         said = [*intake_notes(given, self.features), *notes]
         if said:
-            warnings.warn("; ".join(said), PcgWarning, stacklevel=2)
+            warnings.warn(in_one(said), PcgWarning, stacklevel=2)
         return self
 
     def adapt(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> FlowSCM:
@@ -217,7 +217,7 @@ class FlowSCM(Queries):
         Only that site's map is estimated; whatever the fit knew stays as it was. With few rows the map leans on those
         of the other sites, and a warning says how much. An ensemble's members are not carried over.
         """
-        fitted = self._check_fitted()
+        fitted = self.fitted
         given = self._given(X, covariates, fitted)
         sites = find_column(given.covariates, self.batch, "batch")
         labels = sorted({canonical(label) for label in sites.dropna()})
@@ -265,6 +265,10 @@ class FlowSCM(Queries):
         if not share.size or share[:2].min() < 0.9:
             warnings.warn(note, PcgWarning, stacklevel=2)
         return new
+
+    def with_site(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> FlowSCM:
+        """Return a model that also harmonizes rows of a site that was not in the fit: `adapt`."""
+        return self.adapt(X, covariates)
 
     # Harmonize
 
@@ -321,29 +325,7 @@ class FlowSCM(Queries):
             warnings.warn("the members agree in every digit: the intervals say nothing", PcgWarning, stacklevel=2)
         return found
 
-    # Results
-
-    @property
-    def history_(self) -> pd.DataFrame:
-        """How training went, a row per epoch."""
-        return self._check_fitted().history.copy()
-
-    @property
-    def site_effects(self) -> dict[str, pd.DataFrame]:
-        """The parameters of the structured flow's site maps, sites × features: location, log_scale, and of shape.
-
-        On the standardized scale of `ComBat.estimates`: log_scale is half the logarithm of ComBat's delta.
-        """
-        model = self._check_fitted().model
-        if not isinstance(model.features, StructuredFlow):
-            raise OptionError(f"flow={self.flow!r} has no site map of its own: only the structured flow has")
-        return effect_tables(model)
-
-    def summary(self) -> FlowSummary:
-        """Summarize the fit; prints, `.to_dict()` for data."""
-        fitted = self._check_fitted()
-        notes = (*fitted.notes, *fitted.support.unknown())
-        return summarize(repr(self), fitted.model, fitted.choice, notes, fitted.profile, fitted.history)
+    # Files
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a `.pcg` file; `pycombat_gam.load` reads it back."""
@@ -351,7 +333,7 @@ class FlowSCM(Queries):
 
     def to_container(self) -> Container:
         """Return the fitted model as plain data and arrays."""
-        return saved.to_container(self._check_fitted(), self._plain())
+        return saved.to_container(self.fitted, self._plain())
 
     @classmethod
     def from_container(cls, container: Container) -> FlowSCM:
@@ -370,7 +352,15 @@ class FlowSCM(Queries):
     def _plain(self) -> JsonDict:
         return plain_arguments(self.get_params())
 
-    def _check_fitted(self) -> Fitted:
+    @property
+    def fitted(self) -> Fitted:
+        """What the fit left.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`, and where an argument that matters was changed after it.
+        """
         fitted: Fitted | None = getattr(self, "_fitted", None)
         if fitted is None:
             raise NotFittedError("this FlowSCM is not fitted yet: call fit or fit_transform first")

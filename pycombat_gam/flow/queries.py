@@ -18,18 +18,21 @@ from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.estimator import TableEstimator
 from pycombat_gam.tables.intake import Intake, find_column, put_back
 from pycombat_gam.types import FloatArray, IntArray
-from pycombat_gam.words import listing
+from pycombat_gam.words import Remedy, Worded, listing
+
+ADAPT = Remedy("adapt", "add a site with adapt(its rows), which gives a new model")
 
 
 class Queries(TableEstimator):
     """The questions that `FlowSCM` answers once it is fitted."""
 
+    @property
     @abstractmethod
-    def _check_fitted(self) -> Fitted:
+    def fitted(self) -> Fitted:
         """Return what the fit left, or say that there was none."""
 
     def _features(self) -> tuple[str, ...]:
-        return self._check_fitted().model.frame.features
+        return self.fitted.model.frame.features
 
     def _given(self, X: pd.DataFrame | np.ndarray, covariates: object, fitted: Fitted) -> Intake:
         """Sort out rows for a fitted model."""
@@ -39,14 +42,16 @@ class Queries(TableEstimator):
 
     def _rows(self, X: pd.DataFrame | np.ndarray, covariates: object) -> tuple[Fitted, Intake, IntArray]:
         """Sort out rows of known sites: the model, the rows, their sites' codes."""
-        fitted = self._check_fitted()
+        fitted = self.fitted
         given = self._given(X, covariates, fitted)
         levels = fitted.model.levels
         codes, unseen = levels.codes(find_column(given.covariates, self.batch, "batch"))
         if unseen:
             raise DataError(
-                f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: "
-                f"{levels.advice(unseen, 'add a site with adapt(its rows), which gives a new model')}"
+                Worded(
+                    f"site {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: ",
+                    levels.advice(unseen, ADAPT),
+                )
             )
         return fitted, given, codes
 
@@ -102,7 +107,7 @@ class Queries(TableEstimator):
 
         Without an action it gives back the rows that the noise was abducted from.
         """
-        fitted = self._check_fitted()
+        fitted = self.fitted
         model = fitted.model
         wanted = [*model.graph.nodes, *model.frame.features]
         absent = [name for name in wanted if name not in noise.columns]
@@ -121,7 +126,7 @@ class Queries(TableEstimator):
 
     def sample(self, n: int, *, do: Mapping[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
         """Draw n rows from the model, under an action if one is given: covariates, then features."""
-        fitted = self._check_fitted()
+        fitted = self.fitted
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise OptionError(f"sample({n!r}): give a whole number of rows, at least 1")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:

@@ -25,6 +25,7 @@ from pycombat_gam.plot.style import (
     tick_letters,
     titled,
 )  # fmt: skip
+from pycombat_gam.study.harmonizer import Harmonizer
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count, listing
@@ -41,7 +42,7 @@ def features(
     *,
     feature: str,
     batch: str,
-    model: object = None,
+    model: Harmonizer | None = None,
     axes: Any = None,
 ) -> Any:
     """Draw the values of one feature by site, before and after side by side on one scale.
@@ -177,9 +178,9 @@ def travelers(table: pd.DataFrame, *, subject: str, batch: str, feature: str, ax
     return ax
 
 
-def _covariate_part(model: object, table: pd.DataFrame, feature: str) -> tuple[FloatArray, str]:
+def _covariate_part(model: Harmonizer, table: pd.DataFrame, feature: str) -> tuple[FloatArray, str]:
     """Return (x − x̄)β of the rows, and what it adjusts for."""
-    fitted = combat_of(model, "features(model=…)")
+    fitted = combat_of(model, "features", "features(model=…)")
     k = feature_index(fitted, feature)
     design = fitted.mean.design
     X = design.on(table)

@@ -8,7 +8,7 @@ import numpy as np
 
 from pycombat_gam.batch.location_scale import LocationScaleFit
 from pycombat_gam.errors import OptionError
-from pycombat_gam.plot.given import check_effect, combat_of
+from pycombat_gam.plot.given import LocationScale, check_effect, location_scale
 from pycombat_gam.plot.room import few_ticks, lay_out, legend_below, legend_beside, log_ticks, say, side
 from pycombat_gam.plot.style import (
     INK,
@@ -60,9 +60,10 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
     The axes.
     """
     check_effect(effect)
-    fitted = combat_of(model, "site_effects")
+    site_model = location_scale(model, "site_effects")
+    fitted = site_model.fitted
     if effect == "scale":
-        _check_scaled(model, "site_effects")
+        _check_scaled(site_model, "site_effects")
     location = effect == "location"
     shrunken = fitted.location_scale("site_effects").shrunken
     values = shrunken.gamma if location else 0.5 * np.log2(shrunken.delta)
@@ -165,10 +166,11 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     The axes.
     """
     check_effect(effect)
-    fitted = combat_of(model, "shrinkage")
-    _check_shrunk(model, "shrinkage")
+    shrunk = location_scale(model, "shrinkage")
+    fitted = shrunk.fitted
+    _check_shrunk(shrunk, "shrinkage")
     if effect == "scale":
-        _check_scaled(model, "shrinkage")
+        _check_scaled(shrunk, "shrinkage")
     location = effect == "location"
     estimated = fitted.location_scale("shrinkage")
     effects, shrunken = estimated.effects, estimated.shrunken
@@ -245,20 +247,20 @@ def _legend(ax: Any, handles: list[Any], names: list[str]) -> None:
         legend_below(ax, handles, names)
 
 
-def _points(fitted: LocationScaleFit, b: int, chosen: Any, location: bool) -> Any:
+def _points(sites: LocationScaleFit, b: int, chosen: Any, location: bool) -> Any:
     """Features of a site that have an estimate to shrink."""
-    usable = ~fitted.scale.degenerate[chosen]
+    usable = ~sites.scale.degenerate[chosen]
     if not location:
-        usable &= ~fitted.effects.location_only[b, chosen]
+        usable &= ~sites.effects.location_only[b, chosen]
     return chosen[usable]
 
 
-def _check_shrunk(model: Any, what: str) -> None:
+def _check_shrunk(model: LocationScale, what: str) -> None:
     if not model.eb:
         raise OptionError(f"{what}: this ComBat was fitted with eb=False, so nothing was shrunk and there is no prior")
 
 
-def _check_scaled(model: Any, what: str) -> None:
+def _check_scaled(model: LocationScale, what: str) -> None:
     if model.mean_only:
         raise OptionError(
             f"{what}: this ComBat was fitted with mean_only=True, so it has no scale: use effect='location'"

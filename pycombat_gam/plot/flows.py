@@ -129,7 +129,7 @@ def fan(
 
     some = table.iloc[evenly(len(table), MOST_ROWS)]
     found = fan_of(model, some, feature, over, to=to, points=POINTS)
-    labels = model._check_fitted().model.levels.labels
+    labels = model.sites
     present = [int(b) for b in np.unique(found.codes)]
     few_sites, few_rows = len(present) <= len(LOOKS), len(some) <= FEW_ROWS
     looks = {b: look_of(b) if few_sites else Look(PALE, "o", "-") for b in present}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.combat.fitted import FittedComBat
-from pycombat_gam.errors import DataError, OptionError, flow_requirements
+from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns
+from pycombat_gam.study.harmonizer import Harmonizer, is_harmonizer
+from pycombat_gam.study.rows import check_same_rows
+from pycombat_gam.study.states import AFTER, BEFORE
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.tables.remedies import into_pandas, kind_of
@@ -25,24 +27,37 @@ if TYPE_CHECKING:
 EFFECTS = ("location", "scale")
 
 
-def combat_of(model: object, what: str) -> FittedComBat:
+class LocationScale(Harmonizer, Protocol):
+    """A harmonizer of location and scale: its fit has site effects, before and after shrinkage, and priors."""
+
+    eb: bool
+    prior: str
+    mean_only: bool
+
+    @property
+    def fitted(self) -> FittedComBat:
+        """What the fit left."""
+
+
+def location_scale(model: object, picture: str, what: str = "") -> LocationScale:
+    """Return a fitted ComBat; another kind of model has no such picture."""
+    if not (is_harmonizer(model) and model.kind == "combat"):
+        raise OptionError(f"{what or picture} needs a fitted ComBat; given: {kind_of(model)}")
+    return cast(LocationScale, model)
+
+
+def combat_of(model: object, picture: str, what: str = "") -> FittedComBat:
     """Return what a ComBat's fit left; another kind of model has no such picture."""
-    if not isinstance(model, ComBat):
-        raise OptionError(f"{what} needs a fitted ComBat; given: {kind_of(model)}")
-    return model._check_fitted()
+    return location_scale(model, picture, what).fitted
 
 
-def flow_of(model: object, what: str) -> FlowSCM:
+def flow_of(model: object, picture: str) -> FlowSCM:
     """Return a fitted FlowSCM; another kind of model has no such picture."""
-    if isinstance(model, ComBat):
-        raise OptionError(f"{what} needs a fitted FlowSCM; given: {kind_of(model)}")
-    flow_requirements()
-    from pycombat_gam.flow.estimator import FlowSCM
-
-    if not isinstance(model, FlowSCM):
-        raise OptionError(f"{what} needs a fitted FlowSCM; given: {kind_of(model)}")
-    model._check_fitted()
-    return model
+    if not (is_harmonizer(model) and model.kind == "flow"):
+        raise OptionError(f"{picture} needs a fitted FlowSCM; given: {kind_of(model)}")
+    flow = cast("FlowSCM", model)
+    _ = flow.fitted
+    return flow
 
 
 def check_effect(effect: str) -> None:
@@ -65,15 +80,11 @@ def check_frame(table: object, name: str) -> pd.DataFrame:
 
 def states(before: object, after: object) -> dict[str, pd.DataFrame]:
     """Return the tables by state; they must have the same rows."""
-    found = {"before": check_frame(before, "before")}
+    tables = {BEFORE: check_frame(before, BEFORE)}
     if after is not None:
-        found["after"] = check_frame(after, "after")
-        if not found["after"].index.equals(found["before"].index):
-            raise DataError(
-                f"before has {len(found['before']):,} rows, after {len(found['after']):,}, and their indexes differ: "
-                "give the same rows in the same order"
-            )
-    return found
+        tables[AFTER] = check_frame(after, AFTER)
+        check_same_rows(tables[BEFORE], tables[AFTER])
+    return tables
 
 
 def sites_of(table: pd.DataFrame, batch: str) -> tuple[tuple[str, ...], IntArray]:
@@ -83,9 +94,9 @@ def sites_of(table: pd.DataFrame, batch: str) -> tuple[tuple[str, ...], IntArray
     return levels.labels, levels.codes(column)[0]
 
 
-def places_of(labels: tuple[str, ...], model: object = None) -> list[int]:
-    """Return each label's place among the sites of a ComBat, new ones after them; without one, among themselves."""
-    known = model._check_fitted().levels.labels if isinstance(model, ComBat) else ()
+def places_of(labels: tuple[str, ...], model: Harmonizer | None = None) -> list[int]:
+    """Return each label's place among the sites of a model, new ones after them; without one, among themselves."""
+    known = () if model is None else model.sites
     order = [*known, *(label for label in labels if label not in known)]
     return [order.index(label) for label in labels]
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import OptionError
-from pycombat_gam.plot.given import check_effect, combat_of
+from pycombat_gam.plot.given import LocationScale, check_effect, location_scale
 from pycombat_gam.plot.room import few_ticks, lay_out, legend_below
 from pycombat_gam.plot.style import INK, look_of, minus, panels, plain, shown, titled
 from pycombat_gam.types import FloatArray
@@ -44,15 +43,15 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     from scipy.stats import gaussian_kde, invgamma, norm
 
     check_effect(effect)
-    fitted = combat_of(model, "prior")
-    assert isinstance(model, ComBat)
+    shrunk = location_scale(model, "prior")
+    fitted = shrunk.fitted
     b = fitted.levels.index(site, "site")
     label, location = fitted.levels.labels[b], effect == "location"
     sites = fitted.location_scale("prior")
     priors = sites.shrunken.priors
     first, second = (priors.gamma_bar[b], priors.t2[b]) if location else (priors.a_prior[b], priors.b_prior[b])
     if np.isnan(first):
-        raise OptionError(f"prior: there is none of the {effect} of site '{label}': {_why(model, b)}")
+        raise OptionError(f"prior: there is none of the {effect} of site '{label}': {_why(shrunk, b)}")
     informs = ~sites.scale.degenerate
     if fitted.mean.n_rows[b] > 1:
         informs &= ~sites.effects.location_only[b]
@@ -85,9 +84,9 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     ax.set_ylabel("density over features")
     lay_out(ax)
     few_ticks(ax)
-    used = "prior" if model.prior == "parametric" else "not used"
+    used = "prior" if shrunk.prior == "parametric" else "not used"
     legend_below(ax, [own, given], [f"estimates of {values.size:,} features", f"{used}: {formula}"])
-    under = "" if model.prior == "parametric" else "the fit is nonparametric: the estimates themselves are the prior"
+    under = "" if shrunk.prior == "parametric" else "the fit is nonparametric: the estimates themselves are the prior"
     titled(ax, f"{effect.capitalize()} of {shown(label, 40)} ({count(int(fitted.mean.n_rows[b]), 'row')})", under)
     return ax
 
@@ -105,9 +104,9 @@ def _reach(values: FloatArray, tails: FloatArray) -> tuple[float, float]:
     return float(min(values.min() - room, tails[0])), float(max(values.max() + room, tails[1]))
 
 
-def _why(model: ComBat, b: int) -> str:
+def _why(model: LocationScale, b: int) -> str:
     """Say why a site has no prior."""
-    fitted = model._check_fitted()
+    fitted = model.fitted
     if not model.eb:
         return "the model was fitted with eb=False, where each feature keeps its own estimates; fit with eb=True"
     if b == fitted.reference:

@@ -13,7 +13,6 @@ import pandas as pd
 from pycombat_gam.errors import OutputError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.progress import tracked
-from pycombat_gam.report.origin import OTHER
 from pycombat_gam.report.page import html_page, markdown_page
 from pycombat_gam.report.parts import Section, Sentences
 from pycombat_gam.report.reproduce import reproduce
@@ -29,15 +28,15 @@ from pycombat_gam.report.sections import (
 from pycombat_gam.report.study import Study
 from pycombat_gam.report.verdict import verdict
 from pycombat_gam.saving.atomic import write_files
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.study.origin import OTHER
 from pycombat_gam.words import count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycombat_gam.audit import Audit
-    from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.diagnose import Diagnosis
-    from pycombat_gam.flow.estimator import FlowSCM
 
 TITLE = "Harmonization report"
 HTML, MARKDOWN = "report.html", "report.md"
@@ -112,7 +111,7 @@ class Report:
 
 
 def report(
-    model: ComBat | FlowSCM,
+    model: Harmonizer,
     before: Any,
     after: Any = None,
     *,

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pycombat_gam import plot
-from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import DataError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.plot.fitted import dependent_factors
-from pycombat_gam.report.parts import Figure, Sentences, joined
+from pycombat_gam.report.parts import Figure, Sentences
 from pycombat_gam.report.study import Study
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.study.states import BEFORE
 from pycombat_gam.tables.arguments import names
-from pycombat_gam.words import count
+from pycombat_gam.words import count, joined
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
@@ -33,8 +34,8 @@ def before_after_figures(study: Study, diagnosis: Diagnosis) -> list[Figure | Se
     feature = differs or study.features[0]
     which = "the feature in which sites differ most before harmonization (smallest p)" if differs else "the first"
     sites = count(study.sites, "site")
-    # A flow has no covariates' part to take off.
-    model = study.model if isinstance(study.model, ComBat) else None
+    # Not every model has a covariates' part to take off.
+    model = study.model if "features" in study.model.pictures else None
     figure = draw(
         "figure-feature",
         lambda axes: plot.features(
@@ -76,7 +77,7 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
     if not numeric:
         return []
     covariate, feature = numeric[0], most_different(diagnosis) or study.features[0]
-    if isinstance(study.model, ComBat):
+    if "curve" in study.model.pictures:
         factors = dependent_factors(parse_formula(study.model.formula), study.before, covariate)
         whose = (
             f" The effect depends on {joined(factors)}: the level is named above, with its rows only."
@@ -93,6 +94,8 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
                 size=(6.6, 4.0),
             )
         ]
+    if "fan" not in study.model.pictures:
+        return []
     some = study.before.iloc[:: max(1, len(study.before) // 12)].head(12)
     return [
         draw(
@@ -109,9 +112,9 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
 def shrinkage_figures(study: Study) -> list[Figure]:
     """Draw what empirical Bayes made of the site effects; none without it."""
     model = study.model
-    if not isinstance(model, ComBat) or not model.eb:
+    effects = list(model.shrunken)
+    if not effects:
         return []
-    effects = ["location"] if model.mean_only else ["location", "scale"]
     site = _largest_site(model)
     both = " (left) and ".join(EFFECTS[effect] for effect in effects) + (" (right)" if len(effects) > 1 else "")
     return [
@@ -143,7 +146,7 @@ def shrinkage_figures(study: Study) -> list[Figure]:
 def estimate_figures(study: Study) -> list[Figure]:
     """Draw ComBat's effects of all sites, or how a flow's training went."""
     model = study.model
-    if isinstance(model, ComBat):
+    if "site_effects" in model.pictures:
         return [
             draw(
                 "figure-effects",
@@ -153,6 +156,8 @@ def estimate_figures(study: Study) -> list[Figure]:
                 size=(9.2, min(2.8 + 0.24 * study.sites, 9.0)),
             )
         ]
+    if "training" not in model.pictures:
+        return []
     return [
         draw(
             "figure-training",
@@ -200,7 +205,7 @@ def draw(
 def most_different(diagnosis: Diagnosis) -> str:
     """Return the feature whose sites differ most before harmonization: smallest p, then largest effect; "" for none."""
     table = diagnosis.table
-    rows = table[(table["aspect"] == "location") & (table["state"] == "before") & table["p"].notna()]
+    rows = table[(table["aspect"] == "location") & (table["state"] == BEFORE) & table["p"].notna()]
     if not len(rows):
         return ""
     first = rows[rows["measure"] == rows["measure"].iloc[0]]
@@ -227,9 +232,9 @@ def _traveling(study: Study, feature: str, column: str, subjects: pd.Index) -> F
     )
 
 
-def _largest_site(model: ComBat) -> str:
+def _largest_site(model: Harmonizer) -> str:
     """The site with most rows that is shrunk: not the reference."""
-    rows = dict(model.summary().profile["batches"])
+    rows = dict(model.profile["batches"])
     reference = None if model.ref_batch is None else str(model.ref_batch)
     return str(max((label for label in rows if label != reference), key=lambda label: rows[label]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import fixed_columns, random_groups
-from pycombat_gam.report.parts import joined
+from pycombat_gam.words import joined
 
 
 def fixed_covariates(formula: Formula) -> list[str]:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-STATES = {
-    "before": "as measured",
-    "after": "harmonized",
-    "held out": "harmonized by models that did not see the row (site prediction), or neither the row's site nor the "
+from pycombat_gam.study.states import AFTER, BEFORE, HELD_OUT
+
+MEANINGS = {
+    BEFORE: "as measured",
+    AFTER: "harmonized",
+    HELD_OUT: "harmonized by models that did not see the row (site prediction), or neither the row's site nor the "
     "covariate (covariate prediction)",
 }
 TOLD = "The harmonization was told these covariates, so what is found after it is partly by construction."
 """Why an association, or a prediction, after harmonization is no proof that it was kept."""
 TO_GO_BY = "Of the predictions, those held out are the figures to go by: that harmonization was not told the covariate."
-AFTER = {
-    "association": "harmonized by a model that was told the term, so partly by construction",
-    "covariate prediction": "harmonized by a model that was told the covariate, so partly by construction; held out is "
-    "the figure to go by",
+BY_ASPECT = {
+    AFTER: {
+        "association": "harmonized by a model that was told the term, so partly by construction",
+        "covariate prediction": "harmonized by a model that was told the covariate, so partly by construction; held "
+        "out is the figure to go by",
+    },
+    HELD_OUT: {
+        "site prediction": "harmonized by models that did not see the row",
+        "covariate prediction": "harmonized by models that saw neither the row's site nor the covariate",
+    },
 }
-HELD_OUT = {
-    "site prediction": "harmonized by models that did not see the row",
-    "covariate prediction": "harmonized by models that saw neither the row's site nor the covariate",
-}
+"""What the states mean for some aspects in particular."""
 UNKNOWN_SITE = (
     "Held out, the site left out is harmonized by a model fitted without it and without the covariate, whose terms are "
     "left out of the formula. To such a model a new site's mean of the covariate is part of its site effect, and goes "
@@ -99,5 +104,6 @@ def of_summary(quantities: Sequence[str], states: Sequence[str]) -> tuple[tuple[
 
 
 def _states(states: Sequence[str], aspect: str = "") -> list[tuple[str, str]]:
-    special = {"after": AFTER, "held out": HELD_OUT}
-    return [(state, special.get(state, {}).get(aspect, words)) for state, words in STATES.items() if state in states]
+    return [
+        (state, BY_ASPECT.get(state, {}).get(aspect, words)) for state, words in MEANINGS.items() if state in states
+    ]

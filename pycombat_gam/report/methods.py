@@ -5,45 +5,27 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pycombat_gam.batch.levels import canonical
-from pycombat_gam.combat.estimator import ComBat
+from pycombat_gam.account.account import Account
+from pycombat_gam.account.papers import BENJAMINI, HOLM, SIMES, Reference
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.report.flow_methods import flow_sentences
 from pycombat_gam.report.kept import fixed_covariates, random_effects
-from pycombat_gam.report.origin import FITTED, MASKED, OTHER, Origin
-from pycombat_gam.report.parts import joined
-from pycombat_gam.report.references import (
-    BEER,
-    BENJAMINI,
-    FORTIN_2017,
-    FORTIN_2018,
-    HOLM,
-    JOHNSON,
-    POMPONIO,
-    SIMES,
-    WANG,
-    WOOD,
-)
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.study.origin import FITTED, MASKED, OTHER, Origin
+from pycombat_gam.study.states import HELD_OUT
 from pycombat_gam.types import JsonDict
-from pycombat_gam.words import count
+from pycombat_gam.words import count, joined
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pycombat_gam.diagnose import Diagnosis
-    from pycombat_gam.flow.estimator import FlowSCM
 
 PACKAGES = ("numpy", "scipy", "pandas")
-CRITERIA = {
-    "REML": "restricted maximum likelihood (REML)",
-    "ML": "maximum likelihood (ML)",
-    "GCV": "generalized cross-validation (GCV)",
-}
 
 
-def methods_text(model: ComBat | FlowSCM, *, to: str | None = None, origin: Origin | None = None) -> str:
+def methods_text(model: Harmonizer, *, to: str | None = None, origin: Origin | None = None) -> str:
     """Say in a paragraph how the table was harmonized.
 
     Parameters
@@ -53,22 +35,30 @@ def methods_text(model: ComBat | FlowSCM, *, to: str | None = None, origin: Orig
     origin : how the rows that were harmonized relate to those of the fit; None: they are the same.
     """
     formula = parse_formula(model.formula)
-    profile: JsonDict = model.summary().profile
+    profile = model.profile
     other = origin if origin is not None and origin.kind == OTHER else None
+    account = model.account(to=to, elsewhere=other is not None)
     sentences = [
-        _what(model, formula, profile, origin) if other is None else _what_other(model, formula, profile, other)
+        _what(model, account, profile, origin) if other is None else _what_other(model, account, profile, other),
+        _kept(formula),
+        *account.sentences,
     ]
-    sentences.append(_kept(formula))
-    if isinstance(model, ComBat):
-        sentences += [_mean(model, formula), _scale(model), _effects(model), _target(model)]
-        sentences += _missing(model, profile, "" if other is None else " in the table of the fit")
-    else:
-        sentences += flow_sentences(model, formula, to)
-    untouched = _untouched(model)
-    if untouched:
-        sentences.append(f"{count(untouched, 'feature')} without residual variance passed through untouched.")
+    if model.untouched:
+        sentences.append(f"{count(model.untouched, 'feature')} without residual variance passed through untouched.")
     sentences.append(_computed(model))
     return " ".join(sentences)
+
+
+def references(model: Harmonizer, *, adjusted: bool, overall: bool = False) -> tuple[Reference, ...]:
+    """Return the papers that a harmonization and its evaluation rest on, by author and year.
+
+    Parameters
+    ----------
+    model : fitted.
+    adjusted : whether p-values are adjusted for the number of features; overall : also for that of the tests.
+    """
+    used = [*([BENJAMINI] if adjusted else []), *([SIMES, HOLM] if overall else []), *model.account().papers]
+    return tuple(sorted(used, key=lambda paper: (paper.fields["author"].split(",")[0], paper.fields["year"])))
 
 
 def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
@@ -114,7 +104,7 @@ def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
 
 def _held_out(table: pd.DataFrame, origin: Origin | None) -> list[str]:
     """Say what "held out" and "after" mean; each of the two questions has its own scheme."""
-    unseen = set(table.loc[table["state"] == "held out", "aspect"])
+    unseen = set(table.loc[table["state"] == HELD_OUT, "aspect"])
     kind = FITTED if origin is None else origin.kind
     schemes = []
     if "site prediction" in unseen:
@@ -141,9 +131,9 @@ def _held_out(table: pd.DataFrame, origin: Origin | None) -> list[str]:
     return [f"Held out means: {'; '.join(schemes)}{again}. Figures called after are of {after}."]
 
 
-def versions(model: ComBat | FlowSCM, extra: Sequence[str] = ()) -> dict[str, str]:
+def versions(model: Harmonizer, extra: Sequence[str] = ()) -> dict[str, str]:
     """Return the versions of what computed, by name."""
-    names = [*PACKAGES, *(() if isinstance(model, ComBat) else ("torch", "zuko")), *extra]
+    names = [*PACKAGES, *model.packages, *extra]
     return {
         "pycombat_gam": version("pycombat-gam"),
         "python": platform.python_version(),
@@ -151,7 +141,7 @@ def versions(model: ComBat | FlowSCM, extra: Sequence[str] = ()) -> dict[str, st
     }
 
 
-def _what(model: ComBat | FlowSCM, formula: Formula, profile: JsonDict, origin: Origin | None) -> str:
+def _what(model: Harmonizer, account: Account, profile: JsonDict, origin: Origin | None) -> str:
     rows, chosen = profile["rows"], ""
     # Where the rows are just those that fit_mask chose, there are no others to speak of.
     if profile["rows"] != profile["rows_given"] and (origin is None or origin.kind == MASKED):
@@ -163,10 +153,10 @@ def _what(model: ComBat | FlowSCM, formula: Formula, profile: JsonDict, origin: 
     size = (
         f"{count(profile['features'], 'feature')} of {count(rows, 'row')} at {count(len(profile['batches']), 'site')}"
     )
-    return f"Effects of site (column '{model.batch}') on {size} were removed with {_name(model, formula)}.{chosen}"
+    return f"Effects of site (column '{model.batch}') on {size} were removed with {account.method}.{chosen}"
 
 
-def _what_other(model: ComBat | FlowSCM, formula: Formula, profile: JsonDict, origin: Origin) -> str:
+def _what_other(model: Harmonizer, account: Account, profile: JsonDict, origin: Origin) -> str:
     size = f"{count(profile['features'], 'feature')} of {count(origin.rows, 'row')} at {count(origin.sites, 'site')}"
     fit = f"{count(origin.fit_given, 'row')} at {count(origin.fit_sites, 'site')}"
     chosen = "" if origin.fit_rows == origin.fit_given else f", {origin.fit_rows:,} of which estimated (fit_mask)"
@@ -174,22 +164,9 @@ def _what_other(model: ComBat | FlowSCM, formula: Formula, profile: JsonDict, or
     if origin.unseen:
         new = f" The effects of {count(len(origin.unseen), 'site')} not in that table were estimated from these rows."
     return (
-        f"Effects of site (column '{model.batch}') on {size} were removed with {_name(model, formula)}. The model "
+        f"Effects of site (column '{model.batch}') on {size} were removed with {account.method}. The model "
         f"was fitted to another table, of {fit}{chosen}.{new}"
     )
-
-
-def _name(model: ComBat | FlowSCM, formula: Formula) -> str:
-    if not isinstance(model, ComBat):
-        return (
-            f"counterfactuals of a structural causal model whose mechanism of the features is a normalizing flow "
-            f"({WANG.cited})"
-        )
-    base = f"{JOHNSON.cited}; {FORTIN_2017.cited}, {FORTIN_2018.fields['year']}"
-    name = f"ComBat-GAM ({POMPONIO.cited}), the extension to smooth effects of" if formula.smooths else ""
-    if formula.random:
-        name = f"{name} longitudinal ComBat with random effects (after {BEER.cited}), an extension of".strip()
-    return f"{name} ComBat ({base})".strip()
 
 
 def _kept(formula: Formula) -> str:
@@ -214,71 +191,7 @@ def _kept(formula: Formula) -> str:
     )
 
 
-def _mean(model: ComBat, formula: Formula) -> str:
-    if model.mean_model is not None:
-        return f"The mean model was fitted by {type(model.mean_model).__name__}: {model.summary().mean_model}."
-    if not (formula.smooths or formula.random):
-        return (
-            "The mean of each feature was fitted by least squares with an intercept for each site."
-            if formula.variables
-            else "The mean of each feature is an intercept for each site."
-        )
-    terms = joined([*(["smooths"] if formula.smooths else []), *(["random effects"] if formula.random else [])])
-    return (
-        f"The mean of each feature was fitted by penalised least squares with an intercept for each site; the "
-        f"smoothing parameters of {terms} were chosen for each feature by {CRITERIA[model.smoothing]} ({WOOD.cited})."
-    )
-
-
-def _scale(model: ComBat) -> str:
-    if model.ref_batch is not None:
-        return f"Features were standardized by their residual variance at the reference site '{_reference(model)}'."
-    return "Features were standardized by their residual variance pooled over sites."
-
-
-def _effects(model: ComBat) -> str:
-    moved = "Only the location of each site was" if model.mean_only else "Location and scale of each site were"
-    if not model.eb:
-        return f"{moved} estimated, for each feature by itself, without empirical Bayes."
-    if model.prior == "nonparametric":
-        kind = "a nonparametric prior (the estimates of the other features)"
-    elif model.mean_only:
-        kind = "a parametric prior (normal)"
-    else:
-        kind = "parametric priors (normal for location, inverse gamma for the variance)"
-    return f"{moved} estimated and shrunk by empirical Bayes over features, with {kind}."
-
-
-def _target(model: ComBat) -> str:
-    # Shrunken effects are not removed in full.
-    moved = "moved towards" if model.eb else "brought to"
-    if model.ref_batch is not None:
-        return f"All other sites were {moved} the reference site '{_reference(model)}', whose rows were not changed."
-    what = "location" if model.mean_only else "location and scale"
-    return f"No site served as reference: all were {moved} the common {what}, sites weighted by their rows."
-
-
-def _missing(model: ComBat, profile: JsonDict, where: str) -> list[str]:
-    if profile["missing_cells"]:
-        return [
-            f"{count(profile['missing_cells'], 'feature cell')} {'was' if profile['missing_cells'] == 1 else 'were'} "
-            f"missing{where}: each feature was fitted on its observed cells, and missing cells stayed missing."
-        ]
-    if model.missing == "omit":
-        return [f"No feature cell was missing{where}."]
-    return [f"All feature cells were observed{where}."]
-
-
-def _untouched(model: Any) -> int:
-    features = getattr(model.summary(), "features", None)
-    return 0 if features is None else int((features["handling"] == "untouched").sum())
-
-
-def _reference(model: ComBat) -> str:
-    return canonical(model.ref_batch)
-
-
-def _computed(model: ComBat | FlowSCM) -> str:
+def _computed(model: Harmonizer) -> str:
     found = versions(model)
     ours, python = found.pop("pycombat_gam"), found.pop("python")
     with_ = joined([f"{name} {number}" for name, number in found.items()])

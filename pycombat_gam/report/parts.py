@@ -6,7 +6,7 @@ A section is plain data; `page.html` and `page.md` say how each part looks.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -239,12 +239,3 @@ def _is_text(column: pd.Series) -> bool:
 
 def _only_numbers_rows(index: pd.Index) -> bool:
     return isinstance(index, pd.RangeIndex) and index.name is None
-
-
-def joined(clauses: Sequence[str], last: str = "and") -> str:
-    """Join clauses as a sentence does.
-
-    >>> joined(["a", "b", "c"])
-    'a, b and c'
-    """
-    return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} {last} {clauses[-1]}"

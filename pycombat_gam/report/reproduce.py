@@ -6,25 +6,21 @@ import inspect
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import DataError
 from pycombat_gam.report.cells import visible_lines
 from pycombat_gam.report.methods import versions
-from pycombat_gam.report.origin import FITTED, OTHER, Origin
 from pycombat_gam.report.parts import Code, Part, Section, Sentences, Table
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.study.origin import FITTED, OTHER, Origin
 from pycombat_gam.tables.files import file_sha256
 from pycombat_gam.types import JsonDict
 
-if TYPE_CHECKING:
-    from pycombat_gam.flow.estimator import FlowSCM
-
 
 def reproduce(
-    model: ComBat | FlowSCM,
+    model: Harmonizer,
     *,
     command: str | Sequence[str] | None = None,
     data: str | Path | None = None,
@@ -42,7 +38,7 @@ def reproduce(
     seed : of everything random in diagnosis and report; to : of a flow, the site that rows were taken to.
     origin : how the rows of the report relate to those of the fit; None: they are the same.
     """
-    profile = model.summary().profile
+    profile = model.profile
     if command is None:
         code = Code("command", "Python", python_call(model, seed, to, origin), "python")
     else:
@@ -74,7 +70,7 @@ def reproduce(
     return Section("reproduce", "How to reproduce", tuple(parts))
 
 
-def python_call(model: ComBat | FlowSCM, seed: int, to: str | None, origin: Origin | None = None) -> str:
+def python_call(model: Harmonizer, seed: int, to: str | None, origin: Origin | None = None) -> str:
     """Return the code that fits the same model to the same table, every argument in full, and transforms these rows."""
     kind = type(model).__name__
     defaults = inspect.signature(type(model).__init__).parameters
@@ -87,7 +83,7 @@ def python_call(model: ComBat | FlowSCM, seed: int, to: str | None, origin: Orig
             given.append(f"    {name}={value!r}")
     arguments = ",\n".join(given)
     other = origin is not None and origin.kind == OTHER
-    mask = ", fit_mask=fit_mask" if _masked(model.summary().profile, origin) else ""
+    mask = ", fit_mask=fit_mask" if _masked(model.profile, origin) else ""
     again = "" if other else mask
     target = "" if to is None else f", to={to!r}"
     if other:

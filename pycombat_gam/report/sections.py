@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.combat.estimator import ComBat
-from pycombat_gam.formula import parse_formula
+from pycombat_gam.account.papers import bibtex
 from pycombat_gam.report.cells import MISSING
 from pycombat_gam.report.legend import EFFECTS, SHRINKAGE, UNKNOWN_SITE, of_comparison, of_summary, of_tests
-from pycombat_gam.report.methods import diagnosis_text, methods_text
-from pycombat_gam.report.origin import Origin
+from pycombat_gam.report.methods import diagnosis_text, methods_text, references
 from pycombat_gam.report.parts import (
     MOST_ROWS,
     P_VALUES,
@@ -33,14 +31,14 @@ from pycombat_gam.report.parts import (
     Table,
     slug,
 )
-from pycombat_gam.report.references import bibtex, references
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.study.origin import Origin
+from pycombat_gam.study.states import BEFORE, HELD_OUT, STATES
 
 if TYPE_CHECKING:
     from pycombat_gam.audit import Audit
     from pycombat_gam.diagnose import Diagnosis
-    from pycombat_gam.flow.estimator import FlowSCM
 
-STATES = ("before", "after", "held out")
 SEVERITIES = ("problem", "caution", "note")
 AUDIT_CAPTIONS = {
     "sites": "Sites: who was measured there",
@@ -62,7 +60,7 @@ ASPECT_CAPTIONS = {
 
 
 def methods(
-    model: ComBat | FlowSCM,
+    model: Harmonizer,
     diagnosis: Diagnosis | None = None,
     *,
     to: str | None = None,
@@ -75,7 +73,7 @@ def methods(
     if diagnosis is not None:
         texts.append(Sentences(diagnosis_text(diagnosis, origin), id="evaluation-text", lead="Evaluation"))
     decided = diagnosis is not None and len(diagnosis.overall) > 0
-    used = references(model, parse_formula(model.formula), adjusted=bool(adjusted), overall=decided)
+    used = references(model, adjusted=bool(adjusted), overall=decided)
     return Section(
         "methods",
         "Methods",
@@ -129,7 +127,7 @@ def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
         "Associations of the features with each term of the formula, at equal sites",
     )
     parts += _compared(diagnosis, "covariate prediction", ASPECT_CAPTIONS["covariate prediction"])
-    if "held out" in set(diagnosis.table.loc[diagnosis.table["aspect"] == "covariate prediction", "state"]):
+    if HELD_OUT in set(diagnosis.table.loc[diagnosis.table["aspect"] == "covariate prediction", "state"]):
         parts.append(Sentences(UNKNOWN_SITE))
     if not parts:
         parts = [Sentences("No association with a covariate was tested.")]
@@ -156,53 +154,17 @@ def shrinkage(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     return Section("shrinkage", "Shrinkage", (table, *figures))
 
 
-def estimates(model: ComBat | FlowSCM, figures: Sequence[Figure] = ()) -> Section:
+def estimates(model: Harmonizer, figures: Sequence[Figure] = ()) -> Section:
     """Show what was estimated of each site."""
-    parts = _of_combat(model) if isinstance(model, ComBat) else _of_flow(model)
-    return Section("estimates", "Estimates", (*figures, *parts))
-
-
-def _of_combat(model: ComBat) -> list[Part]:
-    summary = model.summary()
-    batches = summary.batches
-    used = batches.loc[:, batches.notna().any() & ~(batches.eq(0).all() & (batches.columns == "iterations"))]
-    captions = {
-        "sites": "Sites: location in units of the pooled standard deviation, scale as a ratio of standard deviations",
-        "smooths": "Smooths: effective degrees of freedom over features",
-        "features": "Features",
-    }
-    where = {"sites": "batches", "smooths": "smooths", "features": "features"}
-    tables = {"sites": used, "smooths": summary.smooths, "features": summary.features}
     parts: list[Part] = [
-        Table.of(f"estimates-{name}", captions[name], table, where=f"model.summary().{where[name]}")
-        for name, table in tables.items()
-        if len(table)
+        Table.of(f"estimates-{table.name}", table.caption, table.frame, where=table.where) for table in model.tables()
     ]
-    text = "Every site's effect on every feature: model.estimates (gamma_hat, gamma_star, delta_hat, delta_star)."
-    return [*parts, Sentences(text)]
-
-
-def _of_flow(model: FlowSCM) -> list[Part]:
-    summary = model.summary()
-    captions = {
-        "graph": "Graph: each node and its causes",
-        "sites": "Sites: their maps, location in units of the pooled standard deviation",
-        "choice": "Variants tried: held-out log-probability of a row",
-        "training": "Training",
-    }
-    tables = {"graph": summary.graph, "sites": summary.sites, "choice": summary.choice, "training": summary.training}
-    parts: list[Part] = [
-        Table.of(f"estimates-{name}", captions[name], table, where=f"model.summary().{name}")
-        for name, table in tables.items()
-        if table is not None
-    ]
-    if model.flow == "structured":
-        parts.append(Sentences("Every site's effect on every feature: model.site_effects."))
-    return parts
+    effects = model.account().effects
+    return Section("estimates", "Estimates", (*figures, *parts, *([Sentences(effects)] if effects else [])))
 
 
 def notes(
-    model: ComBat | FlowSCM, diagnosis: Diagnosis | None = None, more: Sequence[str] = (), audit: Audit | None = None
+    model: Harmonizer, diagnosis: Diagnosis | None = None, more: Sequence[str] = (), audit: Audit | None = None
 ) -> Section:
     """List everything that was out of the ordinary, but for what the audit of the design has found."""
     texts = [*model.summary().notes, *more, *(diagnosis.notes if diagnosis is not None else ())]
@@ -222,7 +184,7 @@ def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> l
     features = list(dict.fromkeys(rows["feature"]))
     note = ""
     if len(features) > MOST_ROWS:
-        smallest = rows[rows["state"] == "before"].groupby("feature", sort=False)["p"].min().reindex(features)
+        smallest = rows[rows["state"] == BEFORE].groupby("feature", sort=False)["p"].min().reindex(features)
         chosen = set(smallest.sort_values(kind="stable").index[:MOST_ROWS])
         note = (
             f"The {MOST_ROWS:,} features with the smallest p before harmonization, of {len(features):,}; all of them: "

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.combat.estimator import ComBat
-from pycombat_gam.errors import DataError, OptionError, PcgWarning
+from pycombat_gam.errors import OptionError, PcgWarning
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.report.kept import fixed_covariates
-from pycombat_gam.report.origin import Origin
+from pycombat_gam.study.harmonizer import Harmonizer, is_harmonizer
+from pycombat_gam.study.origin import Origin
+from pycombat_gam.study.rows import check_same_rows
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.intake import Intake, intake, intake_notes
-
-if TYPE_CHECKING:
-    from pycombat_gam.flow.estimator import FlowSCM
 
 AGREEMENT = 1e-6
 """Two harmonized tables are the same up to this, in standard deviations of a feature: digits that a file may lose."""
@@ -35,12 +33,12 @@ class Study:
     model : fitted.
     before, after : wide tables, features beside covariates, rows alike.
     features : names, in the order of the fit; batch : the column of sites; sites : how many.
-    to : of a flow, the site that `after` was taken to; None for the average over sites.
+    to : the site that `after` was taken to by `transform(…, to=…)`; None for none, or the average over sites.
     origin : how the rows relate to those of the fit.
     notes : what is odd about the rows, and what the model said while it harmonized them.
     """
 
-    model: ComBat | FlowSCM
+    model: Harmonizer
     before: pd.DataFrame
     after: pd.DataFrame
     features: tuple[str, ...]
@@ -65,7 +63,7 @@ class Study:
     @classmethod
     def of(
         cls,
-        model: ComBat | FlowSCM,
+        model: Harmonizer,
         before: Any,
         after: Any,
         covariates: pd.DataFrame | None,
@@ -78,7 +76,7 @@ class Study:
         OptionError, DataError
             For something that is no fitted harmonizer, and tables whose rows differ.
         """
-        if not hasattr(model, "get_feature_names_out") or not hasattr(model, "summary"):
+        if not is_harmonizer(model):
             raise OptionError(f"report takes a fitted ComBat or FlowSCM; given: a {type(model).__name__}")
         features = tuple(model.get_feature_names_out().tolist())
         given = _intake(model, before, covariates, features)
@@ -88,11 +86,9 @@ class Study:
         said = intake_notes(given, model.features)
         said += [str(one.message) for one in caught if issubclass(one.category, PcgWarning)]
         then = made if after is None else _beside(model, after, before, covariates, features)
-        if then.Y.shape != given.Y.shape:
-            raise DataError(
-                f"before has {given.Y.shape[0]:,} rows, after {then.Y.shape[0]:,}: give the same rows in the same order"
-            )
-        to, notes = None if isinstance(model, ComBat) else _default_target(model), []
+        labelled = given.frame is not None and then.frame is not None
+        check_same_rows(given.covariates, then.covariates, names(model.id, "id"), labelled=labelled)
+        to, notes = _default_target(model), []
         if not _same(made.Y, then.Y):
             to = _target(model, before, covariates, given, then)
             if to is None:
@@ -115,13 +111,13 @@ class Study:
         )
 
 
-def _intake(model: ComBat | FlowSCM, X: Any, covariates: pd.DataFrame | None, features: tuple[str, ...]) -> Intake:
+def _intake(model: Harmonizer, X: Any, covariates: pd.DataFrame | None, features: tuple[str, ...]) -> Intake:
     reserved = (model.batch, *names(model.id, "id"), *parse_formula(model.formula).variables)
     return intake(X, covariates, reserved=reserved, choice=None, fitted=features)
 
 
 def _beside(
-    model: ComBat | FlowSCM, after: Any, before: Any, covariates: pd.DataFrame | None, features: tuple[str, ...]
+    model: Harmonizer, after: Any, before: Any, covariates: pd.DataFrame | None, features: tuple[str, ...]
 ) -> Intake:
     """Take in a harmonized table; features alone (``output="features"``) stand beside the covariates of `before`."""
     alone = covariates is None and isinstance(after, pd.DataFrame) and model.batch not in after.columns
@@ -129,7 +125,7 @@ def _beside(
 
 
 def _harmonized(
-    model: ComBat | FlowSCM, before: Any, covariates: pd.DataFrame | None, features: tuple[str, ...], **to: str
+    model: Harmonizer, before: Any, covariates: pd.DataFrame | None, features: tuple[str, ...], **to: str
 ) -> Intake:
     return _beside(model, model.transform(before, covariates, **to), before, covariates, features)
 
@@ -149,20 +145,16 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return bool((np.abs(np.nan_to_num(a - b)) <= AGREEMENT * np.where(spread > 0, spread, 1.0)).all())
 
 
-def _default_target(model: FlowSCM) -> str | None:
-    return None if model.ref_batch is None else canonical(model.ref_batch)
+def _default_target(model: Harmonizer) -> str | None:
+    return None if not model.targets or model.ref_batch is None else canonical(model.ref_batch)
 
 
-def _target(
-    model: ComBat | FlowSCM, before: Any, covariates: pd.DataFrame | None, given: Intake, then: Intake
-) -> str | None:
-    """Find the site that a flow took the rows to: its own rows are as they were."""
-    if isinstance(model, ComBat):
-        return None
-    for site in model.summary().sites.index:
-        own = given.covariates[model.batch].astype(str) == str(site)
+def _target(model: Harmonizer, before: Any, covariates: pd.DataFrame | None, given: Intake, then: Intake) -> str | None:
+    """Find the site that a model took the rows to by `to`: its own rows are as they were."""
+    for site in model.targets:
+        own = given.covariates[model.batch].astype(str) == site
         if own.any() and _same(given.Y[own.to_numpy()], then.Y[own.to_numpy()]):
-            made = _harmonized(model, before, covariates, given.features, to=str(site))
+            made = _harmonized(model, before, covariates, given.features, to=site)
             if _same(made.Y, then.Y):
-                return str(site)
+                return site
     return None

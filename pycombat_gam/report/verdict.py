@@ -13,16 +13,16 @@ import pandas as pd
 
 from pycombat_gam.formula import Formula
 from pycombat_gam.report.cells import p_text
-from pycombat_gam.report.origin import FITTED, MASKED, Origin
-from pycombat_gam.report.parts import Sentences, joined
+from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.verdict_biology import biology
 from pycombat_gam.report.wording import equals_p, percent, three
-from pycombat_gam.words import count, listing
+from pycombat_gam.study.origin import FITTED, MASKED, Origin
+from pycombat_gam.study.states import AFTER, BEFORE, HELD_OUT
+from pycombat_gam.words import count, joined, listing
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
 
-BEFORE, AFTER, HELD_OUT = "before", "after", "held out"
 WORDS = {
     "location": "mean",
     "scale": "spread",

@@ -35,7 +35,7 @@ from pycombat_gam.formula import Formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.report.kept import fixed_covariates, random_effects
 from pycombat_gam.report.legend import TOLD
-from pycombat_gam.report.parts import Sentences, joined
+from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.verdict_predictions import (
     by_state,
     lead_predictions,
@@ -44,12 +44,12 @@ from pycombat_gam.report.verdict_predictions import (
     worse_predictions,
 )
 from pycombat_gam.report.wording import equals_p, percent, three
-from pycombat_gam.words import count
+from pycombat_gam.study.states import AFTER, BEFORE
+from pycombat_gam.words import count, joined
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
 
-BEFORE, AFTER = "before", "after"
 MATTERS = 0.1
 """Median of the features' relative changes of partial R² that counts."""
 SMALLEST = 6

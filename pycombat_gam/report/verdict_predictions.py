@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from pycombat_gam.report.legend import TO_GO_BY, UNKNOWN_SITE
-from pycombat_gam.report.parts import joined
 from pycombat_gam.report.wording import three
+from pycombat_gam.study.states import AFTER, BEFORE, HELD_OUT
+from pycombat_gam.words import joined
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
-
-BEFORE, AFTER, HELD_OUT = "before", "after", "held out"
 
 
 def worse_predictions(diagnosis: Diagnosis) -> list[str]:

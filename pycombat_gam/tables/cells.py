@@ -12,13 +12,14 @@ import pandas as pd
 from pycombat_gam.errors import DataError
 from pycombat_gam.tables.numerals import DECIMAL_COMMAS, LABEL_LIKE, kinds_named, spelling
 from pycombat_gam.types import IntArray
-from pycombat_gam.words import listing, rows_named
+from pycombat_gam.words import Remedy, Setting, Worded, listing, rows_named
 
 MAX_CODES = 12
 """So many numbers as text may be codes of groups; more are taken for numbers."""
 MISSING = {"", "na", "n/a", "nan", "none", "null", "missing", "?", "-", "--", "."}
 MISSING |= {"#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!"}
 """Words that stand for a missing number; a column of numbers and these is not a factor."""
+DECIMAL_POINTS = Remedy("decimal points", "read_csv: decimal=','")
 _WIDTH = 256
 """Features looked at together: a few at a time, so that a large table is not copied whole."""
 _NUMBERS = (Number, Decimal, np.number, np.bool_)
@@ -58,16 +59,19 @@ def check_cells(
         return listing(f"'{features[k]}' ({c})" for k, c in zip(columns, counts, strict=True) if c)
 
     if infinite.any():
-        remedy = ", or set them to missing and use missing='omit'" if may_omit else ""
-        raise DataError(f"infinite values in {named(infinite)}: correct them{remedy}")
+        remedy = Worded(", or set them to missing and use ", Setting("missing", "omit")) if may_omit else ""
+        raise DataError(Worded(f"infinite values in {named(infinite)}: correct them", remedy))
     if not omit_missing and missing.any():
         remedy = (
-            "use missing='omit' (each feature is fitted on its observed cells, the others stay missing), or complete "
-            "the table"
+            Worded(
+                "use ",
+                Setting("missing", "omit"),
+                " (each feature is fitted on its observed cells, the others stay missing), or complete the table",
+            )
             if may_omit
             else "complete the table, or leave out those rows or features"
         )
-        raise DataError(f"missing values in {named(missing)}: {remedy}")
+        raise DataError(Worded(f"missing values in {named(missing)}: ", remedy))
     return missing
 
 
@@ -82,15 +86,18 @@ def check_text(column: pd.Series, name: str, advice: str = "") -> None:
     unusual = np.array([bool(kinds) for kinds in spellings], dtype=bool)
     if unusual.sum() > is_number.sum() / 2:
         kinds = kinds_named(spellings)
-        remedy = " (read_csv: decimal=',')" if kinds == DECIMAL_COMMAS else ", in a form such as -1234.5"
+        how = Worded(" (", DECIMAL_POINTS, ")") if kinds == DECIMAL_COMMAS else ", in a form such as -1234.5"
         shown = present[unusual].iloc[0]
-        raise DataError(f"column '{name}' holds numbers with {kinds} ({shown!r}): make it numeric{remedy}{advice}")
+        raise DataError(Worded(f"column '{name}' holds numbers with {kinds} ({shown!r}): make it numeric", how, advice))
     bad = unusual | ~is_number
     if not bad.any():
-        raise DataError(f"column '{name}' holds numbers as text or objects: convert it{advice}")
+        raise DataError(Worded(f"column '{name}' holds numbers as text or objects: convert it", advice))
     raise DataError(
-        f"column '{name}' holds text among numbers ({listing(map(repr, present[bad].unique()), 4)}) in "
-        f"{rows_named(present.index[bad])}: correct the cells or set them to missing{advice}"
+        Worded(
+            f"column '{name}' holds text among numbers ({listing(map(repr, present[bad].unique()), 4)}) in "
+            f"{rows_named(present.index[bad])}: correct the cells or set them to missing",
+            advice,
+        )
     )
 
 

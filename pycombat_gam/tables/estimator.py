@@ -12,7 +12,8 @@ import pandas as pd
 
 from pycombat_gam.errors import OptionError
 from pycombat_gam.tables.arguments import names
-from pycombat_gam.tables.intake import FeatureChoice, Intake, check_ids, feature_frame, find_column, intake, put_back
+from pycombat_gam.tables.ids import check_ids
+from pycombat_gam.tables.intake import FeatureChoice, Intake, feature_frame, find_column, intake, put_back
 from pycombat_gam.words import count, did_you_mean
 
 if TYPE_CHECKING:  # Python 3.10 has no typing.Self

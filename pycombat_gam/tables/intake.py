@@ -19,12 +19,13 @@ from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.tables.cells import check_text
 from pycombat_gam.tables.remedies import flat_columns, from_index, in_rows, into_pandas, kind_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
-from pycombat_gam.words import count, did_you_mean, listing, rows_named
+from pycombat_gam.words import Remedy, Setting, Worded, count, did_you_mean, listing
 
 FeatureChoice = list[str] | tuple[str, ...] | str | None
 _MAX_RUNS = 64
 DEFAULT_BATCH = "batch"
 """Where `ComBat` and others look for sites if they aren't told."""
+DEFAULT_TAKEN = Remedy("name the batch", " (no batch= was given?)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,42 +151,20 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
         return frame[name]
     names = [str(column) for column in frame.columns]
     if name not in names:
-        default = " (no batch= was given?)" if (role, name) == ("batch", DEFAULT_BATCH) else ""
+        default: str | Remedy = DEFAULT_TAKEN if (role, name) == ("batch", DEFAULT_BATCH) else ""
         padded = next((column for column in names if column.strip() == name), None)
         hint = from_index(frame, name) or did_you_mean(name, names)
         if padded is not None:
             hint = f"; '{padded}' has spaces around its name: remove them"
-        raise DataError(f"{role} column '{name}' is not in the table{default}, which has: {_shown(names)}{hint}")
+        raise DataError(
+            Worded(f"{role} column '{name}' is not in the table", default, f", which has: {_shown(names)}{hint}")
+        )
     return frame.iloc[:, names.index(name)]
 
 
 def _shown(names: Sequence[str]) -> str:
     """List columns, quoted where a name has spaces around it, which a file with ", " between its cells gives it."""
     return listing((name if name == name.strip() else repr(name) for name in names), 12)
-
-
-def check_ids(frame: pd.DataFrame, ids: Sequence[str]) -> None:
-    """Stop for duplicate ids, or for a duplicated named index."""
-    if ids:
-        columns = pd.concat([find_column(frame, name, "id") for name in ids], axis=1)
-        missing = columns.isna().any(axis=1).to_numpy()
-        if missing.any():
-            raise DataError(f"id column(s) {listing(ids)} have missing values in {rows_named(frame.index[missing])}")
-        repeated = columns.duplicated(keep=False).to_numpy()
-        what = f"id column(s) {listing(ids)}"
-        shown = columns[repeated].drop_duplicates().itertuples(index=False, name=None)
-        values = ["/".join(map(str, row)) for row in shown]
-    else:
-        if all(name is None for name in frame.index.names) or not frame.index.has_duplicates:
-            return
-        repeated = frame.index.duplicated(keep=False)
-        what = f"index '{frame.index.name or '/'.join(map(str, frame.index.names))}'"
-        values = [str(label) for label in frame.index[repeated].unique()]
-    if repeated.any():
-        raise DataError(
-            f"duplicate ids in {what}: {listing(values, 5)} ({count(int(repeated.sum()), 'row')}); each row must be "
-            "one observation: remove duplicates, or name all columns that tell rows apart (id=['subject', 'visit'])"
-        )
 
 
 def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitted: tuple[str, ...] | None) -> Intake:
@@ -264,10 +243,10 @@ def matching(choice: str, names: Sequence[str], reserved: Collection[str]) -> li
     try:
         pattern = re.compile(choice)
     except re.error as error:
-        raise OptionError(f"features={choice!r} is not a regular expression: {error}") from error
+        raise OptionError(Worded(Setting("features", choice), f" is not a regular expression: {error}")) from error
     chosen = [name for name in names if name not in reserved and pattern.search(name)]
     if not chosen:
-        raise OptionError(f"features={choice!r} matches no column; the columns are: {_shown(names)}")
+        raise OptionError(Worded(Setting("features", choice), f" matches no column; the columns are: {_shown(names)}"))
     return chosen
 
 
@@ -306,9 +285,15 @@ def _choose(
         if _is_real(dtype):
             chosen.append(name)
         elif _is_text(dtype):
-            check_text(frame.iloc[:, position[name]], name, ", or name the features with features=…")
+            choose = Worded(", or name the features with ", Setting("features", ...))
+            check_text(frame.iloc[:, position[name]], name, choose)
         elif pd.api.types.is_complex_dtype(dtype):
-            raise DataError(f"column '{name}' holds complex numbers: features are real; leave it out with features=…")
+            raise DataError(
+                Worded(
+                    f"column '{name}' holds complex numbers: features are real; leave it out with ",
+                    Setting("features", ...),
+                )
+            )
     if not chosen:
         raise DataError("the table has no numeric column beside batch, id and formula columns: nothing to harmonize")
     return chosen
@@ -340,8 +325,13 @@ def intake_notes(given: Intake, choice: FeatureChoice) -> list[str]:
     like = identifier_like(given, choice)
     if like:
         notes.append(
-            f"{listing(like)} looks like an identifier but is treated as a feature; name it with id=…, or choose "
-            f"features=…; the features are: {listing(given.features, 40)}"
+            Worded(
+                f"{listing(like)} looks like an identifier but is treated as a feature; name it with ",
+                Setting("id", ...),
+                ", or choose ",
+                Setting("features", ...),
+                f"; the features are: {listing(given.features, 40)}",
+            )
         )
     return notes
 

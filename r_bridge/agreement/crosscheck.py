@@ -16,7 +16,7 @@ from pycombat_gam.errors import DataError, OptionError
 from pycombat_gam.formula import Formula
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.types import FloatArray
-from pycombat_gam.words import listing
+from pycombat_gam.words import Setting, Worded, in_one, listing
 from r_bridge import session, sources
 from r_bridge.agreement.known import Known, known
 from r_bridge.agreement.ours import Quantity, quantities
@@ -94,7 +94,7 @@ def crosscheck(
     if unknown := [engine for engine in asked if engine not in ENGINES]:
         raise OptionError(f"engines={unknown!r}: there are {listing(ENGINES)}")
     if engines is not None and (refused := [engine for engine in asked if engine in left_out]):
-        raise OptionError("; ".join(f"{engine} {left_out[engine]}" for engine in refused))
+        raise OptionError(in_one(Worded(f"{engine} ", left_out[engine]) for engine in refused))
     session.require("mgcv")
     installed = [engine for engine in asked if _installed(engine)]
     left_out |= {engine: "is not installed in this R" for engine in asked if engine not in installed}
@@ -104,11 +104,11 @@ def crosscheck(
         installed.remove("mgcv")
         left_out["mgcv"] = "is slower than lme4, which fits the same model: engines=['mgcv'] asks it"
     if not installed:
-        reasons = "; ".join(f"{engine} {reason}" for engine, reason in left_out.items())
-        raise OptionError(f"there is no engine to compare with: {reasons}")
+        reasons = in_one(Worded(f"{engine} ", reason) for engine, reason in left_out.items())
+        raise OptionError(Worded("there is no engine to compare with: ", reasons))
 
     model.fit(table)
-    fit = model._check_fitted()
+    fit = model.fitted
     study = Study.read(table, formula, model.batch, features=model.features, id=model.id)
     if fit.features != study.given.features:
         raise DataError("the features of the fit are not those of the table; please report this")
@@ -169,7 +169,7 @@ def _why_not(engine: str, model: ComBat) -> str:
     if engine in ("sva", "neuroCombat") and bent:
         return "has no smooths"
     if engine == "sva" and not model.eb:
-        return "always shrinks (eb=False)"
+        return Worded("always shrinks (", Setting("eb", False), ")")
     if engine == "ComBatFamily" and (model.mean_only or (model.eb and model.prior == "nonparametric")):
         return "has neither mean_only nor a nonparametric prior"
     if engine == "ComBatFamily" and model.missing == "omit":

@@ -14,6 +14,7 @@ import pandas as pd
 from pycombat_gam.errors import OutputError
 from pycombat_gam.saving.atomic import write_file, write_files
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import Setting, Worded
 from r_bridge import sources
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def write(agreement: Agreement, page: Path, *, force: bool) -> list[Path]:
     if folder == page:
         raise OutputError(f"'{page}' has no ending: name the page, for example '{page}.html'")
     if not force and (taken := [place for place in (page, folder / "agreement.R") if place.exists()]):
-        raise OutputError(f"'{taken[0]}' is there already: force=True replaces it")
+        raise OutputError(Worded(f"'{taken[0]}' is there already: ", Setting("force", True), " replaces it"))
     if not page.parent.is_dir():
         raise OutputError(f"cannot write '{page}': the folder '{page.parent}' does not exist")
     content = contents(agreement)

@@ -45,7 +45,7 @@ def test_degrees_of_freedom_are_those_of_the_definition(formula: str, missing: b
     data = table(missing)
     features = [f"y{k}" for k in range(5)]
     model = pcg.ComBat(formula, "site", features=features, missing="omit" if missing else "error").fit(data)
-    mean = model._check_fitted().mean
+    mean = model.fitted.mean
     X, codes = mean.design.on(data), pd.factorize(data["site"])[0]
     for k, feature in enumerate(features):
         seen = data[feature].notna().to_numpy()
@@ -79,7 +79,7 @@ def test_residual_squares_over_them_are_unbiased_without_penalties() -> None:
     )
     features = pd.DataFrame(rng.normal(size=(n, V)) * 2.0, columns=[f"y{k}" for k in range(V)])
     model = pcg.ComBat("~ x + z + u", "site", eb=False).fit(features, data)
-    moments = model._check_fitted().mean.moments
+    moments = model.fitted.mean.moments
     variance = (moments.residual_ss / moments.df).mean(axis=1)
     # The mean of 4,000 χ²/df of 5.6 degrees or more has a standard error below 4·√(2/(5.6·4000)) = 0.04.
     np.testing.assert_allclose(variance, 4.0, atol=0.16)
@@ -91,12 +91,12 @@ def test_a_site_that_was_not_in_the_fit_has_one_less_than_its_rows() -> None:
     model = pcg.ComBat("~ age", "site", features=["y0", "y1"], on_unseen="estimate").fit(data)
     seen = {}
 
-    class Watching(type(model._check_fitted().batch)):
+    class Watching(type(model.fitted.batch)):
         def extend(self, moments, labels, residuals=None):
             seen["df"] = moments.df
             return super().extend(moments, labels, residuals)
 
-    fit = model._check_fitted()
+    fit = model.fitted
     object.__setattr__(fit, "batch", Watching(**vars(fit.batch)))
     with pytest.warns(pcg.PcgWarning, match="was not in the fit"):
         model.transform(data.iloc[:7].assign(site="D"))

@@ -11,7 +11,7 @@ from pycombat_gam.errors import NotYetError
 
 
 def posterior_of(**options):
-    fit = pcg.ComBat("~ age", "site", features=FEATURES, **options).fit(study())._check_fitted().batch
+    fit = pcg.ComBat("~ age", "site", features=FEATURES, **options).fit(study()).fitted.batch
     return fit, fit.posterior()
 
 

@@ -46,7 +46,7 @@ def fitted(table: pd.DataFrame, formula: str, **options: object) -> pcg.ComBat:
 
 def dense(model: pcg.ComBat, table: pd.DataFrame, Z: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """Harmonized values from the definition: one feature at a time, all equations at once; ratio (q, V)."""
-    fit = model._check_fitted()
+    fit = model.fitted
     X = fit.mean.design.on(table)
     codes, _ = fit.levels.codes(table["site"])
     Y, s = table[FEATURES].to_numpy(), 1.0 / np.sqrt(fit.batch.shrunken.delta)
@@ -89,7 +89,7 @@ def test_intercepts_solve_the_mixed_model_equations(options: dict[str, object]) 
     ):
         got = model.transform(table)
     rows = table[new]
-    fit = model._check_fitted()
+    fit = model.fitted
     Z = pd.get_dummies(rows["subject"]).to_numpy(dtype=float)
     scale = fit.mean.design.smooth.smooths[0].penalties[0][0, 0]
     ratio = np.tile(fit.mean.smoothing.parameters[0] * scale, (Z.shape[1], 1))
@@ -122,8 +122,8 @@ def test_several_effects_of_new_groups_are_solved_together(
         rows.loc[rows.index[[3, 17, 30]], "f2"] = np.nan
         rows.loc[rows.index[4:8], "f5"] = np.nan
     got = quietly(model.transform, rows)[FEATURES].to_numpy()
-    smooths = model._check_fitted().mean.design.smooth.smooths
-    parameters = model._check_fitted().mean.smoothing.parameters
+    smooths = model.fitted.mean.design.smooth.smooths
+    parameters = model.fitted.mean.smoothing.parameters
     Z, ratio = [], []
     for k, (group, slope) in enumerate(zip(groups, by, strict=True)):
         part = pd.get_dummies(rows[group]).to_numpy(dtype=float)
@@ -139,7 +139,7 @@ def test_curves_of_new_subjects_are_predicted() -> None:
     formula = "~ age + s(time, subject, bs='fs', k=3)"
     model = fitted(table[~new], formula)
     got = quietly(model.transform, table[new])[FEATURES].to_numpy()
-    fit = model._check_fitted()
+    fit = model.fitted
     (smooth,) = fit.mean.design.smooth.smooths
     curve = smooth.basis.curve.on({"time": table.loc[new, "time"].to_numpy()}) @ smooth.basis.P
     which = pd.factorize(table.loc[new, "subject"])[0]
@@ -163,7 +163,7 @@ def test_a_combination_of_known_levels_may_be_new() -> None:
     model = fitted(table[seen], "~ age + (1 | family:ward)")
     with pytest.warns(pcg.PcgWarning, match=r"factor\(family\):factor\(ward\) has 1 level not known .* in 4 rows"):
         got = model.transform(table[~seen])
-    fit = model._check_fitted()
+    fit = model.fitted
     scale = fit.mean.design.smooth.smooths[0].penalties[0][0, 0]
     ratio = fit.mean.smoothing.parameters[:1] * scale
     expected = dense(model, table[~seen], np.ones((4, 1)), ratio)

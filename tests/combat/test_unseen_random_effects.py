@@ -90,7 +90,7 @@ def test_intercepts_and_location_solve_the_mixed_model_equations() -> None:
     model = model_of(FORMULAS[0], eb=False)
     model.fit(known)
     found = quietly(model, new)
-    fit = model._check_fitted()
+    fit = model.fitted
     sd, sp = fit.batch.scale.sd, fit.mean.smoothing.parameters[0]
     (smooth,) = fit.mean.design.smooth.smooths
     groups = pd.get_dummies(new["subject"]).astype(float)
@@ -167,7 +167,7 @@ def test_without_random_effects_nothing_is_different() -> None:
     with pytest.warns(pcg.PcgWarning, match="rows of one subject are alike"):
         model.fit(known)
     found = quietly(model, new)
-    fit = model._check_fitted()
+    fit = model.fitted
     f = fit.batch.scale.grand_mean + fit.mean.design.on(new) @ fit.mean.coefficients
     residual = new[FEATURES].to_numpy() - f
     expected = f + (residual - residual.mean(axis=0)) / (residual.std(axis=0, ddof=1) / fit.batch.scale.sd)

@@ -15,7 +15,8 @@ from pycombat_gam.diagnose.classify import balanced_accuracy
 from pycombat_gam.diagnose.held_out import as_given, by_fold, by_site
 from pycombat_gam.diagnose.rows import tidy
 from pycombat_gam.diagnose.site_prediction import Folds, site_prediction
-from pycombat_gam.diagnose.study import Study, Units
+from pycombat_gam.diagnose.study import Study
+from pycombat_gam.study.units import Units
 
 FORMULA = "~ age + sex"
 FEATURES = [f"lh_{region}_thickness" for region in ("precuneus", "insula", "entorhinal", "fusiform")]

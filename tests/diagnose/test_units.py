@@ -8,7 +8,8 @@ import pytest
 
 import pycombat_gam as pcg
 from pycombat_gam.diagnose.diagnose import diagnose
-from pycombat_gam.diagnose.study import Study, units_of
+from pycombat_gam.diagnose.study import Study
+from pycombat_gam.study.units import units_of
 
 FEATURES = ["f0", "f1", "f2"]
 

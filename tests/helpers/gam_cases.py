@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from helpers.reference import ROOT, Case, cases, read_csv
 
 import pycombat_gam as pcg
+from helpers.reference import ROOT, Case, cases, read_csv
 
 NOT_OURS = {
     "family": "another family than gaussian",

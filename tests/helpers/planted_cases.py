@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+
 from helpers.planted import FORMULA, Plant, at, both, columns, draw, few_at, first, patients_elsewhere, where
 
 

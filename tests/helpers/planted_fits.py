@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pandas as pd
+
 from helpers.planted import Plant, where
 from helpers.planted_cases import Case
 

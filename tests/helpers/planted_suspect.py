@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
 from helpers.planted import Plant, both, draw, first, where
 from helpers.planted_cases import Case
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
-from helpers.reference import Case, cases
 
 import pycombat_gam as pcg
+from helpers.reference import Case, cases
 
 ON_PURPOSE = {
     # Where we differ from R on purpose; `test_on_purpose.py` asserts the right answer of each.

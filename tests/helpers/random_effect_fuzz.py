@@ -244,7 +244,7 @@ def check_combat(case: Case, folder: Path) -> str:
     model.save(folder / "model.pcg")
     again = pcg.load(folder / "model.pcg").transform(table)
     assert np.array_equal(again[RESPONSES], harmonized[RESPONSES]), "the loaded model is another one"
-    fitted = model._check_fitted()
+    fitted = model.fitted
     codes, _ = fitted.levels.codes(table["site"])
     means = fitted.mean.intercepts[codes] + fitted.mean.design.on(table) @ fitted.mean.coefficients
     fits = pcg.gam(f"~ site + {case.formula}", table, responses=RESPONSES, method=case.method)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from helpers import standins
 from helpers.reference import Case
-
 from r_bridge import session
 
 REPLAY = "{name} <- function(...) readRDS(Sys.getenv('PCG_ANSWER'))\n"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from helpers.report_cases import State, told
 
+from helpers.report_cases import State, told
 from pycombat_gam.formula import parse_formula
-from pycombat_gam.report.origin import FITTED, Origin
 from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.verdict import verdict
+from pycombat_gam.study.origin import FITTED, Origin
 
 NULL = np.linspace(0.01, 1.0, 100)
 """p-values of 100 features without any effect: the smallest, adjusted, is 1."""

@@ -126,7 +126,7 @@ def test_the_stand_in_does_what_longcombat_did(case: Case, library: Path) -> Non
 def test_our_numbers_under_its_rules_are_its_numbers(case: Case) -> None:
     """With REML's residual variance and its rounds of shrinkage in our computation, everything agrees."""
     table, formula, features = given(case)
-    fit = pcg.ComBat(formula, batch="batch", features=features).fit(table)._check_fitted()
+    fit = pcg.ComBat(formula, batch="batch", features=features).fit(table).fitted
     mean, codes = fit.mean, fit.levels.codes(table["batch"])[0]
     X = mean.design.on(table)
     columns = mean.design.smooth_slices[0]

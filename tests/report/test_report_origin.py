@@ -15,7 +15,7 @@ from helpers.report_cases import Page
 import pycombat_gam as pcg
 from pycombat_gam.report import Report, report
 from pycombat_gam.report.methods import methods_text
-from pycombat_gam.report.origin import FITTED, MASKED, OTHER, Origin
+from pycombat_gam.study.origin import FITTED, MASKED, OTHER, Origin
 
 FEATURES = "_thickness$"
 
@@ -57,9 +57,9 @@ ROWS: dict[str, tuple[Any, str, str]] = {
     "one fewer": (lambda: study().iloc[1:], OTHER, "52 rows, 53 in the fit"),
     "another age": (lambda: changed("age"), OTHER, "of age is"),
     "another sex": (lambda: study().assign(sex=study()["sex"].iloc[0]), OTHER, "sex has other groups"),
-    "other values": (lambda: changed(names()[2]), OTHER, "has other site effects"),
+    "other values": (lambda: changed(names()[2]), OTHER, "has another mean at site"),
     "another unit": (
-        lambda: study().assign(**{name: 10 * study()[name] for name in names()}), OTHER, "another mean or variance"
+        lambda: study().assign(**{name: 10 * study()[name] for name in names()}), OTHER, "has another mean at site"
     ),
 }  # fmt: skip
 

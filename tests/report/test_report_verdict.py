@@ -9,8 +9,8 @@ from helpers.verdict_cases import HALF, NULL, QUIET, THREE, TWO, leads, of, p, s
 from scipy.stats import false_discovery_control
 
 from pycombat_gam.diagnose import Diagnosis
-from pycombat_gam.report.origin import FITTED, MASKED, OTHER, Origin
 from pycombat_gam.report.verdict import site_differences
+from pycombat_gam.study.origin import FITTED, MASKED, OTHER, Origin
 
 INSIDE = "In the rows of the fit no difference between sites was found after harmonization, by mean, spread"
 CLEAN = f"{INSIDE} or covariance. Held-out rows were not tested."

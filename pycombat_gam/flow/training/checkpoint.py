@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pycombat_gam.errors import ModelFileError
 from pycombat_gam.saving.container import Container, read_container, write_container
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import Remedy, Worded
 
 KIND = "flow-checkpoint"
 COLUMNS = ("epoch", "loss", "held_out", "learning_rate", "seconds", "rollback")
@@ -96,8 +97,11 @@ def read_checkpoint(
     if not isinstance(stored, dict) or stored != identity:
         other = [name for name in identity if not isinstance(stored, dict) or stored.get(name) != identity[name]]
         raise ModelFileError(
-            f"the checkpoint '{path}' is of another training ({', '.join(other) or 'its description'} differ); "
-            "remove it, or train with resume=False"
+            Worded(
+                f"the checkpoint '{path}' is of another training ({', '.join(other) or 'its description'} differ); "
+                "remove it, or ",
+                Remedy("start over", "train with resume=False"),
+            )
         )
     try:
         _restore(module, held.arrays, "module")

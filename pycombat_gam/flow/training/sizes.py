@@ -5,7 +5,7 @@ from __future__ import annotations
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.flow.mechanisms.structured import MOST_CORRELATED
 from pycombat_gam.types import IntArray
-from pycombat_gam.words import listing
+from pycombat_gam.words import Setting, Worded, listing
 
 FEW_ROWS = 10
 """A site of the structured flow with fewer rows leans on the others, which is said."""
@@ -25,7 +25,10 @@ def size_notes(flow: str, levels: BatchLevels, n_rows: IntArray, V: int) -> list
         notes.append(f"few rows at {listing(few)}: what such a site does rests largely on the other sites")
     elif few:
         notes.append(
-            f"flow='{flow}' estimates networks and needs about {ROWS_FOR_A_NETWORK} rows a site; fewer are at "
-            f"{listing(few)}: expect site effects to remain, or use flow='structured'"
+            Worded(
+                f"flow='{flow}' estimates networks and needs about {ROWS_FOR_A_NETWORK} rows a site; fewer are at "
+                f"{listing(few)}: expect site effects to remain, or use ",
+                Setting("flow", "structured"),
+            )
         )
     return notes

@@ -1,16 +1,16 @@
-"""Sentences about a flow for the paragraph of methods."""
+"""What a flow tells a report: the sentences of its methods, the papers it rests on, the tables of its estimates."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pycombat_gam.formula import Formula
-from pycombat_gam.report.parts import joined
-from pycombat_gam.report.references import WOOD
-from pycombat_gam.words import count
+from pycombat_gam.account.account import Account, NamedTable
+from pycombat_gam.account.papers import WANG, WOOD
+from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.words import count, joined
 
 if TYPE_CHECKING:
-    from pycombat_gam.flow.estimator import FlowSCM
+    from pycombat_gam.flow.results import Results
 
 VARIANTS = {
     "residual": "location and scale, acting on what the covariates leave of a feature, as in ComBat",
@@ -27,8 +27,13 @@ FAMILIES = {
 BASES = {"student_t": "a multivariate Student t, degrees of freedom estimated", "normal": "a multivariate normal"}
 
 
-def flow_sentences(model: FlowSCM, formula: Formula, to: str | None) -> list[str]:
-    """Say what flow was trained, on what graph, and where rows were taken to."""
+def account_of(model: Results, to: str | None) -> Account:
+    """Tell what flow was trained, on what graph, and where rows were taken to."""
+    formula = parse_formula(model.formula)
+    method = (
+        "counterfactuals of a structural causal model whose mechanism of the features is a normalizing flow "
+        f"({WANG.cited})"
+    )
     summary = model.summary()
     sentences = [_flow(model, summary.variant, formula), f"The distribution of the noise is {BASES[model.base]}."]
     causes = {name: list(of) for name, of in (model.graph or {}).items() if of}
@@ -42,10 +47,28 @@ def flow_sentences(model: FlowSCM, formula: Formula, to: str | None) -> list[str
     sentences.append(
         f"Training took up to {count(int(summary.training['epochs'].max()), 'epoch')} a stage (seed {model.seed})."
     )
-    return sentences
+    papers = (WANG, *([WOOD] if formula.smooths else []))
+    effects = "Every site's effect on every feature: model.site_effects." if model.flow == "structured" else ""
+    return Account(method, tuple(sentences), papers, effects)
 
 
-def _flow(model: FlowSCM, variant: str | None, formula: Formula) -> str:
+def tables_of(model: Results) -> tuple[NamedTable, ...]:
+    """Return the tables of a flow's summary."""
+    summary = model.summary()
+    tables = {
+        "graph": ("Graph: each node and its causes", summary.graph),
+        "sites": ("Sites: their maps, location in units of the pooled standard deviation", summary.sites),
+        "choice": ("Variants tried: held-out log-probability of a row", summary.choice),
+        "training": ("Training", summary.training),
+    }
+    return tuple(
+        NamedTable(name, caption, frame, f"model.summary().{name}")
+        for name, (caption, frame) in tables.items()
+        if frame is not None
+    )
+
+
+def _flow(model: Results, variant: str | None, formula: Formula) -> str:
     if variant is None:
         return f"The flow is {FAMILIES[model.flow]}, its parameters networks of covariates and site."
     asked = dict(model.flow_options or {}).get("variant", "auto")

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import canonical
-from pycombat_gam.combat.estimator import ComBat
-from pycombat_gam.errors import PcgError, PcgWarning
+from pycombat_gam.study.harmonizer import Harmonizer
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import count, listing
 
-if TYPE_CHECKING:
-    from pycombat_gam.flow.estimator import FlowSCM
-
 FITTED, MASKED, OTHER = "fitted", "masked", "other"
-AGREEMENT = 1e-5
-"""Site effects of the same rows agree up to this, in pooled standard deviations, in whatever order the rows come: sums
-round, and smoothing parameters are found to their own precision. Those of other rows differ by about 1/√n."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +41,13 @@ class Origin:
     @classmethod
     def of(
         cls,
-        model: ComBat | FlowSCM,
+        model: Harmonizer,
         table: pd.DataFrame,
         X: Any,
         covariates: pd.DataFrame | None,
         fit_mask: object = None,
     ) -> Origin:
-        """Compare rows with what the model knows of its own: rows of each site, covariates, and what a refit gives.
+        """Compare rows with what the model knows of its own: rows of each site, covariates, and what else it kept.
 
         Parameters
         ----------
@@ -64,23 +56,21 @@ class Origin:
 
         Notes
         -----
-        ComBat is fitted again and its site effects are compared, which settles it. A flow is not: rows of its sites and
-        distributions of its covariates have to do. What rows `fit_mask` chose the model does not store: where it is not
-        given, a table that could be that of the fit counts as it.
+        Nothing is fitted again. A ComBat kept mean and variance of every feature at every site, less the covariates'
+        part, which settles it. Of a flow, rows of its sites and distributions of its covariates have to do. Which rows
+        `fit_mask` chose is not stored: where it is not given, a table that could be that of the fit counts as it.
         """
-        profile: JsonDict = model.summary().profile
+        profile = model.profile
         own = dict(profile["batches"])
         here = {
             str(label): int(rows) for label, rows in table[model.batch].map(canonical).value_counts(sort=False).items()
         }
         masked = profile["rows"] != profile["rows_given"]
         if here == own:
-            why = _covariates_differ(profile["covariates"], table)
-            if not why and isinstance(model, ComBat):
-                why = _estimates_differ(model, X, covariates)
+            why = _covariates_differ(profile["covariates"], table) or model.differs(X, covariates)
             kind = OTHER if why else FITTED
-        elif masked and isinstance(model, ComBat) and len(table) == profile["rows_given"] and _holds(here, own):
-            why = "" if fit_mask is None else _estimates_differ(model, X, covariates, fit_mask)
+        elif masked and len(table) == profile["rows_given"] and _holds(here, own):
+            why = "" if fit_mask is None else model.differs(X, covariates, fit_mask=fit_mask)
             kind = OTHER if why else MASKED
         else:
             kind, why = OTHER, _counts_differ(here, own)
@@ -153,24 +143,3 @@ def _covariates_differ(profile: JsonDict, table: pd.DataFrame) -> str:
                 if not abs(float(value) - about[what]) <= reach:
                     return f"the {what} of {name} is {float(value):.6g}, {about[what]:.6g} in the fit"
     return ""
-
-
-def _estimates_differ(model: ComBat, X: Any, covariates: pd.DataFrame | None, fit_mask: object = None) -> str:
-    params = {**model.get_params(), "features": model.get_feature_names_out().tolist()}
-    try:
-        with warnings.catch_warnings():
-            # Said at the fit.
-            warnings.simplefilter("ignore", PcgWarning)
-            again = ComBat(**params).fit(X, covariates, fit_mask=fit_mask)
-    except PcgError as error:
-        return f"the model cannot be fitted to them: {error}"
-    then, now = model.estimates, again.estimates
-    pairs = ((then.gamma_hat, now.gamma_hat), (then.delta_hat.pow(0.5), now.delta_hat.pow(0.5)))
-    for a, b in pairs:
-        if not np.allclose(a, b.loc[a.index], rtol=AGREEMENT, atol=AGREEMENT, equal_nan=True):
-            return "the same model fitted to these rows has other site effects"
-    mean, spread = then.grand_mean.to_numpy(), np.sqrt(then.var_pooled.to_numpy())
-    # A feature without variance has its rounding there.
-    reach = AGREEMENT * spread + 1e-9 * np.abs(mean)
-    far = (np.abs(mean - now.grand_mean.to_numpy()) > reach) | (np.abs(spread - np.sqrt(now.var_pooled)) > reach)
-    return "the same model fitted to these rows has another mean or variance" if np.asarray(far).any() else ""

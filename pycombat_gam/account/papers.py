@@ -1,12 +1,9 @@
-"""The papers to cite, of what was used and of nothing else."""
+"""The papers to cite, and how a list of references and BibTeX have them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-from pycombat_gam.combat.estimator import ComBat
-from pycombat_gam.formula import Formula
 
 
 @dataclass(frozen=True)
@@ -174,26 +171,6 @@ HOLM = _article(
     year="1979",
     url="https://www.jstor.org/stable/4615733",
 )
-
-
-def references(model: object, formula: Formula, *, adjusted: bool, overall: bool = False) -> tuple[Reference, ...]:
-    """Return what a harmonization rests on, by author and year.
-
-    Parameters
-    ----------
-    model : `ComBat` or `FlowSCM`; formula : its formula.
-    adjusted : whether p-values are adjusted for the number of features; overall : also for that of the tests.
-    """
-    used: list[Reference] = [*([BENJAMINI] if adjusted else []), *([SIMES, HOLM] if overall else [])]
-    if isinstance(model, ComBat):
-        # Without empirical Bayes the model of location and scale is the same.
-        used += [JOHNSON, FORTIN_2017, FORTIN_2018]
-        used += [POMPONIO] if formula.smooths else []
-        used += [BEER] if formula.random else []
-    else:
-        used += [WANG]
-    used += [WOOD] if formula.smooths or formula.random else []
-    return tuple(sorted(used, key=lambda one: (one.fields["author"].split(",")[0], one.fields["year"])))
 
 
 def bibtex(used: Iterable[Reference]) -> str:

@@ -1,0 +1,99 @@
+"""What a fitted flow holds and tells: training, site effects, summary, and what every harmonizer is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+
+from pycombat_gam.account.account import Account, NamedTable
+from pycombat_gam.combat.estimator import ComBat
+from pycombat_gam.errors import OptionError
+from pycombat_gam.flow.mechanisms.structured import StructuredFlow
+from pycombat_gam.flow.methods import account_of, tables_of
+from pycombat_gam.flow.queries import Queries
+from pycombat_gam.flow.saved import KIND
+from pycombat_gam.flow.summary import FlowSummary, effect_tables, summarize
+from pycombat_gam.types import JsonDict
+
+if TYPE_CHECKING:  # Python 3.10 has no typing.Self
+    from typing_extensions import Self
+
+
+class Results(Queries):
+    """The results of a `FlowSCM`, and what makes it a harmonizer like others (`study.harmonizer`)."""
+
+    kind: ClassVar[str] = KIND
+    packages: ClassVar[tuple[str, ...]] = ("torch", "zuko")
+    pictures: ClassVar[tuple[str, ...]] = ("training", "fan")
+    cheap_to_refit: ClassVar[bool] = False
+    shrunken: ClassVar[tuple[str, ...]] = ()
+    site_estimates: ClassVar[None] = None
+    untouched: ClassVar[int] = 0
+    flow: str
+    base: str
+    graph: Mapping[str, list[str]] | None
+    flow_options: Mapping[str, Any] | None
+    n_members: int
+    ensemble: str
+    seed: int
+
+    @property
+    def history_(self) -> pd.DataFrame:
+        """How training went, a row per epoch."""
+        return self.fitted.history.copy()
+
+    @property
+    def site_effects(self) -> dict[str, pd.DataFrame]:
+        """The parameters of the structured flow's site maps, sites × features: location, log_scale, and of shape.
+
+        On the standardized scale of `ComBat.estimates`: log_scale is half the logarithm of ComBat's delta.
+        """
+        model = self.fitted.model
+        if not isinstance(model.features, StructuredFlow):
+            raise OptionError(f"flow={self.flow!r} has no site map of its own: only the structured flow has")
+        return effect_tables(model)
+
+    def summary(self) -> FlowSummary:
+        """Summarize the fit; prints, `.to_dict()` for data."""
+        fitted = self.fitted
+        notes = (*fitted.notes, *fitted.support.unknown())
+        return summarize(repr(self), fitted.model, fitted.choice, notes, fitted.profile, fitted.history)
+
+    # As a harmonizer: see `study.harmonizer`
+
+    @property
+    def profile(self) -> JsonDict:
+        """Summary of the table that was fitted."""
+        return self.fitted.profile
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that the model knows, in order."""
+        return self.fitted.model.levels.labels
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The sites that `transform` can take rows to."""
+        return self.sites
+
+    def account(self, *, to: str | None = None, elsewhere: bool = False) -> Account:
+        """Tell what was done."""
+        return account_of(self, to)
+
+    def tables(self) -> tuple[NamedTable, ...]:
+        """Return what was estimated of sites and features."""
+        return tables_of(self)
+
+    def differs(self, X: object, covariates: object = None, *, fit_mask: object = None) -> str:
+        """Say nothing: what a flow keeps of its rows is their sites and covariates."""
+        return ""
+
+    def unfitted(self, **changed: Any) -> Self:
+        """Return an unfitted model with other arguments."""
+        return type(self)(**{**self.get_params(), **changed})
+
+    def starting_point(self) -> ComBat:
+        """Return the ComBat that training starts from: parametric priors, or none where there is one feature."""
+        return ComBat(self.formula, self.batch, id=self.id, eb=len(self._features()) > 1)

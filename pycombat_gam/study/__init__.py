@@ -1,0 +1,1 @@
+"""What audit, diagnosis, pictures and report share: a fitted model of any kind, and its table before and after."""
