@@ -100,7 +100,7 @@ class Reader:
         """Require these names and no others, but for optional ones; return the reader."""
         held = None if self._data is None else set(self._data)
         if held is None or not set(names) <= held <= {*names, *optional}:
-            self.refuse(f"hold exactly {listing(names, len(names))}" if names else "hold no values")
+            self.refuse(f"hold exactly {listing(names, 12)}" if names else "hold no values")
         return self
 
     def has(self, name: str) -> bool:
