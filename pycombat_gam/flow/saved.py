@@ -94,9 +94,8 @@ def from_container(container: Container, known: Collection[str]) -> tuple[JsonDi
 def _rebuild(container: Container, saved: Reader, arrays: Reader, known: Collection[str]) -> tuple[JsonDict, Fitted]:
     params, recipe, formula = _params(saved, known)
     design, graph = Design.from_dict(saved.value("design")), Graph.from_dict(saved.value("graph"))
-    saved.require(
-        str(formula) == str(design.formula) and design.absorb_intercept, "have a design that is that of its parameters"
-    )
+    same = str(formula) == str(design.formula) and design.absorb_intercept
+    saved.require(same, "have the design of its parameters")
     levels = _levels(saved, params, design, graph)
     frame = _frame(arrays, design)
     causes, covariates = _nodes(saved, graph)
@@ -176,12 +175,13 @@ def _nodes(saved: Reader, graph: Graph) -> tuple[dict[str, Causes], dict[str, Co
     of_causes = saved.child("causes").exactly(*graph.nodes)
     of_covariates = saved.child("covariates").exactly(*graph.nodes)
     causes = {name: Causes.from_dict(of_causes.value(name), graph, name) for name in graph.nodes}
-    return causes, {
+    covariates = {
         name: covariate_from_dict(
             of_covariates.value(name), graph.kinds[name], causes[name].columns, len(graph.levels.get(name, ()))
         )
         for name in graph.nodes
     }
+    return causes, covariates
 
 
 def _history(saved: Reader, arrays: Reader) -> pd.DataFrame:

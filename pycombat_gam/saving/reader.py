@@ -1,7 +1,7 @@
 """One checked reader of what a saved model holds: it gives a value of the stated kind or raises `ModelFileError`.
 
-A `Reader` wraps plain data (what JSON gives) or the named arrays of a file. Every `from_dict` reads through it, so all
-refusals have one form, "the saved X must …; fit the model again".
+A `Reader` wraps plain data (what JSON gives) or the named arrays of a file. All parts of a model are read through it,
+so refusals have one form: "the saved X must …; fit the model again".
 
 >>> saved = Reader({"degree": 3, "knots": [1, 2.5], "parts": [{"on": True}]}, "the saved basis")
 >>> saved.exactly("degree", "knots", "parts").whole("degree", least=1, most=20)
@@ -204,7 +204,7 @@ class Reader:
             and not (finite and kind == "f" and not np.isfinite(array).all())
             and not (positive and not (array > 0).all())
             and not (ascending and not (array[1:] > array[:-1]).all())
-            and not (distinct and len(np.unique(array)) < array.size)
+            and not (distinct and len(set(array.ravel().tolist())) < array.size)
         ):
             demands = {"positive": positive, "finite": finite and kind == "f", "ascending": ascending}
             each = [word for word, wanted in {**demands, "different": distinct}.items() if wanted]
