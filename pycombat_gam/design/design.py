@@ -17,9 +17,10 @@ from scipy.linalg import block_diag
 
 from pycombat_gam.design.parametric import Parametric
 from pycombat_gam.design.smooths import SmoothPart, null_space, smooth_terms
-from pycombat_gam.errors import FormulaError, ModelFileError
+from pycombat_gam.errors import FormulaError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.variables import Variables
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, JsonDict
 from pycombat_gam.words import count, listing
 
@@ -232,24 +233,19 @@ class Design:
         ModelFileError
             If anything else is missing, of the wrong kind, or at odds with the formula.
         """
-        keys = {"formula", "absorb_intercept", "columns", "factors", "states", "smooth"}
-        if not isinstance(data, dict) or set(data) - {"offset"} != keys:
-            raise ModelFileError(f"the saved design must hold exactly {listing(sorted(keys))}; fit the model again")
-        if not isinstance(data["absorb_intercept"], bool) or not isinstance(data["formula"], str):
-            raise ModelFileError("the saved design's formula or intercept is broken; fit the model again")
-        formula = parse_formula(data["formula"])
-        absorb = data["absorb_intercept"]
+        saved = Reader(data, "the saved design").exactly(
+            "formula", "absorb_intercept", "columns", "factors", "states", "smooth", optional=("offset",)
+        )
+        formula, absorb = parse_formula(saved.text("formula")), saved.flag("absorb_intercept")
         check_supported(formula, absorb_intercept=absorb)
-        intercept = formula.intercept or absorb
-        parametric = Parametric.from_dict(data, formula.parametric, intercept=intercept)
-        smooth = SmoothPart.from_dict(data["smooth"], formula)
-        if ("offset" in data) != bool(formula.offsets) or not isinstance(data.get("offset", {}), dict):
-            raise ModelFileError("the saved design's offset is not that of its formula; fit the model again")
-        saved = data.get("offset", {"factors": {}, "states": {}})
-        offsets = check_offsets(Variables.from_dict(saved, formula.offsets))
+        parametric = Parametric.read(saved, formula.parametric, intercept=formula.intercept or absorb)
+        smooth = SmoothPart.read(saved.child("smooth", "the saved smooths"), formula)
+        saved.require(saved.has("offset") == bool(formula.offsets), "hold an offset where its formula has one, only")
+        offsets = Variables((), (), {})
+        if formula.offsets:
+            offsets = check_offsets(Variables.read(saved.child("offset").exactly("factors", "states"), formula.offsets))
         design = cls.of(formula, parametric, smooth, offsets, absorb_intercept=absorb)
-        if data["columns"] != list(design.columns):
-            raise ModelFileError("the saved design's columns are not those of its formula; fit the model again")
+        saved.require(saved.texts("columns") == design.columns, "have the columns of its formula")
         return design
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from pycombat_gam.formula.contrasts import FactorSpec, TermSpec, code_terms, mod
 from pycombat_gam.formula.formula import Term
 from pycombat_gam.formula.nodes import Node, deparse
 from pycombat_gam.formula.variables import Variables
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, JsonDict
 
 
@@ -59,13 +60,13 @@ class Parametric:
         return [coding.labels(self.specs) for coding in self.codings]
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return self.variables.to_dict()
 
     @classmethod
-    def from_dict(cls, data: JsonDict, terms: Sequence[Term], *, intercept: bool) -> Parametric:
-        """Rebuild from plain data, every piece of it checked; see `Variables.from_dict`."""
-        return cls._coded(terms, Variables.from_dict(data, _factors(terms)), intercept=intercept)
+    def read(cls, saved: Reader, terms: Sequence[Term], *, intercept: bool) -> Parametric:
+        """Rebuild from plain data, every piece of it checked; see `Variables.read`."""
+        return cls._coded(terms, Variables.read(saved, _factors(terms)), intercept=intercept)
 
 
 def _factors(terms: Sequence[Term]) -> list[Node]:

@@ -17,9 +17,9 @@ from pycombat_gam.formula import Formula
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.formula import RandomTerm, SmoothTerm, Term
 from pycombat_gam.formula.nodes import Call, Name, Node, String, deparse
-from pycombat_gam.formula.state import floats
 from pycombat_gam.formula.variables import Variables
 from pycombat_gam.penalized.whiten import NULL
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.smooth.assemble import Smooth, add_null_penalty, check_id, learn_smooth
 from pycombat_gam.smooth.options import linked
 from pycombat_gam.types import FloatArray, JsonDict
@@ -133,7 +133,7 @@ class SmoothPart:
         return said
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         return {
             **self.variables.to_dict(),
             "smooths": [smooth.to_dict() for smooth in self.smooths],
@@ -141,7 +141,7 @@ class SmoothPart:
         }
 
     @classmethod
-    def from_dict(cls, data: JsonDict, formula: Formula) -> SmoothPart:
+    def read(cls, saved: Reader, formula: Formula) -> SmoothPart:
         """Rebuild from plain data, every piece of it checked.
 
         Raises
@@ -149,34 +149,22 @@ class SmoothPart:
         ModelFileError
             If anything is missing, superfluous, of the wrong kind or at odds with the formula.
         """
-        if not isinstance(data, dict) or set(data) != {"factors", "states", "smooths", "ranges"}:
-            raise ModelFileError("the saved design's smooths are broken; fit the model again")
+        saved.exactly("factors", "states", "smooths", "ranges")
         terms = list(smooth_terms(formula))
-        variables = Variables.from_dict(
-            {"factors": data["factors"], "states": data["states"]}, [n for term, _ in terms for n in _nodes(term)]
-        )
-        numeric = [spec.label for spec in variables.specs if not spec.categorical]
-        ranges, saved = data["ranges"], data["smooths"]
-        if not isinstance(ranges, dict) or list(ranges) != numeric or not isinstance(saved, list):
-            raise ModelFileError("the saved ranges are not those of the formula's smooths; fit the model again")
-        ends = {label: floats(pair) for label, pair in ranges.items()}
-        if any(len(pair) != 2 or pair[0] > pair[1] for pair in ends.values()):
-            raise ModelFileError("a saved range of a smooth's variable is broken; fit the model again")
+        variables = Variables.read(saved, [node for term, _ in terms for node in _nodes(term)])
+        ranges = _read_ranges(saved.child("ranges", "the saved ranges of smooths' variables"), variables)
         probe: dict[str, FloatArray | Factor] = {
             spec.label: Factor(np.zeros(1, dtype=np.intp), spec.levels)
             if spec.categorical
-            else np.array(ends[spec.label][:1])
+            else np.array(ranges[spec.label][:1])
             for spec in variables.specs
         }
-        try:
-            smooths = list(_rebuilt(terms, saved, {spec.label: spec.levels for spec in variables.specs}))
-            with np.errstate(all="ignore"):
-                whole = all(one.on(probe).shape == (1, one.df) for one in smooths)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, ArithmeticError) as error:
-            raise ModelFileError(f"the saved smooths are broken ({error}); fit the model again") from None
-        if not whole:
-            raise ModelFileError("a saved smooth and its columns disagree; fit the model again")
-        return cls(variables, _lenient(terms), tuple(smooths), {k: (pair[0], pair[1]) for k, pair in ends.items()})
+        with saved.guard(), np.errstate(all="ignore"):
+            smooths = tuple(_rebuilt(saved, terms, {spec.label: spec.levels for spec in variables.specs}))
+            saved.require(
+                all(smooth.on(probe).shape == (1, smooth.df) for smooth in smooths), "have as many columns as they say"
+            )
+        return cls(variables, _lenient(terms), smooths, ranges)
 
 
 def smooth_terms(formula: Formula) -> Iterator[tuple[SmoothTerm, str | None]]:
@@ -276,27 +264,39 @@ def _distinct_labels(smooths: Sequence[Smooth]) -> list[str]:
     return labels
 
 
+def _read_ranges(saved: Reader, variables: Variables) -> dict[str, tuple[float, float]]:
+    saved.require(
+        saved.names() == tuple(spec.label for spec in variables.specs if not spec.categorical),
+        "be those of the formula's numbers, in its order",
+    )
+    ranges = {}
+    for label in saved.names():
+        low, high = saved.array(label, (2,)).tolist()
+        saved.require(low <= high, "start at the lower end")
+        ranges[label] = (low, high)
+    return ranges
+
+
 def _rebuilt(
-    terms: Sequence[tuple[SmoothTerm, str | None]], saved: Sequence[object], levels: Mapping[str, tuple[str, ...]]
+    saved: Reader, terms: Sequence[tuple[SmoothTerm, str | None]], levels: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Smooth]:
     """Rebuild saved smooths beside the terms they came from."""
-    position = 0
+    items, position = saved.value("smooths"), 0
+    saved.require(isinstance(items, list), "hold a list of smooths")
     for term, label in terms:
         by = () if term.by is None else levels[deparse(term.by)]
-        found = 0
-        while position < len(saved) and found < max(1, len(by)):
+        curves = 0
+        while position < len(items) and curves < max(1, len(by)):
             try:
-                smooth = Smooth.from_dict(saved[position], term)
+                smooth = Smooth.from_dict(items[position], term)
             except ModelFileError:
-                if found and by:  # an ordered factor's first level has no curve of its own
+                if curves and by:  # an ordered factor's first level has no curve of its own
                     break
                 raise
             yield smooth if label is None else replace(smooth, label=label)
-            position, found = position + 1, found + 1
-        if found < max(1, len(by) - 1):
-            raise ModelFileError(f"the saved design lacks the smooth {term.label}; fit the model again")
-    if position != len(saved):
-        raise ModelFileError("the saved design holds smooths that its formula does not; fit the model again")
+            position, curves = position + 1, curves + 1
+        saved.require(curves >= max(1, len(by) - 1), f"hold {term.label}")
+    saved.require(position == len(items), "hold no smooth that the formula does not")
 
 
 def null_space(smooth: Smooth) -> FloatArray:

@@ -11,7 +11,6 @@ import torch
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.combat.profile import check_profile
 from pycombat_gam.design.design import Design
-from pycombat_gam.errors import ModelFileError, PcgError
 from pycombat_gam.flow.arguments import Recipe, check_arguments, plain_arguments
 from pycombat_gam.flow.fitted import Fitted
 from pycombat_gam.flow.mechanisms.conditional import ConditionalFlow
@@ -21,12 +20,13 @@ from pycombat_gam.flow.model.frame import Frame
 from pycombat_gam.flow.model.outliers import POINTS, Reference
 from pycombat_gam.flow.model.scm import StructuralModel
 from pycombat_gam.flow.nodes.causes import Causes
-from pycombat_gam.flow.nodes.covariates import covariate_from_dict
+from pycombat_gam.flow.nodes.covariates import CovariateMechanism, covariate_from_dict
 from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.flow.nodes.support import Support
 from pycombat_gam.flow.training.checkpoint import COLUMNS
 from pycombat_gam.formula import Formula
 from pycombat_gam.saving.container import NEWEST, VERSION, Container
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import JsonDict
 
 KIND = "flow"
@@ -85,115 +85,114 @@ def from_container(container: Container, known: Collection[str]) -> tuple[JsonDi
     ModelFileError
         If anything is absent, of another shape or type, or not finite where it must be.
     """
-    try:
-        return _rebuild(container, known)
-    except ModelFileError:
-        raise
-    except PcgError as error:
-        raise ModelFileError(f"the model is refused: {error}") from error
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, ArithmeticError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ModelFileError(f"the model is refused: its content is not that of a flow ({told})") from error
+    saved, arrays = Reader(container.model, "the saved flow"), Reader(container.arrays, "the saved flow")
+    with saved.guard():
+        params, fitted = _rebuild(container, saved, arrays, known)
+    return params, fitted
 
 
-def _params(params: object, known: Collection[str]) -> tuple[JsonDict, Recipe, Formula]:
-    """Check the constructor's arguments, as a call would."""
-    if not isinstance(params, dict) or set(params) != set(known):
-        raise ModelFileError("the model is refused: its parameters are not those of FlowSCM")
-    recipe, formula = check_arguments(params)
-    if plain_arguments(params) != params or not isinstance(params["device"], str):
-        raise ModelFileError("the model is refused: its parameters are not plain data")
-    return params, recipe, formula
-
-
-def _rebuild(container: Container, known: Collection[str]) -> tuple[JsonDict, Fitted]:
-    plain, arrays = container.model, container.arrays
-    params, recipe, formula = _params(plain["params"], known)
-    design, graph = Design.from_dict(plain["design"]), Graph.from_dict(plain["graph"])
-    if str(formula) != str(design.formula) or not design.absorb_intercept:
-        raise ModelFileError("the model is refused: its parameters and its design disagree")
-    labels = tuple(str(label) for label in plain["batch"]["labels"])
-    levels = BatchLevels(str(plain["batch"]["column"]), labels)
-    if params["batch"] != levels.column or graph.batch != levels.column:
-        raise ModelFileError("the model is refused: its parameters, graph and batches disagree")
-    if graph.levels[graph.batch] != labels or set(graph.nodes) != {*design.formula.variables, levels.column}:
-        raise ModelFileError("the model is refused: its graph is not that of its formula and batches")
-    edges = {**dict.fromkeys(graph.nodes, ()), **(params["graph"] or {})}
-    if {node: set(causes) for node, causes in edges.items()} != {n: set(of) for n, of in graph.parents.items()}:
-        raise ModelFileError("the model is refused: its graph is not that of its parameters")
-    if params["ref_batch"] is not None and params["ref_batch"] not in labels:
-        raise ModelFileError("the model is refused: its reference is none of its batches")
-
-    def take(name: str, shape: tuple[int, ...], *, positive: bool = False, finite: bool = True) -> np.ndarray:
-        array = arrays[name]
-        if array.shape != shape or array.dtype != np.float64:
-            raise ModelFileError(f"the model is refused: '{name}' is {array.dtype} {array.shape}, expected {shape}")
-        if (finite and not np.isfinite(array).all()) or (positive and not (array > 0).all()):
-            raise ModelFileError(f"the model is refused: '{name}' has values that are impossible")
-        return array
-
-    names, modelled = arrays["features"], arrays["modelled"]
-    V, p, B = names.size, len(design.columns), len(labels)
-    if names.dtype.kind != "U" or names.shape != (V,) or len(set(names.tolist())) < V or len(set(labels)) < B:
-        raise ModelFileError("the model is refused: it names a feature or a site twice")
-    if modelled.dtype != np.bool_ or modelled.shape != (V,) or not modelled.any():
-        raise ModelFileError("the model is refused: it does not say which features it models")
-    K = int(modelled.sum())
-    frame = Frame(
-        design, take("center", (p,)), take("spread", (p,), positive=True), tuple(names.tolist()), modelled,
-        take("location", (K,)), take("scale", (K,), positive=True), take("idle", (V - K,)),
-    )  # fmt: skip
-    causes = {name: Causes.from_dict(plain["causes"][name], graph, name) for name in graph.nodes}
-    covariates = {
-        name: covariate_from_dict(
-            plain["covariates"][name], graph.kinds[name], causes[name].columns, len(graph.levels.get(name, ()))
-        )
-        for name in graph.nodes
-    }
-    members = plain["members"]
-    if type(members) is not int or members != (params["n_members"] if params["n_members"] > 1 else 0):
-        raise ModelFileError("the model is refused: its members are not as many as its parameters say")
-    if set(plain["causes"]) != set(graph.nodes) or set(plain["covariates"]) != set(graph.nodes):
-        raise ModelFileError("the model is refused: its causes or mechanisms are not those of its graph")
+def _rebuild(container: Container, saved: Reader, arrays: Reader, known: Collection[str]) -> tuple[JsonDict, Fitted]:
+    params, recipe, formula = _params(saved, known)
+    design, graph = Design.from_dict(saved.value("design")), Graph.from_dict(saved.value("graph"))
+    same = str(formula) == str(design.formula) and design.absorb_intercept
+    saved.require(same, "have the design of its parameters")
+    levels = _levels(saved, params, design, graph)
+    frame = _frame(arrays, design)
+    causes, covariates = _nodes(saved, graph)
+    B = len(levels.labels)
+    members = saved.choice("members", [params["n_members"] if params["n_members"] > 1 else 0])
     mechanisms = [
         mechanism_from(
-            plain["mechanism"],
-            {name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith(f"{place}/")},
-            (B, p, K),
+            saved.value("mechanism"),
+            {name.split("/", 1)[1]: array for name, array in container.arrays.items() if name.startswith(f"{place}/")},
+            (B, len(design.columns), len(frame.location)),
             recipe,
         )
         for place in range(members + 1)
     ]
-    shares = take("shares", (B,))
-    if (shares < 0).any() or abs(float(shares.sum()) - 1.0) > 1e-9:
-        raise ModelFileError("the model is refused: its sites' shares are no shares")
+    shares = arrays.array("shares", (B,))
+    sound = (shares >= 0).all() and abs(float(shares.sum()) - 1.0) <= 1e-9
+    arrays.require(sound, "have shares of its sites that add up to one")
     model = StructuralModel(
         graph, causes, covariates, levels, shares, frame, mechanisms[0], tuple(mechanisms[1:]), torch.device("cpu")
     )
-    stages = [str(stage) for stage in plain["stages"]]
-    history = pd.DataFrame(take("history", (len(stages), len(HISTORY)), finite=False), columns=list(HISTORY))
-    history.insert(0, "stage", stages)
-    variants = [str(variant) for variant in plain["variants"]]
-    choice = pd.DataFrame(take("choice", (len(variants), len(CHOICE))), index=variants, columns=list(CHOICE))
-    profile = check_profile(plain["profile"], tuple(plain["profile"]["batches"]))
-    if not {*profile["batches"]} <= {*labels}:
-        raise ModelFileError("the model is refused: its summary of the fitted table has other batches")
-    reference = take("reference", (POINTS,))
-    if (np.diff(reference) < 0).any():
-        raise ModelFileError("the model is refused: its reference log-probabilities do not ascend")
+    plain = saved.value("profile")
+    profile = check_profile(plain, tuple(plain["batches"]))
+    saved.require(set(profile["batches"]) <= {*levels.labels}, "have a summary of the fitted table with its batches")
+    reference = arrays.array("reference", (POINTS,))
+    arrays.require((np.diff(reference) >= 0).all(), "have reference log-probabilities that ascend")
     # Version 1 held no ranges of single sites.
-    support = (
-        Support.of_profile(graph, profile)
-        if container.version == VERSION
-        else Support.read(graph, profile, arrays["ranges"], arrays["together"])
+    old = container.version == VERSION
+    support = Support.of_profile(graph, profile) if old else Support.read(arrays, graph, profile)
+    history, choice = _history(saved, arrays), _choice(saved, arrays)
+    return params, Fitted(model, saved.texts("notes"), profile, history, choice, Reference(reference), support)
+
+
+def _params(saved: Reader, known: Collection[str]) -> tuple[JsonDict, Recipe, Formula]:
+    """Check the constructor's arguments, as a call would."""
+    plain = saved.child("params", "the saved parameters")
+    plain.require(set(plain.names()) == set(known), "be those of FlowSCM")
+    params: JsonDict = saved.value("params")
+    recipe, formula = check_arguments(params)
+    plain.text("device")
+    plain.require(plain_arguments(params) == params, "be plain data")
+    return params, recipe, formula
+
+
+def _levels(saved: Reader, params: JsonDict, design: Design, graph: Graph) -> BatchLevels:
+    """Read the sites; parameters, graph and formula have the same, and the same edges."""
+    batch = saved.child("batch").exactly("column", "labels")
+    levels = BatchLevels(batch.choice("column", [graph.batch]), batch.texts("labels", distinct=True))
+    batch.require(params["batch"] == levels.column, "be the batch of its parameters")
+    batch.require(graph.levels[graph.batch] == levels.labels, "have the levels of its graph")
+    batch.require(params["ref_batch"] in (None, *levels.labels), "have the reference among its labels")
+    saved.require(set(graph.nodes) == {*design.formula.variables, levels.column}, "have the nodes of its formula")
+    edges = {**dict.fromkeys(graph.nodes, ()), **(params["graph"] or {})}
+    same = {node: set(causes) for node, causes in edges.items()} == {n: set(of) for n, of in graph.parents.items()}
+    saved.require(same, "have the graph of its parameters")
+    return levels
+
+
+def _frame(arrays: Reader, design: Design) -> Frame:
+    features = arrays.array("features", (None,), "U", distinct=True)
+    modelled = arrays.array("modelled", features.shape, "b")
+    arrays.require(modelled.any(), "model a feature")
+    p, V, K = len(design.columns), features.size, int(modelled.sum())
+    return Frame(
+        design,
+        arrays.array("center", (p,)),
+        arrays.array("spread", (p,), positive=True),
+        tuple(features.tolist()),
+        modelled,
+        arrays.array("location", (K,)),
+        arrays.array("scale", (K,), positive=True),
+        arrays.array("idle", (V - K,)),
     )
-    fitted = Fitted(
-        model,
-        tuple(str(note) for note in plain["notes"]),
-        profile,
-        history.astype({"epoch": int, "rollback": bool}),
-        choice if variants else None,
-        Reference(reference),
-        support,
-    )
-    return params, fitted
+
+
+def _nodes(saved: Reader, graph: Graph) -> tuple[dict[str, Causes], dict[str, CovariateMechanism]]:
+    """Read the causes and the mechanism of each node."""
+    of_causes = saved.child("causes").exactly(*graph.nodes)
+    of_covariates = saved.child("covariates").exactly(*graph.nodes)
+    causes = {name: Causes.from_dict(of_causes.value(name), graph, name) for name in graph.nodes}
+    covariates = {
+        name: covariate_from_dict(
+            of_covariates.value(name), graph.kinds[name], causes[name].columns, len(graph.levels.get(name, ()))
+        )
+        for name in graph.nodes
+    }
+    return causes, covariates
+
+
+def _history(saved: Reader, arrays: Reader) -> pd.DataFrame:
+    stages = saved.texts("stages")
+    values = arrays.array("history", (len(stages), len(HISTORY)), finite=False)
+    history = pd.DataFrame(values, columns=list(HISTORY))
+    history.insert(0, "stage", list(stages))
+    return history.astype({"epoch": int, "rollback": bool})
+
+
+def _choice(saved: Reader, arrays: Reader) -> pd.DataFrame | None:
+    variants = saved.texts("variants")
+    values = arrays.array("choice", (len(variants), len(CHOICE)))
+    return pd.DataFrame(values, index=list(variants), columns=list(CHOICE)) if variants else None

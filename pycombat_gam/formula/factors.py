@@ -11,12 +11,13 @@ from itertools import product
 
 import numpy as np
 
-from pycombat_gam.errors import DataError, DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DataError, DesignError, FormulaError
 from pycombat_gam.formula.columns import Columns, Factor, Groups, as_groups, code_levels, label_of, learn_levels
 from pycombat_gam.formula.functions import CONTRASTS, Bound, Literal, bind, literal
 from pycombat_gam.formula.intervals import Intervals
 from pycombat_gam.formula.nodes import Call, Name, Node, String, deparse
-from pycombat_gam.formula.state import flag
+from pycombat_gam.formula.options import flag
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, JsonDict
 from pycombat_gam.words import listing
 
@@ -50,9 +51,8 @@ class FactorFunctions(ABC):
 
     def state(self, key: str) -> JsonDict:
         """Look up what an expression learned."""
-        if key not in self.states:
-            raise ModelFileError(f"the saved design has no state for {key}; fit the model again")
-        return self.states[key]
+        state: JsonDict = Reader(self.states, "the saved states").value(key)
+        return state
 
     def make_factor(self, node: Call, argument: Node, bound: Bound, options: dict[str, Literal]) -> Factor:
         """Evaluate a call of one of `FACTORS`."""
@@ -75,7 +75,7 @@ class FactorFunctions(ABC):
         x, key = self.finite_vector(argument, node), deparse(node)
         if self.learning and key not in self.states:
             self.states[key] = Intervals.learn(x, options, key).to_dict()
-        intervals = Intervals.from_dict(self.state(key))
+        intervals = Intervals.read(Reader(self.state(key), f"the saved state of {key}"))
         codes = intervals.codes(x)
         if (codes < 0).any():
             raise DataError(

@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError
 from pycombat_gam.formula.functions import Literal
-from pycombat_gam.formula.state import flag, floats, texts, whole
+from pycombat_gam.formula.options import flag, whole
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.words import count
 
@@ -83,7 +84,7 @@ class Intervals:
         }
 
     @classmethod
-    def from_dict(cls, data: JsonDict) -> Intervals:
+    def read(cls, saved: Reader) -> Intervals:
         """Rebuild from plain data, checked.
 
         Raises
@@ -91,19 +92,13 @@ class Intervals:
         ModelFileError
             If anything is missing, superfluous or of the wrong kind.
         """
-        if set(data) != {"breaks", "open", "labels", "right", "lowest"}:
-            raise ModelFileError("breaks, open, labels, right, lowest")
-        ends = data["open"]
-        flags = [data["right"], data["lowest"], *(ends if isinstance(ends, list) and len(ends) == 2 else [None])]
-        if not all(isinstance(value, bool) for value in flags):
-            raise ModelFileError("open, right, lowest")
-        breaks = [*[-np.inf] * ends[0], *floats(data["breaks"]), *[np.inf] * ends[1]]
-        labels = tuple(texts(data["labels"]))
-        if not 2 <= len(breaks) <= MAX_INTERVALS + 1 or any(a >= b for a, b in pairwise(breaks)):
-            raise ModelFileError("breaks")
-        if labels and len(labels) != len(breaks) - 1:
-            raise ModelFileError("labels")
-        return cls(np.array(breaks), labels, data["right"], data["lowest"])
+        below, above = saved.exactly("breaks", "open", "labels", "right", "lowest").flags("open", 2)
+        inner = saved.array("breaks", (None,), ascending=True)
+        breaks = np.concatenate([[-np.inf] * below, inner, [np.inf] * above])
+        saved.require(2 <= breaks.size <= MAX_INTERVALS + 1, f"have from 2 to {MAX_INTERVALS + 1:,} breaks")
+        labels = saved.texts("labels", distinct=True)
+        saved.require(len(labels) in (0, breaks.size - 1), "have a label for each interval, or none")
+        return cls(breaks, labels, saved.flag("right"), saved.flag("lowest"))
 
 
 def _breaks(x: FloatArray, given: Literal, expression: str) -> FloatArray:

@@ -7,14 +7,16 @@ polynomial, `ns` and `cr` continue in a straight line, as R's and patsy's do.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 
 import numpy as np
 from scipy.interpolate import BSpline
 from scipy.linalg import solve_banded
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError
 from pycombat_gam.formula.functions import Literal
-from pycombat_gam.formula.state import finite, flag, floats, increasing, numbers, whole
+from pycombat_gam.formula.options import flag, numbers, whole
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, JsonDict
 from pycombat_gam.words import count
 
@@ -38,13 +40,10 @@ def apply_bs(x: FloatArray, state: JsonDict) -> FloatArray:
     return basis if state["intercept"] else basis[:, 1:]
 
 
-def bs_width(state: JsonDict) -> int:
-    """Check a stored state and count its columns."""
-    degree, intercept = state["degree"], state["intercept"]
-    if type(degree) is not int or not 1 <= degree <= 20 or not isinstance(intercept, bool):
-        raise ModelFileError("degree")
-    _check_knots(state)
-    return len(state["knots"]) + degree + intercept
+def bs_width(saved: Reader) -> int:
+    """Check a saved state and count its columns."""
+    saved.exactly("bounds", "knots", "degree", "intercept")
+    return _inner_knots(saved) + saved.whole("degree", least=1, most=20) + saved.flag("intercept")
 
 
 def learn_ns(x: FloatArray, options: Options, expression: str) -> JsonDict:
@@ -68,12 +67,9 @@ def apply_ns(x: FloatArray, state: JsonDict) -> FloatArray:
     return np.asarray((basis[:, first:] @ q)[:, 2:])
 
 
-def ns_width(state: JsonDict) -> int:
-    """Check a stored state and count its columns."""
-    if not isinstance(state["intercept"], bool):
-        raise ModelFileError("intercept")
-    _check_knots(state)
-    return len(state["knots"]) + 1 + int(state["intercept"])
+def ns_width(saved: Reader) -> int:
+    """Check a saved state and count its columns."""
+    return _inner_knots(saved.exactly("bounds", "knots", "intercept")) + 1 + saved.flag("intercept")
 
 
 def learn_cr(x: FloatArray, options: Options, expression: str) -> JsonDict:
@@ -112,11 +108,10 @@ def apply_cr(x: FloatArray, state: JsonDict) -> FloatArray:
     return np.asarray(_cubic(x, np.array(state["knots"])) @ q[:, 1:])
 
 
-def cr_width(state: JsonDict) -> int:
-    """Check a stored state and count its columns."""
-    knots = increasing(state["knots"], at_least=2)
-    if len(floats(state["means"])) != len(knots) or not any(state["means"]):
-        raise ModelFileError("means")
+def cr_width(saved: Reader) -> int:
+    """Check a saved state and count its columns."""
+    knots = saved.exactly("knots", "means").array("knots", (None,), least=2, ascending=True)
+    saved.require(saved.array("means", knots.shape).any(), "have means of which one is not zero")
     return len(knots) - 1
 
 
@@ -152,13 +147,14 @@ def _bounds_and_knots(x: FloatArray, options: Options, expression: str, fewest: 
     return {"bounds": ends, "knots": inner}
 
 
-def _check_knots(state: JsonDict) -> None:
-    low, high = increasing(state["bounds"], at_least=2)
-    inner = floats(state["knots"])
-    if len(inner) > MAX_DF:
-        raise ModelFileError("knots")
-    increasing([low, *inner, high], at_least=2)
-    finite(high - low)
+def _inner_knots(saved: Reader) -> int:
+    """Check the knots and count the inner ones."""
+    low, high = saved.array("bounds", (2,), ascending=True).tolist()
+    inner = saved.array("knots", (None,), ascending=True).tolist()
+    saved.require(len(inner) <= MAX_DF, f"have at most {MAX_DF:,} knots")
+    saved.require(all(low < knot < high for knot in inner), "have its knots between its bounds")
+    saved.require(isfinite(high - low), "have bounds of a finite distance")
+    return len(inner)
 
 
 def _bsplines(x: FloatArray, bounds: list[float], inner: list[float], degree: int, derivative: int = 0) -> FloatArray:

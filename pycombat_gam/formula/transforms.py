@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pycombat_gam.errors import DesignError, FormulaError, ModelFileError
+from pycombat_gam.errors import DesignError, FormulaError
 from pycombat_gam.formula.functions import Literal
+from pycombat_gam.formula.options import flag, real, whole
 from pycombat_gam.formula.splines import (
     apply_bs,
     apply_cr,
@@ -24,7 +25,7 @@ from pycombat_gam.formula.splines import (
     learn_ns,
     ns_width,
 )
-from pycombat_gam.formula.state import finite, flag, floats, positive, real, whole
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, JsonDict
 from pycombat_gam.words import count
 
@@ -34,11 +35,11 @@ MAX_DEGREE = 25
 
 @dataclass(frozen=True)
 class Transform:
-    """How to learn a state, apply it, and check a stored one (which gives its number of columns)."""
+    """How to learn a state, apply it, and check a saved one (which gives its number of columns)."""
 
     learn: Callable[[FloatArray, Options, str], JsonDict]
     apply: Callable[[FloatArray, JsonDict], FloatArray]
-    width: Callable[[JsonDict], int]
+    width: Callable[[Reader], int]
 
 
 def learn_poly(x: FloatArray, options: Options, expression: str) -> JsonDict:
@@ -87,14 +88,12 @@ def apply_poly(x: FloatArray, state: JsonDict) -> FloatArray:
     return np.column_stack([column / np.sqrt(n2) for column, n2 in zip(columns[1:], norm2[2:], strict=True)])
 
 
-def _poly_width(state: JsonDict) -> int:
-    degree = state["degree"]
-    if type(degree) is not int or not 1 <= degree <= MAX_DEGREE or not isinstance(state["raw"], bool):
-        raise ModelFileError("degree")
-    if not state["raw"]:
-        if len(floats(state["alpha"])) != degree or len(floats(state["norm2"])) != degree + 2:
-            raise ModelFileError("alpha, norm2")
-        positive(state["norm2"])
+def _poly_width(saved: Reader) -> int:
+    degree, learned = saved.whole("degree", least=1, most=MAX_DEGREE), () if saved.flag("raw") else ("alpha", "norm2")
+    saved.exactly("degree", "raw", *learned)
+    if learned:
+        saved.array("alpha", (degree,))
+        saved.array("norm2", (degree + 2,), positive=True)
     return degree
 
 
@@ -129,10 +128,9 @@ def apply_scale(x: FloatArray, state: JsonDict) -> FloatArray:
     return np.asarray((x - state["center"]) / state["scale"])
 
 
-def _scale_width(state: JsonDict) -> int:
-    finite(state["center"])
-    if finite(state["scale"]) == 0:
-        raise ModelFileError("scale")
+def _scale_width(saved: Reader) -> int:
+    saved.exactly("center", "scale").number("center")
+    saved.require(saved.number("scale") != 0, "have a scale that is not zero")
     return 1
 
 

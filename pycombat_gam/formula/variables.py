@@ -29,8 +29,8 @@ from pycombat_gam.formula.factors import FACTORS, named_labels
 from pycombat_gam.formula.functions import CONTRASTS, SUMMARIES, bind
 from pycombat_gam.formula.intervals import Intervals
 from pycombat_gam.formula.nodes import Call, Name, Node, Paren, deparse, walk
-from pycombat_gam.formula.state import finite, texts
 from pycombat_gam.formula.transforms import TRANSFORMS
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, JsonDict
 from pycombat_gam.words import listing
 
@@ -76,7 +76,7 @@ class Variables:
         ]
 
     def to_dict(self) -> JsonDict:
-        """Plain data for `from_dict`."""
+        """Plain data for `read`."""
         factors = {
             spec.label: {
                 "levels": list(spec.levels),
@@ -91,7 +91,7 @@ class Variables:
         return {"factors": factors, "states": copy.deepcopy(self.states)}
 
     @classmethod
-    def from_dict(cls, data: JsonDict, nodes: Sequence[Node]) -> Variables:
+    def read(cls, saved: Reader, nodes: Sequence[Node]) -> Variables:
         """Rebuild from plain data, every piece of it checked.
 
         Raises
@@ -100,25 +100,18 @@ class Variables:
             If anything is missing, superfluous, of the wrong kind or at odds with the expressions.
         """
         nodes = distinct(nodes)
-        factors, states = data.get("factors"), data.get("states")
-        if not isinstance(factors, dict) or list(factors) != [deparse(node) for node in nodes]:
-            raise ModelFileError("the saved design's factors are not those of its formula; fit the model again")
-        if not isinstance(states, dict):
-            raise ModelFileError("the saved design has no learned states; fit the model again")
-        checked: dict[str, JsonDict] = {}
-        widths: dict[str, int | tuple[str, ...]] = {}
-        for node in nodes:
-            for part in walk(node):
-                key = deparse(part)
-                if isinstance(part, Call) and key not in checked and (part.name in _STATEFUL):
-                    checked[key], widths[key] = _check_state(part, key, states.get(key))
-        if set(checked) != set(states):
-            raise ModelFileError(
-                "the saved design holds states that its formula does not use: "
-                f"{listing(sorted(map(str, set(states) - set(checked))), 3)}"
-            )
-        specs = [_check_spec(node, factors[deparse(node)], widths) for node in nodes]
-        return cls(nodes, tuple(specs), checked)
+        labels = tuple(deparse(node) for node in nodes)
+        factors, states = saved.child("factors"), saved.child("states")
+        factors.require(factors.names() == labels, "be those of the formula, in its order")
+        parts = [part for node in nodes for part in walk(node) if isinstance(part, Call) and part.name in _STATEFUL]
+        calls = {deparse(part): part for part in parts}
+        states.exactly(*calls)
+        makes = {key: _read_state(call, states.child(key, f"the saved state of {key}")) for key, call in calls.items()}
+        specs = [
+            _read_spec(label, factors.child(label, f"the saved factor {label}"), makes.get(deparse(_core(node))))
+            for node, label in zip(nodes, labels, strict=True)
+        ]
+        return cls(nodes, tuple(specs), {key: copy.deepcopy(states.value(key)) for key in calls})
 
 
 def distinct(nodes: Sequence[Node]) -> tuple[Node, ...]:
@@ -126,7 +119,6 @@ def distinct(nodes: Sequence[Node]) -> tuple[Node, ...]:
     return tuple({deparse(node): node for node in nodes}.values())
 
 
-_CATEGORICAL = {"levels", "contrast", "base", "numbered"}
 _STATEFUL = (*TRANSFORMS, *FACTORS, *SUMMARIES, "cut")
 
 
@@ -200,28 +192,18 @@ def levels_in(node: Node, table: pd.DataFrame) -> Factor:
     return code_levels(groups, levels, deparse(node), evaluator.columns)
 
 
-def _check_state(node: Call, key: str, state: object) -> tuple[JsonDict, int | tuple[str, ...]]:
-    try:
-        if not isinstance(state, dict):
-            raise ModelFileError("it is missing")
-        if node.name in TRANSFORMS:
-            return copy.deepcopy(state), TRANSFORMS[node.name].width(state)
-        if node.name in SUMMARIES:
-            if len(state) != 1:
-                raise ModelFileError("it holds more than its value")
-            return {"value": finite(state["value"])}, 1
-        if node.name == "cut":
-            intervals = Intervals.from_dict(state)
-            return intervals.to_dict(), intervals.labels or 1
-        levels = tuple(texts(state["levels"]))
-        if len(levels) < 2 or len(state) != 1:
-            raise ModelFileError("its levels are too few")
-        labels = named_labels(node)
-        if labels and len(labels) != len(levels):
-            raise ModelFileError("its levels are not as many as its labels")
-        return {"levels": [*levels]}, labels or levels
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelFileError(f"the saved state of {key} is broken ({error}); fit the model again") from None
+def _read_state(node: Call, saved: Reader) -> int | tuple[str, ...]:
+    """Check what a call learned, and return what it makes: so many columns, or levels."""
+    if node.name in TRANSFORMS:
+        return TRANSFORMS[node.name].width(saved)
+    if node.name in SUMMARIES:
+        saved.exactly("value").number("value")
+        return 1
+    if node.name == "cut":
+        return Intervals.read(saved).labels or 1
+    levels, labels = saved.exactly("levels").texts("levels", distinct=True, least=2), named_labels(node)
+    saved.require(len(labels) in (0, len(levels)), "have as many levels as labels")
+    return labels or levels
 
 
 def _core(node: Node) -> Node:
@@ -231,32 +213,12 @@ def _core(node: Node) -> Node:
     return node
 
 
-def _check_spec(node: Node, data: object, widths: dict[str, int | tuple[str, ...]]) -> FactorSpec:
-    label = deparse(node)
-    broken = ModelFileError(f"the saved factor {label} is broken; fit the model again")
-    if not isinstance(data, dict):
-        raise broken
-    known = widths.get(deparse(_core(node)))
-    if set(data) == {"columns"}:
-        columns = data["columns"]
-        expected = known if isinstance(known, int) else 1
-        if type(columns) is not int or columns != expected or isinstance(known, tuple):
-            raise broken
-        return FactorSpec(label, columns)
-    if set(data) != _CATEGORICAL or data["contrast"] not in list(CONTRASTS.values()):
-        raise broken
-    try:
-        levels = tuple(texts(data["levels"]))
-    except ModelFileError:
-        raise broken from None
-    base = data["base"]
-    if (
-        not isinstance(data["numbered"], bool)
-        or len(levels) < 2
-        or type(base) is not int
-        or not 0 <= base < len(levels)
-    ):
-        raise broken
-    if isinstance(known, int) or (isinstance(known, tuple) and known != levels):
-        raise broken
-    return FactorSpec(label, 0, levels, data["contrast"], base, data["numbered"])
+def _read_spec(label: str, saved: Reader, makes: int | tuple[str, ...] | None) -> FactorSpec:
+    """Read what a variable is; `makes` is what its expression makes, where that was learned."""
+    if saved.has("columns"):
+        saved.require(not isinstance(makes, tuple), "have levels")
+        return FactorSpec(label, saved.exactly("columns").choice("columns", [makes if isinstance(makes, int) else 1]))
+    levels = saved.exactly("levels", "contrast", "base", "numbered").texts("levels", distinct=True, least=2)
+    saved.require(makes in (None, levels), "have the levels that its expression makes")
+    contrast, base = saved.choice("contrast", CONTRASTS.values()), saved.whole("base", most=len(levels) - 1)
+    return FactorSpec(label, 0, levels, contrast, base, saved.flag("numbered"))

@@ -1,7 +1,7 @@
 """One checked reader of what a saved model holds: it gives a value of the stated kind or raises `ModelFileError`.
 
-A `Reader` wraps plain data (what JSON gives) or the named arrays of a file. Every `from_dict` reads through it, so all
-refusals have one form, "the saved X must …; fit the model again".
+A `Reader` wraps plain data (what JSON gives) or the named arrays of a file. All parts of a model are read through it,
+so refusals have one form: "the saved X must …; fit the model again".
 
 >>> saved = Reader({"degree": 3, "knots": [1, 2.5], "parts": [{"on": True}]}, "the saved basis")
 >>> saved.exactly("degree", "knots", "parts").whole("degree", least=1, most=20)
@@ -34,7 +34,7 @@ import numpy as np
 
 from pycombat_gam.errors import ModelFileError
 from pycombat_gam.types import FloatArray
-from pycombat_gam.words import listing
+from pycombat_gam.words import Worded, listing
 
 if TYPE_CHECKING:  # Python 3.10 has no typing.Self
     from typing_extensions import Self
@@ -78,7 +78,7 @@ class Reader:
 
     def refuse(self, must: str) -> NoReturn:
         """Raise `ModelFileError`; `must` says what is required, such as ``"have a degree below 3"``."""
-        raise ModelFileError(f"{self.what} must {must}; {self.remedy}")
+        raise ModelFileError(Worded(f"{self.what} must {must}; ", self.remedy))
 
     def require(self, condition: bool | np.bool_, must: str) -> None:
         """Refuse unless a condition holds."""
@@ -94,13 +94,13 @@ class Reader:
             raise
         except _BROKEN as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ModelFileError(f"{self.what} cannot be rebuilt: {reason}; {self.remedy}") from error
+            raise ModelFileError(Worded(f"{self.what} cannot be rebuilt: {reason}; ", self.remedy)) from error
 
     def exactly(self, *names: str, optional: Iterable[str] = ()) -> Self:
         """Require these names and no others, but for optional ones; return the reader."""
         held = None if self._data is None else set(self._data)
         if held is None or not set(names) <= held <= {*names, *optional}:
-            self.refuse(f"hold exactly {listing(names, len(names))}" if names else "hold no values")
+            self.refuse(f"hold exactly {listing(names, 12)}" if names else "hold no values")
         return self
 
     def has(self, name: str) -> bool:
@@ -204,7 +204,7 @@ class Reader:
             and not (finite and kind == "f" and not np.isfinite(array).all())
             and not (positive and not (array > 0).all())
             and not (ascending and not (array[1:] > array[:-1]).all())
-            and not (distinct and len(np.unique(array)) < array.size)
+            and not (distinct and len(set(array.ravel().tolist())) < array.size)
         ):
             demands = {"positive": positive, "finite": finite and kind == "f", "ascending": ascending}
             each = [word for word, wanted in {**demands, "different": distinct}.items() if wanted]

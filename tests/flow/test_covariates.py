@@ -320,7 +320,7 @@ HOSTILE = [
 def test_hostile_mechanisms_are_refused(fitted: Fitted, name: str, change) -> None:
     data, graph = copy.deepcopy(fitted.mechanisms[name].to_dict()), fitted.graph
     change(data)
-    with pytest.raises(ModelFileError, match="a saved mechanism is broken"):
+    with pytest.raises(ModelFileError, match="the saved mechanism of a covariate must"):
         covariate_from_dict(data, graph.kinds[name], fitted.causes[name].columns, len(graph.levels.get(name, ())))
 
 

@@ -274,5 +274,5 @@ def test_hostile_graphs_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("data", [None, [], "graph", {}, {"batch": "site"}])
 def test_what_is_no_graph_is_refused(data: object) -> None:
-    with pytest.raises(ModelFileError, match="the saved graph must hold a batch and nodes"):
+    with pytest.raises(ModelFileError, match="the saved graph must hold exactly batch, nodes"):
         Graph.from_dict(data)

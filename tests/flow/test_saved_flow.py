@@ -342,7 +342,7 @@ def test_nothing_is_allocated_for_what_is_not_in_the_file(network: Path, path: P
     for name in ("location", "scale"):
         container.arrays[name] = np.ones(many)
     write_container(path, container)
-    refused(path, "flow's arrays|of its flow")
+    refused(path, "arrays of the saved flow must hold")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 300_000, f"{grown} kB"
 

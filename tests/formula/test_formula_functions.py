@@ -126,7 +126,7 @@ def test_a_spoiled_state_is_refused(table: pd.DataFrame, path: list[str], value:
 
 def test_an_offset_that_the_formula_has_not_is_refused(table: pd.DataFrame) -> None:
     data = Design.learn("~ age", table, absorb_intercept=True).to_dict()
-    with pytest.raises(ModelFileError, match="offset is not that of its formula"):
+    with pytest.raises(ModelFileError, match="hold an offset where its formula has one"):
         Design.from_dict({**data, "offset": {"factors": {}, "states": {}}})
 
 

@@ -84,7 +84,7 @@ def test_compressed_arrays(path: Path) -> None:
         ({"version": "1"}, "format version '1'"),
         ({"version": None}, "format version None"),
         ({"kind": "tree"}, "kind 'tree'.*knows combat, flow"),
-        ({"kind": "flow"}, "its parameters are not those of FlowSCM"),
+        ({"kind": "flow"}, "parameters must be those of FlowSCM"),
         ({"kind": 3}, "not an object|kind"),
         ({"entries": []}, "."),
         ({"entries": {"model.json": {"bytes": "many", "sha256": ""}}}, "altered"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 from pycombat_gam.errors import DesignError, FormulaError, ModelFileError, PcgError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.saving.reader import Reader
-from pycombat_gam.smooth.bases import MARGINS, read_margin
+from pycombat_gam.smooth.bases import MARGINS, read_basis, read_margin
 from pycombat_gam.smooth.basis import BasisOptions
 from pycombat_gam.smooth.radial import radial
 from pycombat_gam.smooth.rsample import r_sample, r_text, text_order
+from pycombat_gam.smooth.tensor import TensorBasis
 from pycombat_gam.smooth.thinplate import powers
 
 GENERATOR = np.random.default_rng(11)
@@ -238,6 +240,25 @@ def test_a_saved_basis_must_be_a_dict_of_a_known_kind() -> None:
     for data in (None, [], "cr", {}, {"basis": []}, {"basis": {}}, {"basis": "gp"}, {"basis": "cr", 1: 2}):
         with pytest.raises(ModelFileError):
             read_margin(Reader(data, "the saved basis"))
+
+
+def test_more_coefficients_than_a_penalty_has_rows_are_refused_before_a_matrix_is_made() -> None:
+    """Each of these files is small, and its penalties would take from 5 GB to 50 PB."""
+    curve = BASES["cr"].to_dict()
+    k = len(curve["knots"])
+    P = np.eye(k).tolist()
+    labels = [str(i) for i in range(5_000)]
+    random = {"basis": "re", "variables": ["x", "g"], "levels": [9_000, 9_000]}
+    by_group = {"basis": "fs", "variables": ["x", "g"], "factor": "g", "levels": labels, "curve": curve, "P": P}
+    product = {"basis": "te", "margins": [{"basis": curve, "map": P}] * 9, "ranks": [1] * 9, "used": [True] * 9}
+    files: list[tuple[dict[str, Any], Callable[[Reader], Any]]] = [
+        (random, read_margin),
+        ({**by_group, "rank": k - 2}, read_basis),
+        (product, lambda saved: TensorBasis.read(saved, read_margin)),
+    ]
+    for data, read in files:
+        with pytest.raises(ModelFileError, match="must have at most 10,000 coefficients"):
+            read(Reader(data, "the saved basis"))
 
 
 FACTOR = Factor(np.arange(90) % 3, ("a", "b", "c"))

@@ -23,15 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pycombat_gam.errors import ModelFileError
 from pycombat_gam.flow.mechanisms import density, site_map
 from pycombat_gam.flow.mechanisms.covariance import whitener
 from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism, Parents
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import BoolArray, FloatArray, IntArray, JsonDict
 
 Variant = Literal["residual", "whole", "residual-shape", "whole-shape"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 """Simplest first."""
+SHAPE = "the shape of the saved flow"
+"""What messages call the plain data that a flow is made from."""
 MOST_CORRELATED = 4000
 """Beyond so many features no V × V covariance is kept: they are taken as independent given site and covariates."""
 LEAST_VARIANCE = 1e-6
@@ -302,16 +304,10 @@ class StructuredFlow(FeatureMechanism):
         ModelFileError
             If it describes none.
         """
-        if set(config) != {"variant", "base", "sites", "columns", "features", "all_known"}:
-            raise ModelFileError("the saved flow has no shape; fit the model again")
-        numbers = [config[name] for name in ("sites", "columns", "features")]
-        sound = all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
-        if not sound or config["variant"] not in VARIANTS or config["base"] not in density.BASES:
-            raise ModelFileError("the saved flow's shape is broken; fit the model again")
-        if not isinstance(config["all_known"], bool):
-            raise ModelFileError("the saved flow's shape is broken; fit the model again")
-        sites, columns, features = numbers
-        return _blank(config["variant"], config["base"], sites, columns, features, config["all_known"])
+        saved = Reader(config, SHAPE).exactly("variant", "base", "sites", "columns", "features", "all_known")
+        sites, columns, features = (saved.whole(name) for name in ("sites", "columns", "features"))
+        variant, base = saved.choice("variant", VARIANTS), saved.choice("base", density.BASES)
+        return _blank(variant, base, sites, columns, features, saved.flag("all_known"))
 
 
 def location_integral(log_scale: Tensor, sizes: Tensor, width: Tensor) -> Tensor:

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pycombat_gam.errors import ModelFileError
 from pycombat_gam.flow.nodes.graph import Graph
-from pycombat_gam.formula.state import floats, increasing
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 
 _QUANTILES = (0.05, 0.35, 0.65, 0.95)
@@ -42,6 +41,15 @@ class Curve:
         knots = tuple(found.tolist()) if apart else ()
         raw = _natural(x, knots)
         return cls(knots, tuple(raw.mean(axis=0).tolist()), tuple(raw.std(axis=0).tolist()))
+
+    @classmethod
+    def read(cls, saved: Reader) -> Curve:
+        """Rebuild from plain data."""
+        knots = saved.exactly("knots", "mean", "sd").array("knots", (None,), ascending=True)
+        saved.require(knots.size in (0, 4), "have four knots, or none")
+        columns = 3 if knots.size else 1
+        mean, sd = saved.array("mean", (columns,)), saved.array("sd", (columns,), positive=True)
+        return cls(tuple(knots.tolist()), tuple(mean.tolist()), tuple(sd.tolist()))
 
     def on(self, x: FloatArray) -> FloatArray:
         """Return the columns (n, 1 or 3)."""
@@ -104,23 +112,9 @@ class Causes:
             If anything is missing, superfluous or of the wrong kind.
         """
         numeric = [cause for cause in graph.parents[node] if graph.kinds[cause] == "numeric"]
-        if not isinstance(data, dict) or set(data) != set(numeric):
-            raise ModelFileError(f"the saved causes of '{node}' are not those of its graph; fit the model again")
-        try:
-            curves = {cause: _checked(data[cause]) for cause in numeric}
-        except ModelFileError as error:
-            raise ModelFileError(f"the saved causes of '{node}' are broken ({error}); fit the model again") from None
-        codings = {cause: curves.get(cause) or len(graph.levels[cause]) for cause in graph.parents[node]}
-        return cls(codings)
-
-
-def _checked(data: object) -> Curve:
-    if not isinstance(data, dict) or set(data) != {"knots", "mean", "sd"}:
-        raise ModelFileError("it must hold knots, mean and sd")
-    knots, mean, sd = increasing(data["knots"], 0), floats(data["mean"]), floats(data["sd"])
-    if (len(knots), len(mean), len(sd)) not in ((0, 1, 1), (4, 3, 3)) or min(sd) <= 0:
-        raise ModelFileError("knots, mean and sd disagree")
-    return Curve(tuple(knots), tuple(mean), tuple(sd))
+        saved = Reader(data, f"the saved causes of '{node}'").exactly(*numeric)
+        curves = {cause: Curve.read(saved.child(cause)) for cause in numeric}
+        return cls({cause: curves.get(cause) or len(graph.levels[cause]) for cause in graph.parents[node]})
 
 
 def _natural(x: FloatArray, knots: tuple[float, ...]) -> FloatArray:

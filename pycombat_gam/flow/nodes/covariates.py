@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 from zuko.transforms import MonotonicRQSTransform
 
-from pycombat_gam.errors import DataError, DesignError, ModelFileError
+from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.flow.nodes.kinds import Kind
-from pycombat_gam.formula.state import finite, floats
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.words import listing
 
@@ -327,28 +327,18 @@ def covariate_from_dict(data: object, kind: Kind, q: int, levels: int) -> Covari
     ModelFileError
         If anything is missing, superfluous, of the wrong kind or at odds with the node.
     """
-    try:
-        return _numeric_from(data, q) if kind == "numeric" else _discrete_from(data, q, levels)
-    except ModelFileError as error:
-        raise ModelFileError(f"a saved mechanism is broken ({error}); fit the model again") from None
-
-
-def _numeric_from(data: object, q: int) -> NumericMechanism:
-    if not isinstance(data, dict) or set(data) != {"location", "weights", "scale", "spline", "positive"}:
-        raise ModelFileError("it is not one of a number")
-    weights, spline, scale = floats(data["weights"]), floats(data["spline"]), finite(data["scale"])
-    if len(weights) != q or len(spline) != _SPLINE or not scale > 0 or not isinstance(data["positive"], bool):
-        raise ModelFileError("its parts disagree")
-    return NumericMechanism(finite(data["location"]), _tensor(weights), scale, _tensor(spline), data["positive"])
-
-
-def _discrete_from(data: object, q: int, levels: int) -> DiscreteMechanism:
-    if not isinstance(data, dict) or set(data) != {"intercept", "weights"} or not isinstance(data["weights"], list):
-        raise ModelFileError("it is not one of levels")
-    intercept, weights = floats(data["intercept"]), [floats(row) for row in data["weights"]]
-    if len(intercept) != levels or len(weights) != q or any(len(row) != levels for row in weights):
-        raise ModelFileError("its parts disagree")
-    return DiscreteMechanism(_tensor(intercept), _tensor(weights).reshape(q, levels))
+    saved = Reader(data, "the saved mechanism of a covariate")
+    if kind == "numeric":
+        saved.exactly("location", "weights", "scale", "spline", "positive")
+        return NumericMechanism(
+            saved.number("location"),
+            _tensor(saved.array("weights", (q,))),
+            saved.number("scale", positive=True),
+            _tensor(saved.array("spline", (_SPLINE,))),
+            saved.flag("positive"),
+        )
+    saved.exactly("intercept", "weights")
+    return DiscreteMechanism(_tensor(saved.array("intercept", (levels,))), _tensor(saved.array("weights", (q, levels))))
 
 
 def _tensor(numbers: object) -> Tensor:

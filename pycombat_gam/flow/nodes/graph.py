@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels
-from pycombat_gam.errors import DataError, DesignError, ModelFileError, OptionError
+from pycombat_gam.errors import DataError, DesignError, OptionError
 from pycombat_gam.flow.nodes.action import code_labels, code_numbers, per_row
-from pycombat_gam.flow.nodes.kinds import KINDS, Kind, Level, discrete_levels, holds, plain_dtype, sound_levels
+from pycombat_gam.flow.nodes.kinds import KINDS, Kind, Level, discrete_levels, plain_dtype, read_levels
 from pycombat_gam.formula.columns import Columns, Groups, code_levels, label_of
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.words import did_you_mean, listing
 
@@ -231,38 +232,26 @@ class Graph:
         ModelFileError
             If anything is missing, superfluous, of the wrong kind, or no graph.
         """
-        if not isinstance(data, dict) or set(data) != {"batch", "nodes"} or not isinstance(data["nodes"], list):
-            raise ModelFileError("the saved graph must hold a batch and nodes; fit the model again")
-        graph = cls((), {}, {}, str(data["batch"]), {}, {})
-        for node in data["nodes"]:
-            name = node.get("name") if isinstance(node, dict) else None
-            if not isinstance(name, str) or name in graph.kinds:
-                raise ModelFileError("a node of the saved graph has no name of its own; fit the model again")
-            broken = ModelFileError(f"the node '{name[:80]}' of the saved graph is broken; fit the model again")
-            kind, parents = node.get("kind"), node.get("parents")
-            if not isinstance(kind, str) or kind not in KINDS or not isinstance(parents, list):
-                raise broken
+        saved = Reader(data, "the saved graph").exactly("batch", "nodes")
+        batch = saved.text("batch")
+        parents: dict[str, tuple[str, ...]] = {}
+        kinds: dict[str, Kind] = {}
+        levels: dict[str, tuple[Level, ...]] = {}
+        dtypes: dict[str, str] = {}
+        for node in saved.children("nodes"):
+            name, kind, causes = node.text("name"), node.choice("kind", KINDS), node.texts("parents")
+            saved.require(name not in kinds, "name each node once")
             # A parent has come before: so there are no cycles.
-            before = [earlier for earlier in graph.kinds if earlier in parents]
-            if before != parents:
-                raise broken
-            allowed = {"name", "kind", "parents"} | ({"levels"} if kind != "numeric" else set())
-            levels = node.get("levels", [])
+            before = tuple(earlier for earlier in kinds if earlier in causes)
+            node.require(causes == before, "have causes among the nodes before it, in their order")
+            kinds[name], parents[name] = kind, causes
             if kind != "numeric":
-                if not sound_levels(levels, kind, is_batch=name == data["batch"]):
-                    raise broken
-                graph.levels[name] = tuple(levels)
-                if not isinstance(levels[0], str):
-                    allowed.add("dtype")
-                    if not holds(node.get("dtype"), levels):
-                        raise broken
-                    graph.dtypes[name] = node["dtype"]
-            if set(node) != allowed:
-                raise broken
-            graph.kinds[name], graph.parents[name] = kind, tuple(before)  # type: ignore[assignment]  # is one of KINDS
-        if graph.batch != data["batch"] or graph.batch not in graph.kinds or graph.kinds[graph.batch] != "categorical":
-            raise ModelFileError("the saved graph has no node of its batch; fit the model again")
-        return cls(tuple(graph.kinds), graph.parents, graph.kinds, graph.batch, graph.levels, graph.dtypes)
+                levels[name], dtype = read_levels(node, kind, is_batch=name == batch)
+                dtypes |= {} if dtype is None else {name: dtype}
+            held = {"levels": name in levels, "dtype": name in dtypes}
+            node.exactly("name", "kind", "parents", *(key for key, there in held.items() if there))
+        saved.require(kinds.get(batch) == "categorical", "have a categorical node for its batch")
+        return cls(tuple(kinds), parents, kinds, batch, levels, dtypes)
 
     def _texts(self, name: str) -> tuple[str, ...]:
         return tuple(label_of(level) for level in self.levels[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,12 @@ import pandas as pd
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula.columns import Columns, check_text, label_of, learn_levels
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.words import listing
 
 Kind: TypeAlias = Literal["numeric", "binary", "categorical"]
 Level: TypeAlias = "str | int | float | bool"
-KINDS = ("numeric", "binary", "categorical")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _DTYPES = (
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -55,7 +56,18 @@ def plain_dtype(dtype: object) -> str:
     return "object"
 
 
-def sound_levels(levels: object, kind: str, *, is_batch: bool) -> bool:
+def read_levels(saved: Reader, kind: Kind, *, is_batch: bool) -> tuple[tuple[Level, ...], str | None]:
+    """Read the levels of a discrete node and, where they are no texts, the type of its column."""
+    levels = saved.value("levels")
+    saved.require(_sound_levels(levels, kind, is_batch=is_batch), "have the levels of its kind")
+    if isinstance(levels[0], str):
+        return tuple(levels), None
+    dtype = saved.text("dtype")
+    saved.require(_holds(dtype, levels), "have a type that holds its levels")
+    return tuple(levels), dtype
+
+
+def _sound_levels(levels: object, kind: str, *, is_batch: bool) -> bool:
     """Check saved levels: of one type, different, as many as the kind and the node ask for."""
     if not isinstance(levels, list) or len({type(level) for level in levels}) != 1:
         return False
@@ -71,11 +83,11 @@ def sound_levels(levels: object, kind: str, *, is_batch: bool) -> bool:
     return (len(levels) == 2) == (kind == "binary")
 
 
-def holds(dtype: object, levels: list[Level]) -> bool:
+def _holds(dtype: str, levels: list[Level]) -> bool:
     """Check a saved type: it can hold the levels."""
     if dtype == "object":
         return True
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
+    if dtype not in _DTYPES:
         return False
     try:
         return bool(np.array(levels, dtype=dtype).tolist() == levels)

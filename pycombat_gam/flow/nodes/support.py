@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pycombat_gam.errors import ModelFileError
 from pycombat_gam.flow.nodes.graph import Graph
 from pycombat_gam.formula.columns import label_of
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import BoolArray, FloatArray, IntArray, JsonDict
 from pycombat_gam.words import count, listing
 
@@ -72,7 +72,7 @@ class Support:
         return cls(numeric, discrete, whole, None, None)
 
     @classmethod
-    def read(cls, graph: Graph, profile: JsonDict, ranges: np.ndarray, together: np.ndarray) -> Support:
+    def read(cls, saved: Reader, graph: Graph, profile: JsonDict) -> Support:
         """Rebuild from saved arrays.
 
         Raises
@@ -82,18 +82,15 @@ class Support:
         """
         known = cls.of_profile(graph, profile)
         N, L, B = len(known.numeric), len(known.discrete), len(graph.levels[graph.batch])
-        shapes = ranges.shape == (N, B, 1 + L, 2) and together.shape == (B, L, L)
-        types = ranges.dtype == np.float64 and together.dtype == np.int64
+        ranges = saved.array("ranges", (N, B, 1 + L, 2), finite=False)
+        together = saved.array("together", (B, L, L), "i")
+        low, high = ranges[..., 0], ranges[..., 1]
         # A site without rows of a level has no range there: both ends are missing, or none.
-        if not (shapes and types) or (np.isnan(ranges[..., 0]) != np.isnan(ranges[..., 1])).any():
-            raise ModelFileError("the model is refused: the ranges of its sites are not those of its covariates")
-        if (
-            (ranges[..., 0] > ranges[..., 1]).any()
-            or np.isinf(ranges).any()
-            or np.isnan(ranges[:, :, 0]).any()
-            or (together < 0).any()
-        ):
-            raise ModelFileError("the model is refused: a range of one of its sites is none")
+        absent = np.isnan(low) & np.isnan(high)
+        absent[:, :, 0] = False
+        sound = absent | (np.isfinite(low) & np.isfinite(high) & (low <= high))
+        saved.require(sound.all(), "have a range of each numeric covariate at each site")
+        saved.require(saved.value("together").dtype == np.int64 and (together >= 0).all(), "count rows of two levels")
         return replace(known, ranges=ranges, together=together)
 
     def with_site(self, coded: Coded) -> Support:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from pycombat_gam.errors import ModelFileError
 from pycombat_gam.saving.container import Container, read_container, write_container
+from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import Remedy, Worded
 
 KIND = "flow-checkpoint"
+REMEDY = Worded("remove it, or ", Remedy("start over", "train with resume=False"))
 COLUMNS = ("epoch", "loss", "held_out", "learning_rate", "seconds", "rollback")
 
 
@@ -98,25 +100,23 @@ def read_checkpoint(
         other = [name for name in identity if not isinstance(stored, dict) or stored.get(name) != identity[name]]
         raise ModelFileError(
             Worded(
-                f"the checkpoint '{path}' is of another training ({', '.join(other) or 'its description'} differ); "
-                "remove it, or ",
-                Remedy("start over", "train with resume=False"),
+                f"the checkpoint '{path}' is of another training ({', '.join(other) or 'its description'} differ); ",
+                REMEDY,
             )
         )
-    try:
+    saved, arrays = (Reader(part, f"the checkpoint '{path}'", REMEDY) for part in (held.model, held.arrays))
+    history = arrays.array("history", (None, len(COLUMNS)), finite=False).tolist()
+    rate, highest = arrays.array("numbers", (2,), finite=False).tolist()
+    counters = {name: saved.whole(name) for name in ("epoch", "waited", "rollbacks")}
+    done, generator = saved.flag("done"), torch.Generator()
+    with arrays.guard():
         _restore(module, held.arrays, "module")
         best = _like(module, held.arrays, "best") if any(n.startswith("best/") for n in held.arrays) else {}
         if optimizer is not None:
             _restore_optimizer(optimizer, held.arrays)
-        generator = torch.Generator()
-        generator.set_state(torch.from_numpy(held.arrays["generator"]))
-        rate, highest = (float(number) for number in held.arrays["numbers"])
-        history = [tuple(map(float, row)) for row in held.arrays["history"]]
-        counters = {name: int(held.model[name]) for name in ("epoch", "waited", "rollbacks")}
-        done = bool(held.model["done"])
-    except (LookupError, ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise ModelFileError(f"the checkpoint '{path}' is incomplete: {error}") from error
-    return Progress(generator, rate, best=highest, best_state=best, done=done, history=history, **counters)
+        generator.set_state(torch.from_numpy(arrays.value("generator")))
+    rows = [tuple(row) for row in history]
+    return Progress(generator, rate, best=highest, best_state=best, done=done, history=rows, **counters)
 
 
 def _array(value: Tensor | float) -> np.ndarray:
