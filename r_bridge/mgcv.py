@@ -234,7 +234,7 @@ class RBasis:
     ----------
     smooth : R's object, serialised; label : mgcv's.
     variables : what it reads, by-variable included; called : the same in R's names.
-    penalties, ranks, null_dim : R's.
+    penalties, ranks, null_dim : R's; random : whether the term is a random effect.
     """
 
     smooth: bytes
@@ -244,6 +244,7 @@ class RBasis:
     penalties: tuple[FloatArray, ...]
     ranks: tuple[int, ...]
     null_dim: int
+    random: bool
 
     def on(self, values: Values) -> FloatArray:
         """Columns on n rows, by mgcv's ``PredictMat``."""
@@ -282,12 +283,13 @@ def _design_of_r(formula: Formula, table: pd.DataFrame, fitted: dict[str, Any], 
             penalties=S or (np.zeros((int(fitted["sizes"][i]),) * 2),),
             ranks=tuple(int(rank) for rank in np.atleast_1d(fitted["ranks"][i])) if S else (0,),
             null_dim=int(fitted["null_dims"][i]),
+            random=term.random,
         )
         smooths.append(
             Smooth(
                 label=label, term=term, basis=basis, by=None, by_level=None, Z=None, keep=None, penalties=S,
                 penalty_scale=(1.0,) * len(S), ranks=basis.ranks if S else (), null_dim=basis.null_dim, fixed=not S,
-                side_constrain=False, random=False, id=None, sp=None,
+                id=None, sp=None,
             )
         )  # fmt: skip
     part = replace(part, smooths=tuple(smooths))

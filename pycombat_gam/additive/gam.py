@@ -13,7 +13,6 @@ from pycombat_gam.additive.model import GamFit, Shared
 from pycombat_gam.additive.responses import Given, RowNumbers, patterns_of, sort_out
 from pycombat_gam.design.design import Design
 from pycombat_gam.design.identified import idle_note
-from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.design.rank import check_rank
 from pycombat_gam.errors import NotYetError, OptionError, PcgWarning
 from pycombat_gam.formula import Formula, parse_formula
@@ -172,7 +171,7 @@ def _share(
         Q, R = np.pad(Q, ((0, 0), (0, lack))), np.pad(R, ((0, lack), (0, 0)))
     check_rank(design, X, R, n_batches=0)
     fixed = None if sp is None else np.atleast_1d(np.asarray(sp, dtype=np.float64)).tolist()
-    parameters = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices, fixed)
+    parameters = design.smoothing_parameters(fixed)
     shift = given.offset[rows] + design.offset(table)
     return Shared(design, table, X, Q, R, w, shift, parameters, method, gamma)
 

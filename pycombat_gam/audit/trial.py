@@ -64,7 +64,7 @@ def _stops(call: Call, chosen: IntArray) -> str:
         variables=tuple(name for name in formula.variables if name in _parametric(material)),
     )
     try:
-        if formula.smooths or formula.random:
+        if formula.penalised:
             design = Design.learn(formula, material.given.covariates, absorb_intercept=True)
             gather(
                 design,

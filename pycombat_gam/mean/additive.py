@@ -35,7 +35,7 @@ class AdditiveMean:
 
     def describe(self, formula: Formula) -> str:
         """Say in one line what is fitted."""
-        if not formula.smooths and not formula.random:
+        if not formula.penalised:
             return f"linear model {formula}, least squares (QR), batch intercepts"
         return f"additive model {formula}, penalised least squares, smoothing by {self.criterion}, batch intercepts"
 
@@ -76,7 +76,7 @@ class AdditiveMean:
             omit_missing=omit_missing,
         )
         slices = found.design.smooth_slices
-        parameters = SmoothingParameters.of(found.design.smooth.smooths, slices)
+        parameters = found.design.smoothing_parameters()
         solutions = [
             self.solve(group.statistics, parameters.penalties) if slices else solve(group.statistics)
             for group in found.groups
