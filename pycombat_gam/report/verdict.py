@@ -16,8 +16,8 @@ from pycombat_gam.report.cells import p_text
 from pycombat_gam.report.origin import FITTED, MASKED, Origin
 from pycombat_gam.report.parts import Sentences, joined
 from pycombat_gam.report.verdict_biology import biology
-from pycombat_gam.report.wording import equals_p, percent, three
-from pycombat_gam.words import count, listing
+from pycombat_gam.report.wording import equals_p, three
+from pycombat_gam.words import count, listing, percent
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
