@@ -125,7 +125,9 @@ class MgcvMean:
             design = None
         if design is not None:
             # All checks before R is asked.
-            gather(design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing)
+            gather(
+                design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing, bar=progress_bar
+            )
         cells = np.asarray(Y, dtype=np.float64)
         varying = np.array([np.ptp(column[~np.isnan(column)]) > 0 for column in cells.T], dtype=bool)
         with names.in_errors(), progress_bar("fitting in R", int(varying.sum())) as advance:
@@ -151,7 +153,9 @@ class MgcvMean:
         if design is None or maps is None:
             design = _design_of_r(parsed, table, fitted, names)
             maps = [np.eye(int(size)) for size in fitted["sizes"]]
-        found = gather(design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing)
+        found = gather(
+            design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing, bar=progress_bar
+        )
         coefficients = np.zeros((len(design.columns), Y.shape[1]))
         coefficients[:, varying] = _coefficients(design, maps, fitted, len(labels))
         return assemble(found, Y, _solutions(found, coefficients), self._smoothing(design, fitted, varying))

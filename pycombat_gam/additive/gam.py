@@ -18,6 +18,7 @@ from pycombat_gam.errors import NotYetError, OptionError, PcgWarning
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.penalized.problem import METHODS, Method, Problem
 from pycombat_gam.penalized.smoothing import fit_smoothing
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import BoolArray
 from pycombat_gam.words import count, did_you_mean, listing
 
@@ -193,7 +194,10 @@ def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) 
         n=len(Y),
         log_weights=float(np.log(shared.weights).sum()),
     )
-    solved = fit_smoothing(problem, shared.parameters.penalties, method=shared.method, gamma=shared.gamma)
+    with progress_bar("choosing smoothing parameters", len(members)) as advance:
+        solved = fit_smoothing(
+            problem, shared.parameters.penalties, method=shared.method, gamma=shared.gamma, advance=advance
+        )
     return {
         given.names[k]: GamFit(shared, given.names[k], given.written[k], Y[:, i], solved, i)
         for i, k in enumerate(members)

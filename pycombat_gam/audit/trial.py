@@ -23,6 +23,7 @@ from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.design.design import Design
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.mean.groups import gather
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import IntArray
 
 SOME = 64
@@ -74,6 +75,7 @@ def _stops(call: Call, chosen: IntArray) -> str:
                 features=features,
                 labels=material.levels.labels,
                 omit_missing=True,
+                bar=progress_bar,
             )
             design.on(given.covariates)
         with warnings.catch_warnings():

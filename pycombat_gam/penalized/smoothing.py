@@ -11,11 +11,16 @@ from pycombat_gam.penalized.problem import Method, Penalties, Problem, Smoothing
 from pycombat_gam.penalized.several import BLOCK_BYTES, Search
 from pycombat_gam.penalized.single import FLAT, best_single
 from pycombat_gam.penalized.whiten import whiten
-from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.types import Advance, BoolArray, FloatArray
 
 
 def fit_smoothing(
-    problem: Problem, penalties: Penalties, *, method: Method = "REML", gamma: float = 1.0
+    problem: Problem,
+    penalties: Penalties,
+    *,
+    method: Method = "REML",
+    gamma: float = 1.0,
+    advance: Advance | None = None,
 ) -> SmoothingFit:
     """Choose the smoothing parameters of every response and fit it.
 
@@ -25,6 +30,7 @@ def fit_smoothing(
     penalties : m penalties driven by r parameters.
     method : the criterion, with mgcv's constants.
     gamma : above 1 for smoother fits.
+    advance : called with the number of responses done, where the search takes long: with several parameters.
 
     Returns
     -------
@@ -48,7 +54,7 @@ def fit_smoothing(
         rho, infinite = (log_lambda - penalties.offset[0])[:, None] / penalties.L[0, 0], at_end[:, None]
     elif alive.size:
         held = penalties.L[:, idle] @ most + penalties.offset
-        rho[:, alive], converged, infinite[:, alive] = Search(criterion, penalties.L[:, alive], held).best()
+        rho[:, alive], converged, infinite[:, alive] = Search(criterion, penalties.L[:, alive], held).best(advance)
     full = rho @ penalties.L.T + penalties.offset
     return _finish(criterion, problem, rho, full, converged, infinite @ (penalties.L.T != 0))
 
