@@ -77,14 +77,6 @@ def _no_variance(criterion: Criterion, penalties: Penalties, idle: BoolArray) ->
     return np.array(values)
 
 
-def score_at(
-    problem: Problem, penalties: Penalties, rho: FloatArray, *, method: Method = "REML", gamma: float = 1.0
-) -> FloatArray:
-    """Score (V,) at given free parameters rho (r, V)."""
-    criterion = Criterion(whiten(problem, penalties), method, gamma)
-    return criterion.printed(criterion.score(rho.T @ penalties.L.T + penalties.offset, slice(None)))
-
-
 def fit_at(
     problem: Problem, penalties: Penalties, rho: FloatArray, *, method: Method = "REML", gamma: float = 1.0
 ) -> SmoothingFit:
