@@ -50,8 +50,8 @@ def _taken(design: Design, statistics: Statistics, smoothing: Smoothing, members
     whole = statistics.n @ statistics.x_mean**2
     taken = np.empty((B, members.size))
     for some in _chunks(members.size, p):
-        width = min(some.stop, members.size) - some.start
-        inverse = penalised_inverse(information, whole, [penalty.of(some) for penalty in penalties], width)
+        of_some = [penalty.of(some) for penalty in penalties]
+        inverse = penalised_inverse(information, whole, of_some, some.stop - some.start)
         taken[:, some] = products.reshape(B, -1) @ inverse.reshape(len(inverse), -1).T
     return taken
 
