@@ -6,10 +6,10 @@ Bars that start while another one runs are shown below it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -23,11 +23,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from pycombat_gam.types import Advance
+
 PATIENCE = 2.0
 """Seconds that something may take before a bar appears."""
 
-Advance: TypeAlias = Callable[..., None]
-"""``advance(steps=1, note="")``"""
 T = TypeVar("T")
 
 _running: ContextVar[Progress | None] = ContextVar("running", default=None)

@@ -44,6 +44,15 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def percent(share: float, form: str = ".3g") -> str:
+    """Write a share as a percentage, with three digits unless `form` says otherwise.
+
+    >>> percent(0.0147), percent(-0.5, "+.1f")
+    ('1.47 %', '-50.0 %')
+    """
+    return f"{100 * share:{form}} %"
+
+
 def rows_named(labels: Sequence[object] | pd.Index[Any], limit: int = 3) -> str:
     """Count rows and name the first of them by their index label; a named index says what its labels are.
 

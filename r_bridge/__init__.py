@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from r_bridge import session
     from r_bridge.agreement.crosscheck import crosscheck
     from r_bridge.agreement.report import Agreement
+    from r_bridge.checkup import Checkup, doctor
     from r_bridge.combat import Harmonized, comfam, longcombat, neurocombat, sva_combat
-    from r_bridge.diagnosis import Diagnosis, doctor
     from r_bridge.gam_fit import RGamFit, gam
     from r_bridge.lme4 import LmerFit, lmer
     from r_bridge.mgcv import MgcvMean
 
 __all__ = [
     "Agreement",
-    "Diagnosis",
+    "Checkup",
     "Harmonized",
     "LmerFit",
     "MgcvMean",
@@ -37,14 +37,14 @@ __all__ = [
 
 _HOMES = {
     "Agreement": "agreement",
-    "Diagnosis": "diagnosis",
+    "Checkup": "checkup",
     "Harmonized": "combat",
     "LmerFit": "lme4",
     "MgcvMean": "mgcv",
     "RGamFit": "gam_fit",
     "comfam": "combat",
     "crosscheck": "agreement",
-    "doctor": "diagnosis",
+    "doctor": "checkup",
     "gam": "gam_fit",
     "lmer": "lme4",
     "longcombat": "combat",

@@ -72,7 +72,7 @@ def doctor() -> None:
 
     Exits with 0 if R, rpy2 and mgcv are usable, with 1 otherwise.
     """
-    from r_bridge.diagnosis import doctor as diagnose
+    from r_bridge.checkup import doctor as diagnose
 
     found = diagnose()
     typer.echo(str(found))

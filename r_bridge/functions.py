@@ -152,11 +152,6 @@ def _in_order(name: str, orders: dict[frozenset[str], list[str]]) -> str:
     return ":".join(parts[label] for label in order)
 
 
-def r_labels(labels: Iterable[str], formula: Formula) -> list[str]:
-    """Turn our labels of terms into R's."""
-    return _swapped(labels, dict(_labels(formula)))
-
-
 def _labels(formula: Formula) -> Iterator[tuple[str, str]]:
     """Yield the label of every expression and smooth, and R's label of the same."""
     for node in nodes_of(formula):

@@ -125,7 +125,9 @@ class MgcvMean:
             design = None
         if design is not None:
             # All checks before R is asked.
-            gather(design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing)
+            gather(
+                design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing, bar=progress_bar
+            )
         cells = np.asarray(Y, dtype=np.float64)
         varying = np.array([np.ptp(column[~np.isnan(column)]) > 0 for column in cells.T], dtype=bool)
         with names.in_errors(), progress_bar("fitting in R", int(varying.sum())) as advance:
@@ -151,7 +153,9 @@ class MgcvMean:
         if design is None or maps is None:
             design = _design_of_r(parsed, table, fitted, names)
             maps = [np.eye(int(size)) for size in fitted["sizes"]]
-        found = gather(design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing)
+        found = gather(
+            design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing, bar=progress_bar
+        )
         coefficients = np.zeros((len(design.columns), Y.shape[1]))
         coefficients[:, varying] = _coefficients(design, maps, fitted, len(labels))
         return assemble(found, Y, _solutions(found, coefficients), self._smoothing(design, fitted, varying))
@@ -234,7 +238,7 @@ class RBasis:
     ----------
     smooth : R's object, serialised; label : mgcv's.
     variables : what it reads, by-variable included; called : the same in R's names.
-    penalties, ranks, null_dim : R's.
+    penalties, ranks, null_dim : R's; random : whether the term is a random effect.
     """
 
     smooth: bytes
@@ -244,6 +248,7 @@ class RBasis:
     penalties: tuple[FloatArray, ...]
     ranks: tuple[int, ...]
     null_dim: int
+    random: bool
 
     def on(self, values: Values) -> FloatArray:
         """Columns on n rows, by mgcv's ``PredictMat``."""
@@ -282,12 +287,13 @@ def _design_of_r(formula: Formula, table: pd.DataFrame, fitted: dict[str, Any], 
             penalties=S or (np.zeros((int(fitted["sizes"][i]),) * 2),),
             ranks=tuple(int(rank) for rank in np.atleast_1d(fitted["ranks"][i])) if S else (0,),
             null_dim=int(fitted["null_dims"][i]),
+            random=term.random,
         )
         smooths.append(
             Smooth(
                 label=label, term=term, basis=basis, by=None, by_level=None, Z=None, keep=None, penalties=S,
                 penalty_scale=(1.0,) * len(S), ranks=basis.ranks if S else (), null_dim=basis.null_dim, fixed=not S,
-                side_constrain=False, random=False, id=None, sp=None,
+                id=None, sp=None,
             )
         )  # fmt: skip
     part = replace(part, smooths=tuple(smooths))

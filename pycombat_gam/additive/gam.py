@@ -13,12 +13,12 @@ from pycombat_gam.additive.model import GamFit, Shared
 from pycombat_gam.additive.responses import Given, RowNumbers, patterns_of, sort_out
 from pycombat_gam.design.design import Design
 from pycombat_gam.design.identified import idle_note
-from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.design.rank import check_rank
 from pycombat_gam.errors import NotYetError, OptionError, PcgWarning
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.penalized.problem import METHODS, Method, Problem
 from pycombat_gam.penalized.smoothing import fit_smoothing
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import BoolArray
 from pycombat_gam.words import count, did_you_mean, listing
 
@@ -172,7 +172,7 @@ def _share(
         Q, R = np.pad(Q, ((0, 0), (0, lack))), np.pad(R, ((0, lack), (0, 0)))
     check_rank(design, X, R, n_batches=0)
     fixed = None if sp is None else np.atleast_1d(np.asarray(sp, dtype=np.float64)).tolist()
-    parameters = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices, fixed)
+    parameters = design.smoothing_parameters(fixed)
     shift = given.offset[rows] + design.offset(table)
     return Shared(design, table, X, Q, R, w, shift, parameters, method, gamma)
 
@@ -194,7 +194,10 @@ def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) 
         n=len(Y),
         log_weights=float(np.log(shared.weights).sum()),
     )
-    solved = fit_smoothing(problem, shared.parameters.penalties, method=shared.method, gamma=shared.gamma)
+    with progress_bar("choosing smoothing parameters", len(members)) as advance:
+        solved = fit_smoothing(
+            problem, shared.parameters.penalties, method=shared.method, gamma=shared.gamma, advance=advance
+        )
     return {
         given.names[k]: GamFit(shared, given.names[k], given.written[k], Y[:, i], solved, i)
         for i, k in enumerate(members)

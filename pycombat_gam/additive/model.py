@@ -142,13 +142,12 @@ class GamFit:
     def _penalty(self) -> list[FloatArray]:
         """λ_jS_j, each (p, p)."""
         p = self._beta.size
-        matrices = [(block.columns, S) for block in self._shared.parameters.penalties.blocks for S in block.matrices]
-        found = []
-        for (columns, S), weight in zip(matrices, self._lambda, strict=True):
+        matrices = []
+        for _, columns, S, weight in self._shared.parameters.weighted_by(self._lambda):
             full = np.zeros((p, p))
             full[columns, columns] = weight * S
-            found.append(full)
-        return found
+            matrices.append(full)
+        return matrices
 
     @cached_property
     def _covariance(self) -> Covariance:

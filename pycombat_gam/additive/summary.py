@@ -140,16 +140,14 @@ def _smooths(fit: GamFit) -> pd.DataFrame:
     beta, V = fit.coef.to_numpy(), fit.vcov.to_numpy()
     smooths, slices = fit.design.smooth.smooths, fit.design.smooth_slices
     shared = fit._shared
-    blocks = [(block.columns, block.matrices) for block in shared.parameters.penalties.blocks]
-    weighted = iter(fit._lambda)
-    penalties = [(columns, next(weighted) * S) for columns, matrices in blocks for S in matrices]
+    penalties = [(columns, weight * S) for _, columns, S, weight in shared.parameters.weighted_by(fit._lambda)]
     tests = {}
     for smooth, s in zip(smooths, slices, strict=True):
         if smooth.penalties and smooth.null_dim == 0:
             others = [
                 place
                 for other, place in zip(smooths, slices, strict=True)
-                if other is not smooth and other.term.option("bs") == "re"
+                if other is not smooth and other.one_variance
             ]
             tests[smooth.label] = random_effect_test(
                 shared.R,

@@ -53,11 +53,11 @@ import pandas as pd
 from scipy.stats import f as f_distribution
 
 from pycombat_gam.additive.chisquare_mixture import ratio_tail
-from pycombat_gam.checks.finding import Finding, frame, keys, percent
+from pycombat_gam.checks.finding import Finding, frame, keys
 from pycombat_gam.checks.material import Covariate, Material
 from pycombat_gam.checks.terms import Terms, associate, basis_of, centred
 from pycombat_gam.types import FloatArray
-from pycombat_gam.words import count
+from pycombat_gam.words import count, percent
 
 NOMINAL = 0.05
 LIBERAL = 0.075

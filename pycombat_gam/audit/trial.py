@@ -23,6 +23,7 @@ from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.design.design import Design
 from pycombat_gam.errors import PcgError, PcgWarning
 from pycombat_gam.mean.groups import gather
+from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import IntArray
 from pycombat_gam.words import Worded
 
@@ -66,7 +67,7 @@ def _stops(call: Call, chosen: IntArray) -> str:
         variables=tuple(name for name in formula.variables if name in _parametric(material)),
     )
     try:
-        if formula.smooths or formula.random:
+        if formula.penalised:
             design = Design.learn(formula, material.given.covariates, absorb_intercept=True)
             gather(
                 design,
@@ -76,6 +77,7 @@ def _stops(call: Call, chosen: IntArray) -> str:
                 features=features,
                 labels=material.levels.labels,
                 omit_missing=True,
+                bar=progress_bar,
             )
             design.on(given.covariates)
         with warnings.catch_warnings():

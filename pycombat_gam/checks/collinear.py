@@ -15,11 +15,12 @@ from pycombat_gam.checks.finding import Finding, joined, keys, named
 from pycombat_gam.checks.material import Material
 from pycombat_gam.checks.terms import centred
 from pycombat_gam.formula import Formula
+from pycombat_gam.formula.formula import RANDOM_BASES
 from pycombat_gam.formula.nodes import Call, Name, Node
 
 DEPENDENT = 1e-7
 """A covariate of length one is a function of others that leave less of it; design columns are held to the same."""
-SHRUNK = ("ts", "cs", "re", "fs")
+SHRUNK = ("ts", "cs", *RANDOM_BASES)
 """Bases whose linear part is penalised."""
 POLYNOMIALS = ("poly", "ns", "bs", "scale")
 

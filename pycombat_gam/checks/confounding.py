@@ -25,11 +25,11 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.checks.distributions import level_counts, nested, split_levels
-from pycombat_gam.checks.finding import Finding, frame, joined, keys, named, percent
+from pycombat_gam.checks.finding import Finding, frame, joined, keys, named
 from pycombat_gam.checks.material import Covariate, Material
 from pycombat_gam.checks.terms import Association, Terms, associate
 from pycombat_gam.types import FloatArray
-from pycombat_gam.words import count
+from pycombat_gam.words import count, percent
 
 INFLATED = 10.0
 """Variance inflation from which on a term counts as nearly confounded (Marquardt 1970, Technometrics 12:591)."""

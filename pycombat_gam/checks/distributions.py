@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.checks.finding import Finding, frame, joined, named, percent
+from pycombat_gam.checks.finding import Finding, frame, joined, named
 from pycombat_gam.checks.material import Covariate, Material
 from pycombat_gam.checks.sites import HANDFUL
 from pycombat_gam.types import IntArray
-from pycombat_gam.words import count
+from pycombat_gam.words import count, percent
 
 BY_CHANCE = 0.01
 """A site that lacks a level is a caution where chance would do that less often than this, else a note."""

@@ -77,11 +77,6 @@ def joined(parts: Sequence[str]) -> str:
     return listing(parts, SHOWN)
 
 
-def percent(share: float) -> str:
-    """Write a share as a percentage, three digits."""
-    return f"{100 * share:.3g} %"
-
-
 def frame(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> pd.DataFrame:
     """Make a table, with its columns even where it has no rows."""
     return pd.DataFrame(list(rows), columns=list(columns))

@@ -18,7 +18,6 @@ from pycombat_gam.tables.intake import Intake, find_column
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 _FACTORS = ("factor", "as.factor", "ordered", "relevel", "C")
-_GROUPED = ("re", "fs")
 """Bases whose columns are effects of groups: random intercepts, curves of subjects."""
 
 
@@ -134,7 +133,7 @@ def gather_material(
 
 def without_groups(formula: Formula) -> Formula:
     """Return a formula without random effects."""
-    smooths = tuple(one for one in formula.smooths if one.option("bs") not in _GROUPED)
+    smooths = tuple(one for one in formula.smooths if not one.random)
     used = {name for term in formula.parametric for node in term.factors for name in columns_of(node)}
     used |= {name for one in smooths for name in smooth_columns(one)}
     used |= {name for node in formula.offsets for name in columns_of(node)}

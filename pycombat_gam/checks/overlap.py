@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.checks.distributions import level_counts
-from pycombat_gam.checks.finding import Finding, frame, joined, percent
+from pycombat_gam.checks.finding import Finding, frame, joined
 from pycombat_gam.checks.material import Material
 from pycombat_gam.checks.sites import HANDFUL
 from pycombat_gam.types import FloatArray, IntArray
-from pycombat_gam.words import count
+from pycombat_gam.words import count, percent
 
 RANGE = HANDFUL + 1
 """Least number of rows of a site with a range of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -97,113 +98,126 @@ def _signs(table: pd.DataFrame, usable: BoolArray) -> dict[str, BoolArray]:
     }
 
 
-def feature_findings(material: Material, looked: Looked) -> Iterator[Finding]:
-    """Judge the features."""
-    table = looked.table.sort_values("feature", kind="stable")
-    flags = table["flags"].str.split(", ")
+@dataclass(frozen=True)
+class Trouble:
+    """What is said of the features that share one flag: how bad it is, and what each one shows of it.
 
-    def about(
-        flag: str, severity: str, check: str, head: str, each: Callable[[pd.Series], str], end: str
-    ) -> Iterator[Finding]:
-        rows = table[[flag in own for own in flags]]
-        if len(rows):
-            said = [each(row) for _, row in rows.head(9).iterrows()] + [""] * max(0, len(rows) - 9)
-            verdict = f"{count(len(rows), 'feature')} {head}: {joined(said)}{'; ' if end else ''}{end}"
-            yield Finding(severity, check, joined(list(rows["feature"])), verdict, "features", keys(rows["feature"]))
+    Attributes
+    ----------
+    flag : of the features' table; severity, check : of the finding.
+    head : what these features are or have; end : what follows from it, or what to do; may be empty.
+    each : says it of one feature, a row of the table.
+    """
 
-    def cells(row: pd.Series, column: str) -> str:
-        return f"'{row['feature']}' ({row[column]:,} of {row['observed']:,})"
+    flag: str
+    severity: str
+    check: str
+    head: str
+    each: Callable[[pd.Series], str]
+    end: str = ""
 
-    yield from about(
-        "constant",
-        "caution",
-        "constant",
-        "constant",
-        lambda row: f"'{row['feature']}' (always {row['min']:g})",
-        "nothing to harmonize, left as it is",
-    )
-    yield from _within_sites(material, looked)
-    yield from about(
-        "code",
-        "problem",
-        "missing codes",
-        "with a value that looks like a code for missing, far from all others",
-        _code,
-        "make such cells missing",
-    )
-    yield from about(
-        "negative",
-        "caution",
-        "negative values",
-        "with negative values where hardly any are or can be",
-        lambda row: f"'{row['feature']}' ({row['negative']:,} of {row['observed']:,}, smallest {row['min']:.4g})",
-        "",
-    )
-    yield from about(
-        "zero",
-        "caution",
-        "negative values",
-        "with zeros where all other values are positive",
-        lambda row: cells(row, "zeros"),
-        "these look like failed measurements",
-    )
-    yield from about(
-        "centred",
-        "note",
-        "negative values",
-        "named like sizes yet often negative",
-        lambda row: cells(row, "negative"),
-        "centred, or differences?",
-    )
-    for flag, severity, what in (("count", "problem", "a rating or count"), ("few values", "caution", "a rating")):
-        yield from about(
-            flag,
-            severity,
-            "bounded",
-            "with few distinct values",
-            lambda row: f"'{row['feature']}' ({row['distinct']:,} in {row['observed']:,} rows)",
-            f"{what}: location and scale do not describe it",
-        )
-    yield from about(
-        "floor",
-        "caution",
-        "bounded",
-        "with a floor",
-        lambda row: f"'{row['feature']}' ({row['at_min']:,} of {row['observed']:,} are {row['min']:g})",
-        "harmonized values will scatter around it",
-    )
-    yield from about(
-        "ceiling",
-        "caution",
-        "bounded",
-        "with a ceiling",
-        lambda row: f"'{row['feature']}' ({row['at_max']:,} of {row['observed']:,} are {row['max']:g})",
-        "harmonized values will scatter around it",
-    )
-    yield from about(
-        "share",
-        "note",
-        "bounded",
-        "between 0 and 1 and within three sds of an end",
-        lambda row: f"'{row['feature']}' ({row['min']:.3g} to {row['max']:.3g})",
-        "if they are shares, harmonized values may leave that range",
-    )
-    yield from _far_out(table, flags)
-    yield from feature_units(looked.units)
-    yield from about(
-        "duplicate",
-        "caution",
-        "duplicates",
-        "equal to another one in every cell",
-        lambda row: f"'{row['feature']}' = '{row['duplicate_of']}'",
-        "each counts on its own in the priors" if material.asked.shrunk else "is one of them another measurement?",
-    )
+
+def _cells(column: str) -> Callable[[pd.Series], str]:
+    return lambda row: f"'{row['feature']}' ({row[column]:,} of {row['observed']:,})"
+
+
+def _at_end(count_of: str, value: str) -> Callable[[pd.Series], str]:
+    return lambda row: f"'{row['feature']}' ({row[count_of]:,} of {row['observed']:,} are {row[value]:g})"
+
+
+def _distinct(row: pd.Series) -> str:
+    return f"'{row['feature']}' ({row['distinct']:,} in {row['observed']:,} rows)"
 
 
 def _code(row: pd.Series) -> str:
     at_low = row["min"] in CODES and row["low_isolated"]
     value, cells = ("min", "at_min") if at_low else ("max", "at_max")
     return f"'{row['feature']}' ({row[value]:g} in {count(row[cells], 'row')})"
+
+
+CONSTANT = Trouble(
+    *("constant", "caution", "constant", "constant"),
+    lambda row: f"'{row['feature']}' (always {row['min']:g})",
+    "nothing to harmonize, left as it is",
+)
+SPOILT = (
+    Trouble(
+        *("code", "problem", "missing codes"),
+        "with a value that looks like a code for missing, far from all others",
+        _code,
+        "make such cells missing",
+    ),
+    Trouble(
+        *("negative", "caution", "negative values", "with negative values where hardly any are or can be"),
+        lambda row: f"'{row['feature']}' ({row['negative']:,} of {row['observed']:,}, smallest {row['min']:.4g})",
+    ),
+    Trouble(
+        *("zero", "caution", "negative values", "with zeros where all other values are positive"),
+        _cells("zeros"),
+        "these look like failed measurements",
+    ),
+    Trouble(
+        *("centred", "note", "negative values", "named like sizes yet often negative"),
+        _cells("negative"),
+        "centred, or differences?",
+    ),
+    Trouble(
+        *("count", "problem", "bounded", "with few distinct values"),
+        _distinct,
+        "a rating or count: location and scale do not describe it",
+    ),
+    Trouble(
+        *("few values", "caution", "bounded", "with few distinct values"),
+        _distinct,
+        "a rating: location and scale do not describe it",
+    ),
+    Trouble(
+        *("floor", "caution", "bounded", "with a floor"),
+        _at_end("at_min", "min"),
+        "harmonized values will scatter around it",
+    ),
+    Trouble(
+        *("ceiling", "caution", "bounded", "with a ceiling"),
+        _at_end("at_max", "max"),
+        "harmonized values will scatter around it",
+    ),
+    Trouble(
+        *("share", "note", "bounded", "between 0 and 1 and within three sds of an end"),
+        lambda row: f"'{row['feature']}' ({row['min']:.3g} to {row['max']:.3g})",
+        "if they are shares, harmonized values may leave that range",
+    ),
+)
+"""In the order in which they are reported."""
+
+
+def feature_findings(material: Material, looked: Looked) -> Iterator[Finding]:
+    """Judge the features."""
+    table = looked.table.sort_values("feature", kind="stable")
+    flags = table["flags"].str.split(", ")
+    duplicate = Trouble(
+        *("duplicate", "caution", "duplicates", "equal to another one in every cell"),
+        lambda row: f"'{row['feature']}' = '{row['duplicate_of']}'",
+        "each counts on its own in the priors" if material.asked.shrunk else "is one of them another measurement?",
+    )
+    yield from _about(CONSTANT, table, flags)
+    yield from _within_sites(material, looked)
+    for trouble in SPOILT:
+        yield from _about(trouble, table, flags)
+    yield from _far_out(table, flags)
+    yield from feature_units(looked.units)
+    yield from _about(duplicate, table, flags)
+
+
+def _about(trouble: Trouble, table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
+    """Report the features that have the trouble's flag, if any."""
+    rows = table[[trouble.flag in raised for raised in flags]]
+    if len(rows):
+        shown = [trouble.each(row) for _, row in rows.head(9).iterrows()] + [""] * max(0, len(rows) - 9)
+        end = f"; {trouble.end}" if trouble.end else ""
+        verdict = f"{count(len(rows), 'feature')} {trouble.head}: {joined(shown)}{end}"
+        yield Finding(
+            trouble.severity, trouble.check, joined(list(rows["feature"])), verdict, "features", keys(rows["feature"])
+        )
 
 
 def _within_sites(material: Material, looked: Looked) -> Iterator[Finding]:

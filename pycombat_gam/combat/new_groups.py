@@ -20,7 +20,6 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from pycombat_gam.batch.model import MeanRows
-from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.errors import DataError
 from pycombat_gam.formula.columns import Factor
 from pycombat_gam.formula.variables import levels_in
@@ -28,7 +27,7 @@ from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.penalized.sufficient import blocks
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.smooth.basis import Values
-from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
+from pycombat_gam.smooth.random import FactorSmoothBasis
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing
 
@@ -77,26 +76,22 @@ class NewLevels:
 
 def variance_ratio(mean: MeanFit, smooth: Smooth, size: int) -> FloatArray:
     """Return Λ = σ²/σ_b² of the first `size` coefficients of a random effect, (size, V)."""
-    design = mean.design
-    linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
-    weights = iter(linked.of_penalties(mean.smoothing.parameters))
     total = np.zeros((size, mean.coefficients.shape[1]))
-    for block in linked.penalties.blocks:
-        for S, weight in zip(block.matrices, weights, strict=False):
-            if block.columns == design.term_slices[smooth.label]:
-                total += np.diag(S)[:size, None] * np.minimum(weight, NO_VARIANCE)
+    for term, _, S, weight in mean.penalties:
+        if term == smooth.label:
+            total += np.diag(S)[:size, None] * np.minimum(weight, NO_VARIANCE)
     return total
 
 
 def find_new_levels(mean: MeanFit, table: pd.DataFrame, rows: IntArray) -> list[NewLevels]:
     """Find the levels of random effects that some rows of a table have and the fit does not."""
     design = mean.design
-    smooths = [one for one in design.smooth.smooths if isinstance(one.basis, RandomBasis | FactorSmoothBasis)]
-    values = design.smooth.values(table) if smooths and rows.size else {}
+    effects = [(smooth, columns) for smooth, columns in design.random_effects if smooth.groups]
+    values = design.smooth.values(table) if effects and rows.size else {}
     levels = []
-    for smooth in smooths if values else ():
+    for smooth, place in effects if values else ():
         here = {label: _on_rows(value, rows) for label, value in values.items()}
-        new = np.flatnonzero(_unknown(mean, smooth, here, design.term_slices[smooth.label]))
+        new = np.flatnonzero(_unknown(mean, smooth, here, place))
         if new.size:
             Z = _multipliers(smooth, {label: _on_rows(value, new) for label, value in here.items()})
             level, columns = _levels(smooth, table, rows[new])
@@ -151,9 +146,7 @@ def _on_rows(value: FloatArray | Factor, rows: IntArray) -> FloatArray | Factor:
 
 def _unknown(mean: MeanFit, smooth: Smooth, values: Values, columns: slice) -> BoolArray:
     """Tell the rows whose level has no row in the fit; a combination of known levels may be new too."""
-    factors = [value for label in smooth.variables if isinstance(value := values[label], Factor)]
-    if not factors:
-        return np.zeros(next(len(v) for v in values.values() if not isinstance(v, Factor)), dtype=bool)
+    factors = [value for label in smooth.groups if isinstance(value := values[label], Factor)]
     if isinstance(smooth.basis, FactorSmoothBasis):
         grouping = values[smooth.basis.factor]
         assert isinstance(grouping, Factor)
@@ -171,16 +164,10 @@ def _unknown(mean: MeanFit, smooth: Smooth, values: Values, columns: slice) -> B
 
 def _levels(smooth: Smooth, table: pd.DataFrame, rows: IntArray) -> tuple[IntArray, str]:
     """Number the levels in some rows, as the table itself spells them; and name their columns."""
-    basis = smooth.basis
-    if isinstance(basis, FactorSmoothBasis):
-        labels = [basis.factor]
-    else:
-        assert isinstance(basis, RandomBasis)
-        labels = [label for label, levels in zip(basis.variables, basis.levels, strict=True) if levels]
     factors = {
         label: levels_in(node, table)
-        for node, label in zip(smooth.term.args, basis.variables, strict=True)
-        if label in labels
+        for node, label in zip(smooth.term.args, smooth.variables, strict=True)
+        if label in smooth.groups
     }
     codes = np.column_stack([factor.codes[rows] for factor in factors.values()])
     return np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1), ":".join(factors)

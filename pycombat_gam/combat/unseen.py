@@ -30,8 +30,6 @@ from pycombat_gam.formula.variables import levels_in
 from pycombat_gam.mean.groups import SMALLEST_SD, rounding_unit
 from pycombat_gam.penalized.sufficient import blocks, is_constant, last_digit
 from pycombat_gam.smooth.assemble import Smooth
-from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
-from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing
 
@@ -170,26 +168,24 @@ def _grouping(fit: FittedComBat, table: pd.DataFrame, codes: IntArray, unseen: t
     """Return the one random intercept of the formula, None without random effects; others are refused."""
     rows = np.flatnonzero(codes >= len(fit.levels))
     part = fit.mean.design.smooth
-    found = []
-    for one in part.smooths:
-        bases = [one.basis]
-        if isinstance(one.basis, TensorBasis | SplitTensorBasis):
-            bases = [margin.basis for margin in one.basis.margins]
-        if any(isinstance(basis, RandomBasis) and any(basis.levels) for basis in bases):
-            found.append(one)
-        elif isinstance(one.basis, FactorSmoothBasis):
+    grouping: list[Smooth] = []
+    for smooth in part.smooths:
+        if not smooth.groups:
+            continue
+        if smooth.random and not smooth.one_variance:
             # Curves of levels that the fit knows, such as the sexes, are covariates like others.
-            value = part.values(table.iloc[rows])[one.basis.factor]
-            if isinstance(value, Factor) and (value.codes < 0).any():
-                found.append(one)
-    if not found:
+            value = part.values(table.iloc[rows])[smooth.groups[0]]
+            if not (isinstance(value, Factor) and (value.codes < 0).any()):
+                continue
+        grouping.append(smooth)
+    if not grouping:
         return None
-    (first, *more), basis = found, found[0].basis
-    if more or not isinstance(basis, RandomBasis) or len(basis.levels) > 1 or first.by is not None:
+    first, *more = grouping
+    if more or not first.random_intercept or len(first.groups) > 1:
         what = "a random intercept of one column" if not more else "one random intercept"
         raise DataError(
-            f"batch {listing(unseen)} was not in the fit, and the formula has {listing([s.label for s in found])}: a "
-            f"new site's scale cannot be told from them here, only from {what} such as (1|subject); fit again with "
+            f"batch {listing(unseen)} was not in the fit, and the formula has {listing([s.label for s in grouping])}: "
+            f"a new site's scale cannot be told from them here, only from {what} such as (1|subject); fit again with "
             "the site's rows"
         )
     return first

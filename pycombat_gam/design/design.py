@@ -7,7 +7,7 @@ treatment contrasts, unlike R's polynomial ones; write ``C(x, contr.poly)`` for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,11 +16,13 @@ import pandas as pd
 from scipy.linalg import block_diag
 
 from pycombat_gam.design.parametric import Parametric
+from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.design.smooths import SmoothPart, null_space, smooth_terms
 from pycombat_gam.errors import FormulaError
 from pycombat_gam.formula import Formula, parse_formula
 from pycombat_gam.formula.variables import Variables
 from pycombat_gam.saving.reader import Reader
+from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.types import FloatArray, JsonDict
 from pycombat_gam.words import count, listing
 
@@ -149,6 +151,16 @@ class Design:
     def smooth_slices(self) -> list[slice]:
         """The columns of each smooth."""
         return [self.term_slices[one.label] for one in self.smooth.smooths]
+
+    @property
+    def random_effects(self) -> list[tuple[Smooth, slice]]:
+        """The random effects, curves of groups among them, and the columns of each."""
+        pairs = zip(self.smooth.smooths, self.smooth_slices, strict=True)
+        return [(smooth, columns) for smooth, columns in pairs if smooth.random]
+
+    def smoothing_parameters(self, sp: Sequence[float] | None = None) -> SmoothingParameters:
+        """Return the smoothing parameters, and the penalties that each one drives; `sp` fixes them, negative: free."""
+        return SmoothingParameters.of(self.smooth.smooths, self.smooth_slices, sp)
 
     def on(self, table: pd.DataFrame) -> FloatArray:
         """Build the design's columns on a table: the one it was learned from, or any other.

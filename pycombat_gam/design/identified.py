@@ -23,7 +23,6 @@ from pycombat_gam.design.design import Design
 from pycombat_gam.penalized.solve import RANK_TOLERANCE
 from pycombat_gam.penalized.whiten import INSIDE
 from pycombat_gam.smooth.assemble import Smooth
-from pycombat_gam.smooth.random import RandomBasis
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import count, listing
 
@@ -69,8 +68,8 @@ def held_parts(design: Design, R: FloatArray, size: FloatArray) -> list[Held]:
     X_free = R @ design.unpenalised().basis
     Q = np.linalg.qr(X_free / np.sqrt(np.einsum("ij,ij->j", X_free, X_free)))[0]
     parts = []
-    for smooth, columns in zip(design.smooth.smooths, design.smooth_slices, strict=True):
-        for j, S in enumerate(smooth.penalties if smooth.random else ()):
+    for smooth, columns in design.random_effects:
+        for j, S in enumerate(smooth.penalties):
             # Penalties of random effects are diagonal.
             members = np.flatnonzero(np.diag(S) > 0)
             root = np.sqrt(np.diag(S)[members])
@@ -92,7 +91,7 @@ def idle_effects(design: Design, R: FloatArray, size: FloatArray) -> list[str]:
     design, R, size : as in `held_parts`.
     """
     gone = [smooth.label for smooth in design.smooth.smooths if not smooth.df]
-    if not any(smooth.random for smooth in design.smooth.smooths):
+    if not design.random_effects:
         return gone
     alive: dict[str, bool] = {}
     for part in held_parts(design, R, size):
@@ -119,7 +118,7 @@ def find_unidentified(design: Design, X: FloatArray, R: FloatArray, n_batches: i
     R : (p, p) R'R is their cross product within batches.
     """
     n = len(X)
-    random = [smooth for smooth in design.smooth.smooths if smooth.random]
+    random = [smooth for smooth, _ in design.random_effects]
     if not random:
         return ""
     if rows_used_up(R, n, n_batches):
@@ -151,9 +150,8 @@ def _used_up(design: Design, random: list[Smooth], X: FloatArray, n_batches: int
     """Word that no residual is left; where one factor has as many levels as rows, that it does."""
     n = len(X)
     for smooth in random:
-        basis = smooth.basis
         levels = int((X[:, design.term_slices[smooth.label]] != 0).any(axis=0).sum())
-        if isinstance(basis, RandomBasis) and smooth.by is None and all(basis.levels) and levels >= n:
+        if smooth.random_intercept and levels >= n:
             return (
                 f"{smooth.label} has {count(levels, 'level')} for {count(n, 'row')}, so that its variance cannot be "
                 "told from the residual variance: it needs fewer levels than rows; remove it from the formula"

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from pycombat_gam.errors import OptionError
 from pycombat_gam.penalized.problem import Penalties, PenaltyBlock
 from pycombat_gam.smooth.assemble import Smooth
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count, listing
+
+
+class Penalty(NamedTuple):
+    """One penalty of a design and how much it counts.
+
+    Attributes
+    ----------
+    term : label of its smooth; columns : where that stands among the p.
+    matrix : (df, df); weight : (V,) its smoothing parameter for every feature, or that of one.
+    """
+
+    term: str
+    columns: slice
+    matrix: FloatArray
+    weight: FloatArray
+
+    def of(self, features: IntArray | slice) -> Penalty:
+        """Return the same with its weights for some of the features."""
+        return self._replace(weight=self.weight[features])
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +43,13 @@ class SmoothingParameters:
     names : one for each parameter, as R names `sp`: the smooth's label, numbered where it has several.
     penalties : what the engine takes; penalties whose parameter is fixed at zero are left out.
     row : for each parameter, the engine's penalty that carries its value; None for a parameter fixed at zero.
+    terms : the smooth of each of the engine's blocks of penalties, by label.
     """
 
     names: tuple[str, ...]
     penalties: Penalties
     row: tuple[int | None, ...]
+    terms: tuple[str, ...]
 
     @classmethod
     def of(
@@ -75,12 +97,13 @@ class SmoothingParameters:
         links: Sequence[Sequence[int]],
     ) -> SmoothingParameters:
         free = [j for j, value in enumerate(fixed) if value < 0]
-        blocks, parameter = [], []
+        blocks, parameter, terms = [], [], []
         for smooth, columns, link in zip(smooths, slices, links, strict=True):
             used = [(S, j) for S, j in zip(smooth.penalties, link, strict=True) if fixed[j] != 0]
             if used:
                 blocks.append(PenaltyBlock(columns, tuple(S for S, _ in used)))
                 parameter += [j for _, j in used]
+                terms.append(smooth.label)
         L = np.zeros((len(parameter), len(free)))
         offset = np.zeros(len(parameter))
         for i, j in enumerate(parameter):
@@ -89,12 +112,25 @@ class SmoothingParameters:
             else:
                 offset[i] = np.log(fixed[j])
         row = tuple(parameter.index(j) if j in parameter else None for j in range(len(names)))
-        return cls(names, Penalties(tuple(blocks), L, offset), row)
+        return cls(names, Penalties(tuple(blocks), L, offset), row, tuple(terms))
 
     def values(self, sp: FloatArray) -> FloatArray:
         """Pick the parameters (one row each) from the engine's (m, V)."""
         rows = [np.zeros(sp.shape[1]) if i is None else sp[i] for i in self.row]
         return np.array(rows).reshape(len(self.names), sp.shape[1])
+
+    def weighted(self, values: FloatArray) -> list[Penalty]:
+        """Return every penalty with what it is multiplied by, from the parameters (one row each)."""
+        return self.weighted_by(self.of_penalties(values))
+
+    def weighted_by(self, sp: FloatArray) -> list[Penalty]:
+        """Return every penalty with what it is multiplied by, from the engine's (m, V), or (m,) of one feature."""
+        pairs = [
+            (term, block.columns, S)
+            for term, block in zip(self.terms, self.penalties.blocks, strict=True)
+            for S in block.matrices
+        ]
+        return [Penalty(*pair, weight) for pair, weight in zip(pairs, sp, strict=True)]
 
     def of_penalties(self, values: FloatArray) -> FloatArray:
         """Return what each of the engine's penalties is multiplied by, (m, V), from the parameters: undo `values`."""

@@ -74,7 +74,7 @@ def find_rank(design: Design, X: FloatArray, R: FloatArray, *, n_batches: int) -
         return Rank(extreme=tuple(extreme))
     bad = dependent_columns(R, size) if p else {}
     # As mgcv: curves may not have more coefficients than there are rows, however they are penalised.
-    p = max(p, len(design.columns) - sum(one.df for one in design.smooth.smooths if one.random))
+    p = max(p, len(design.columns) - sum(smooth.df for smooth, _ in design.random_effects))
     saturated = ""
     if n - p - n_batches <= 0:
         held = f"{count(n_batches, 'batch', 'batches')} and " if n_batches else ""

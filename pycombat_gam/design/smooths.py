@@ -245,7 +245,7 @@ def _lenient(terms: Sequence[tuple[SmoothTerm, str | None]]) -> tuple[str, ...]:
     other: set[str] = set()
     for term, _ in terms:
         labels = {deparse(node): None for node in term.args}
-        if term.option("bs") in ("re", "fs"):
+        if term.random:
             random |= labels
         else:
             other |= set(labels)

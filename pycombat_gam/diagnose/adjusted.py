@@ -92,10 +92,9 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
 def staying_columns(study: Study, design: Design) -> BoolArray:
     """Which columns of a design are random effects of the units, (p,): they are no part of the covariates'."""
     staying = np.zeros(len(design.columns), dtype=bool)
-    for smooth, columns in zip(design.smooth.smooths, design.smooth_slices, strict=True):
-        if smooth.random or smooth.term.option("bs") == "fs":
-            used = {name for node in smooth.term.args for name in variables(node)}
-            staying[columns] = any(used.issuperset(group) for group in study.linking)
+    for smooth, columns in design.random_effects:
+        used = {name for node in smooth.term.args for name in variables(node)}
+        staying[columns] = any(used.issuperset(group) for group in study.linking)
     return staying
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.stats import f as f_distribution
 
 from pycombat_gam.additive.wald import SmoothStatistic, random_effect_test, smooth_p_values, smooth_statistic
-from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.diagnose.adjusted import Adjusted
 from pycombat_gam.diagnose.location import blocks, partial_r2
 from pycombat_gam.diagnose.rows import rows
@@ -60,12 +59,9 @@ def _parametric(found: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray
 
 def _smooth(found: Adjusted, label: str, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
     fit, (V, p) = found.fit, (found.features.size, found.X.shape[1])
-    smooths = fit.design.smooth.smooths
-    smooth = next(s for s in smooths if s.label == label)
-    random = [s for other, s in zip(smooths, fit.design.smooth_slices, strict=True) if other.random]
-    linked = SmoothingParameters.of(smooths, fit.design.smooth_slices)
-    weights = linked.of_penalties(fit.smoothing.parameters)
-    matrices = [(block.columns, S) for block in linked.penalties.blocks for S in block.matrices]
+    smooth = next(s for s in fit.design.smooth.smooths if s.label == label)
+    random = [place for _, place in fit.design.random_effects]
+    penalties = fit.penalties
     information = fit.R.T @ fit.R
     own = np.linalg.qr(found.X[:, columns])[1]
     phi, df_residual = residual_variance(fit), residual_df(fit)
@@ -85,7 +81,7 @@ def _smooth(found: Adjusted, label: str, columns: slice) -> tuple[FloatArray, Fl
                 else:
                     test = random_effect_test(
                         fit.R,
-                        [(place, weight * S) for (place, S), weight in zip(matrices, weights[:, k], strict=True)],
+                        [(place, weight[k] * S) for _, place, S, weight in penalties],
                         columns,
                         random,
                         beta=fit.coefficients[:, k],

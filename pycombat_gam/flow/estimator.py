@@ -42,7 +42,7 @@ from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake_notes
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
-from pycombat_gam.words import count, in_one, listing
+from pycombat_gam.words import count, in_one, listing, percent
 
 AFTER_FIT = ("id", "output", "device")
 
@@ -253,9 +253,8 @@ class FlowSCM(Results):
         wider = model.with_site(label, len(x), fitted.profile["rows"], features)
         note = f"site '{label}' was added from its {count(len(x), 'row')}"
         if share.size:
-            note += (
-                f": its location rests on them to {share[0]:.0%} and its scale to {share[1]:.0%}, else on other sites"
-            )
+            location, scale = (percent(part, ".0f") for part in share)
+            note += f": its location rests on them to {location} and its scale to {scale}, else on other sites"
         new = FlowSCM(**{**self.get_params(), "n_members": 1})
         coded = model.code(given.covariates, code, lenient=True)
         warn_of(fitted.support.outside(model.graph, coded))

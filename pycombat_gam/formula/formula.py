@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pycombat_gam.formula.functions import Literal, literal
 from pycombat_gam.formula.nodes import Call, Node, deparse
 
+RANDOM_BASES = ("re", "fs")
+"""Values of `bs=` that make a smooth a random effect: numbers, or whole curves, of the levels of a factor."""
+
 
 @dataclass(frozen=True)
 class Term:
@@ -58,6 +61,11 @@ class SmoothTerm:
         """Mgcv's label, ``te(age,icv)`` or ``s(age):sex``; a factor by-variable's levels come later."""
         label = f"{self.kind}({','.join(deparse(arg) for arg in self.args)})"
         return label if self.by is None else f"{label}:{deparse(self.by)}"
+
+    @property
+    def random(self) -> bool:
+        """Whether it is a random effect: ``bs="re"``, or curves of groups, ``bs="fs"``."""
+        return self.option("bs") in RANDOM_BASES
 
     def option(self, name: str, default: Literal = None) -> Literal:
         """Read an option as plain data, ``c(5, 5)`` as ``[5, 5]``."""
@@ -132,6 +140,11 @@ class Formula:
     text: str = field(compare=False, default="")
     idle_powers: tuple[str, ...] = field(compare=False, default=())
     offsets: tuple[Node, ...] = ()
+
+    @property
+    def penalised(self) -> bool:
+        """Whether any of its terms has a penalty to be chosen: smooths and random effects, however written."""
+        return bool(self.smooths or self.random)
 
     @property
     def right(self) -> str:

@@ -32,7 +32,7 @@ def fixed_columns(formula: Formula) -> tuple[str, ...]:
     """
     nodes: list[Node] = [factor for term in formula.parametric for factor in term.factors]
     nodes += formula.offsets
-    return _columns([*nodes, *(node for smooth in formula.smooths if not _random(smooth) for node in _nodes(smooth))])
+    return _columns([*nodes, *(node for smooth in formula.smooths if not smooth.random for node in _nodes(smooth))])
 
 
 def random_groups(formula: Formula) -> list[tuple[str, ...]]:
@@ -42,7 +42,7 @@ def random_groups(formula: Formula) -> list[tuple[str, ...]]:
     [('clinic', 'ward'), ('age', 'family')]
     """
     bars = [_columns(term.group.factors) for term in formula.random]
-    return [*bars, *(_columns(smooth.args) for smooth in formula.smooths if _random(smooth))]
+    return [*bars, *(_columns(smooth.args) for smooth in formula.smooths if smooth.random)]
 
 
 def without(formula: Formula, column: str) -> Formula:
@@ -62,10 +62,6 @@ def without(formula: Formula, column: str) -> Formula:
 
 def _nodes(smooth: SmoothTerm) -> list[Node]:
     return [*smooth.args, *([] if smooth.by is None else [smooth.by])]
-
-
-def _random(smooth: SmoothTerm) -> bool:
-    return smooth.option("bs") in ("re", "fs")
 
 
 def _columns(nodes: Iterable[Node]) -> tuple[str, ...]:

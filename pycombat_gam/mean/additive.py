@@ -19,7 +19,8 @@ from pycombat_gam.mean.groups import Groups, assemble, gather, in_order
 from pycombat_gam.penalized.problem import Method, Penalties
 from pycombat_gam.penalized.solve import LeastSquares, solve, solve_penalised
 from pycombat_gam.penalized.sufficient import Statistics
-from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.types import Advance, FloatArray, IntArray
 
 
 class AdditiveMean:
@@ -35,7 +36,7 @@ class AdditiveMean:
 
     def describe(self, formula: Formula) -> str:
         """Say in one line what is fitted."""
-        if not formula.smooths and not formula.random:
+        if not formula.penalised:
             return f"linear model {formula}, least squares (QR), batch intercepts"
         return f"additive model {formula}, penalised least squares, smoothing by {self.criterion}, batch intercepts"
 
@@ -74,19 +75,21 @@ class AdditiveMean:
             features=features if features is not None else [f"feature {k}" for k in range(Y.shape[1])],
             labels=labels if labels is not None else [f"batch {b}" for b in range(int(batch.max()) + 1)],
             omit_missing=omit_missing,
+            bar=progress_bar,
         )
         slices = found.design.smooth_slices
-        parameters = SmoothingParameters.of(found.design.smooth.smooths, slices)
-        solutions = [
-            self.solve(group.statistics, parameters.penalties) if slices else solve(group.statistics)
-            for group in found.groups
-        ]
+        parameters = found.design.smoothing_parameters()
+        if slices:
+            with progress_bar("choosing smoothing parameters", Y.shape[1]) as advance:
+                solutions = [self.solve(group.statistics, parameters.penalties, advance) for group in found.groups]
+        else:
+            solutions = [solve(group.statistics) for group in found.groups]
         smoothing = self._smoothing(found, parameters, solutions) if slices else Smoothing.none(Y.shape[1])
         return assemble(found, Y, solutions, smoothing)
 
-    def solve(self, statistics: Statistics, penalties: Penalties) -> LeastSquares:
+    def solve(self, statistics: Statistics, penalties: Penalties, advance: Advance | None = None) -> LeastSquares:
         """Choose smoothing parameters for features that are observed on the same rows, and fit them."""
-        return solve_penalised(statistics, penalties, self.criterion)
+        return solve_penalised(statistics, penalties, self.criterion, advance)
 
     def _smoothing(
         self, found: Groups, parameters: SmoothingParameters, solutions: Sequence[LeastSquares]

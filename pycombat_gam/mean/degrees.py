@@ -13,7 +13,6 @@ import numpy as np
 from scipy.linalg import eigh
 
 from pycombat_gam.design.design import Design
-from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.mean.fit import Smoothing
 from pycombat_gam.mean.posterior import penalised_inverse
 from pycombat_gam.penalized.solve import pooled_factor
@@ -42,17 +41,17 @@ def _taken(design: Design, statistics: Statistics, smoothing: Smoothing, members
     if not design.smooth.smooths:
         Q = pooled_factor(R)[0].reshape(B, p, p)
         return np.asarray(np.einsum("bij,bij->b", Q, Q)[:, None])
-    linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
-    weights = linked.of_penalties(smoothing.parameters[:, members])
-    if len(weights) == 1:
-        (block,) = linked.penalties.blocks
-        return _by_one(R, block.columns, block.matrices[0], np.minimum(weights[0], INFINITE))
+    penalties = design.smoothing_parameters().weighted(smoothing.parameters[:, members])
+    if len(penalties) == 1:
+        _, columns, S, weight = penalties[0]
+        return _by_one(R, columns, S, np.minimum(weight, INFINITE))
     products = R.transpose(0, 2, 1) @ R
     information = products.sum(axis=0)
     whole = statistics.n @ statistics.x_mean**2
     taken = np.empty((B, members.size))
     for some in _chunks(members.size, p):
-        inverse = penalised_inverse(information, whole, linked, weights[:, some])
+        of_some = [penalty.of(some) for penalty in penalties]
+        inverse = penalised_inverse(information, whole, of_some, some.stop - some.start)
         taken[:, some] = products.reshape(B, -1) @ inverse.reshape(len(inverse), -1).T
     return taken
 

@@ -12,6 +12,7 @@ import pandas as pd
 from pycombat_gam.batch.model import MeanRows
 from pycombat_gam.batch.moments import Moments
 from pycombat_gam.design.design import Design
+from pycombat_gam.design.penalties import Penalty
 from pycombat_gam.formula import Formula
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -102,6 +103,11 @@ class MeanFit:
             at_center if level is None else level + at_center,
             design.offset(table) if design.formula.offsets else None,
         )
+
+    @property
+    def penalties(self) -> list[Penalty]:
+        """Every penalty with its smoothing parameter for each feature."""
+        return self.design.smoothing_parameters().weighted(self.smoothing.parameters)
 
     @property
     def df_residual(self) -> float:

@@ -25,9 +25,8 @@ from pycombat_gam.penalized.sufficient import (
     factor_design,
     last_digit,
 )
-from pycombat_gam.progress import progress_bar
 from pycombat_gam.tables.cells import check_cells
-from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.types import Bar, FloatArray, IntArray
 
 SMALLEST_SD = 1e-152
 """Below it, squares leave the range in which double precision keeps its digits."""
@@ -74,15 +73,19 @@ def gather(
     features: Sequence[str],
     labels: Sequence[str],
     omit_missing: bool,
+    bar: Bar,
 ) -> Groups:
-    """Reduce all features to sufficient statistics, checked; see `AdditiveMean.fit`."""
+    """Reduce all features to sufficient statistics, checked; see `AdditiveMean.fit`.
+
+    `bar` opens a bar for the pass over all cells, and for the features with missing ones.
+    """
     X = design.on(table)
     factor = factor_design(X, batch, len(labels))
     check_design(design, X, factor)
     Y = design.less_offset(Y, table)
     reach = np.zeros(len(labels))
     np.maximum.at(reach, batch, np.abs(design.offset(table)))
-    complete = accumulate(Y, factor)
+    complete = _added_up(Y, factor, bar)
     broken = ~(np.isfinite(complete.y_mean).all(axis=0) & np.isfinite(complete.residual_ss).all(axis=0))
     whole = np.flatnonzero(~broken)
     groups = [Group(whole, None, complete.select(whole))] if whole.size else []
@@ -90,15 +93,20 @@ def gather(
         columns = np.flatnonzero(broken)
         missing = check_cells(Y, columns, features, omit_missing=omit_missing)
         check_measured(missing == Y.shape[0], columns, features)
-        with progress_bar("features with missing cells", columns.size) as advance:
+        with bar("features with missing cells", columns.size) as advance:
             for rows, members in missing_patterns(Y, columns):
                 partial = factor_design(X, batch, len(labels), rows)
                 check_observed(partial, [features[k] for k in members], labels)
                 check_design(design, X, partial, [features[k] for k in members])
-                groups.append(Group(members, rows, accumulate(Y[:, members], partial)))
+                groups.append(Group(members, rows, _added_up(Y[:, members], partial, bar)))
                 check_squares(groups[-1].statistics, [features[k] for k in members])
                 advance(members.size)
     return Groups(design, X, factor, tuple(groups), reach)
+
+
+def _added_up(Y: np.ndarray, factor: DesignFactor, bar: Bar) -> Statistics:
+    with bar("adding up", factor.order.size * Y.shape[1]) as advance:
+        return accumulate(Y, factor, advance)
 
 
 def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], smoothing: Smoothing) -> MeanFit:

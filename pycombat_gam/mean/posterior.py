@@ -7,14 +7,17 @@ coefficients is φ_k H_k⁻¹ (mgcv's Bayesian `Vp`; of a linear model the usual
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import numpy as np
 
-from pycombat_gam.design.penalties import SmoothingParameters
+from pycombat_gam.design.penalties import Penalty
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.types import FloatArray, IntArray
 
-STIFFEST = 1e10
-"""A penalty this many times the data is as good as infinite, and no digit is lost to it yet."""
+AS_GOOD_AS_INFINITE = 1e10
+"""A penalty this many times the data is as good as infinite, and an inverse in double precision loses no digit yet."""
 ROUNDING = 1e-12
 """What is left of a column, relative to it, after a projection onto columns that hold it: a few thousand roundings."""
 
@@ -26,26 +29,23 @@ def inverse_information(fit: MeanFit, features: IntArray) -> FloatArray:
     ----------
     fit : V features; features : (k,) which of them.
     """
-    information, design = fit.R.T @ fit.R, fit.design
-    linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
-    weights = linked.of_penalties(fit.smoothing.parameters)[:, features] if design.smooth.smooths else np.zeros((0, 1))
-    return penalised_inverse(information, fit.n_rows.sum() * fit.center**2, linked, weights)
+    k = features.size if fit.design.smooth.smooths else 1
+    penalties = [penalty.of(features) for penalty in fit.penalties]
+    return penalised_inverse(fit.R.T @ fit.R, fit.n_rows.sum() * fit.center**2, penalties, k)
 
 
-def penalised_inverse(
-    information: FloatArray, whole: FloatArray, linked: SmoothingParameters, weights: FloatArray
-) -> FloatArray:
+def penalised_inverse(information: FloatArray, whole: FloatArray, penalties: Sequence[Penalty], k: int) -> FloatArray:
     """Return (M + S_k)⁻¹ of every feature, (k, p, p).
 
     Parameters
     ----------
     information : (p, p) M, batches taken out; whole : (p,) squares of the columns that they took.
-    linked : the penalties; weights : (m, k) what each is multiplied by.
+    penalties : with their weights for the k features.
     """
-    total = np.repeat(information[None], weights.shape[1], axis=0)
-    at = 0
-    for block in linked.penalties.blocks:
-        columns = block.columns
+    total = np.repeat(information[None], k, axis=0)
+    for _, same_term in groupby(penalties, key=lambda penalty: penalty.term):
+        of_term = list(same_term)
+        columns = of_term[0].columns
         size = float(np.trace(information[columns, columns]))
         before = float(whole[columns].sum())
         held = size <= ROUNDING**2 * before
@@ -53,11 +53,10 @@ def penalised_inverse(
             # The batches hold such columns, and the data say nothing more of them: their coefficients are zero.
             total[:, columns, :] = 0.0
             total[:, :, columns] = 0.0
-        for S in block.matrices:
-            most = STIFFEST * (max(before, 1.0) if held else size / np.trace(S))
-            weight = most if held else np.minimum(weights[at], most)[:, None, None]
+        for _, _, S, weights in of_term:
+            most = AS_GOOD_AS_INFINITE * (max(before, 1.0) if held else size / np.trace(S))
+            weight = most if held else np.minimum(weights, most)[:, None, None]
             total[:, columns, columns] += weight * S
-            at += 1
     scale = 1.0 / np.sqrt(np.diagonal(total, axis1=1, axis2=2))
     inverse = np.linalg.inv(total * scale[:, :, None] * scale[:, None, :])
     return np.asarray(inverse * scale[:, :, None] * scale[:, None, :])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from pycombat_gam.design.design import Design
-from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.mean.fit import MeanFit, Smoothing
 from pycombat_gam.saving.reader import Reader
 
@@ -81,7 +80,7 @@ def read_mean(arrays: Reader, design: Design, criterion: object, V: int, B: int,
 
 def _smoothing(arrays: Reader, design: Design, criterion: object, V: int) -> Smoothing:
     smooths = design.smooth.smooths
-    names = SmoothingParameters.of(smooths, design.smooth_slices).names
+    names = design.smoothing_parameters().names
     arrays.require(criterion in (("REML", "ML", "GCV") if smooths else ("",)), "have a known smoothing criterion")
     # A parameter that ran to infinity may be saved as such.
     parameters = arrays.array("smoothing_parameters", (len(names), V), finite=False)

@@ -16,8 +16,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from pycombat_gam.penalized.criterion import Criterion, Evaluation
 from pycombat_gam.penalized.logdet import log_determinant
-from pycombat_gam.progress import progress_bar
-from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.types import Advance, BoolArray, FloatArray, IntArray
 
 GRID = {1: 31, 2: 20, 3: 10, 4: 5}
 """Points per parameter; more parameters than these get three points each on a Latin square of `SCATTERED` points."""
@@ -141,32 +140,35 @@ class Search:
             scores[g] = c.likelihood(D, np.array(log_det - dets[g]))
         return scores
 
-    def best(self) -> tuple[FloatArray, BoolArray, BoolArray]:
-        """Best ρ (V, r) of every response, whether its search converged (V,), and which ρ are infinite (V, r)."""
+    def best(self, advance: Advance | None = None) -> tuple[FloatArray, BoolArray, BoolArray]:
+        """Best ρ (V, r) of every response, whether its search converged (V,), and which ρ are infinite (V, r).
+
+        `advance` is called with the number of responses that are done.
+        """
         V, r = self.criterion.problem.z.shape[1], self.L.shape[1]
         q = self.criterion.gram.shape[0]
         chunk = max(16, BLOCK_BYTES // (8 * max(q * q, 1) * 4))
         rho, converged = np.empty((V, r)), np.empty(V, dtype=bool)
         points, shape = self.grid()
-        with progress_bar("choosing smoothing parameters", V) as advance:
-            for start in range(0, V, 4096):
-                members = np.arange(start, min(start + 4096, V))
-                scores = self.survey(points, slice(start, members[-1] + 1))
-                starts = _valleys(scores, shape)
-                for left in range(0, members.size, chunk):
-                    some = slice(left, left + chunk)
-                    own = members[some]
-                    rho[own], score, converged[own] = self._newton(points[starts[0][some]], own)
-                    for other in starts[1:]:
-                        again = np.flatnonzero(other[some] >= 0)
-                        if not again.size:
-                            break
-                        found, lower, fine = self._newton(points[other[some][again]], own[again])
-                        better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
-                        rho[own[again[better]]], converged[own[again[better]]] = found[better], fine[better]
-                        score[again[better]] = lower[better]
-                    if shape is None:
-                        self._look_again(own, rho, score, converged)
+        for start in range(0, V, 4096):
+            members = np.arange(start, min(start + 4096, V))
+            scores = self.survey(points, slice(start, members[-1] + 1))
+            starts = _valleys(scores, shape)
+            for left in range(0, members.size, chunk):
+                some = slice(left, left + chunk)
+                own = members[some]
+                rho[own], score, converged[own] = self._newton(points[starts[0][some]], own)
+                for other in starts[1:]:
+                    again = np.flatnonzero(other[some] >= 0)
+                    if not again.size:
+                        break
+                    found, lower, fine = self._newton(points[other[some][again]], own[again])
+                    better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
+                    rho[own[again[better]]], converged[own[again[better]]] = found[better], fine[better]
+                    score[again[better]] = lower[better]
+                if shape is None:
+                    self._look_again(own, rho, score, converged)
+                if advance is not None:
                     advance(own.size)
         return rho, converged, rho >= self.box.top - 1.0
 

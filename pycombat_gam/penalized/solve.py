@@ -16,7 +16,7 @@ from scipy.linalg import solve_triangular
 from pycombat_gam.penalized.problem import Method, Penalties, Problem, SmoothingFit
 from pycombat_gam.penalized.smoothing import fit_smoothing
 from pycombat_gam.penalized.sufficient import Statistics
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import Advance, FloatArray
 
 RANK_TOLERANCE = 1e-11
 """A column counts as dependent when the part of it that the columns before it leave is below this share of it.
@@ -111,10 +111,12 @@ def by_batch(statistics: Statistics, coefficients: FloatArray) -> tuple[FloatArr
     return intercepts, residual_ss
 
 
-def solve_penalised(statistics: Statistics, penalties: Penalties, method: Method) -> LeastSquares:
+def solve_penalised(
+    statistics: Statistics, penalties: Penalties, method: Method, advance: Advance | None = None
+) -> LeastSquares:
     """Choose smoothing parameters and fit every feature; the batch intercepts are not penalised."""
     problem = reduced(statistics)
-    return with_intercepts(statistics, problem, fit_smoothing(problem, penalties, method=method))
+    return with_intercepts(statistics, problem, fit_smoothing(problem, penalties, method=method, advance=advance))
 
 
 def reduced(statistics: Statistics) -> Problem:

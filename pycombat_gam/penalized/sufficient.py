@@ -24,8 +24,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pycombat_gam.progress import progress_bar
-from pycombat_gam.types import BoolArray, FloatArray, IntArray
+from pycombat_gam.types import Advance, BoolArray, FloatArray, IntArray
 
 _BLOCK_BYTES = 2**21
 _CANCELLATION = 1e-3
@@ -158,7 +157,7 @@ def blocks(Y: np.ndarray, rows: IntArray) -> Iterator[tuple[slice, FloatArray]]:
         yield columns, np.ascontiguousarray(Y[rows, columns], dtype=np.float64)
 
 
-def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
+def accumulate(Y: np.ndarray, factor: DesignFactor, advance: Advance | None = None) -> Statistics:
     """Reduce the rows of Y (n×V, complete on the rows of `factor`) to their statistics, in one pass.
 
     A feature with a missing or infinite value gets a non-finite `y_mean` or `residual_ss`; nothing is raised here.
@@ -167,6 +166,7 @@ def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
     ----------
     Y : (n, V) real array of any dtype and memory order; computed in float64.
     factor : from `factor_design`, for the rows to use.
+    advance : called with the number of cells read.
     """
     n_batches, q = factor.x_mean.shape
     V = Y.shape[1]
@@ -175,24 +175,24 @@ def accumulate(Y: np.ndarray, factor: DesignFactor) -> Statistics:
     Z = np.zeros((n_batches, q, V))
     residual_ss = np.zeros((n_batches, V))
     constant = np.zeros((n_batches, V), dtype=bool)
-    with progress_bar("adding up", factor.order.size * V) as advance:
-        for b, group in enumerate(factor.slices()):
-            rows, Q = factor.order[group], factor.Q[group]
-            if not rows.size:
-                continue
-            projector = np.vstack([np.full(rows.size, 1.0 / rows.size), Q.T])
-            for columns, block in blocks(Y, rows):
-                with np.errstate(all="ignore"):
-                    projected = projector @ block
-                    mean, Zb = projected[0], projected[1:]
-                    total = np.einsum("ij,ij->j", block, block)
-                    left_ss = total - rows.size * mean**2 - np.einsum("ij,ij->j", Zb, Zb)
-                    lossy = np.flatnonzero(left_ss <= _CANCELLATION * total)
-                    if lossy.size:
-                        some = _Careful.of(block[:, lossy], mean[lossy], Q, digit)
-                        mean[lossy], Zb[:, lossy], left_ss[lossy] = some.mean, some.Z, some.residual_ss
-                        constant[b, columns.start + lossy] = some.constant
-                y_mean[b, columns], Z[b, :, columns], residual_ss[b, columns] = mean, Zb, left_ss
+    for b, group in enumerate(factor.slices()):
+        rows, Q = factor.order[group], factor.Q[group]
+        if not rows.size:
+            continue
+        projector = np.vstack([np.full(rows.size, 1.0 / rows.size), Q.T])
+        for columns, block in blocks(Y, rows):
+            with np.errstate(all="ignore"):
+                projected = projector @ block
+                mean, Zb = projected[0], projected[1:]
+                total = np.einsum("ij,ij->j", block, block)
+                left_ss = total - rows.size * mean**2 - np.einsum("ij,ij->j", Zb, Zb)
+                lossy = np.flatnonzero(left_ss <= _CANCELLATION * total)
+                if lossy.size:
+                    some = _Careful.of(block[:, lossy], mean[lossy], Q, digit)
+                    mean[lossy], Zb[:, lossy], left_ss[lossy] = some.mean, some.Z, some.residual_ss
+                    constant[b, columns.start + lossy] = some.constant
+            y_mean[b, columns], Z[b, :, columns], residual_ss[b, columns] = mean, Zb, left_ss
+            if advance is not None:
                 advance(block.size)
     return Statistics(factor.n, factor.x_mean, factor.R, y_mean, Z, residual_ss, constant)
 

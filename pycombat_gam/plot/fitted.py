@@ -187,9 +187,7 @@ def dependent_factors(formula: Formula, table: pd.DataFrame, name: str) -> tuple
     """Return the factors that share a fixed term with a column: its effect depends on them."""
     terms = [term.factors for term in formula.parametric]
     terms += [
-        (*smooth.args, *([] if smooth.by is None else [smooth.by]))
-        for smooth in formula.smooths
-        if smooth.option("bs") not in ("re", "fs")
+        (*smooth.args, *([] if smooth.by is None else [smooth.by])) for smooth in formula.smooths if not smooth.random
     ]
     columns = [{column for node in nodes for column in variables(node)} for nodes in terms]
     shared = {column for used in columns if name in used for column in used} - {name}
@@ -204,9 +202,8 @@ def _held(mean: MeanFit, table: pd.DataFrame, held: dict[str, object]) -> tuple[
             columns[other] = column.astype(table[other].dtype)
     table = table.assign(**columns)
     X = mean.design.on(table)
-    for one, where in zip(mean.design.smooth.smooths, mean.design.smooth_slices, strict=True):
-        if one.random or one.term.option("bs") == "fs":
-            X[:, where] = 0.0
+    for _, where in mean.design.random_effects:
+        X[:, where] = 0.0
     return X, mean.design.offset(table)
 
 

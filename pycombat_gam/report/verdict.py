@@ -15,10 +15,10 @@ from pycombat_gam.formula import Formula
 from pycombat_gam.report.cells import p_text
 from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.verdict_biology import biology
-from pycombat_gam.report.wording import equals_p, percent, three
+from pycombat_gam.report.wording import equals_p, three
 from pycombat_gam.study.origin import FITTED, MASKED, Origin
 from pycombat_gam.study.states import AFTER, BEFORE, HELD_OUT
-from pycombat_gam.words import count, joined, listing
+from pycombat_gam.words import count, joined, listing, percent
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis

@@ -43,9 +43,9 @@ from pycombat_gam.report.verdict_predictions import (
     predictions,
     worse_predictions,
 )
-from pycombat_gam.report.wording import equals_p, percent, three
+from pycombat_gam.report.wording import equals_p, three
 from pycombat_gam.study.states import AFTER, BEFORE
-from pycombat_gam.words import count, joined
+from pycombat_gam.words import count, joined, percent
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
@@ -377,4 +377,4 @@ def _sizes(found: list[Change]) -> list[str]:
 
 def _signed(relative: float) -> str:
     """Write a relative change; from nothing there is none."""
-    return f"{100 * relative:+.1f}%".replace("-", "−") if np.isfinite(relative) else "from 0"
+    return percent(relative, "+.1f").replace("-", "−") if np.isfinite(relative) else "from 0"

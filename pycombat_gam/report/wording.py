@@ -5,15 +5,6 @@ from __future__ import annotations
 from pycombat_gam.report.cells import number_text, p_text
 
 
-def percent(share: float) -> str:
-    """Write a share.
-
-    >>> percent(0.0147)
-    '1.47%'
-    """
-    return f"{100 * share:.3g}%"
-
-
 def three(value: float) -> str:
     """Write a number with three digits."""
     return number_text(float(value), 3)

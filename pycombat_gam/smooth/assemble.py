@@ -22,7 +22,7 @@ from pycombat_gam.smooth.basis import Basis, Values, symmetric
 from pycombat_gam.smooth.constraint import sum_to_zero
 from pycombat_gam.smooth.knots import LARGEST
 from pycombat_gam.smooth.options import TermOptions, build_basis, read_options
-from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis
+from pycombat_gam.smooth.random import RandomBasis, grouping_factors, is_random
 from pycombat_gam.smooth.tensor import SplitTensorBasis, TensorBasis, never_constrained
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -42,8 +42,7 @@ class Smooth:
     Z : (K, df before `keep`) constraint map; None where there is none.
     keep : columns that side conditions left; None for all.
     penalties : (df, df) each, scaled as mgcv's; ranks : of each; null_dim : dimension that none touches.
-    fixed : no penalty at all (fx=TRUE); side_constrain : whether nested terms may take columns from it.
-    random : a random effect, whose test is that of a variance.
+    fixed : no penalty at all (fx=TRUE).
     id : smooths of one id share smoothing parameters; sp : those given with the term, negative: estimate.
     """
 
@@ -59,8 +58,6 @@ class Smooth:
     ranks: tuple[int, ...]
     null_dim: int
     fixed: bool
-    side_constrain: bool
-    random: bool
     id: str | None
     sp: tuple[float, ...] | None
 
@@ -77,6 +74,34 @@ class Smooth:
     def variables(self) -> tuple[str, ...]:
         """What it is a smooth of."""
         return self.basis.variables
+
+    @property
+    def random(self) -> bool:
+        """Whether it is a random effect, curves of groups among them: its test is that of a variance."""
+        return is_random(self.basis)
+
+    @property
+    def one_variance(self) -> bool:
+        """Whether all its coefficients are draws of one variance: what mgcv's tests take as random."""
+        return isinstance(self.basis, RandomBasis)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The variables whose levels have effects of their own, in a margin of a tensor product too."""
+        bases = [self.basis]
+        if isinstance(self.basis, TensorBasis | SplitTensorBasis):
+            bases = [margin.basis for margin in self.basis.margins]
+        return tuple(label for basis in bases for label in grouping_factors(basis))
+
+    @property
+    def random_intercept(self) -> bool:
+        """Whether it is one number for each group: no slope, no curve, no by-variable."""
+        return isinstance(self.basis, RandomBasis) and self.by is None and all(self.basis.levels)
+
+    @property
+    def side_constrain(self) -> bool:
+        """Whether nested terms may take columns from it."""
+        return not self.random
 
     def on(self, values: Values) -> FloatArray:
         """Columns (n, df) on the rows of `values`."""
@@ -162,8 +187,6 @@ class Smooth:
             ranks=saved.wholes("ranks", n, most=df),
             null_dim=saved.whole("null_dim", most=df),
             fixed=options.fixed,
-            side_constrain=_side_constrained(basis),
-            random=_is_random(basis),
             id=options.id,
             sp=options.sp,
         )
@@ -182,14 +205,6 @@ def _columns_of(basis: Basis) -> int:
         return int(basis.penalties[0].shape[0])
     assert isinstance(basis, TensorBasis)
     return int(np.prod([margin.map.shape[1] for margin in basis.margins]))
-
-
-def _is_random(basis: Basis) -> bool:
-    return isinstance(basis, RandomBasis | FactorSmoothBasis)
-
-
-def _side_constrained(basis: Basis) -> bool:
-    return not _is_random(basis)
 
 
 def learn_smooth(
@@ -253,8 +268,6 @@ def learn_smooth(
         ranks=tuple(min(rank, df) for rank in basis.ranks) if penalties else (),
         null_dim=null_dim,
         fixed=options.fixed,
-        side_constrain=_side_constrained(basis),
-        random=_is_random(basis),
         id=options.id,
         sp=options.sp,
     )
@@ -274,7 +287,7 @@ def _is_constant(by: FloatArray) -> bool:
 
 def _constraint(basis: Basis, options: TermOptions, X: FloatArray, *, varying: bool) -> FloatArray | None:
     """Constraint map (K, K − 1), or None where the smooth needs none; `varying`: times numbers, thus no constant."""
-    if _is_random(basis):
+    if is_random(basis):
         return None
     if options.pc is not None:
         return sum_to_zero(basis.on({k: np.array([v]) for k, v in options.pc.items()})[0])

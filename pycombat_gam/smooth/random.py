@@ -34,6 +34,20 @@ def check_size(saved: Reader, factors: Iterable[int]) -> None:
     saved.require(prod(factors) <= MAX_ITEMS, f"have at most {MAX_ITEMS:,} coefficients")
 
 
+def is_random(basis: Basis) -> bool:
+    """Whether a basis is that of a random effect; one that another package learned says so itself."""
+    return isinstance(basis, RandomBasis | FactorSmoothBasis) or bool(getattr(basis, "random", False))
+
+
+def grouping_factors(basis: Basis) -> tuple[str, ...]:
+    """Return the variables whose levels have effects of their own; none where the basis is no random effect."""
+    if isinstance(basis, FactorSmoothBasis):
+        return (basis.factor,)
+    if isinstance(basis, RandomBasis):
+        return tuple(label for label, levels in zip(basis.variables, basis.levels, strict=True) if levels)
+    return ()
+
+
 @dataclass(frozen=True, eq=False)
 class RandomBasis:
     """Random effect `re`: the product of its variables' columns, all coefficients of one variance.

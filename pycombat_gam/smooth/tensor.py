@@ -22,7 +22,7 @@ from pycombat_gam.saving.reader import Reader
 from pycombat_gam.smooth.basis import Basis, BasisOptions, Values, symmetric
 from pycombat_gam.smooth.constraint import sum_to_zero
 from pycombat_gam.smooth.knots import LARGEST
-from pycombat_gam.smooth.random import FactorSmoothBasis, RandomBasis, check_size
+from pycombat_gam.smooth.random import check_size, is_random
 from pycombat_gam.smooth.reparametrise import by_penalty
 from pycombat_gam.types import FloatArray, JsonDict
 
@@ -198,7 +198,7 @@ def never_constrained(basis: Basis) -> bool:
     """
     if isinstance(basis, TensorBasis):
         return any(never_constrained(margin.basis) for margin in basis.margins)
-    return isinstance(basis, RandomBasis | FactorSmoothBasis) or bool(getattr(basis, "dropped_null", False))
+    return is_random(basis) or bool(getattr(basis, "dropped_null", False))
 
 
 def _reparametrised(basis: Basis) -> bool:

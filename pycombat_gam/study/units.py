@@ -89,7 +89,7 @@ def within_sites(formula: Formula, table: pd.DataFrame, codes: IntArray) -> Form
         return not columns or bool((table[list(columns)].groupby(codes).nunique(dropna=False) > 1).any(axis=None))
 
     bars, terms = random_groups(formula)[: len(formula.random)], formula.random
-    intercepts = [one for one in formula.smooths if one.option("bs") == "re" and len(one.args) == 1]
+    intercepts = [one for one in formula.smooths if one.random and len(one.args) == 1]
     held = [one for one in intercepts if not varies(list(variables(one.args[0])))]
     return replace(
         formula,

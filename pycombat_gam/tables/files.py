@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from pycombat_gam.errors import DataError, OptionError
-from pycombat_gam.progress import Advance, progress_bar, tracked
+from pycombat_gam.progress import progress_bar, tracked
+from pycombat_gam.types import Advance
 from pycombat_gam.words import listing
 
 GZIP = ".gz"

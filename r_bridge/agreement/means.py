@@ -12,7 +12,7 @@ from pycombat_gam.penalized.problem import METHODS, Method, Penalties
 from pycombat_gam.penalized.smoothing import fit_at, fit_smoothing
 from pycombat_gam.penalized.solve import LeastSquares, reduced, with_intercepts
 from pycombat_gam.penalized.sufficient import Statistics
-from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.types import Advance, BoolArray, FloatArray
 from r_bridge.study import Study
 
 BETTER = 1e-6
@@ -34,12 +34,12 @@ class SuperfluousColumns(AdditiveMean):
         self.superfluous = superfluous if criterion == "REML" else 0
         self.sp = sp
 
-    def solve(self, statistics: Statistics, penalties: Penalties) -> LeastSquares:
+    def solve(self, statistics: Statistics, penalties: Penalties, advance: Advance | None = None) -> LeastSquares:
         """Fit by the criterion of n − superfluous rows: n enters REML as n − M alone."""
         problem = reduced(statistics)
         counted = replace(problem, n=problem.n - self.superfluous)
         if self.sp is None:
-            fit = fit_smoothing(counted, penalties, method=self.criterion)
+            fit = fit_smoothing(counted, penalties, method=self.criterion, advance=advance)
         else:
             fit = fit_at(counted, penalties, np.log(self.sp), method=self.criterion)
         return with_intercepts(statistics, problem, fit)

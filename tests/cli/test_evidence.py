@@ -55,7 +55,7 @@ def check_figures(out: Path, table: pd.DataFrame, model: pcg.ComBat) -> pcg.Diag
             pd.testing.assert_frame_equal(expected[f"audit-{name}"], frame)
     share = diagnosis.summary.loc[0]
     for state in ("before", "after"):
-        assert f"{100 * share[state]:.3g}% of the features by ANOVA" in text
+        assert f"{100 * share[state]:.3g} % of the features by ANOVA" in text
     return diagnosis
 
 

@@ -39,13 +39,13 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
         {AGE: strength(0.2, 0.002)}, "Associations with age were found before harmonization, but not after.", "bad"
     ),
     # 0.04 and 0.06 are the same evidence: significance on one side only is no change.
-    "at the level": ({AGE: strength(0.02, 0.0199, before=0.04, after=0.06)}, UNCLEAR.format("−0.5%"), "plain"),
+    "at the level": ({AGE: strength(0.02, 0.0199, before=0.04, after=0.06)}, UNCLEAR.format("−0.5 %"), "plain"),
     "at the level, the other way": (
-        {AGE: strength(0.0199, 0.02, before=0.06, after=0.04)}, UNCLEAR.format("+0.5%"), "plain"
+        {AGE: strength(0.0199, 0.02, before=0.06, after=0.04)}, UNCLEAR.format("+0.5 %"), "plain"
     ),
     # A partial R² of 0.045 has the interval 0.000 to 0.163 with 85 degrees of freedom: 0.027, 40 % less, is inside.
     "at the level, one feature": (
-        {AGE: strength(0.05, 0.03, n=1, before=0.04, after=0.11)}, UNCLEAR.format("−40.0%"), "plain"
+        {AGE: strength(0.05, 0.03, n=1, before=0.04, after=0.11)}, UNCLEAR.format("−40.0 %"), "plain"
     ),
     "lost, one feature": (
         {AGE: strength(0.3, 0.002, n=1)}, "Associations with age were found before harmonization, but not after.", "bad"
@@ -66,7 +66,7 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
             AGE: strength(0.2), ("association", "sex"): strength(0.001),
         },
         "The associations with age were found before harmonization and are kept. Associations with dx did not clearly "
-        "change (100% of features before, 100% after). No association with sex was found, before or after "
+        "change (100 % of features before, 100 % after). No association with sex was found, before or after "
         "harmonization.",
         "plain",
     ),
@@ -76,7 +76,7 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
             AGE: strength(0.2), ("association", "sex"): strength(0.001),
         },
         "The associations with age were found before harmonization and are kept. Associations with dx did not clearly "
-        "change (50% of features before, 40% after). No association with sex was found, before or after "
+        "change (50 % of features before, 40 % after). No association with sex was found, before or after "
         "harmonization.",
         "plain",
     ),
@@ -210,13 +210,13 @@ def test_the_criterion_is_named_and_has_its_numbers() -> None:
     text = of(tests)[-1].text
     assert "by the features significant before or after, and by no others" in text
     assert (
-        f"age {np.median(before):.3f} and {np.median(after):.3f} (median change −{-100 * relative:.1f}%, 12 of 13 "
+        f"age {np.median(before):.3f} and {np.median(after):.3f} (median change −{-100 * relative:.1f} %, 12 of 13 "
         f"features, signed-rank p = {expected:.3f})" in text
     )
     every = [np.median([*values, last]) for values, last in ((before, 0.002), (after, 0.001))]
     assert f"The median over all features, before and after: age {every[0]:.3f} and {every[1]:.3f}." in text
     assert "two-sided Wilcoxon signed-rank test" in text
-    assert "median change is beyond 10%" in text
+    assert "median change is beyond 10 %" in text
     assert text.count("a rule for reading, no test of a hypothesis") == 1
     assert "Lost or new" not in text
 
@@ -230,7 +230,7 @@ def test_the_median_change_is_that_of_the_features_not_of_the_medians() -> None:
     assert (change.before, change.after) == (0.11, 0.2)
     assert change.relative == pytest.approx(-0.05, abs=1e-12)
     assert change.kind == "kept"
-    assert "age 0.110 and 0.200 (median change −5.0%, 9 of 9 features" in of(QUIET | tests)[-1].text
+    assert "age 0.110 and 0.200 (median change −5.0 %, 9 of 9 features" in of(QUIET | tests)[-1].text
 
 
 def test_lost_and_new_are_explained_where_something_is_called_so() -> None:
@@ -290,7 +290,7 @@ def test_an_untested_term_is_said_to_be_untested_beside_its_share() -> None:
     part = np.array([1e-6] * 5 + [np.nan] * 5)
     tests = {AGE: strength(0.2, before=np.nan, after=part), ("association", "sex"): strength(0.2)}
     text = of(QUIET | tests)[-1].text
-    assert "before and after: age not tested and 100% (5 not tested); sex 100% and 100%." in text
+    assert "before and after: age not tested and 100 % (5 not tested); sex 100 % and 100 %." in text
 
 
 def test_what_is_lost_is_measured_by_the_interval_of_one_estimate() -> None:

@@ -142,8 +142,8 @@ def test_the_verdict_has_the_summarys_numbers() -> None:
     summary = diagnosis.summary.set_index(["aspect", "measure", "covariate", "quantity"])
     for aspect, measure in (("location", "ANOVA"), ("scale", "Levene"), ("scale", "Fligner-Killeen")):
         row = summary.loc[(aspect, measure, "", "share of features significant (FDR 5 %)")]
-        assert f"{100 * row['before']:.3g}%" in before
-        assert f"{100 * row['after']:.3g}%" in after
+        assert f"{100 * row['before']:.3g} %" in before
+        assert f"{100 * row['after']:.3g} %" in after
     accuracy = summary.xs("logistic", level="measure").iloc[0]
     assert f"{three(accuracy['before'])} (logistic)" in before
     assert f"{three(accuracy['held out'])} (logistic)" in after

@@ -86,12 +86,12 @@ def test_leads_of_the_sites(name: str) -> None:
 
 def test_few_features_are_counted_and_named() -> None:
     before, after, _ = of(QUIET | {("location", "ANOVA"): p(THREE, NULL)})
-    assert "the mean was found to differ in 3% (3 of 100: f98, f99, f97) of the features by ANOVA" in before.text
-    assert "the mean was found to differ in 0% of the features by ANOVA" in after.text
+    assert "the mean was found to differ in 3 % (3 of 100: f98, f99, f97) of the features by ANOVA" in before.text
+    assert "the mean was found to differ in 0 % of the features by ANOVA" in after.text
     seven = np.concatenate([NULL[:93], np.full(7, 1e-8)])
     before, _, _ = of(QUIET | {("scale", "Levene"): p(seven, NULL)})
     assert (
-        "The spread was found to differ in 7% (7 of 100: f93, f94, f95, f96, f97 and 2 more) of the features"
+        "The spread was found to differ in 7 % (7 of 100: f93, f94, f95, f96, f97 and 2 more) of the features"
         in before.text
     )
     # Simes: 1e-8 · 100/7; Holm over three tests.

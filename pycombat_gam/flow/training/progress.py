@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from pycombat_gam.progress import Advance, progress_bar
+from pycombat_gam.progress import progress_bar
+from pycombat_gam.types import Advance
 
 Hook: TypeAlias = Callable[[str, int, int, float], None]
 """Called after each epoch: stage, epoch, most epochs, held-out log-probability a row (NaN if nothing is held out)."""

@@ -9,11 +9,10 @@ import pandas as pd
 from scipy.linalg import solve_triangular
 
 from pycombat_gam.combat.fitted import FittedComBat
-from pycombat_gam.design.penalties import SmoothingParameters
 from pycombat_gam.flow.model.frame import Frame
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
-STIFFEST = 1e7
+STIFFEST_TRAINED = 1e7
 """Penalties count up to so many times the data's information: beyond, a direction has 1e-7 degrees of freedom left."""
 
 
@@ -61,7 +60,8 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
     each = roots.transpose(0, 2, 1) @ roots
     size = max(float(np.trace(information)) / max(len(information), 1), np.finfo(float).tiny)
     for j, penalty in enumerate(each):
-        smoothing[j] = np.minimum(smoothing[j], STIFFEST * size / max(float(np.linalg.norm(penalty, 2)), 1e-300))
+        stiffest = STIFFEST_TRAINED * size / max(float(np.linalg.norm(penalty, 2)), 1e-300)
+        smoothing[j] = np.minimum(smoothing[j], stiffest)
     total: FloatArray = information[None].astype(np.float64)
     if len(each):
         total = total + np.einsum("mv,mpq->vpq", smoothing, each)
@@ -125,15 +125,12 @@ def restarted(start: Start, x: FloatArray, columns: FloatArray, site: IntArray, 
 
 def _penalties(fit: FittedComBat, frame: Frame) -> tuple[FloatArray, FloatArray]:
     """Return square roots of all penalties on the frame's columns (m, r, p), and their parameters (m, V)."""
-    design, p = fit.mean.design, len(frame.spread)
-    linked = SmoothingParameters.of(design.smooth.smooths, design.smooth_slices)
+    p, penalties = len(frame.spread), fit.mean.penalties
     roots: list[FloatArray] = []
-    for block in linked.penalties.blocks:
-        for S in block.matrices:
-            values, vectors = np.linalg.eigh(S)
-            root = np.zeros((p, p))
-            height = len(S)
-            root[:height, block.columns] = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
-            roots.append(root / frame.spread)
-    smoothing = linked.of_penalties(fit.mean.smoothing.parameters)[:, frame.modelled]
-    return np.array(roots).reshape(len(roots), p, p), smoothing
+    for _, columns, S, _ in penalties:
+        values, vectors = np.linalg.eigh(S)
+        root = np.zeros((p, p))
+        root[: len(S), columns] = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+        roots.append(root / frame.spread)
+    smoothing = np.array([weight[frame.modelled] for *_, weight in penalties])
+    return np.array(roots).reshape(len(roots), p, p), smoothing.reshape(len(roots), int(frame.modelled.sum()))

@@ -34,7 +34,7 @@ SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Checkup:
     """The state of R on this machine; `str()` explains it.
 
     Attributes
@@ -79,7 +79,7 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def doctor() -> Diagnosis:
+def doctor() -> Checkup:
     """Look for R, rpy2 and the R packages of use here, and say how to get what is missing.
 
     Never raises: every broken state is an answer. R itself is not started in this process.
@@ -123,7 +123,7 @@ def doctor() -> Diagnosis:
         for name in [name for name, found in packages.items() if found is None]:
             problems.append(f"R has no package {name}, for {PACKAGES[name]}.")
             remedies.append("   # or: ".join([how_to_get(name), *_elsewhere(name)]))
-    return Diagnosis(home, r_version, rpy2_version, fits, packages, tuple(problems), tuple(remedies))
+    return Checkup(home, r_version, rpy2_version, fits, packages, tuple(problems), tuple(remedies))
 
 
 def _elsewhere(package: str) -> list[str]:
