@@ -58,6 +58,7 @@ def audit(table: pd.DataFrame) -> Audit:
 def rows(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
     for column, value in keys.items():
         frame = frame[frame[column] == value]
+    assert len(frame)
     return frame
 
 
@@ -160,7 +161,7 @@ def test_distributions(table: pd.DataFrame, audit: Audit) -> None:
     for ours, theirs in names.items():
         np.testing.assert_allclose(found[ours], expected[theirs], **ROUNDING)
     counts = pd.crosstab(table["dx"], table["site"])
-    found = audit.covariates[audit.covariates["covariate"] == "dx"]
+    found = rows(audit.covariates, covariate="dx")
     for _, row in found.iterrows():
         assert row["n"] == counts.loc[row["level"], row["site"]]
         np.testing.assert_allclose(row["share"], row["n"] / counts[row["site"]].sum(), **ROUNDING)

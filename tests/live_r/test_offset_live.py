@@ -80,6 +80,7 @@ def test_gam_takes_offsets_as_mgcv_does(formula: str, argument: bool, method: st
     again = fit.predict() + (TABLE["w"] if argument else 0.0)
     np.testing.assert_allclose(again, theirs["again"], rtol=0, atol=1e-6 * sd)
     terms = fit.predict(NEW, type="terms")
+    assert len(terms.columns) == len(theirs["labels"])
     if len(terms.columns):
         assert list(terms.columns) == [str(label).replace("splines::", "") for label in theirs["labels"]]
         np.testing.assert_allclose(terms, np.asarray(theirs["terms"]), rtol=0, atol=1e-6 * sd)

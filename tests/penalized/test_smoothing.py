@@ -139,14 +139,15 @@ def test_nothing_nearby_or_far_is_lower(kind: str, method: Method) -> None:
 def test_fits_are_penalised_least_squares(kind: str) -> None:
     X, Y, penalties = setting(kind)
     fit = fit_smoothing(reduce(X, Y), penalties)
-    for v in range(V):
+    # Of an infinite λ the normal equations of the oracle lose what the engine keeps.
+    finite = np.flatnonzero(fit.sp.max(axis=0) <= 1e8)
+    assert len(finite) >= 2
+    for v in finite:
         S, at = np.zeros((15, 15)), 0
         for block in penalties.blocks:
             for matrix in block.matrices:
                 S[block.columns, block.columns] += fit.sp[at, v] * matrix
                 at += 1
-        if fit.sp[:, v].max() > 1e8:
-            continue  # the normal equations of the oracle lose what the engine keeps
         H = X.T @ X + S
         np.testing.assert_allclose(fit.coefficients[:, v], np.linalg.solve(H, X.T @ Y[:, v]), rtol=1e-6, atol=1e-8)
         np.testing.assert_allclose(fit.edf[:, v], np.diag(np.linalg.solve(H, X.T @ X)), atol=1e-7)
@@ -196,9 +197,9 @@ def test_random_effects_beside_an_intercept() -> None:
         means = Y[:, v].reshape(6, 15).mean(axis=1)
         within = float(((Y[:, v].reshape(6, 15) - means[:, None]) ** 2).sum() / 84)
         between = float(means.var(ddof=1) - within / 15)
-        if between > 0:
-            np.testing.assert_allclose(fit.scale[v], within, rtol=1e-6)
-            np.testing.assert_allclose(fit.scale[v] / fit.sp[0, v], between, rtol=1e-5)
+        assert between > 0
+        np.testing.assert_allclose(fit.scale[v], within, rtol=1e-6)
+        np.testing.assert_allclose(fit.scale[v] / fit.sp[0, v], between, rtol=1e-5)
 
 
 def test_degenerate_responses_stay_finite() -> None:
