@@ -203,6 +203,7 @@ def test_features(table: pd.DataFrame, audit: Audit) -> None:
 
     assert (Y > 0).to_numpy().all()
     nearer = np.minimum(distances(Y), distances(np.log(Y)))
+    # Both lines: 1.4826 has five digits.
     np.testing.assert_allclose(found["farthest"], nearer.max(), rtol=2e-5)
     raw = pcg.audit(table.assign(**(Y - 20)), "~ age", batch="site").features.set_index("feature")
     np.testing.assert_allclose(raw.loc[names, "farthest"], distances(Y).max(), rtol=2e-5)

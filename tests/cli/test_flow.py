@@ -64,8 +64,7 @@ def ours(**options: Any) -> pcg.FlowSCM:
         return model.fit(study(), progress=False)
 
 
-plain = cache(ours)
-"""What FAST fits, for tests that only read it."""
+plain = cache(ours)  # what FAST fits, for tests that only read it
 
 
 def names(folder: Path) -> set[str]:

@@ -75,6 +75,7 @@ def test_an_edge_carries_an_action_on() -> None:
     direct = with_edges().counterfactual(table, do={"sex": "M", "icv": table["icv"]})
     assert sd_gap(acted, direct)[women].mean() > 0.01 > sd_gap(acted, direct)[~women].max()
     back = with_edges().counterfactual(acted, do={"sex": table["sex"].to_numpy()})
+    # In sds: rounding of a map and its inverse.
     assert sd_gap(back, table).max() < 1e-9
 
 
@@ -84,6 +85,7 @@ def test_an_array_beside_covariates() -> None:
     scm = pcg.FlowSCM("~ age + sex + icv", batch="site", features=features(), flow_options={"variant": "residual"})
     out = scm.fit_transform(Y, covariates, to="Cork")
     assert isinstance(out, np.ndarray)
+    # The same rows by another way in: rounding.
     np.testing.assert_allclose(out, plain().transform(table, to="Cork")[features()], rtol=1e-12)
     acted = scm.counterfactual(Y, covariates, do={"site": "Cork"})
     np.testing.assert_allclose(acted[features()], out, rtol=1e-10)
@@ -96,6 +98,7 @@ def test_a_memory_map(tmp_path: Path) -> None:
     Y = np.load(tmp_path / "Y.npy", mmap_mode="r")
     scm = pcg.FlowSCM("~ age + sex + icv", batch="site", features=features(), flow_options={"variant": "residual"})
     out = scm.fit(Y, table[["site", "age", "sex", "icv"]]).transform(Y, table[["site", "age", "sex", "icv"]])
+    # The same rows by another way in: rounding.
     np.testing.assert_allclose(out, plain().transform(table)[features()], rtol=1e-12)
 
 
@@ -179,6 +182,7 @@ def test_adapt_of_a_network_freezes_biology(flow: str) -> None:
     known, more = table[table["site"] != "Bergen"], table[table["site"] == "Bergen"]
     scm = new("~ age + sex", flow=flow, flow_options=None, training={"max_epochs": 30}).fit(known)
     wider = scm.adapt(more)
+    # In sds: the others' parameters are frozen: rounding of what holds one site more.
     assert sd_gap(wider.transform(known, to="Cork"), scm.transform(known, to="Cork")).max() < 1e-10
     raw, out = more[features()].mean(), wider.transform(more, to="Cork")[features()].mean()
     expected = scm.transform(known, to="Cork")[features()].mean()
@@ -229,6 +233,7 @@ def test_members_are_weighed_within_sites_and_come_apart() -> None:
     weights = bootstrap_weights(codes, np.arange(len(table)), 3, 7)
     sizes = np.bincount(codes)
     for member in weights.T:
+        # Rounding of a sum of at most 70 weights.
         np.testing.assert_allclose(np.bincount(codes, weights=member), sizes, rtol=1e-12)
     members = Ensemble([scm._fitted.model.features] * 2).members()
     for name, value in scm._fitted.model.features.state_dict().items():

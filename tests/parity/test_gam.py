@@ -152,6 +152,7 @@ def test_smooth_table(case: GamCase) -> None:
     for name in ("edf", "Ref.df", "F"):
         assert worst(table[name], theirs[name], np.abs(theirs[name])) < 1e-3
     p, r = table["p-value"].to_numpy(), theirs["p-value"].to_numpy(dtype=float)
+    # As above: 1e-6 absolute or 1e-3 of p.
     close = (np.abs(p - r) < 1e-6) | (np.abs(p - r) < 1e-3 * r)
     assert close.all()
 
