@@ -77,7 +77,7 @@ def from_r(ri: Any, sexp: Any, name: str) -> Any:
     kinds = _strings(ri, sexp, "class") or []
     names = _strings(ri, sexp, "names")
     if isinstance(sexp, ri.ByteSexpVector):
-        return bytes(sexp)
+        return np.asarray(sexp).tobytes("A")  # bytes(sexp) asks R byte by byte, a second for a megabyte
     if isinstance(sexp, ri.ListSexpVector):
         labels = names if names is not None else [""] * len(sexp)
         if "data.frame" not in kinds:

@@ -83,6 +83,7 @@ def test_covariances_are_the_textbook_inverses() -> None:
     model, found = Model(), Model().covariance(RHO)
     XX = model.X.T @ model.X
     H_inverse = np.linalg.inv(XX + sum(model.penalties(RHO)))
+    # Rounding of products of matrices of nine columns of size one.
     np.testing.assert_allclose(found.Vp, 1.3 * H_inverse, atol=1e-13)
     np.testing.assert_allclose(found.Ve, 1.3 * H_inverse @ XX @ H_inverse, atol=1e-13)
     np.testing.assert_allclose(found.edf, np.diag(H_inverse @ XX), atol=1e-12)
@@ -96,11 +97,13 @@ def test_order_and_bounds(shift: float) -> None:
     assert np.linalg.eigvalsh(found.Vp - found.Ve).min() >= -slack
     assert np.linalg.eigvalsh(found.Vc - found.Vp).min() >= -slack
     total, total1, total2 = (float(edf.sum()) for edf in (found.edf, found.edf1, found.edf2))
+    # Rounding of traces that may be equal.
     assert 3 - 1e-9 <= total <= total2 + 1e-9 <= total1 + 2e-9 <= P + 3e-9
 
 
 def test_infinite_smoothing_leaves_the_null_space() -> None:
     found = Model().covariance(np.array([60.0, 60.0]))
+    # Rounding: what a λ at infinity leaves of an edf is below it.
     np.testing.assert_allclose(found.edf, np.r_[np.ones(3), np.zeros(6)], atol=1e-9)
     assert np.isfinite(found.Vc).all()  # type: ignore[arg-type]
 
@@ -108,6 +111,7 @@ def test_infinite_smoothing_leaves_the_null_space() -> None:
 def test_fixed_smoothing_parameters_add_no_uncertainty() -> None:
     found = Model().covariance(RHO, L=np.zeros((2, 0)))
     np.testing.assert_array_equal(found.Vc, found.Vp)
+    # Equal in exact arithmetic; rounding of a trace.
     np.testing.assert_allclose(found.edf2, found.edf, atol=1e-12)
 
 
@@ -123,6 +127,7 @@ def test_a_repeated_column_changes_no_prediction() -> None:
     whole = covariance(np.linalg.qr(Model().X)[1], [], 1.0)
     twice = covariance(np.linalg.qr(X)[1], [], 1.0)
     assert twice.rank == P
+    # Rounding of one covariance by two parametrisations.
     np.testing.assert_allclose(X @ twice.Vp @ X.T, Model().X @ whole.Vp @ Model().X.T, atol=1e-12)
 
 
@@ -130,6 +135,7 @@ def test_a_repeated_column_changes_no_prediction() -> None:
 @pytest.mark.parametrize("statistic", [0.1, 1.0, 2.5])
 def test_equal_weights_are_an_f_distribution(k: int, statistic: float) -> None:
     expected = f_distribution.sf(statistic, k, 200)
+    # Where the F distribution is the truth: the quadrature's own bound on its error.
     assert ratio_tail(k * statistic, np.ones(k), 200) == pytest.approx(expected, rel=1e-9)
     once = ratio_tails(np.array([k * statistic]), np.ones((1, 1)), np.array([[float(k)]]), np.array([200.0]))
     assert once[0] == pytest.approx(expected, rel=1e-9)
@@ -150,5 +156,6 @@ def test_many_tails_at_once_are_those_one_by_one() -> None:
     df_residual = generator.integers(5, 2000, 500).astype(float)
     together = ratio_tails(statistic, weights, np.ones((500, 3)), df_residual)
     one_by_one = [ratio_tail(*row) for row in zip(statistic, weights, df_residual, strict=True)]
+    # The same quadrature, many at once: rounding; tails to the smallest numbers.
     np.testing.assert_allclose(together, one_by_one, rtol=1e-9, atol=1e-300)
     assert together.min() < 1e-30 and together.max() > 0.9

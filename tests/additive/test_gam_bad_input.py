@@ -171,6 +171,7 @@ def test_unknown_levels_of_random_effects_are_zero(formula: str) -> None:
     with pytest.warns(pcg.PcgWarning, match="levels not known from the fit in 1 row"):
         predicted = fit.predict(new)
     last = list(fit.design.term_slices)[-1]
+    # Rounding of a product of some ten columns.
     np.testing.assert_allclose(predicted.iloc[1], fit.predict(data.head(3), exclude=last).iloc[1], rtol=1e-12)
     np.testing.assert_allclose(predicted.iloc[0], fit.predict(data.head(1).assign(g="a")).iloc[0], rtol=1e-12)
 

@@ -60,6 +60,7 @@ def test_summary(fit: pcg.GamFit) -> None:
     assert list(summary.parametric.columns) == ["Estimate", "Std. Error", "t value", "Pr(>|t|)"]
     assert list(summary.smooth.columns) == ["edf", "Ref.df", "F", "p-value"]
     assert list(summary.smooth.index) == ["s(x)", "s(z)", "(1 | g)"]
+    # Planted effects: p far below any level.
     assert summary.smooth["p-value"].max() < 1e-6
     text = str(summary)
     for words in (
@@ -89,9 +90,11 @@ def test_predictions(fit: pcg.GamFit, data: pd.DataFrame) -> None:
     new = data.sample(20, random_state=1)
     plain = fit.predict(new)
     assert plain.index.equals(new.index)
+    # Rounding of a product of some ten columns.
     np.testing.assert_allclose(plain, fit.fitted.loc[new.index], atol=1e-10)
     value, error = fit.predict(new, se=True)
     X, V = fit.predict(new, type="lpmatrix"), fit.vcov
+    # Rounding of a quadratic form.
     np.testing.assert_allclose(error, np.sqrt(np.diag(X @ V @ X.T)), rtol=1e-9)
     np.testing.assert_array_equal(value, plain)
     assert (fit.predict(new, se=True, unconditional=True).se >= error * (1 - 1e-9)).all()

@@ -51,6 +51,7 @@ def test_what_is_planted_is_named(case: Case) -> None:
     for part in case.says:
         assert filled(part, basis.iloc[0]) in finding["verdict"]
     for column, value in case.numbers.items():
+        # Numbers that the case plants: rounding only.
         assert basis.iloc[0][column] == (pytest.approx(value, abs=1e-12) if isinstance(value, float) else value)
     if case.alone:
         others = serious(audit)

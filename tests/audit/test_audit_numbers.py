@@ -58,6 +58,7 @@ def audit(table: pd.DataFrame) -> Audit:
 def rows(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
     for column, value in keys.items():
         frame = frame[frame[column] == value]
+    assert len(frame)
     return frame
 
 
@@ -160,7 +161,7 @@ def test_distributions(table: pd.DataFrame, audit: Audit) -> None:
     for ours, theirs in names.items():
         np.testing.assert_allclose(found[ours], expected[theirs], **ROUNDING)
     counts = pd.crosstab(table["dx"], table["site"])
-    found = audit.covariates[audit.covariates["covariate"] == "dx"]
+    found = rows(audit.covariates, covariate="dx")
     for _, row in found.iterrows():
         assert row["n"] == counts.loc[row["level"], row["site"]]
         np.testing.assert_allclose(row["share"], row["n"] / counts[row["site"]].sum(), **ROUNDING)
@@ -202,6 +203,7 @@ def test_features(table: pd.DataFrame, audit: Audit) -> None:
 
     assert (Y > 0).to_numpy().all()
     nearer = np.minimum(distances(Y), distances(np.log(Y)))
+    # Both lines: 1.4826 has five digits.
     np.testing.assert_allclose(found["farthest"], nearer.max(), rtol=2e-5)
     raw = pcg.audit(table.assign(**(Y - 20)), "~ age", batch="site").features.set_index("feature")
     np.testing.assert_allclose(raw.loc[names, "farthest"], distances(Y).max(), rtol=2e-5)

@@ -129,6 +129,7 @@ def test_several_effects_of_new_groups_are_solved_together(
         part = pd.get_dummies(rows[group]).to_numpy(dtype=float)
         Z.append(part if slope is None else part * rows[slope].to_numpy()[:, None])
         ratio.append(np.tile(parameters[k] * smooths[k].penalties[0][0, 0], (part.shape[1], 1)))
+    # Rounding of a dense solve of the same equations.
     np.testing.assert_allclose(got, dense(model, rows, np.hstack(Z), np.vstack(ratio)), rtol=1e-8, atol=1e-9)
 
 
@@ -167,6 +168,7 @@ def test_a_combination_of_known_levels_may_be_new() -> None:
     scale = fit.mean.design.smooth.smooths[0].penalties[0][0, 0]
     ratio = fit.mean.smoothing.parameters[:1] * scale
     expected = dense(model, table[~seen], np.ones((4, 1)), ratio)
+    # Rounding of a dense solve, as above.
     np.testing.assert_allclose(got[FEATURES], expected, rtol=1e-9, atol=1e-10)
 
 
@@ -176,10 +178,15 @@ def test_order_chunks_and_files_change_nothing(tmp_path: Path) -> None:
     model = fitted(table[~new], "~ age + (1 | subject)")
     together = quietly(model.transform, table)
     shuffled = quietly(model.transform, table.sample(frac=1.0, random_state=1))
+    # Both: sums of rows in another order.
     np.testing.assert_allclose(shuffled.loc[table.index, FEATURES], together[FEATURES], rtol=1e-12, atol=1e-12)
     alone = [quietly(model.transform, rows) for _, rows in table[new].groupby("subject")]
     np.testing.assert_allclose(
-        pd.concat(alone).loc[table.index[new], FEATURES], together.loc[new, FEATURES], rtol=1e-12, atol=1e-12
+        pd.concat(alone).loc[table.index[new], FEATURES],
+        together.loc[new, FEATURES],
+        # As above: one subject alone or in company.
+        rtol=1e-12,
+        atol=1e-12,
     )
     model.save(tmp_path / "model.pcg")
     loaded = pcg.load(tmp_path / "model.pcg")

@@ -35,6 +35,7 @@ def test_constant_in_the_reference_site_passes_through_and_moves_no_other_featur
     pd.testing.assert_series_equal(out["f3"], t["f3"])
     others = [name for name in FEATURES if name != "f3"]
     alone = pcg.ComBat(formula, batch="site", features=others, ref_batch="s0").fit_transform(t)
+    # Features do not see one another but for the blocks of a product: rounding.
     np.testing.assert_allclose(out[others], alone[others], rtol=1e-12)
 
 
@@ -52,6 +53,7 @@ def test_a_site_whose_values_differ_by_nothing_that_can_be_squared(prior: str, e
     expected, _, _ = textbook_combat(
         flat[FEATURES].to_numpy(), np.zeros((60, 0)), t["site"].to_numpy(), eb=eb, prior=prior
     )
+    # Rounding beside the textbook, which sums in another order.
     np.testing.assert_allclose(out[FEATURES], expected, rtol=1e-10, atol=1e-12)
 
 
@@ -61,6 +63,7 @@ def test_a_wobble_in_the_last_digit_is_not_blown_up() -> None:
     t.loc[rows, "f3"] = np.where(np.arange(20) % 2, 0.1 + 0.2, 0.3)
     with pytest.warns(pcg.PcgWarning, match="location only in batch 's1' .*: f3"):
         _, out = fit(t, "~ 1", eb=False)
+    # A unit of the last place of 0.3 is 6e-17.
     assert np.ptp(out.loc[rows, "f3"]) < 1e-15
 
 
@@ -74,6 +77,7 @@ def test_a_covariate_that_explains_a_small_site_exactly() -> None:
     noisy[FEATURES] += 1e-13 * np.random.default_rng(1).normal(size=(42, 8))
     with pytest.warns(pcg.PcgWarning, match="location only in batch 's2'"):
         _, again = fit(noisy, "~ age + arm", eb=False)
+    # The noise of 1e-13, and rounding of a design of few rows.
     np.testing.assert_allclose(again[FEATURES], out[FEATURES], atol=1e-10)
 
 
@@ -84,6 +88,7 @@ def test_a_new_site_that_only_wobbles() -> None:
     with pytest.warns(pcg.PcgWarning, match="'new' was not in the fit: .* location only for f2"):
         out = model.transform(new)
     assert np.isfinite(out[FEATURES].to_numpy()).all()
+    # A unit of the last place of numbers of size one is 2e-16; the map multiplies it.
     assert np.ptp(out["f2"]) < 1e-14
 
 
@@ -136,6 +141,7 @@ def test_neighbours_in_the_last_digit_are_one_value_with_covariates_too(ref_batc
         _, expected = fit(exact, ref_batch=ref_batch)
     with pytest.warns(pcg.PcgWarning, match="f2"):
         _, out = fit(wobbling, ref_batch=ref_batch)
+    # The wobble of 6e-17, moved by the map of the other features' prior.
     np.testing.assert_allclose(out[FEATURES], expected[FEATURES], atol=1e-12)
 
 
@@ -148,6 +154,7 @@ def test_a_site_in_other_units_keeps_its_variance_in_single_precision() -> None:
         _, double = fit(t, "~ 1", eb=False)
     with pytest.warns(pcg.PcgWarning, match="Site 's1' seems to be in other units"):
         model, single = fit(t.astype(dict.fromkeys(FEATURES, np.float32)), "~ 1", eb=False)
+    # float32 has seven digits; the spread is a hundredth of some values.
     np.testing.assert_allclose(single[FEATURES], double[FEATURES], rtol=1e-4)
     assert (model.estimates.delta_star.loc["s1"] != 1.0).all()
 

@@ -104,6 +104,7 @@ def test_intercepts_and_location_solve_the_mixed_model_equations() -> None:
         residual = y - f[:, k] - W @ solved
         d = np.sqrt(residual @ residual / (len(y) - 1)) / sd[k]
         expected = residual / d + f[:, k] + groups.to_numpy() @ solved[1:]
+        # Rounding of a solve of the same equations.
         np.testing.assert_allclose(found[FEATURES[k]], expected, rtol=1e-9, atol=1e-9)
 
 
@@ -117,6 +118,7 @@ def test_rows_of_known_sites_and_other_new_sites_change_nothing() -> None:
     pd.testing.assert_frame_equal(together.loc[known.index], model.transform(known))
     for site in ("new", "newer"):
         rows = table[table["site"] == site]
+        # This and the next: sums of rows in another order.
         np.testing.assert_allclose(together.loc[rows.index, FEATURES], quietly(model, rows)[FEATURES], rtol=1e-12)
     shuffled = table.sample(frac=1.0, random_state=1)
     np.testing.assert_allclose(quietly(model, shuffled).loc[table.index, FEATURES], together[FEATURES], rtol=1e-10)
@@ -133,6 +135,7 @@ def test_saved_models_and_missing_cells(tmp_path: Path) -> None:
     assert found["f3"].isna().sum() == 7
     few = new.dropna()
     again = quietly(model_saved(model, tmp_path), few)
+    # This and the next: features do not see one another but for the order of sums.
     np.testing.assert_allclose(found.loc[few.index, "f3"], again["f3"], rtol=1e-10)
     others = [name for name in FEATURES if name != "f3"]
     np.testing.assert_allclose(found[others], complete[others], rtol=1e-10)
@@ -171,6 +174,7 @@ def test_without_random_effects_nothing_is_different() -> None:
     f = fit.batch.scale.grand_mean + fit.mean.design.on(new) @ fit.mean.coefficients
     residual = new[FEATURES].to_numpy() - f
     expected = f + (residual - residual.mean(axis=0)) / (residual.std(axis=0, ddof=1) / fit.batch.scale.sd)
+    # Rounding beside the same equations by another route.
     np.testing.assert_allclose(found[FEATURES], expected, rtol=1e-10, atol=1e-10)
 
 

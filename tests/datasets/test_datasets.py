@@ -76,6 +76,7 @@ def test_traveling_subjects(name: str) -> None:
     measured = study.table[list(study.features)]
     for site in study.location.index:
         there = study.measured_at(site)
+        # A dozen operations rounded on both sides, as above.
         np.testing.assert_allclose(there.to_numpy(), rebuild(study, site), rtol=1e-12, atol=0.0)
         own = study.table["site"] == site
         pd.testing.assert_frame_equal(there[own], measured[own], check_exact=True)
@@ -213,6 +214,7 @@ def test_location_and_scale_are_what_a_large_site_shows() -> None:
 
 def test_location_and_scale_have_the_sizes_asked_for() -> None:
     study = simulate_multisite(400, 800, 50, location=0.8, scale=0.3)
+    # Both: 400 independent sites at least: an sd is known to 1/√800 = 3.5 %; three of them.
     assert (study.location / study.spread).to_numpy().std() == pytest.approx(0.8, rel=0.1)
     assert np.log(study.scale).to_numpy().std() == pytest.approx(0.3, rel=0.1)
 
@@ -254,6 +256,7 @@ def test_visits_repeat_subjects_within_their_site() -> None:
     assert by_subject["visit"].apply(list).map(lambda visits: visits == [1, 2, 3]).all()
     assert (by_subject["age"].diff().dropna() > 0.9).all()
     assert study.intercepts.shape == (90, 10) and list(study.intercepts.index) == list(by_subject.groups)
+    # 90 subjects of 10 features: an sd is known to 1/√1,800 = 2.4 %; four of them.
     assert (study.intercepts / study.spread).to_numpy().std() == pytest.approx(2.0, rel=0.1)
     assert repr(study).startswith("MultisiteStudy(270 rows, 90 subjects with 3 visits each, 3 sites")
 

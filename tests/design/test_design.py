@@ -81,6 +81,7 @@ def test_any_rows_give_the_same_columns(table):
     design = Design.learn(EVERYTHING, table, absorb_intercept=True)
     whole = design.on(table)
     for rows in ([4], [0, 3, 6], list(range(29, -1, -1))):
+        # Products in blocks of another size: rounding.
         np.testing.assert_allclose(design.on(table.iloc[rows]), whole[rows], rtol=1e-14, atol=1e-14)
     assert design.on(table.iloc[:0]).shape == (0, len(design.columns))
 
@@ -109,10 +110,12 @@ def test_only_the_columns_used_are_touched(table):
 def test_cr_is_patsy_s(table):
     design = Design.learn("~ cr(age, df=5)", table, absorb_intercept=True)
     theirs = patsy.dmatrix("cr(age, df=5, constraints='center') - 1", table)
+    # These: centring by other sums: rounding of numbers of size one.
     np.testing.assert_allclose(design.on(table), theirs, atol=1e-12)
     np.testing.assert_allclose(design.on(table).sum(axis=0), 0, atol=1e-12)
     new = pd.DataFrame({"age": [0.0, 20, 45, 90]})
     again = patsy.build_design_matrices([theirs.design_info], new)[0]
+    # As above.
     np.testing.assert_allclose(design.on(new), again, atol=1e-12)
 
 

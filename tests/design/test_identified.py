@@ -139,6 +139,7 @@ def test_combat_with_an_idle_random_effect_is_combat_without_it(terms: str) -> N
     want = pcg.ComBat(f"~ {terms}", "site", features=FEATURES).fit_transform(table)
     for idle in ("(1 | sex)", "(1 | country)"):
         got = quietly(pcg.ComBat(f"~ {terms} + {idle}", "site", features=FEATURES).fit_transform, table)
+        # One λ: rounding. Several: √ of the search's last gain, 1e-13 of the score.
         np.testing.assert_allclose(got[FEATURES], want[FEATURES], atol=1e-9)
 
 
@@ -152,6 +153,7 @@ def test_a_random_effect_that_takes_the_whole_residual_leaves_no_variance() -> N
     np.testing.assert_array_equal(harmonized["f3"], table["f3"])
     others = [name for name in FEATURES if name != "f3"]
     alone = pcg.ComBat("~ (1 | subject)", "site", features=others).fit_transform(table)
+    # Features do not see one another: order of sums.
     np.testing.assert_allclose(harmonized[others], alone[others], rtol=1e-12)
     with pytest.warns(pcg.PcgWarning, match="essentially perfect fit of f3"):
         fit = pcg.gam("f3 ~ (1 | subject)", table)

@@ -55,6 +55,7 @@ def test_level_under_the_null(measure: str, site: str) -> None:
     p = p_values("null")[measure, site]
     for level in (0.05, 0.2):
         low, high = scipy.stats.binom.ppf([0.0005, 0.9995], RUNS, level)
+        # p is a multiple of 1/60: 1e-9 is for its rounding.
         assert low <= (p <= level + 1e-9).sum() <= high
 
 
@@ -80,6 +81,7 @@ def test_level_in_hard_designs(design: str) -> None:
         table = pd.DataFrame(Y, columns=[f"y{k}" for k in range(V)])
         table = table.assign(site=np.repeat(np.arange(len(sizes)), sizes).astype(str), age=rng.uniform(20, 60, len(Y)))
         p = permuted(table, permutations=59, seed=run)["p"]
+        # Rounding of a p that is a fraction of whole numbers; below too.
         rejected += [p[measure, ""] <= 0.05 + 1e-9 for measure in MEASURES]
     assert (rejected <= scipy.stats.binom.ppf(0.999, 150, 0.05)).all(), dict(zip(MEASURES, rejected, strict=True))
 
@@ -103,6 +105,7 @@ def test_level_with_repeated_measurements(unequal: bool) -> None:
         )  # fmt: skip
         whole = some.table[(some.table["site"] == "") & some.table["p"].notna()]
         for measure, rows in whole[whole["aspect"] != "association"].groupby("measure"):
+            # As above.
             found.setdefault(str(measure), []).append(float((rows["p"] <= 0.05 + 1e-9).mean()))
     assert set(found) == {
         *("ANOVA", "Kruskal-Wallis", "Levene", "Fligner-Killeen", *MEASURES, "logistic", "SVM"),
@@ -139,6 +142,7 @@ def test_repeated_subjects_without_a_random_effect_are_said() -> None:
 def test_a_shift_of_location_is_no_difference_of_covariance() -> None:
     low, high = scipy.stats.binom.ppf([0.0005, 0.9995], RUNS, 0.05)
     p = p_values("location of covariance")
+    # As above.
     assert low <= (p["covariance", ""] <= 0.05 + 1e-9).sum() <= high
     assert (p["energy distance", ""] <= 0.05 + 1e-9).mean() > 0.95
 
@@ -187,6 +191,7 @@ def test_statistics_follow_their_definitions() -> None:
     pairs = [(a, b) for a in members for b in members if a < b]
     for measure, M in (("energy distance", distance), ("MMD", -kernel)):
         total = sum(discrepancy(M, members[a], members[b]) for a, b in pairs)
+        # These: one statistic by two orders of summation: rounding.
         np.testing.assert_allclose(found[measure, ""], total, rtol=1e-9)
         for name, own in members.items():
             np.testing.assert_allclose(found[measure, name], discrepancy(M, own, ~own), rtol=1e-9)
@@ -197,6 +202,7 @@ def test_statistics_follow_their_definitions() -> None:
     covariance = {name: np.cov(rest[own].T) for name, own in members.items()}
     pooled = sum((n[name] - 1) * S for name, S in covariance.items()) / (90 - 4)
     each = {name: (n[name] - 1) * ((S - pooled) ** 2).sum() / (pooled**2).sum() for name, S in covariance.items()}
+    # As above.
     np.testing.assert_allclose(found["covariance", ""], sum(each.values()), rtol=1e-9)
     for name, far in each.items():
         np.testing.assert_allclose(found["covariance", name], far, rtol=1e-9)
@@ -210,6 +216,7 @@ def test_one_feature_at_two_sites_is_scipys_energy_distance() -> None:
     own = table["site"] == "0"
     a, b = own.sum(), (~own).sum()
     expected = a * b / (a + b) * scipy.stats.energy_distance(y[own], y[~own]) ** 2
+    # As above.
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 

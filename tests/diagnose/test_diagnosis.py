@@ -56,9 +56,11 @@ def test_overall_is_simes_and_holm() -> None:
         *("ANOVA", "Kruskal-Wallis", "Levene", "Fligner-Killeen"),
         *("energy distance", "MMD", "covariance", "logistic", "SVM"),
     ]  # fmt: skip
+    # A minimum of products, twice: rounding.
     assert before["p"][0] == pytest.approx(simes, rel=1e-12)
     order = np.argsort(before["p"].to_numpy(), kind="stable")
     stepped = np.maximum.accumulate(before["p"].to_numpy()[order] * np.arange(len(before), 0, -1)).clip(max=1.0)
+    # The same products: rounding.
     np.testing.assert_allclose(before["p_adjusted"].to_numpy()[order], stepped, rtol=1e-12)
 
 
@@ -87,6 +89,7 @@ def test_ties_in_many_features_leave_the_order_of_rows_without_a_say() -> None:
     columns = ["value", "p", "statistic"]
     for other in (two, three):
         a, b = (t[t["aspect"].isin(joint)][columns].to_numpy() for t in (one, other))
+        # Sums in another order; a classifier stops at its own tolerance from there.
         np.testing.assert_allclose(a, b, rtol=1e-7, equal_nan=True)
 
 
@@ -116,16 +119,19 @@ def test_shrinkage_is_read_off_the_estimates() -> None:
     hat, star, delta = model.estimates.gamma_hat, model.estimates.gamma_star, model.estimates.delta_star
     for site in hat.index:
         slope = np.polyfit(hat.loc[site], star.loc[site], 1)[0]
+        # A slope from sums in another order: rounding.
         assert found["location kept", site] == pytest.approx(slope, rel=1e-9)
         slope = np.polyfit(np.log(model.estimates.delta_hat.loc[site]), np.log(delta.loc[site]), 1)[0]
         assert found["scale kept", site] == pytest.approx(slope, rel=1e-9)
         size = np.sqrt((star.loc[site] ** 2).mean())
+        # The same sums: rounding.
         assert found["location, root mean square", site] == pytest.approx(size, rel=1e-12)
         assert found["scale, geometric mean", site] == pytest.approx(np.exp(np.log(delta.loc[site]).mean() / 2))
     unshrunk = pcg.ComBat("~ age", batch="site", features="_thickness$", eb=False)
     table = packaged()[0]
     kept = pcg.diagnose(table, unshrunk.fit_transform(table), model=unshrunk, held_out=False, permutations=19)
     shrinkage = kept.of("shrinkage").set_index("measure")["value"]
+    # A slope of exactly one: rounding.
     np.testing.assert_allclose(shrinkage[["location kept", "scale kept"]], 1.0, rtol=1e-12)
 
 

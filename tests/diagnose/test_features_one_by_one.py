@@ -143,6 +143,7 @@ def test_false_discovery_rate_is_that_of_one_test_over_features() -> None:
         for _, family in tested.groupby(["measure", "state", "covariate"]):
             p = family["p"].sort_values()
             stepped = (p * len(p) / np.arange(1, len(p) + 1))[::-1].cummin()[::-1].clip(upper=1.0)
+            # Products and minima, twice: rounding.
             np.testing.assert_allclose(family["p_adjusted"], stepped[family.index], rtol=1e-12)
 
 

@@ -100,6 +100,7 @@ def test_balanced_accuracy_is_that_of_scikit_learn() -> None:
         table, formula="~ 1", batch="site", id="subject", features=list(study.features), permutations=19
     ).of("site prediction")
     expected = balanced_accuracy_score(study.codes, guess)
+    # A share of rows: rounding.
     assert found.set_index("measure").loc["logistic", "value"] == pytest.approx(expected, abs=1e-12)
 
 

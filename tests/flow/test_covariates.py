@@ -86,10 +86,12 @@ def test_prediction_undoes_abduction(fitted: Fitted, name: str) -> None:
     noise, log_det = mechanism.abduct(fitted.x(name), causes)
     assert noise.dtype == torch.float64 and noise.shape == log_det.shape == (N,)
     back = mechanism.predict(noise, causes)
+    # Rounding of a spline and its inverse; noise is in units of its sd.
     np.testing.assert_allclose(back, fitted.x(name), rtol=1e-10, atol=0.0)
     if isinstance(mechanism, DiscreteMechanism):
         assert torch.equal(back, fitted.x(name))
     again, _ = mechanism.abduct(back, causes)
+    # Rounding of a spline and its inverse, in units of the noise.
     np.testing.assert_allclose(again, noise, rtol=0.0, atol=1e-9)
 
 
@@ -98,6 +100,7 @@ def test_extreme_noise_comes_back(fitted: Fitted, name: str) -> None:
     mechanism, causes = fitted.mechanisms[name], fitted.columns[name][:9]
     noise = torch.linspace(-8.0, 8.0, 9, dtype=torch.float64)
     x = mechanism.predict(noise, causes)
+    # Rounding of a spline and its inverse.
     np.testing.assert_allclose(mechanism.abduct(x, causes)[0], noise, rtol=0.0, atol=1e-9)
 
 
@@ -107,6 +110,7 @@ def test_log_det_is_autograd_s(fitted: Fitted, name: str) -> None:
     noise, log_det = fitted.mechanisms[name].abduct(x, fitted.columns[name])
     (slope,) = torch.autograd.grad(noise.sum(), x)
     assert (slope > 0).all()
+    # Autograd and the formula: rounding of a logarithm.
     np.testing.assert_allclose(log_det.detach(), slope.log(), rtol=0.0, atol=1e-10)
 
 
@@ -121,6 +125,7 @@ def test_densities_integrate_to_one(fitted: Fitted, name: str) -> None:
         return float(mechanism.log_prob(torch.tensor([x], dtype=torch.float64), row).exp())
 
     total = sum(integrate.quad(density, a, b, epsabs=1e-13)[0] for a, b in pairwise(knots))
+    # A sum of exact shares: rounding.
     assert total == pytest.approx(1.0, abs=1e-12)
 
 
@@ -128,6 +133,7 @@ def test_densities_integrate_to_one(fitted: Fitted, name: str) -> None:
 def test_probabilities_sum_to_one_and_log_prob_is_theirs(fitted: Fitted, name: str) -> None:
     mechanism, causes = fitted.mechanisms[name], fitted.columns[name]
     log_pmf = mechanism.log_pmf(causes)
+    # A softmax sums to one: rounding.
     np.testing.assert_allclose(log_pmf.exp().sum(dim=1), 1.0, rtol=1e-14)
     own = log_pmf[torch.arange(N), fitted.x(name)]
     torch.testing.assert_close(mechanism.log_prob(fitted.x(name), causes), own, rtol=0.0, atol=0.0)
@@ -153,6 +159,7 @@ def test_units_do_not_matter() -> None:
     unit, x = 1e-3, np.random.default_rng(2).gamma(3.0, 2.0, 120)
     one, other = (fit_covariate("numeric", u * x, none(120), name="x") for u in (1.0, unit))
     noise = [m.abduct(torch.from_numpy(u * x), none(120))[0] for m, u in ((one, 1.0), (other, unit))]
+    # L-BFGS stops at another place when numbers are a thousandth: 1e-5 of a noise of sd 1.
     np.testing.assert_allclose(*noise, atol=1e-5)
 
 
@@ -190,6 +197,7 @@ def test_a_cause_moves_its_effect_along_the_regression_and_keeps_the_noise(fitte
     columns = fitted.causes["icv"].on({**coded, **done}, N)
     moved = mechanism.predict(noise, columns)
     again, _ = mechanism.abduct(moved, columns)
+    # These: rounding of a map and its inverse.
     np.testing.assert_allclose(again, noise, atol=1e-9)
     line = (columns - fitted.columns["icv"]) @ mechanism.weights
     before, after = fitted.x("icv"), moved
@@ -197,6 +205,7 @@ def test_a_cause_moves_its_effect_along_the_regression_and_keeps_the_noise(fitte
         before, after = before.log(), after.log()
     np.testing.assert_allclose(after - before, line, rtol=0.0, atol=1e-9)
     slope = np.polyfit(60.0 - coded["age"], (moved - fitted.x("icv")).numpy(), 1)[0]
+    # Three standard errors of a slope: 90/(15·√300) = 0.35 each.
     assert slope == pytest.approx(-2.0, abs=1.0)
     own = mechanism.predict(noise, fitted.causes["icv"].on({**coded, "age": coded["age"].copy()}, N))
     np.testing.assert_allclose(own, fitted.x("icv"), rtol=1e-12)
@@ -229,9 +238,11 @@ def test_samples_follow_the_mechanism_and_the_generator(fitted: Fitted) -> None:
     one, two = (mechanism.sample(torch.Generator().manual_seed(5), causes) for _ in range(2))
     assert torch.equal(one, two) and torch.equal(torch.get_rng_state(), state)
     shares = torch.bincount(one, minlength=3) / len(one)
+    # 30,000 draws: four standard errors of a share, 4·0.5/√30,000.
     np.testing.assert_allclose(shares, mechanism.log_pmf(causes).exp().mean(dim=0), atol=0.012)
     ages = fitted.mechanisms["age"].sample(torch.Generator().manual_seed(5), none(20_000)).numpy()
     quantiles = np.quantile(ages, [0.1, 0.5, 0.9])
+    # Standard errors of quantiles of 300 rows of an sd of 15: 1 in the middle, 2 at the ends.
     np.testing.assert_allclose(quantiles, np.quantile(fitted.coded["age"], [0.1, 0.5, 0.9]), atol=2.5)
 
 
@@ -242,6 +253,7 @@ def test_the_order_of_rows_changes_nothing(fitted: Fitted) -> None:
     for name in fitted.graph.nodes:
         here = fitted.mechanisms[name].log_prob(fitted.x(name), fitted.columns[name]).numpy()[order]
         there = shuffled.mechanisms[name].log_prob(shuffled.x(name), shuffled.columns[name]).numpy()
+        # Sums of rows in another order; both searches go the same way.
         np.testing.assert_allclose(there, here, rtol=0.0, atol=1e-10)
 
 
@@ -250,6 +262,7 @@ def test_many_rows_are_thinned_by_content_alone(monkeypatch: pytest.MonkeyPatch)
     x = np.random.default_rng(4).standard_normal(1801)
     one, other = (fit_covariate("numeric", values, none(1801), name="x") for values in (x, x[::-1].copy()))
     assert one.to_dict() == other.to_dict()
+    # 500 rows: the standard error of an sd is 1/√1,000 = 3 %.
     assert one.scale == pytest.approx(1.0, abs=0.1)
 
 
@@ -273,6 +286,7 @@ def test_a_curve_of_a_cause_is_linear_beyond_its_knots(fitted: Fitted) -> None:
     for ends in (np.array([-30.0, -20.0, -10.0]), np.array([100.0, 120.0, 140.0])):
         assert np.abs(np.diff(curve.on(ends), n=2, axis=0)).max() < 1e-10
     np.testing.assert_allclose(curve.on(fitted.coded["age"]).mean(axis=0), 0.0, atol=1e-12)
+    # Standardized by the same values: rounding.
     np.testing.assert_allclose(curve.on(fitted.coded["age"]).std(axis=0), 1.0, rtol=1e-12)
     few = Causes.learn(fitted.graph, "icv", {name: values[:30] for name, values in fitted.coded.items()})
     assert few.columns == 3

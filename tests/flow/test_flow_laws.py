@@ -76,6 +76,7 @@ def test_predict_undoes_abduct(name: str) -> None:
     back = scm.predict(scm.abduct(table))
     assert gap(back, table) < bound(name)
     assert (back["sex"] == table["sex"]).all() and (back["site"] == table["site"]).all()
+    # Rounding of a spline and its inverse.
     np.testing.assert_allclose(back["age"], table["age"], rtol=1e-9)
     to = scm.predict(scm.abduct(table), do={"site": "Cork"})
     assert gap(to, scm.counterfactual(table, do={"site": "Cork"})) < bound(name)
@@ -175,10 +176,12 @@ def test_nothing_hangs_on_order_or_spelling(name: str) -> None:
     order = np.random.default_rng(3).permutation(len(table))
     shuffled = table.iloc[order]
     after = model(name).fit(shuffled).transform(shuffled)
+    # In sds: a search from the same rows in another order, or other labels, goes the same way up to rounding.
     assert gap(after.loc[table.index], before) < 1e-10
     renamed = table.assign(site=table["site"].map({"Aarhus": "zz", "Bergen": "b", "Cork": "a"}))
     assert gap(model(name).fit(renamed).transform(renamed), before) < 1e-10
     columns = table[[*features()[::-1], "sex", "age", "site", "subject"]]
+    # Only columns move: rounding of a product.
     assert gap(fitted(name).transform(columns), before) < 1e-12
 
 
@@ -186,6 +189,7 @@ def test_nothing_hangs_on_order_or_spelling(name: str) -> None:
 def test_subsets_and_single_rows(name: str) -> None:
     table, scm = study().table, fitted(name)
     whole = scm.transform(table, to="Bergen")
+    # Products in blocks of another size: rounding.
     assert gap(scm.transform(table.iloc[[7]], to="Bergen"), whole.iloc[[7]]) < 1e-11
     some = table.sample(20, random_state=1)
     assert gap(scm.transform(some, to="Bergen"), whole.loc[some.index]) < 1e-11

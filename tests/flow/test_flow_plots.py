@@ -58,6 +58,7 @@ def test_a_fan_is_made_of_counterfactuals() -> None:
     assert (grid[0], grid[-1]) == (study().table["age"].min(), study().table["age"].max())
     for g in (0, 7, 24):
         expected = plain().counterfactual(table, do={"age": float(grid[g])})[feature]
+        # What is drawn is what the model answers: rounding of a grid's points.
         np.testing.assert_allclose([line.get_ydata()[g] for line in lines], expected, rtol=1e-10)
     marks = [line for line in ax.lines if len(line.get_xdata()) == 1]
     np.testing.assert_array_equal([mark.get_xdata()[0] for mark in marks], table["age"])
@@ -71,6 +72,7 @@ def test_a_fan_at_a_site() -> None:
     ax = plot.fan(plain(), table, feature, to="Bergen")
     grid = curves(ax)[0].get_xdata()
     expected = plain().counterfactual(table, do={"age": float(grid[5]), "site": "Bergen"})[feature]
+    # As above.
     np.testing.assert_allclose([line.get_ydata()[5] for line in curves(ax)], expected, rtol=1e-10)
     marks = [line.get_ydata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
     np.testing.assert_allclose(marks, plain().transform(table, to="Bergen")[feature], rtol=1e-10)
@@ -86,6 +88,7 @@ def test_bands_are_the_intervals_of_the_ensemble() -> None:
     ends = corners.loc[corners["x"] == corners["x"].min(), "y"]
     found = ensemble().interval(youngest, to=to, level=0.8)
     expected = [float(one[feature].iloc[0]) for one in (found.lower, found.upper)]
+    # As above; the ends of an axis are computed anew.
     np.testing.assert_allclose([ends.min(), ends.max()], expected, rtol=1e-9)
     assert legend(ax)[-1] == "80 % interval"
 

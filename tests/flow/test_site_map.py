@@ -35,12 +35,14 @@ def test_slope_is_the_derivative(m: int) -> None:
     w, log_slope = site_map.undo(x, effects(m), site)
     (slope,) = torch.autograd.grad(w.sum(), x)
     assert (slope > 0).all()
+    # Here and below: autograd beside the formula, or one map two ways: rounding.
     np.testing.assert_allclose(torch.log(slope), log_slope.detach(), rtol=0, atol=1e-12)
 
 
 def test_no_shape_is_location_and_scale() -> None:
     x, site = rows()
     flat = torch.cat([effects(2), torch.zeros((2, 3, 5), dtype=torch.float64)])
+    # One map, effects of zero added: rounding.
     np.testing.assert_allclose(site_map.undo(x, flat, site)[0], site_map.undo(x, effects(2), site)[0], atol=1e-12)
 
 

@@ -112,6 +112,7 @@ def test_the_average_over_sites_is_what_it_says() -> None:
         by_hand = sum(
             shares[to] * scm.counterfactual(study.table, do={"site": to})[names] for to in study.location.index
         )
+        # A product beside the same sums by hand: rounding.
         np.testing.assert_allclose(scm.transform(study.table)[names], by_hand, rtol=1e-11)
 
 

@@ -180,4 +180,5 @@ def test_an_unknown_level_of_a_random_effect_is_zero(table: pd.DataFrame, group:
     new = table.iloc[[1]].assign(dx="new", scan=3)
     with pytest.warns(pcg.PcgWarning, match="the random effect is taken as zero there"):
         value = fit.predict(new)
+    # A sum of two terms: rounding.
     assert value.iloc[0] == pytest.approx(fit.coef["(Intercept)"] + fit.coef["age"] * new["age"].iloc[0], rel=1e-12)

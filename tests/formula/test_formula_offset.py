@@ -43,10 +43,12 @@ def test_combat_harmonizes_what_is_left_and_gives_the_offset_back(formula: str, 
     model = fitted(f"{formula} + offset(5*log(icv))", table, **options)
     less = fitted(formula, table.assign(**{f: table[f] - offset for f in FEATURES}), **options)
     for name in ("coefficients", "grand_mean", "var_pooled", "gamma_hat", "delta_star", "gamma_star"):
+        # This and below: x − o + o, and sums of such: rounding of numbers of some tens.
         pd.testing.assert_frame_equal(getattr(model.estimates, name), getattr(less.estimates, name), rtol=1e-12)
     expected = less.transform(new.assign(**{f: new[f] - new_offset for f in FEATURES}))[FEATURES].add(
         new_offset, axis=0
     )
+    # x − o + o: rounding.
     np.testing.assert_allclose(model.transform(new)[FEATURES], expected, rtol=0, atol=1e-12)
     if "ref_batch" in options:
         own = new["site"] == "b"
@@ -74,6 +76,7 @@ def test_an_unseen_site_is_estimated_less_the_offset() -> None:
     with pytest.warns(pcg.PcgWarning, match="z"):
         theirs = less.transform(new.assign(**{f: new[f] - 5 * np.log(new["icv"]) for f in FEATURES}))
     expected = theirs[FEATURES].add(5 * np.log(new["icv"]), axis=0)
+    # x − o + o: rounding.
     np.testing.assert_allclose(ours[FEATURES], expected, rtol=0, atol=1e-12)
 
 
@@ -94,6 +97,7 @@ def test_diagnose_takes_the_offset_off() -> None:
     other = pcg.diagnose(moved, formula="~ age", **options)  # type: ignore[arg-type]
     one, two = (t[t["aspect"].isin(["location", "scale"])].reset_index(drop=True) for t in (found.table, other.table))
     assert set(one["aspect"]) == {"location", "scale"}
+    # Ranks and tests of x − o, where o is taken off twice: rounding in the tails of p.
     pd.testing.assert_frame_equal(one, two, rtol=1e-8)
 
 
@@ -122,7 +126,6 @@ def test_a_missing_offset_leaves_a_row_of_gam_out() -> None:
 
 
 def test_a_flow_has_no_offset() -> None:
-    pytest.importorskip("torch")
     with pytest.raises(pcg.PcgError, match="has an offset, which a flow has no place for"):
         pcg.FlowSCM("~ age + offset(icv)", "site", features=FEATURES).fit(study())
 

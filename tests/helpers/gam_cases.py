@@ -114,4 +114,5 @@ def has_arrived(case: GamCase) -> bool:
     if "tight" not in about:
         return True
     edf = abs(about["tight"]["edf_total"] - about["edf_total"])
+    # An edf moves as the square root of what the score has yet to gain.
     return bool(edf < 1e-5 and abs(about["tight"]["score"] - about["score"]) < 1e-7)

@@ -188,6 +188,7 @@ def check_refusal(case: Case, message: str) -> None:
             if np.abs(V).max() > 1e-9:
                 covariances.append((V @ V.T / np.linalg.norm(V @ V.T)).ravel())
     values = np.linalg.svd(np.array(covariances), compute_uv=False)
+    # Eigenvalues relative to the largest.
     assert values[-1] < 1e-6, f"refused, though the variances can be told apart ({values[-1]:.1e}): {message}"
 
 
@@ -255,6 +256,7 @@ def check_combat(case: Case, folder: Path) -> str:
         scores = np.log(scores) if case.method == "GCV" else scores
         better = (scores[0] - scores[1]) / (1.0 + abs(scores[1]))
         assert abs(better) < SHARE, f"{response}: score {better:.1e} from that of gam with a fixed site"
+        # Two searches on a flat score.
         assert gap < 1e-4, f"{response}: {gap:.1e} sd from gam with a fixed site"
     shuffled = table.sample(frac=1.0, random_state=case.seed)
     other = pcg.ComBat(formula, "site", features=RESPONSES, smoothing=case.method).fit_transform(shuffled)

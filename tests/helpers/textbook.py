@@ -50,6 +50,7 @@ def textbook_combat(
             used = D[:, labels.index(ref)] == 1
         pooled[k] = (residual[used] ** 2).mean()
         flat_reference = ref is not None and np.ptp(y[used]) == 0
+        # What rounding leaves of an sd.
         if flat_reference or np.sqrt(pooled[k]) <= 1e-14 * np.abs(y).max():
             pooled[k] = 0.0
             continue

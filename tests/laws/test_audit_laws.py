@@ -90,6 +90,7 @@ def test_sites_and_levels_in_another_order(case: str, formula: str) -> None:
     pd.testing.assert_series_equal(
         mine.set_index(keys)["difference"].sort_index(),
         other.overlap.set_index(keys)["difference"].sort_index(),
+        # Units change every product: rounding.
         rtol=1e-10,
     )
 
@@ -105,5 +106,6 @@ def test_units_change_nothing_but_their_own_columns() -> None:
     table = CASES["troubled"](clean())
     plain, other = look(table, FORMULA), look(table.assign(age=table["age"] * 365.25), FORMULA)
     numbers = ["r2", "correlation", "gvif", "gvif_df", "worst"]
+    # Both: sums in another order: rounding.
     pd.testing.assert_frame_equal(plain.confounding[numbers], other.confounding[numbers], rtol=1e-10)
     pd.testing.assert_series_equal(plain.overlap["difference"], other.overlap["difference"], rtol=1e-10)

@@ -102,6 +102,7 @@ def test_equals_the_textbook(study: Study) -> None:
     )
     model = study.model()
     ours = model.fit_transform(study.table)
+    # These: two ways to one least-squares problem and one fixed point: rounding.
     np.testing.assert_allclose(ours[study.features] / study.sd, expected / study.sd, rtol=0, atol=1e-9)
     np.testing.assert_allclose(model.estimates.gamma_star, gamma, rtol=0, atol=1e-9)
     np.testing.assert_allclose(model.estimates.delta_star, delta, rtol=1e-9)
@@ -192,6 +193,7 @@ def test_without_shrinkage_every_site_ends_with_the_same_location_and_scale(stud
     left = out[study.features] - X @ estimates.coefficients.to_numpy() - estimates.grand_mean.loc["grand_mean"]
     by_site = left.groupby(study.table["site"])
     np.testing.assert_allclose(by_site.mean() / study.sd, 0.0, atol=ROUNDING)
+    # Rounding of a variance of 6 to 25 rows.
     np.testing.assert_allclose(by_site.var(ddof=1) / estimates.var_pooled.loc["var_pooled"], 1.0, atol=1e-9)
 
 

@@ -49,6 +49,7 @@ def test_straight_lines_are_free(name: str) -> None:
     assert abs(coefficients @ S @ coefficients) < 1e-9 * np.abs(S).max() * (coefficients @ coefficients)
     data["line"] = line + 1e-6 * np.cos(40 * data["x"])
     fit = pcg.gam(f"line ~ s(x, bs='{name}', k=8)", data)
+    # What the search leaves of an edf that is to vanish.
     assert abs(float(fit.edf.sum()) - 2) < 1e-3
 
 
@@ -57,6 +58,7 @@ def test_planes_and_saddles_are_free() -> None:
     wobble = 1e-6 * np.cos(40 * data["x"])
     data["plane"] = 1 + 2 * data["x"] - data["z"] + wobble
     data["saddle"] = data["plane"] + 0.5 * data["x"] * data["z"]
+    # Both: what the search leaves of edfs that are to vanish.
     assert abs(float(pcg.gam("plane ~ s(x, z, k=20)", data).edf.sum()) - 3) < 1e-2
     assert abs(float(pcg.gam("saddle ~ te(x, z, k=4)", data).edf.sum()) - 4) < 1e-2
 
@@ -65,10 +67,12 @@ def test_terms_sum_to_the_prediction() -> None:
     data = table()
     fit = pcg.gam("y0 ~ h + s(x) + te(x, z, k=4) + (1|g)", data)
     terms = fit.predict(data, type="terms")
+    # Here and below: rounding of a sum of some terms of size one.
     np.testing.assert_allclose(terms.sum(axis=1) + terms.attrs["constant"], fit.predict(data), atol=1e-10)
     X = fit.predict(data, type="lpmatrix")
     np.testing.assert_allclose(X @ fit.coef, fit.fitted, atol=1e-10)
     gone = fit.predict(data, exclude=["s(x)", "te(x,z)", "(1 | g)"])
+    # As above.
     np.testing.assert_allclose(gone, terms["h"] + terms.attrs["constant"], atol=1e-10)
 
 
@@ -91,6 +95,7 @@ def test_full_penalty_is_a_line(name: str) -> None:
     data = table()
     fit = pcg.gam(f"y0 ~ s(x, bs='{name}', k=8)", data, sp=[1e12])
     line = np.polyval(np.polyfit(data["x"], data["y0"], 1), data["x"])
+    # Less than 1e-8 of the curve, times its size.
     np.testing.assert_allclose(fit.fitted, line, atol=1e-6)
     assert abs(float(fit.edf.sum()) - 2) < 1e-6
 
@@ -109,6 +114,7 @@ def test_units_of_y_scale_the_fit() -> None:
     data = table()
     data["far"] = 1000 * data["y1"] + 1e6
     ours, other = pcg.gam("y1 ~ s(x) + h", data), pcg.gam("far ~ s(x) + h", data)
+    # These: the search's last step, on a scale a thousand times larger and summed with 1e6.
     np.testing.assert_allclose(other.fitted, 1000 * ours.fitted + 1e6, atol=1e-5)
     np.testing.assert_allclose(other.edf, ours.edf, atol=1e-7)
 
@@ -118,6 +124,7 @@ def test_order_of_rows_does_not_matter() -> None:
     mixed = data.sample(frac=1, random_state=1)
     for formula in ("y2 ~ s(x) + s(z, bs='cr')", "y2 ~ te(x, z, k=4)", "y2 ~ s(x, by=h) + h + (1|g)"):
         ours, other = pcg.gam(formula, data), pcg.gam(formula, mixed)
+        # The search's last step from sums in another order.
         np.testing.assert_allclose(other.fitted.loc[data.index], ours.fitted, atol=1e-9)
 
 
@@ -128,6 +135,7 @@ def test_names_of_levels_do_not_matter() -> None:
     )
     for formula in ("y3 ~ s(x, by=h) + h + (1|g)", "y3 ~ s(x, g, bs='fs', k=5)"):
         ours, other = pcg.gam(formula, data), pcg.gam(formula, named)
+        # Factors in another order give other columns: two searches.
         np.testing.assert_allclose(other.fitted, ours.fitted, atol=1e-7)
 
 
@@ -160,6 +168,7 @@ def test_an_offset_is_subtracted() -> None:
     data = table()
     data["less"] = data["y0"] - data["z"]
     ours, other = pcg.gam("y0 ~ s(x)", data, offset="z"), pcg.gam("less ~ s(x)", data)
+    # The same numbers enter: rounding.
     np.testing.assert_allclose(ours.fitted - data["z"], other.fitted, atol=1e-10)
     assert abs(ours.score - other.score) < 1e-9
 
@@ -169,6 +178,7 @@ def test_a_cycle_closes() -> None:
     for name in ("cc", "cp"):
         fit = pcg.gam(f"y0 ~ s(x, bs='{name}')", data, knots={"x": [0, 10]})
         ends = fit.predict(pd.DataFrame({"x": [0.0, 10.0, 1e-6, 10 + 1e-6]}))
+        # A cycle closes but for rounding of its ends.
         assert abs(ends[0] - ends[1]) < 1e-10
         assert abs((ends[2] - ends[0]) - (ends[3] - ends[1])) < 1e-10
 
@@ -184,6 +194,7 @@ def test_bars_are_random_effects() -> None:
     data = table()
     bars, smooths = pcg.gam("y0 ~ z + (1 + z || g)", data), pcg.gam("y0 ~ z + s(g, bs='re') + s(g, z, bs='re')", data)
     assert [s.label for s in bars.design.smooth.smooths] == ["(1 | g)", "(0 + z | g)"]
+    # The same columns: rounding.
     np.testing.assert_allclose(bars.fitted, smooths.fitted, atol=1e-10)
 
 
@@ -197,4 +208,5 @@ def test_combat_with_a_smooth_keeps_its_laws() -> None:
     line = pcg.ComBat("~ age + sex", batch="site", id="subject", features="_thickness$")
     features = [name for name in study.table if name.endswith("_thickness")]
     gap = stiff.fit_transform(study.table)[features] - line.fit_transform(study.table)[features]
+    # A penalty of 1e12 leaves 1e-8 of the curve, as above.
     assert float(np.abs(gap).to_numpy().max()) < 1e-8

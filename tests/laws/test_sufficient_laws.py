@@ -30,6 +30,7 @@ def assert_same(a: Statistics, b: Statistics, X: np.ndarray, Y: np.ndarray) -> N
     spread, reach = Y.std(axis=0).max(), np.abs(Y).max()
     assert (a.n == b.n).all()
     assert (a.constant == b.constant).all()
+    # Means in another order: the bound of the project, and units of the last place of the offset.
     np.testing.assert_allclose(a.y_mean, b.y_mean, rtol=0, atol=1e-10 * spread + 4e-16 * reach)
     np.testing.assert_allclose(a.x_mean, b.x_mean, rtol=0, atol=1e-10 + 4e-16 * np.abs(X).max(initial=0.0))
     for left, right in ((a.R, a.R), (a.R, a.Z)):
@@ -38,9 +39,11 @@ def assert_same(a: Statistics, b: Statistics, X: np.ndarray, Y: np.ndarray) -> N
             np.swapaxes(left, 1, 2) @ right,
             np.swapaxes(other[0], 1, 2) @ other[1],
             rtol=0,
+            # As above, for sums; residual sums of squares below are differences of them.
             atol=1e-10 * len(Y) * spread,
         )
     one, two = solve(a), solve(b)
+    # Differences of the sums above, and what they solve to.
     np.testing.assert_allclose(one.residual_ss, two.residual_ss, rtol=1e-9, atol=1e-10 * spread**2)
     np.testing.assert_allclose(one.coefficients, two.coefficients, rtol=0, atol=1e-10 * spread)
 

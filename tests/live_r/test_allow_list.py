@@ -143,6 +143,7 @@ def test_r_runs_it_and_agrees(formula: str) -> None:
     assert (theirs.fitted - ours.fitted).abs().max() < 1e-6 * sd
     assert (mixed.fitted - ours.fitted).abs().max() < 1e-3 * sd
     size = ours.predict(type="lpmatrix").abs().max()[parametric]
+    # Coefficients of columns far from collinear (see `chunks`), of the two fits above.
     assert ((theirs.coef[parametric] - ours.coef[parametric]).abs() * size).max() < 1e-5 * sd
     terms = [label for label in ours.predict(type="terms").columns if "family" not in label]
     assert sorted(label for label in theirs.predict(type="terms").columns if "family" not in label) == sorted(terms)

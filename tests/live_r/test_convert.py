@@ -137,6 +137,16 @@ def test_r_sees_what_python_means() -> None:
     assert list(seen["at"]) == ["2024-02-29 12:00:01.5", None, "1969-12-31 00:00:00.0"]
 
 
+@pytest.mark.parametrize("size", [0, 1, 6, 256])
+def test_bytes_come_back_as_they_went(size: int) -> None:
+    value = bytes(np.resize(np.arange(255, -1, -1, dtype=np.uint8), size))
+    assert session.call(IDENTITY, x=value) == value
+
+
+def test_bytes_of_a_raw_matrix_are_in_r_s_order() -> None:
+    assert session.call("function() matrix(as.raw(1:6), 2)") == bytes(range(1, 7))
+
+
 def test_tables_that_r_made() -> None:
     code = """function() data.frame(f = factor(c("lo", NA), levels = c("lo", "hi")), n = c(1L, NA), ok = c(NA, TRUE),
       x = c(0.5, NA), s = c("\\u00fc", NA), d = as.Date(c("2024-02-29", NA)),

@@ -87,9 +87,11 @@ def test_sites_beside_smooths_are_mgcvs_anova() -> None:
 
 def test_linear_models_ranks_and_adjusted_p() -> None:
     (theirs, adjusted), formula = of_r(), "~ age + sex + dx"
+    # These: the same sums in R; tails of p lose a digit.
     np.testing.assert_allclose(column(formula, "ANOVA", "statistic"), theirs["lm_F"], rtol=1e-9)
     np.testing.assert_allclose(column(formula, "ANOVA", "p"), theirs["lm_p"], rtol=1e-8)
     np.testing.assert_allclose(column(formula, "ANOVA", "p_adjusted"), adjusted, rtol=1e-8)
+    # As above.
     np.testing.assert_allclose(column(formula, "Kruskal-Wallis", "statistic"), theirs["kruskal"], rtol=1e-9)
     np.testing.assert_allclose(column(formula, "Kruskal-Wallis", "p"), theirs["kruskal_p"], rtol=1e-8)
 

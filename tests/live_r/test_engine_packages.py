@@ -49,6 +49,7 @@ def check_table(found: Harmonized, table: pd.DataFrame) -> None:
     others = [name for name in table if name not in features]
     pd.testing.assert_frame_equal(found.table[others], table[others])
     assert list(found.table.columns) == list(table.columns)
+    # The stand-in adds one: a unit of the last place.
     np.testing.assert_allclose(found.table[features], table[features] + 1, rtol=1e-15)
 
 
@@ -59,6 +60,7 @@ def check_estimates(found: Estimates, table: pd.DataFrame, eb: bool = True) -> N
     starts = {"gamma_hat": 1, "delta_hat": 2, "gamma_star": 3 if eb else 1, "delta_star": 4 if eb else 2}
     for name, start in starts.items():
         expected = pd.DataFrame(start + steps, pd.Index(sites, name="site"), features)
+        # A stand-in's constants.
         pd.testing.assert_frame_equal(getattr(found, name), expected, rtol=1e-15)
 
 
@@ -247,6 +249,7 @@ def test_a_missing_package_is_named_with_its_command(table: pd.DataFrame) -> Non
 def test_sva_gives_what_it_estimated(formula: str, options: dict[str, Any], table: pd.DataFrame) -> None:
     theirs = r_bridge.sva_combat(table, formula, **OPTIONS, **options)
     ours = pcg.ComBat(formula, **OPTIONS, **options)
+    # Two orders of the same sums.
     pd.testing.assert_frame_equal(theirs.table, ours.fit_transform(table), rtol=0, atol=1e-10)
     for name in vars(ours.estimates):
         a, b = getattr(theirs.estimates, name), getattr(ours.estimates, name)

@@ -94,20 +94,24 @@ def number(value: Any) -> float:
 def test_fits_and_predictions(name: str) -> None:
     fit, r = ours(name), fit_theirs(name)
     sd = np.sqrt(number(r["scale"]))
+    # These: two searches at their ends, as in test_gam.py; Vc has derivatives of the search.
     assert np.abs(fit.fitted.to_numpy() - np.asarray(r["fitted"])).max() < 1e-5 * sd
     new = table().iloc[::9].copy()
     new["age"] += 10
     value, error = fit.predict(new, se=True)
+    # As for the fitted values; errors and Vc move with λ at first order, Vc by the search's second derivatives.
     assert np.abs(value.to_numpy() - np.asarray(r["predict"])).max() < 1e-5 * sd
     np.testing.assert_allclose(error, np.asarray(r["se"]), rtol=1e-4)
     if len(np.atleast_1d(r["Vc"])):
         _, wide = fit.predict(new, se=True, unconditional=True)
+        # As above.
         np.testing.assert_allclose(wide, np.asarray(r["Vc"]), rtol=1e-3)
 
 
 @by_name
 def test_smoothness(name: str) -> None:
     fit, r = ours(name), fit_theirs(name)
+    # As in test_gam.py: 1e-5 of edf and 1e-8 of the scale were measured there; a score is flat at its end.
     assert abs(float(fit.edf.sum()) - number(r["edf"])) < 1e-3
     assert abs(fit.scale / number(r["scale"]) - 1) < 1e-6
     assert fit.score <= number(r["score"]) + 1e-6
@@ -129,9 +133,11 @@ def test_tables(name: str) -> None:
     p, p_r = summary.smooth["p-value"].to_numpy()[alive], smooth[alive, 3]
     assert ((np.abs(p - p_r) < 1e-6) | (np.abs(p - p_r) < 1e-3 * p_r)).all()
     parametric = np.asarray(r["parametric"], dtype=float).reshape(4, -1).T
+    # Parametric numbers and criteria move with the search at first order, R² and deviance at second.
     np.testing.assert_allclose(summary.parametric.to_numpy()[:, :2], parametric[:, :2], rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(summary.parametric.to_numpy()[:, 3], parametric[:, 3], atol=1e-5)
     assert abs(fit.loglik - number(r["loglik"])) < 1e-4
+    # An AIC counts degrees of freedom; R² and deviance move with the search at second order.
     assert abs(fit.aic - number(r["aic"])) < 1e-2
     assert abs(fit.r_squared - number(r["r"])) < 1e-6
     assert abs(fit.deviance_explained - number(r["explained"])) < 1e-6
@@ -146,6 +152,7 @@ def test_score_of_any_parameters_is_theirs(name: str, seed: int) -> None:
     sp = np.exp(np.random.default_rng(seed).uniform(-3, 6, free)).tolist()
     fit = pcg.gam(formula, table(), sp=sp, **options)
     r = theirs(name, sp)
+    # No search: rounding of log-determinants.
     assert abs(fit.score - number(r["score"])) < 1e-8 * max(1.0, abs(fit.score))
     np.testing.assert_allclose(fit.fitted, np.asarray(r["fitted"]), atol=1e-8)
 

@@ -80,8 +80,10 @@ def test_gam_takes_offsets_as_mgcv_does(formula: str, argument: bool, method: st
     again = fit.predict() + (TABLE["w"] if argument else 0.0)
     np.testing.assert_allclose(again, theirs["again"], rtol=0, atol=1e-6 * sd)
     terms = fit.predict(NEW, type="terms")
+    assert (theirs["labels"] is None) == (len(terms.columns) == 0)
     if len(terms.columns):
         assert list(terms.columns) == [str(label).replace("splines::", "") for label in theirs["labels"]]
+        # As the fitted values.
         np.testing.assert_allclose(terms, np.asarray(theirs["terms"]), rtol=0, atol=1e-6 * sd)
     np.testing.assert_allclose(fit.predict(NEW, type="lpmatrix").attrs["model.offset"], theirs["offset"], rtol=1e-12)
     numbers = theirs["numbers"]
@@ -90,6 +92,7 @@ def test_gam_takes_offsets_as_mgcv_does(formula: str, argument: bool, method: st
         assert abs(getattr(fit, name) - numbers[name]) < 1e-4 * (1 + abs(numbers[name])), name
     printed = fit.summary().parametric
     assert [str(name).replace("splines::", "") for name in np.atleast_1d(theirs["names"])] == list(printed.index)
+    # Errors and p-values move with the search at first order.
     np.testing.assert_allclose(printed.to_numpy().ravel(order="F"), theirs["parametric"], rtol=1e-4, atol=1e-9)
 
 
@@ -98,11 +101,13 @@ def test_the_bridge_passes_offsets_on() -> None:
     ours = pcg.gam(formula, TABLE, offset="w", family="gaussian")
     theirs = r_bridge.gam(formula, TABLE, offset=TABLE["w"], family="gaussian", tight=True)
     sd = np.sqrt(ours.scale)
+    # Both searches end at a gradient of 1e-10, as above; below lme4 twice, on the same numbers.
     assert (ours.fitted - theirs.fitted).abs().max() < 1e-6 * sd
     assert (ours.predict(NEW) - theirs.predict(NEW)).abs().max() < 1e-6 * sd
     assert ours.formula == theirs.formula
     mixed = r_bridge.lmer("y ~ x + offset(w) + (1 | h)", TABLE)
     less = r_bridge.lmer("less ~ x + (1 | h)", TABLE.assign(less=TABLE["y"] - TABLE["w"]))
+    # lme4 twice, on the same numbers: where its search stops.
     np.testing.assert_allclose(mixed.coef, less.coef, rtol=1e-6)
 
 

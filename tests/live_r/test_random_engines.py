@@ -133,5 +133,6 @@ def test_combatfamily_has_random_effects(name: str, formula: str, options: dict[
         )  # fmt: skip
     assert agreement.agrees, str(agreement)
     found = agreement.table.set_index("quantity")
+    # Two searches, in units of the sd.
     assert found.loc["harmonized", "verdict"] == "agrees" and found.loc["harmonized", "largest"] < 1e-6
     assert found.loc["coefficients", "verdict"] == "agrees"

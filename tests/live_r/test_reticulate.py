@@ -58,6 +58,7 @@ def same_numbers(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     assert found.index.tolist() == expected.index.tolist()
     assert found.columns.tolist() == expected.columns.tolist()
     wanted = expected.to_numpy(dtype=float, na_value=np.nan)
+    # Text with 15 digits.
     np.testing.assert_allclose(found.to_numpy(dtype=float), wanted, rtol=0, atol=1e-10)
 
 
@@ -117,6 +118,7 @@ def test_the_curve_is_python_s_and_mgcv_s(vignette: tuple[Path, str]) -> None:
     expected = fit.predict(grid, se=True)
     found = from_csv(folder / "curve.csv")
     same_numbers(found[["fit", "se"]], pd.DataFrame({"fit": expected.fit, "se": expected.se}))
+    # Two searches, R's and ours.
     np.testing.assert_allclose(found["fit"], found["reference"], rtol=0, atol=1e-6)
 
 

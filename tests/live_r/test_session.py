@@ -171,6 +171,7 @@ def test_numbers_are_r_s_to_the_last_bit() -> None:
     X, y = rng.standard_normal((50, 3)), rng.standard_normal(50)
     ours = np.linalg.lstsq(X, y, rcond=None)[0]
     theirs = session.call("function(X, y) unname(stats::lm.fit(X, y)$coefficients)", X=X, y=y)
+    # The same sums in R: rounding.
     np.testing.assert_allclose(theirs, ours, rtol=1e-12)
 
 

@@ -100,6 +100,7 @@ def test_eight_threads_at_once_each_get_their_own() -> None:
                     x=[1.0, 2.0, 3.0, 4.0],
                     y=[k + 2.0, k + 4.0, k + 6.0, k + 8.0],
                 )
+                # An exact line: rounding of least squares.
                 assert coefficients.to_numpy() == pytest.approx([k, 2.0], abs=1e-10)
 
     run_all(work)

@@ -201,6 +201,7 @@ def test_set_up_as_in_mgcv(formula: str, select: bool) -> None:
         S_r = [np.atleast_2d(np.asarray(S, dtype=float)) for S in entries(r["S"])]
         assert X.shape == X_r.shape
         close = tolerance(smooth)
+        # Equal to rounding: no turn has to be found.
         unique = np.abs(X - X_r).max() < 1e-12 * np.abs(X_r).max()
         T = np.eye(X.shape[1]) if unique else np.linalg.lstsq(X, X_r, rcond=None)[0]
         assert np.abs(X @ T - X_r).max() < close * np.abs(X_r).max()
@@ -260,10 +261,12 @@ def test_fs_of_tp_is_turned_by_rounding_in_r(k: int) -> None:
     (X,), (P,), (smooth,), (r,) = part.on(data), part.on(new), part.smooths, entries(in_r(SETUP, formula, False))
     X_r, P_r = np.asarray(r["X"], dtype=float), np.asarray(r["P"], dtype=float)
     T = np.linalg.lstsq(X, X_r, rcond=None)[0]
+    # Eigenvectors of R's Lanczos iteration, which stops at 1e-7 or so.
     assert np.abs(X @ T - X_r).max() < 1e-7 * np.abs(X_r).max()
     assert np.abs(P @ T - P_r).max() < 1e-7 * np.abs(P_r).max()
     raw = [S * scale for S, scale in zip(smooth.penalties, smooth.penalty_scale, strict=True)]
     raw_r = [np.asarray(S, dtype=float) * c for S, c in zip(entries(r["S"]), np.ravel(r["scale"]), strict=True)]
     for ours, theirs in ((raw[0], raw_r[0]), (raw[1] + raw[2], raw_r[1] + raw_r[2])):
+        # As above.
         assert np.abs(T.T @ ours @ T - theirs).max() < 1e-7 * np.abs(theirs).max()
     assert (smooth.ranks, smooth.null_dim) == (tuple(np.ravel(r["rank"]).astype(int)), 0)

@@ -82,6 +82,7 @@ def differences(text: str, knots: dict[str, tuple[float, ...]], *, signs: bool) 
 
 @pytest.mark.parametrize(("text", "knots"), UNIQUE)
 def test_unique_bases(text: str, knots: dict[str, tuple[float, ...]]) -> None:
+    # Columns of unique bases: rounding.
     assert max(differences(text, knots, signs=False)) < 1e-10
 
 

@@ -185,6 +185,7 @@ def check_linear_coefficients(found: pd.DataFrame, table: pd.DataFrame, formula:
     X = Design.learn(formula, table, absorb_intercept=True).on(table)
     own = np.linalg.lstsq(np.hstack([sites, X]), table[list(found.columns)].to_numpy(dtype=float), rcond=None)[0]
     own = own[sites.shape[1] :]
+    # R's lm and ours on one design: rounding times its condition.
     np.testing.assert_allclose(found.to_numpy(), own, rtol=1e-8, atol=1e-9 * np.abs(own).max())
 
 

@@ -68,6 +68,7 @@ def test_recomputed_in_r(name: str) -> None:
     )
     theirs = read_csv(f"published/recomputed/{name}/harmonized.csv.gz").iloc[:, 1:].to_numpy(dtype=float)
     assert theirs.shape == ours.shape
+    # In sds: the acceptance of the project.
     assert np.abs(ours.to_numpy() - theirs / sd).max() <= 1e-9
 
 
@@ -81,6 +82,7 @@ def test_application_after_training_is_not_copied(name: str) -> None:
     model = pcg.ComBat("~ pheno", batch="batch")
     trained = model.fit_transform(raw, covariates)
     again = model.transform(raw[rows], covariates.iloc[rows])
+    # Rows alone and in company: rounding of a product.
     np.testing.assert_allclose(again, trained[rows], rtol=1e-12)
     theirs = pd.read_csv(ROOT / f"published/outputData/{name}.gz", header=0 if name.endswith("_r.csv") else None)
     assert np.abs(theirs.to_numpy().T - trained[rows]).max() > 0.1

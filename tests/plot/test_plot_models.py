@@ -99,6 +99,7 @@ def test_a_smooth_curve_and_its_interval_are_those_of_gam() -> None:
     se = np.sqrt(np.einsum("ij,jk,ik->i", rows, fit.vcov.to_numpy(), rows))
     half = stats.t.ppf(0.975, len(table) - fit.edf.sum()) * se
     low, high = band(ax)
+    # An error moves with the smoothing parameters at first order.
     np.testing.assert_allclose((high - low) / 2, half, rtol=1e-3)
     assert ax.get_xlabel() == "age" and ax.get_ylabel() == feature
 
@@ -111,6 +112,7 @@ def test_a_factor_has_a_bar_for_each_level() -> None:
     rows = [[*share, sex, table["age"].mean()] for sex in (0.0, 1.0)]
     expected = fit.t_test(np.array(rows))
     bar = ax.containers[0]
+    # These: least squares by statsmodels: rounding.
     np.testing.assert_allclose(bar.lines[0].get_ydata(), expected.effect, rtol=1e-10)
     ends = np.array([segment[:, 1] for segment in bar.lines[2][0].get_segments()])
     np.testing.assert_allclose(ends, expected.conf_int(), rtol=1e-8)
@@ -126,6 +128,7 @@ def test_random_effects_are_at_zero() -> None:
     ax = plot.curve(fit, table, features[0])
     x, y = fitted_line(ax)
     slope = fit.estimates.coefficients.loc["age", features[0]]
+    # These: differences of neighbouring points lose two digits.
     np.testing.assert_allclose(np.diff(y) / np.diff(x), slope, rtol=1e-8)
     mean = fit.estimates.grand_mean.loc["grand_mean", features[0]]
     np.testing.assert_allclose(y - slope * x, mean, rtol=1e-8)
@@ -235,6 +238,7 @@ def test_densities_are_those_of_scipy(effect: str) -> None:
     iqr = stats.iqr(values)
     bw = 0.9 * min(values.std(ddof=1), iqr / 1.34) * len(values) ** -0.2
     kernel = stats.norm.pdf((x[:, None] - values) / bw).mean(axis=1) / bw
+    # A density by another sum of kernels: rounding.
     np.testing.assert_allclose(own.get_ydata(), kernel, rtol=1e-8)
     m, s2 = values.mean(), values.var(ddof=1)
     a, b = (2 * s2 + m**2) / s2, (m * s2 + m**3) / s2
@@ -297,6 +301,7 @@ def test_the_heat_map_holds_what_is_removed(effect: str) -> None:
     values = estimates.gamma_star if effect == "location" else np.log2(np.sqrt(estimates.delta_star))
     means = values.mean(axis=1).sort_values(ascending=False)
     image = ax.images[0]
+    # The same products: rounding.
     np.testing.assert_allclose(np.asarray(image.get_array()), values.loc[means.index].to_numpy(), rtol=1e-12)
     assert image.get_clim() == (-np.abs(values.to_numpy()).max(), np.abs(values.to_numpy()).max())
     assert [text.get_text() for text in ax.get_yticklabels()] == list(means.index)

@@ -81,6 +81,7 @@ def test_values_adjusted_for_covariates_are_those_of_least_squares() -> None:
     fit = smf.ols("depth ~ 0 + C(site) + age + C(sex)", table).fit()
     male = (table["sex"] == "M").astype(float)
     part = fit.params["age"] * (table["age"] - table["age"].mean()) + fit.params["C(sex)[T.M]"] * (male - male.mean())
+    # The same sums: rounding.
     np.testing.assert_allclose(np.sort(points(ax)[:, 0]), np.sort(table["depth"] - part), rtol=1e-10)
     assert ax.get_xlabel() == "depth, adjusted" and "adjusted for age, sex" in titles(ax)
 
@@ -149,6 +150,7 @@ def test_components_are_those_of_scikit_learn() -> None:
     codes = table["site"].map({site: i for i, site in enumerate(SITES)}).to_numpy()
     rows = [one for one in left.collections if len(one.get_offsets()) > 1]
     for b, one in enumerate(rows):
+        # Here and below: scores by another decomposition, signs aside: rounding.
         np.testing.assert_allclose(by_row(np.asarray(one.get_offsets())), by_row(expected[codes == b]), atol=1e-9)
     means = np.vstack([one.get_offsets() for one in left.collections if len(one.get_offsets()) == 1])
     np.testing.assert_allclose(means, [expected[codes == b].mean(axis=0) for b in range(3)], atol=1e-9)
@@ -161,6 +163,7 @@ def test_components_are_those_of_scikit_learn() -> None:
     unit = (Y - Y.mean(axis=0)) / scaled(table)
     moved = (Y2 - Y.mean(axis=0)) / unit.mean(axis=0) @ reference.components_.T * signs
     seen = np.vstack([one.get_offsets() for one in right.collections if len(one.get_offsets()) > 1])
+    # As above.
     np.testing.assert_allclose(by_row(seen), by_row(moved), atol=1e-9)
     total = ((Y2 / unit.mean(axis=0)).var(axis=0)).sum()
     assert right.get_xlabel() == f"component 1 ({100 * moved[:, 0].var() / total:.1f} % of variance)"
@@ -174,6 +177,7 @@ def test_the_first_two_alone_are_the_same(n: int, V: int, monkeypatch: pytest.Mo
     Z -= Z.mean(axis=0)
     whole = pca._loadings(Z)
     monkeypatch.setattr(pca, "DENSE", 1)
+    # As above.
     np.testing.assert_allclose(pca._loadings(Z), whole, atol=1e-9)
     right = np.linalg.svd(Z, full_matrices=False)[2][:2].T
     np.testing.assert_allclose(np.abs(whole), np.abs(right), atol=1e-9)
@@ -198,6 +202,7 @@ def test_features_without_variance_are_left_out_and_counted() -> None:
     (ax,) = plot.components(table, batch="site", features=[*FEATURES, "flat"])
     assert "1 feature without variance within sites left out" in titles(ax)
     (plainly,) = plot.components(study(), batch="site", features=FEATURES)
+    # As above.
     np.testing.assert_allclose(points(ax), points(plainly), atol=1e-9)
 
 

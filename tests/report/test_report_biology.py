@@ -204,6 +204,7 @@ def test_the_criterion_is_named_and_has_its_numbers() -> None:
     assert change.features == 12
     assert (change.before, change.after) == (np.median(before), np.median(after))
     expected = wilcoxon(after, before).pvalue
+    # The same formula by hand: rounding.
     assert change.p == pytest.approx(expected, rel=1e-12)
     relative = np.median(after / before - 1)
     assert change.relative == pytest.approx(relative, rel=1e-12)
@@ -228,6 +229,7 @@ def test_the_median_change_is_that_of_the_features_not_of_the_medians() -> None:
     tests = {AGE: strength(before, after)}
     (change,) = changes(told(tests))
     assert (change.before, change.after) == (0.11, 0.2)
+    # A ratio: rounding.
     assert change.relative == pytest.approx(-0.05, abs=1e-12)
     assert change.kind == "kept"
     assert "age 0.110 and 0.200 (median change −5.0 %, 9 of 9 features" in of(QUIET | tests)[-1].text

@@ -79,6 +79,7 @@ def test_shapes_ranks_and_definiteness(basis: Any) -> None:
         assert (values > 1e-10 * values[-1]).sum() == rank
         total += S / np.linalg.norm(S)
     values = np.linalg.eigvalsh(total)
+    # What rounding leaves of an eigenvalue of zero.
     assert (values <= 1e-10 * values[-1]).sum() == basis.null_dim
 
 
@@ -136,7 +137,10 @@ def test_ends_of_a_cycle_meet(name: str) -> None:
     low, high = basis.knots[0], basis.knots[-1]
     for turns in (-3, 1, 2):
         np.testing.assert_allclose(
-            basis.on({"x": INSIDE["x"] + turns * (high - low)}), basis.on(INSIDE), atol=1e-11 if name == "cp" else 1e-10
+            # Rounding of x + turns · period; of cp also in the knots.
+            basis.on({"x": INSIDE["x"] + turns * (high - low)}),
+            basis.on(INSIDE),
+            atol=1e-11 if name == "cp" else 1e-10,
         )
     h = 1e-3 * (high - low)
     before, at, after = (basis.on({"x": np.array([x])})[0] for x in (high - h, high, low + h))
@@ -157,10 +161,12 @@ def test_straight_lines_outside_that_join(name: str) -> None:
     for end, away in ((low, -1.0), (high, 1.0)):
         X = basis.on({"x": end + away * np.array([0.0, 1.0, 10.0, 11.0, 100.0, 101.0])})
         slope = X[1] - X[0]
+        # Here: differences of columns that grow by a hundred: rounding; below: a step of 1e-5 of a curve.
         np.testing.assert_allclose(X[3] - X[2], slope, atol=1e-9)
         np.testing.assert_allclose(X[5] - X[4], slope, atol=1e-9)
         step = 1e-5
         near = basis.on({"x": end + np.array([-step, step])})
+        # A secant over 2e-5 of a curve.
         np.testing.assert_allclose((near[1] - near[0]) / (2 * step), away * slope, atol=1e-4)
 
 
@@ -169,6 +175,7 @@ def test_rows_are_evaluated_one_by_one_and_in_any_order(basis: Any) -> None:
     whole = basis.on(GRID)
     order = np.random.default_rng(0).permutation(97)
     shuffled = basis.on({label: values[order] for label, values in GRID.items()})
+    # Both: products in another order.
     np.testing.assert_allclose(shuffled, whole[order], rtol=0, atol=1e-12 * np.abs(whole).max())
     one = basis.on({label: values[5:6] for label, values in GRID.items()})
     np.testing.assert_allclose(one, whole[5:6], rtol=0, atol=1e-12 * np.abs(whole).max())

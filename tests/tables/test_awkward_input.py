@@ -148,15 +148,19 @@ def test_other_sites_are_unaffected_by_a_site_of_location_only() -> None:
     g_bar, t2, a_prior = (frame.squeeze(axis=1) for frame in (e.gamma_bar, e.t2, e.a_prior))
     rest = ["thick", "vol", "depth"]
     assert e.delta_star.loc["Oslo", "area"] == 1.0
+    # Down to the last: means and variances of a few numbers: rounding.
     assert g_bar["Oslo"] == pytest.approx(e.gamma_hat.loc["Oslo", rest].mean(), rel=1e-12)
     assert t2["Oslo"] == pytest.approx(e.gamma_hat.loc["Oslo", rest].var(), rel=1e-12)
     for site in ("Lyon", "Turin"):
         assert g_bar[site] == pytest.approx(e.gamma_hat.loc[site].mean(), rel=1e-12)
         m, s2 = e.delta_hat.loc[site].mean(), e.delta_hat.loc[site].var()
+        # As above.
         assert a_prior[site] == pytest.approx((2 * s2 + m**2) / s2, rel=1e-12)
     g, t2_oslo, n = e.gamma_hat.loc["Oslo", "area"], t2["Oslo"], 7
     assert e.gamma_star.loc["Oslo", "area"] == pytest.approx(
-        (n * t2_oslo * g + g_bar["Oslo"]) / (n * t2_oslo + 1), rel=1e-12
+        # As above.
+        (n * t2_oslo * g + g_bar["Oslo"]) / (n * t2_oslo + 1),
+        rel=1e-12,
     )
 
 

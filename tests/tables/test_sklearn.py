@@ -123,6 +123,7 @@ def test_in_a_pipeline() -> None:
     fitted = pipeline().fit(table, y)
     by_hand = StandardScaler().fit_transform(combat(output="features").fit_transform(table).to_numpy())
     expected = LogisticRegression().fit(by_hand, y)
+    # The same numbers enter: rounding.
     np.testing.assert_allclose(fitted.predict_proba(table), expected.predict_proba(by_hand), atol=1e-12)
     assert fitted[0].get_feature_names_out().tolist() == FEATURES
     assert fitted[:-1].get_feature_names_out().tolist() == FEATURES
@@ -214,5 +215,6 @@ def test_grid_search_over_combats_parameters() -> None:
     assert len(search.cv_results_["params"]) == 8
     best = clone(pipe).set_params(**search.best_params_)
     scores = cross_val_score(best, table, y, cv=folds)
+    # A mean of five scores: rounding.
     assert search.best_score_ == pytest.approx(scores.mean(), rel=1e-12)
     assert np.isfinite(search.predict(table.iloc[[0, 20]])).all()

@@ -126,6 +126,7 @@ def test_mixed_precision_keeps_each_columns_type() -> None:
     mixed = study().astype({"thick": np.float32, "vol": np.float32})
     out = model().fit_transform(mixed)
     assert out[FEATURES].dtypes.tolist() == [np.float32, np.float64, np.float32, np.float64]
+    # float32 has seven digits, of which spread and offset take two.
     np.testing.assert_allclose(out[FEATURES], reference()[FEATURES], rtol=1e-5)
     only = model(output="features").fit_transform(mixed)
     assert only.dtypes.tolist() == [np.float32, np.float64, np.float32, np.float64]
