@@ -37,6 +37,10 @@ VALLEYS = 4
 """Local minima of the grid from which Newton starts, for each response."""
 LIMIT = 1e-10
 """Share of 1 + |score| that a step to a bound may cost: rounding, where the score falls ever slower towards it."""
+TIE = 1e-8
+"""Share of 1 + |score| within which two ends are one."""
+LOST = 5e-13
+"""Share by which the score of a small λ rounds, times how far below the data it is: measured on nearly perfect fits."""
 FLAT = 1e-7
 """Share of 1 + |score| that counts as no difference between grid points."""
 BLOCK_BYTES = 2**22
@@ -163,34 +167,44 @@ class Search:
                     if not again.size:
                         break
                     found, lower, fine = self._newton(points[other[some][again]], own[again])
-                    better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
+                    better = self._preferred(found, lower, rho[own[again]], score[again])
                     rho[own[again[better]]], converged[own[again[better]]] = found[better], fine[better]
                     score[again[better]] = lower[better]
-                if shape is None:
-                    self._look_again(own, rho, score, converged)
+                self._look_again(own, rho, score, converged, upwards=shape is None)
                 if advance is not None:
                     advance(own.size)
         return rho, converged, rho >= self.box.top - 1.0
 
-    def _look_again(self, members: IntArray, rho: FloatArray, score: FloatArray, converged: BoolArray) -> None:
-        """Start once more from the middle of each parameter that ran to a bound, where few points were surveyed.
+    def _look_again(
+        self, members: IntArray, rho: FloatArray, score: FloatArray, converged: BoolArray, *, upwards: bool
+    ) -> None:
+        """Start once more from the middle of each parameter that ran to its lower bound.
 
         Parameters
         ----------
         members : (v,) responses; score : (v,) theirs, changed in place as are rho (V, r) and converged (V,).
+        upwards : also of those that ran to their upper bound: for where few points were surveyed.
         """
         middle = (self.box.low + self.box.high) / 2.0
         for k in range(rho.shape[1]):
-            at_end = (rho[members, k] < self.box.low[k] - 1.0) | (rho[members, k] > self.box.high[k] + 1.0)
+            at_end = rho[members, k] < self.box.low[k] - 1.0
+            at_end |= upwards & (rho[members, k] > self.box.high[k] + 1.0)
             again = np.flatnonzero(at_end)
             if not again.size:
                 continue
             start = np.clip(rho[members[again]], self.box.low, self.box.high)
             start[:, k] = middle[k]
             other, lower, fine = self._newton(start, members[again])
-            better = lower < score[again] - 1e-10 * (1.0 + np.abs(score[again]))
+            better = self._preferred(other, lower, rho[members[again]], score[again])
             rho[members[again[better]]], converged[members[again[better]]] = other[better], fine[better]
             score[again[better]] = lower[better]
+
+    def _preferred(self, other: FloatArray, lower: FloatArray, rho: FloatArray, score: FloatArray) -> BoolArray:
+        """Tell where another end (v, r) has a lower score (v,), or is the smoother of two that no digit tells apart."""
+        beneath = np.maximum(self.box.low - np.minimum(other, rho), 0.0).max(axis=1)
+        level = (TIE + LOST * np.exp(beneath)) * (1.0 + np.abs(score))
+        smoother = (lower < score + level) & (other.sum(axis=1) > rho.sum(axis=1) + 1e-3)
+        return np.asarray((lower < score - level) | smoother)
 
     def _newton(self, start: FloatArray, members: IntArray) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Minimise from `start` (v, r); return ρ, score and convergence."""
