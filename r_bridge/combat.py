@@ -241,7 +241,7 @@ def longcombat(
 
 
 def _linear(study: Study, package: str) -> None:
-    if study.formula.smooths or study.formula.random:
+    if study.formula.penalised:
         raise OptionError(f"{package} fits linear models only: '{study.formula}' has smooths or random effects")
     _no_offset(study, package)
 

@@ -74,14 +74,14 @@ def _papers(formula: Formula) -> tuple[Reference, ...]:
         FORTIN_2018,
         *([POMPONIO] if formula.smooths else []),
         *([BEER] if formula.random else []),
-        *([WOOD] if formula.smooths or formula.random else []),
+        *([WOOD] if formula.penalised else []),
     )
 
 
 def _mean(model: Results, formula: Formula) -> str:
     if model.mean_model is not None:
         return f"The mean model was fitted by {type(model.mean_model).__name__}: {model.summary().mean_model}."
-    if not (formula.smooths or formula.random):
+    if not formula.penalised:
         return (
             "The mean of each feature was fitted by least squares with an intercept for each site."
             if formula.variables

@@ -79,20 +79,7 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
     )  # fmt: skip
     names = shown_apart(fitted.levels.labels, tick_letters(ax))
     ax.set_yticks(np.arange(len(order)), [names[b] for b in order])
-    numbers = []
-    for row, b in enumerate(order):
-        text = f"{means[b]:+.2f}" if location else f"×{2 ** means[b]:.2f}"
-        numbers.append(
-            ax.annotate(
-                minus(text),
-                (1.0, row),
-                (4, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                color=INK,
-            )
-        )
+    numbers = _beside(ax, [f"{means[b]:+.2f}" if location else f"×{2 ** means[b]:.2f}" for b in order])
     ax.tick_params(length=0)
     ax.set_xticks([])
     ax.set_xlabel(" ")
@@ -204,17 +191,7 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     if not few:
         handles.append(handle(Look(PALE, "o", "-"), size=3))
         names.append(f"{len(sites) - len(marked)} larger sites")
-    low, high = min(ends), max(ends)
-    if location:
-        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
-    else:
-        low, high = low / 1.15, high * 1.15
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-    ax.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-    ax.set_xlim(low, high)
-    ax.set_ylim(low, high)
-    ax.set_box_aspect(1.0)
+    low, high = _identity(ax, min(ends), max(ends), location)
     sign = "γ" if location else "δ"
     unit = "pooled sd" if location else "× pooled variance"
     ax.set_xlabel(" ")
@@ -234,6 +211,37 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
     say(ax, "x", f"own estimate {sign}̂ ({unit})", f"own {sign}̂ ({unit})", f"own estimate {sign}̂", f"own {sign}̂")
     say(ax, "y", f"shrunken {sign}*, likewise", f"shrunken {sign}*")
     return ax
+
+
+def _beside(ax: Any, texts: list[str]) -> list[Any]:
+    """Write a number at the right of every row."""
+    return [
+        ax.annotate(
+            minus(text),
+            (1.0, row),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+        )
+        for row, text in enumerate(texts)
+    ]
+
+
+def _identity(ax: Any, low: float, high: float, location: bool) -> tuple[float, float]:
+    """Make the axes a square a little wider than the points, logarithmic for scales, and draw its diagonal."""
+    if location:
+        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    else:
+        low, high = low / 1.15, high * 1.15
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+    ax.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_box_aspect(1.0)
+    return low, high
 
 
 def _legend(ax: Any, handles: list[Any], names: list[str]) -> None:
