@@ -10,7 +10,7 @@ from pycombat_gam.batch.model import Batches, BatchModel
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.profile import check_profile
 from pycombat_gam.design.design import Design
-from pycombat_gam.errors import ModelFileError, OptionError, PcgError
+from pycombat_gam.errors import OptionError
 from pycombat_gam.mean.saved import mean_arrays, read_mean
 from pycombat_gam.saving.container import NEWEST, VERSION, Container
 from pycombat_gam.saving.reader import Reader
@@ -52,13 +52,8 @@ def from_container(container: Container, batch_model: BatchModel) -> FittedComBa
         If anything is absent, of another shape or type, or not finite where it must be.
     """
     saved = Reader(container.model, "the saved model")
-    try:
-        with saved.guard():
-            return _rebuilt(saved, Reader(container.arrays, "the saved model"), batch_model, container.version)
-    except ModelFileError:
-        raise
-    except PcgError as error:
-        raise ModelFileError(f"the model is refused: {error}") from error
+    with saved.guard():
+        return _rebuilt(saved, Reader(container.arrays, "the saved model"), batch_model, container.version)
 
 
 def _rebuilt(saved: Reader, arrays: Reader, batch_model: BatchModel, version: int) -> FittedComBat:

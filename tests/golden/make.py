@@ -12,7 +12,7 @@ from pathlib import Path
 from helpers.study import FEATURES, study
 
 import pycombat_gam as pcg
-from pycombat_gam.saving.container import NEWEST, VERSION
+from pycombat_gam.saving.container import NEWEST
 
 HERE = Path(__file__).parent
 
@@ -24,10 +24,10 @@ def main() -> None:
     model = pcg.ComBat(
         "~ poly(age, 2) + ns(icv, df=3) + sex*dx", batch="site", features=features, id="subject", ref_batch="Ghent"
     )
-    model.fit(table).save(HERE / f"combat-{VERSION}.pcg")
+    model.fit(table).save(HERE / f"combat-{NEWEST}.pcg")
     rows = table.iloc[::41]
-    rows.to_csv(HERE / f"combat-{VERSION}-input.csv", index=False)
-    model.transform(rows)[features].to_csv(HERE / f"combat-{VERSION}-output.csv", index=False)
+    rows.to_csv(HERE / f"combat-{NEWEST}-input.csv", index=False)
+    model.transform(rows)[features].to_csv(HERE / f"combat-{NEWEST}-output.csv", index=False)
 
     rows = study().iloc[::2]
     scm = pcg.FlowSCM(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -25,4 +26,18 @@ def test_an_old_model_answers_as_it_did(path: Path) -> None:
 
 
 def test_the_current_format_is_among_them() -> None:
-    assert {f"combat-{VERSION}", f"flow-{VERSION}", f"flow-{NEWEST}"} <= {path.stem for path in MODELS}
+    released = {f"{kind}-{version}" for kind in ("combat", "flow") for version in (VERSION, NEWEST)}
+    assert released <= {path.stem for path in MODELS}
+
+
+def test_a_combat_of_the_first_version_says_what_it_cannot_do() -> None:
+    first, newest = (pcg.load(GOLDEN / f"combat-{version}.pcg") for version in (VERSION, NEWEST))
+    (limit,) = [note for note in first.summary().notes if "format version 1" in note]
+    assert "tests and intervals need a model that is fitted and saved again" in limit
+    assert not any("format version" in note for note in newest.summary().notes)
+    assert first.fitted.mean.batch_factor is None
+    B, p = len(newest.fitted.levels), len(newest.fitted.mean.design.columns)
+    assert newest.fitted.mean.batch_factor.shape == (B, p, p)
+    pooled = sum(R.T @ R for R in newest.fitted.mean.batch_factor)
+    # R'R of the pooled factor, in another order of sums: columns of poly() and ns() are of size 1.
+    np.testing.assert_allclose(pooled, newest.fitted.mean.R.T @ newest.fitted.mean.R, rtol=1e-9, atol=1e-9)
