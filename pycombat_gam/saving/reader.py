@@ -45,6 +45,13 @@ T = TypeVar("T", bound="str | int | float | None")
 Shape: TypeAlias = "tuple[int | None, ...]"
 Kind: TypeAlias = Literal["f", "i", "b", "U"]
 _NOUNS: dict[Kind, str] = {"f": "numbers", "i": "whole numbers", "b": "truth values", "U": "texts"}
+_TYPES: dict[Kind, Any] = {"f": np.float64, "i": np.intp, "b": np.bool_, "U": np.str_}
+_DEMANDS: dict[str, Callable[[np.ndarray[Any, Any]], bool]] = {
+    "positive": lambda array: bool((array > 0).all()),
+    "finite": lambda array: bool(np.isfinite(array).all()),
+    "ascending": lambda array: bool((array[1:] > array[:-1]).all()),
+    "different": lambda array: len(set(array.ravel().tolist())) == array.size,
+}
 _BROKEN = (
     LookupError,
     TypeError,
@@ -195,24 +202,16 @@ class Reader:
             Whether all values must be so; ascending is strict, along the first axis.
         """
         value = self.value(name)
-        array = _of_lists(value, shape) if kind == "f" and isinstance(value, list) else value
-        if not isinstance(array, np.ndarray) or not (
-            _is_kind(array, kind)
-            and _has_shape(array, shape)
-            and (not array.ndim or len(array) >= least)
-            and (within is None or bool((np.abs(array) <= within).all()))
-            and not (finite and kind == "f" and not np.isfinite(array).all())
-            and not (positive and not (array > 0).all())
-            and not (ascending and not (array[1:] > array[:-1]).all())
-            and not (distinct and len(set(array.ravel().tolist())) < array.size)
-        ):
-            demands = {"positive": positive, "finite": finite and kind == "f", "ascending": ascending}
-            each = [word for word, wanted in {**demands, "different": distinct}.items() if wanted]
-            lengths = ", ".join("any" if length is None else str(length) for length in shape)
-            words = f"{' '.join([*each, _NOUNS[kind]])} of shape ({lengths})"
+        array: Any = _of_lists(value, shape) if kind == "f" and isinstance(value, list) else value
+        asked = {"positive": positive, "finite": finite and kind == "f", "ascending": ascending, "different": distinct}
+        demands = [word for word, wanted in asked.items() if wanted]
+        sound = isinstance(array, np.ndarray) and _is_kind(array, kind) and _has_shape(array, shape, least)
+        if not sound or not all(_DEMANDS[word](array) for word in demands) or not _is_within(array, within):
+            words = f"{' '.join([*demands, _NOUNS[kind]])} of shape ({', '.join(_length(length) for length in shape)})"
             words += f", at least {least} of them" if least else ""
             self._refuse(name, words + ("" if within is None else f", none beyond {within:g}"))
-        return array.astype({"f": np.float64, "i": np.intp, "b": np.bool_, "U": np.str_}[kind], copy=False)
+        read: np.ndarray[Any, Any] = array.astype(_TYPES[kind], copy=False)
+        return read
 
     def child(self, name: str, what: str | None = None) -> Reader:
         """Return a reader of the object that stands there; `what` is what messages call it."""
@@ -282,7 +281,14 @@ def _is_kind(array: np.ndarray[Any, Any], kind: Kind) -> bool:
     return array.dtype.kind == kind and (kind != "f" or array.dtype == np.float64)
 
 
-def _has_shape(array: np.ndarray[Any, Any], shape: Shape) -> bool:
-    return len(shape) == array.ndim and all(
-        wanted is None or wanted == length for wanted, length in zip(shape, array.shape, strict=True)
-    )
+def _has_shape(array: np.ndarray[Any, Any], shape: Shape, least: int) -> bool:
+    fits = len(shape) == array.ndim and all(a is None or a == b for a, b in zip(shape, array.shape, strict=True))
+    return fits and (not shape or len(array) >= least)
+
+
+def _is_within(array: np.ndarray[Any, Any], within: float | None) -> bool:
+    return within is None or bool((np.abs(array) <= within).all())
+
+
+def _length(length: int | None) -> str:
+    return "any" if length is None else str(length)
