@@ -112,7 +112,11 @@ def test_features_only_after() -> None:
         (lambda t: {"feature": "aera"}, DataError, "feature column 'aera' is not in the table.*did you mean 'area'"),
         (lambda t: {"feature": "sex"}, DataError, "feature column 'sex' is .*: it must hold numbers"),
         (lambda t: {"batch": "scanner"}, DataError, "batch column 'scanner' is not in the table"),
-        (lambda t: {"after": t.iloc[:5]}, DataError, "before has 21 rows, after 5, and their indexes differ"),
+        (
+            lambda t: {"after": t.iloc[:5]},
+            DataError,
+            "before has 21 rows, after 5: give the same rows in the same order",
+        ),
         (lambda t: {"before": t["area"]}, DataError, "before is a Series: give a DataFrame"),
         (lambda t: {"before": t.assign(area=np.inf)}, DataError, "infinite values in 'area'"),
         (lambda t: {"before": t.assign(area=np.nan)}, DataError, "'area' has no values, all are missing"),
