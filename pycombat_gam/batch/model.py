@@ -64,14 +64,14 @@ class MeanRows:
     rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     effects: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
 
-    def on(self, rows: IntArray, columns: slice) -> FloatArray:
-        """Return f on some rows, for some features."""
-        mean = self.at_center[columns] + (self.X[rows] - self.center) @ self.coefficients[:, columns]
+    def taken_off(self, block: FloatArray, rows: IntArray, columns: slice) -> FloatArray:
+        """Return values (k, v) of some rows and features less f there; missing cells stay missing."""
+        left = block - self.at_center[columns] - (self.X[rows] - self.center) @ self.coefficients[:, columns]
         if self.offset is not None:
-            mean += self.offset[rows, None]
+            left -= self.offset[rows, None]
         if self.rows.size:
-            mean += self.more(rows, columns)
-        return np.asarray(mean)
+            left -= self.more(rows, columns)
+        return np.asarray(left)
 
     def more(self, rows: IntArray, columns: slice) -> FloatArray:
         """Return what `effects` adds to f there; zero in the other rows."""
@@ -96,7 +96,7 @@ class Residuals:
         """Yield (columns, what is left there), (n, k); missing cells are NaN."""
         rows = np.arange(len(self.codes))
         for columns, block in blocks(self.Y, rows):
-            yield columns, block - self.mean.on(rows, columns)
+            yield columns, self.mean.taken_off(block, rows, columns)
 
 
 class BatchModel(Protocol):

@@ -134,8 +134,7 @@ def new_group_effects(
     effects = np.empty((rows.size, Y.shape[1]))
     for columns, raw in blocks(Y, rows):
         seen = ~np.isnan(raw)
-        expected = mean.on(rows, columns) + site_level[:, columns][codes[rows]]
-        left = np.where(seen, raw - expected, 0.0)
+        left = np.where(seen, mean.taken_off(raw, rows, columns) - site_level[:, columns][codes[rows]], 0.0)
         effects[:, columns] = systems.effects(left, seen, ratio[:, columns][of_coefficient])
     return rows, effects
 

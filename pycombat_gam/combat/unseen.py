@@ -128,7 +128,7 @@ def _site_moments(
     for columns, raw in blocks(Y, rows):
         seen = ~np.isnan(raw)
         n = seen.sum(axis=0)
-        residual = np.where(seen, raw - mean.on(rows, columns), 0.0)
+        residual = np.where(seen, mean.taken_off(raw, rows, columns), 0.0)
         if groups is not None:
             Z = groups.Z[rows]
             intercepts[:, columns], taken[0, columns] = _intercepts(Z, residual, seen, groups.ratio[:, columns])
