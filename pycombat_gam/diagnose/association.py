@@ -18,66 +18,66 @@ from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import FloatArray
 
 
-def associations(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
+def associations(part: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
     """Test every term but random effects; a row per term and feature."""
-    design = found.fit.design
-    smooths = {one.label: one for one in design.smooth.smooths}
+    design = part.fit.design
+    smooths = {smooth.label: smooth for smooth in design.smooth.smooths}
     parts = []
     for label, columns in design.term_slices.items():
         if label not in smooths:
-            statistic, df, p = _parametric(found, columns)
+            statistic, df, p = _parametric(part, columns)
         elif not smooths[label].random:
-            statistic, df, p = _smooth(found, label, columns)
+            statistic, df, p = _smooth(part, label, columns)
         else:
             continue
-        df_residual = residual_df(found.fit)
+        df_residual = residual_df(part.fit)
         with np.errstate(divide="ignore", invalid="ignore"):
-            F = np.where(found.modelled & (df > 0), statistic / df, np.nan)
+            F = np.where(part.modelled & (df > 0), statistic / df, np.nan)
         parts.append(
             rows(
                 aspect="association", measure="partial R2", state=state, feature=names, covariate=label,
                 value=partial_r2(F, df, df_residual), statistic=F, df=df, df_residual=df_residual,
-                p=np.where(found.modelled, p, np.nan), n=found.rows.size,
+                p=np.where(part.modelled, p, np.nan), n=part.rows.size,
             )
         )  # fmt: skip
     return parts
 
 
-def _parametric(found: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-    V, p = found.features.size, found.X.shape[1]
-    beta = found.fit.coefficients[columns]
+def _parametric(part: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+    V, p = part.features.size, part.X.shape[1]
+    beta = part.fit.coefficients[columns]
     statistic = np.empty(V)
     for some in blocks(V, p**2):
-        inverse = inverse_information(found.fit, some)[:, columns, columns]
+        inverse = inverse_information(part.fit, some)[:, columns, columns]
         solved = np.linalg.solve(inverse, beta[:, some].T[..., None])[..., 0]
         statistic[some] = (beta[:, some].T * solved).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        statistic /= residual_variance(found.fit)
+        statistic /= residual_variance(part.fit)
     df = len(beta)
-    return statistic, np.full(V, float(df)), np.asarray(f_distribution.sf(statistic / df, df, residual_df(found.fit)))
+    return statistic, np.full(V, float(df)), np.asarray(f_distribution.sf(statistic / df, df, residual_df(part.fit)))
 
 
-def _smooth(found: Adjusted, label: str, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-    fit, (V, p) = found.fit, (found.features.size, found.X.shape[1])
+def _smooth(part: Adjusted, label: str, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+    fit, (V, p) = part.fit, (part.features.size, part.X.shape[1])
     smooth = next(s for s in fit.design.smooth.smooths if s.label == label)
     random = [place for _, place in fit.design.random_effects]
     penalties = fit.penalties
     information = fit.R.T @ fit.R
-    own = np.linalg.qr(found.X[:, columns])[1]
+    root = np.linalg.qr(part.X[:, columns])[1]
     phi, df_residual = residual_variance(fit), residual_df(fit)
     statistic, df, p_value = np.full(V, np.nan), np.full(V, np.nan), np.full(V, np.nan)
     curves: dict[int, SmoothStatistic] = {}
     with progress_bar(f"testing {label}", V) as advance:
         for some in blocks(V, p**2):
             for k, H in zip(some, inverse_information(fit, some), strict=True):
-                if not found.modelled[k]:
+                if not part.modelled[k]:
                     continue
                 F = H @ information
                 if smooth.null_dim > 0:
                     edf1 = np.diagonal(2 * F - F @ F)[columns].sum()
                     rank = min(float(columns.stop - columns.start), float(edf1))
-                    one = smooth_statistic(fit.coefficients[columns, k], phi[k] * H[columns, columns], own, rank)
-                    curves[int(k)], statistic[k], df[k] = one, one.values[0], one.df
+                    curve = smooth_statistic(fit.coefficients[columns, k], phi[k] * H[columns, columns], root, rank)
+                    curves[int(k)], statistic[k], df[k] = curve, curve.values[0], curve.df
                 else:
                     test = random_effect_test(
                         fit.R,

@@ -19,9 +19,9 @@ def coordinates(values: FloatArray) -> FloatArray:
     known = ~np.isnan(values).any(axis=1)
     if not known.all():
         inside = coordinates(values[known])
-        found = np.full((known.size, inside.shape[1]), np.nan)
-        found[known] = inside
-        return found
+        full = np.full((known.size, inside.shape[1]), np.nan)
+        full[known] = inside
+        return full
     centred = values - values.mean(axis=0)
     spread = centred.std(axis=0)
     scaled = centred[:, spread > 0] / spread[spread > 0]

@@ -132,13 +132,13 @@ def _diagnosed(
     whole, flat = np.ones(len(study.features), dtype=bool), np.zeros(len(study.features), dtype=bool)
     for state, Y in study.states.items():
         whole &= ~np.isnan(Y).any(axis=0)
-        for found in _tracked(study, Y, state):
-            names = np.array(study.features, dtype=object)[found.features]
-            parts += [anova(found, names, state), *kruskal(found, names, state), *scale_tests(found, names, state)]
-            parts += associations(found, names, state)
-            flat[found.features] |= ~found.modelled
+        for part in _tracked(study, Y, state):
+            names = np.array(study.features, dtype=object)[part.features]
+            parts += [anova(part, names, state), *kruskal(part, names, state), *scale_tests(part, names, state)]
+            parts += associations(part, names, state)
+            flat[part.features] |= ~part.modelled
             if state == BEFORE:
-                notes += _notes(study, found, names)
+                notes += _notes(study, part, names)
     notes += _untested(parts, flat, study.features)
     notes += _random_notes(study)
     some, columns = _complete(study, whole, ~flat, notes)
@@ -164,8 +164,8 @@ def _choices(
 ) -> dict[str, Any]:
     if model is None:
         return {"formula": formula or "~ 1", "batch": batch or "batch", "features": features, "id": id}
-    given = {"formula": formula, "batch": batch, "features": features, "id": id}
-    twice = [name for name, value in given.items() if value is not None]
+    arguments = {"formula": formula, "batch": batch, "features": features, "id": id}
+    twice = [name for name, value in arguments.items() if value is not None]
     if twice:
         raise OptionError(f"model gives {listing(twice)} already: leave out one or the other")
     if not is_harmonizer(model):
@@ -196,31 +196,31 @@ def _tracked(study: Study, Y: FloatArray, state: str) -> list[Adjusted]:
     """Fit all patterns of missing cells, with a bar where there are many."""
     done = []
     with progress_bar(f"fitting covariates and sites {state}", Y.shape[1]) as advance:
-        for found in adjusted(study, Y):
-            done.append(found)
-            advance(found.features.size)
+        for part in adjusted(study, Y):
+            done.append(part)
+            advance(part.features.size)
     return done
 
 
-def _notes(study: Study, found: Adjusted, names: np.ndarray) -> list[str]:
+def _notes(study: Study, part: Adjusted, names: np.ndarray) -> list[str]:
     notes = []
-    flat = names[~found.modelled].tolist()
+    flat = names[~part.modelled].tolist()
     if flat:
         notes.append(f"no variance beyond rounding, not tested: {listing(flat)}")
-    single = [study.sites[b] for b in found.sites[found.sizes == 1]]
+    single = [study.sites[b] for b in part.sites[part.sizes == 1]]
     if single:
-        where = "" if found.rows.size == study.codes.size else f" for {listing(names, 3)}"
+        where = "" if part.rows.size == study.codes.size else f" for {listing(names, 3)}"
         notes.append(f"a site of one row has no scale and took no part in tests of it{where}: {listing(single)}")
     return notes
 
 
 def _untested(parts: Parts, flat: BoolArray, features: tuple[str, ...]) -> list[str]:
     """Name tests of features that vary and still have no p-value."""
-    told = set(np.array(features, dtype=object)[flat])
+    noted = set(np.array(features, dtype=object)[flat])
     without: dict[str, dict[str, None]] = {}
     for part in parts:
         for k in np.flatnonzero(np.isnan(part["p"])):
-            if part["feature"][k] not in told:
+            if part["feature"][k] not in noted:
                 what = part["covariate"][k] or part["measure"][k]
                 without.setdefault(f"{what} {part['state'][k]}", {})[str(part["feature"][k])] = None
     return [f"no p-value, so not tested: {what}, in {listing(names, 5)}" for what, names in without.items()]
@@ -289,9 +289,9 @@ def _sample(study: Study, seed: int, notes: list[str]) -> Study:
     groups = np.arange(n) if study.groups is None else study.groups
     chosen = np.zeros(n, dtype=bool)
     for b in range(len(study.sites)):
-        own = np.unique(groups[study.codes == b])
-        take = min(own.size, max(FOLDS, round(MOST_ROWS * own.size / n)))
-        chosen |= (study.codes == b) & np.isin(groups, rng.permutation(own)[:take])
+        of_site = np.unique(groups[study.codes == b])
+        take = min(of_site.size, max(FOLDS, round(MOST_ROWS * of_site.size / n)))
+        chosen |= (study.codes == b) & np.isin(groups, rng.permutation(of_site)[:take])
     notes.append(
         f"permutations and predictions used {chosen.sum():,} of {n:,} rows, drawn at random from every site in "
         "proportion"

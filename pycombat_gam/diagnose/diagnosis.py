@@ -72,7 +72,7 @@ class Diagnosis:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row per question, a column per state: shares of features, medians, p-values, accuracies."""
-        found: dict[tuple[str, str, str, str], dict[str, float]] = {}
+        cells: dict[tuple[str, str, str, str], dict[str, float]] = {}
         keys = ["aspect", "measure", "covariate", "state"]
         whole = self.table[(self.table["site"] == "") & (self.table["state"] != "")]
         by_feature = whole[whole["feature"] != ""]
@@ -87,9 +87,9 @@ class Diagnosis:
             if (aspect, measure, covariate) in gaps:
                 quantities.append(("features not tested", float(untested[aspect, measure, covariate, state])))
             for quantity, value in quantities:
-                found.setdefault((aspect, measure, covariate, quantity), {})[state] = value
-        index = pd.DataFrame(list(found), columns=["aspect", "measure", "covariate", "quantity"])
-        return index.join(pd.DataFrame(list(found.values()), columns=list(self.states), dtype=float))
+                cells.setdefault((aspect, measure, covariate, quantity), {})[state] = value
+        index = pd.DataFrame(list(cells), columns=["aspect", "measure", "covariate", "quantity"])
+        return index.join(pd.DataFrame(list(cells.values()), columns=list(self.states), dtype=float))
 
     def _quantities(self, aspect: str, measure: str, some: pd.DataFrame) -> list[tuple[str, float]]:
         """Reduce the rows of one test to a few numbers, with their names."""

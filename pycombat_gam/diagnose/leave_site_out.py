@@ -44,9 +44,9 @@ def covariate_prediction(
     with progress_bar(f"predicting covariates {state}", len(study.covariates) * len(study.sites)) as advance:
         for name in study.covariates:
             column = study.table[name]
-            found = _predict(study, by_site(name), column, name in classes or not is_number(column), advance)
-            if found is not None:
-                measure, chance, score = found
+            prediction = _predict(study, by_site(name), column, name in classes or not is_number(column), advance)
+            if prediction is not None:
+                measure, chance, score = prediction
                 value = score(np.arange(study.codes.size))
                 if np.isnan(value):
                     continue
@@ -82,10 +82,10 @@ def _regress(
 
     error, plain = np.empty(y.size), np.empty(y.size)
     for b, X in enumerate(by_site):
-        own = study.codes == b
-        model = RidgeCV(alphas=np.geomspace(1e-1, 1e5, 13)).fit(X[~own], y[~own])
-        error[own] = np.abs(model.predict(X[own]) - y[own])
-        plain[own] = np.abs(y[~own].mean() - y[own])
+        here = study.codes == b
+        model = RidgeCV(alphas=np.geomspace(1e-1, 1e5, 13)).fit(X[~here], y[~here])
+        error[here] = np.abs(model.predict(X[here]) - y[here])
+        plain[here] = np.abs(y[~here].mean() - y[here])
         advance()
     return "mean absolute error", float(plain.mean()), lambda at: float(error[at].mean())
 
@@ -97,13 +97,13 @@ def _classify(
 
     margin, guess = np.full(y.size, np.nan), np.full(y.size, -1)
     for b, X in enumerate(by_site):
-        own = study.codes == b
-        if np.unique(y[~own]).size == groups:
+        here = study.codes == b
+        if np.unique(y[~here]).size == groups:
             model: Any = LogisticRegression(class_weight="balanced", max_iter=200, tol=1e-3, C=0.01)
-            fit_quietly(model, X[~own], y[~own])
-            guess[own] = model.predict(X[own])
+            fit_quietly(model, X[~here], y[~here])
+            guess[here] = model.predict(X[here])
             if groups == 2:
-                margin[own] = model.decision_function(X[own])
+                margin[here] = model.decision_function(X[here])
         advance()
     if (guess < 0).all():
         return None

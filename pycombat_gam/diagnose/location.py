@@ -41,31 +41,31 @@ def blocks(size: int, each: int) -> list[IntArray]:
     return [np.arange(left, min(left + width, size)) for left in range(0, size, width)]
 
 
-def anova(found: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarray]:
+def anova(part: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarray]:
     """Test that all sites have one level, at equal covariates; a row per feature."""
-    fit, B, p = found.fit, found.sites.size, found.X.shape[1]
+    fit, B, p = part.fit, part.sites.size, part.X.shape[1]
     means = np.zeros((B, p))
-    np.add.at(means, found.codes, found.X - fit.center)
-    means /= found.sizes[:, None]
+    np.add.at(means, part.codes, part.X - fit.center)
+    means /= part.sizes[:, None]
     # Differences from the first site; which one it is doesn't matter.
-    level = np.zeros((B, found.features.size))
-    np.add.at(level, found.codes, found.level)
-    level /= found.sizes[:, None]
+    level = np.zeros((B, part.features.size))
+    np.add.at(level, part.codes, part.level)
+    level /= part.sizes[:, None]
     ahead = level[1:] - level[0]
     phi, df_residual = residual_variance(fit), residual_df(fit)
-    statistic = np.empty(found.features.size)
-    parts = blocks(found.features.size, (p + B) ** 2)
+    statistic = np.empty(part.features.size)
+    parts = blocks(part.features.size, (p + B) ** 2)
     for some in tracked(parts, f"comparing sites {state}", len(parts)):
-        spread = means @ inverse_information(fit, some) @ means.T + np.diag(1.0 / found.sizes)
+        spread = means @ inverse_information(fit, some) @ means.T + np.diag(1.0 / part.sizes)
         between = spread[:, 1:, 1:] - spread[:, 1:, :1] - spread[:, :1, 1:] + spread[:, :1, :1]
         solved = np.linalg.solve(between, ahead[:, some].T[..., None])[..., 0]
         statistic[some] = (ahead[:, some].T * solved).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        F = np.where(found.modelled, statistic / phi / (B - 1), np.nan)
+        F = np.where(part.modelled, statistic / phi / (B - 1), np.nan)
     return rows(
         aspect="location", measure="ANOVA", state=state, feature=names,
         value=partial_r2(F, B - 1, df_residual), statistic=F, df=B - 1, df_residual=df_residual,
-        p=f_distribution.sf(F, B - 1, df_residual), n=found.rows.size,
+        p=f_distribution.sf(F, B - 1, df_residual), n=part.rows.size,
     )  # fmt: skip
 
 
@@ -80,17 +80,17 @@ def ranked(values: FloatArray) -> FloatArray:
     return np.asarray(rankdata(np.round((values - values.mean(axis=0)) / grain), axis=0))
 
 
-def kruskal(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
+def kruskal(part: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
     """Test by ranks that sites have one location, covariates' part taken off (R: ``kruskal.test``)."""
-    units = found.units
+    units = part.units
     if units is None:
         return []
-    n, B = units.site.size, found.sites.size
-    H = np.empty(found.features.size)
-    parts = blocks(found.features.size, 4 * n)
+    n, B = units.site.size, part.sites.size
+    H = np.empty(part.features.size)
+    parts = blocks(part.features.size, 4 * n)
     for some in tracked(parts, f"ranking features {state}", len(parts)):
-        H[some] = _kruskal(units.mean(found.free[:, some]), units.site, units.sizes)
-    H[~found.modelled] = np.nan
+        H[some] = _kruskal(units.mean(part.free[:, some]), units.site, units.sizes)
+    H[~part.modelled] = np.nan
     return [
         rows(
             aspect="location", measure="Kruskal-Wallis", state=state, feature=names, value=H / (n - 1), statistic=H,

@@ -17,14 +17,14 @@ NUMBERS = ("value", "lower", "upper", "chance", "statistic", "df", "df_residual"
 def rows(**columns: Any) -> dict[str, np.ndarray]:
     """Bring columns, single values among them, to one length; a column not given is empty."""
     size = max(np.size(value) for value in columns.values())
-    found = {}
+    filled = {}
     for name in TEXT:
-        found[name] = np.broadcast_to(np.asarray(columns.pop(name, ""), dtype=object), (size,))
+        filled[name] = np.broadcast_to(np.asarray(columns.pop(name, ""), dtype=object), (size,))
     for name in NUMBERS:
-        found[name] = np.broadcast_to(np.asarray(columns.pop(name, np.nan), dtype=np.float64), (size,))
+        filled[name] = np.broadcast_to(np.asarray(columns.pop(name, np.nan), dtype=np.float64), (size,))
     if columns:
         raise TypeError(f"no such columns: {list(columns)}")
-    return found
+    return filled
 
 
 def tidy(parts: Sequence[Mapping[str, np.ndarray]], features: Sequence[str]) -> pd.DataFrame:
@@ -61,6 +61,6 @@ def overall(table: pd.DataFrame) -> pd.DataFrame:
     some = table[table["aspect"].isin(SITES) & (table["site"] == "")]
     p = some["p_adjusted"].where(some["feature"] != "", some["p"])
     keys = [some[name] for name in ("state", "aspect", "measure")]
-    found = p.groupby(keys, sort=False).min().dropna().rename("p").reset_index()
-    adjusted = found.groupby("state", sort=False)["p"].transform(lambda p: multipletests(p, method="holm")[1])
-    return found.assign(p_adjusted=adjusted)
+    tests = p.groupby(keys, sort=False).min().dropna().rename("p").reset_index()
+    adjusted = tests.groupby("state", sort=False)["p"].transform(lambda p: multipletests(p, method="holm")[1])
+    return tests.assign(p_adjusted=adjusted)

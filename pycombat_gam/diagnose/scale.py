@@ -25,22 +25,22 @@ from pycombat_gam.study.units import Units
 from pycombat_gam.types import FloatArray, IntArray
 
 
-def scale_tests(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
+def scale_tests(part: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
     """Test that sites have one scale, in two ways; a row per test and feature."""
-    if found.units is None:
+    if part.units is None:
         return []
-    several = np.flatnonzero(found.units.sizes > 1)
+    several = np.flatnonzero(part.units.sizes > 1)
     if several.size < 2:
         return []
-    inside = np.isin(found.codes, several)
-    codes = np.searchsorted(several, found.codes[inside])
-    groups = None if found.groups is None else found.groups[inside]
+    inside = np.isin(part.codes, several)
+    codes = np.searchsorted(several, part.codes[inside])
+    groups = None if part.groups is None else part.groups[inside]
     units = Units(codes, groups)
-    rows_of, n, B, V = np.bincount(codes), units.site.size, several.size, found.features.size
+    rows_of, n, B, V = np.bincount(codes), units.site.size, several.size, part.features.size
     W, X2, ratio = np.empty(V), np.empty(V), np.empty(V)
     parts = blocks(V, 6 * codes.size)
     for some in tracked(parts, f"comparing scales {state}", len(parts)):
-        residual = found.residual[np.ix_(inside, some)]
+        residual = part.residual[np.ix_(inside, some)]
         distance = units.mean(_distance(residual, codes, B))
         W[some] = _variance_ratio(distance, units.site, units.sizes)
         scores = norm.ppf(0.5 + ranked(distance) / (2.0 * (n + 1)))
@@ -49,7 +49,7 @@ def scale_tests(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str
             sd = np.sqrt(_sums(residual**2, codes, B) / (rows_of[:, None] - 1))
             ratio[some] = sd.max(axis=0) / sd.min(axis=0)
     for statistic in (W, X2, ratio):
-        statistic[~found.modelled] = np.nan
+        statistic[~part.modelled] = np.nan
     return [
         rows(
             aspect="scale", measure="Levene", state=state, feature=names, value=ratio, statistic=W, df=B - 1,
@@ -65,8 +65,8 @@ def scale_tests(found: Adjusted, names: np.ndarray, state: str) -> list[dict[str
 def _distance(residual: FloatArray, codes: IntArray, B: int) -> FloatArray:
     distance = np.empty_like(residual)
     for b in range(B):
-        own = codes == b
-        distance[own] = np.abs(residual[own] - np.median(residual[own], axis=0))
+        here = codes == b
+        distance[here] = np.abs(residual[here] - np.median(residual[here], axis=0))
     return distance
 
 

@@ -55,8 +55,8 @@ class Folds:
         start = 0
         for b, size in enumerate(units.sizes):
             if size >= n_folds:
-                own = rng.permutation(np.flatnonzero(units.site == b))
-                fold[own] = (np.arange(size) + start) % n_folds
+                of_site = rng.permutation(np.flatnonzero(units.site == b))
+                fold[of_site] = (np.arange(size) + start) % n_folds
                 start += size
         return cls(units, fold, n_folds)
 

@@ -124,29 +124,29 @@ class Study:
             raise OptionError(f"batch column '{batch}' is in the formula: sites are compared by themselves, remove it")
         ids = names(id, "id")
         reserved = (batch, *ids, *parsed.variables)
-        given = intake(before, covariates, reserved=reserved, choice=features, fitted=None)
+        taken = intake(before, covariates, reserved=reserved, choice=features, fitted=None)
         for name in parsed.variables:
-            find_column(given.covariates, name, "formula")
-        check_ids(given.covariates, ids)
-        sites = find_column(given.covariates, batch, "batch")
+            find_column(taken.covariates, name, "formula")
+        check_ids(taken.covariates, ids)
+        sites = find_column(taken.covariates, batch, "batch")
         levels = BatchLevels.learn(sites, batch)
-        states = {BEFORE: _values(given)}
+        states = {BEFORE: _values(taken)}
         if after is not None:
-            then = intake(after, covariates, reserved=reserved, choice=None, fitted=given.features)
+            then = intake(after, covariates, reserved=reserved, choice=None, fitted=taken.features)
             check_same_rows(
-                given.covariates, then.covariates, ids, labelled=given.frame is not None and then.frame is not None
+                taken.covariates, then.covariates, ids, labelled=taken.frame is not None and then.frame is not None
             )
             states[AFTER] = _values(then)
-        order = _order(states[BEFORE], given.features, given.covariates, (*parsed.variables, batch, *ids))
+        order = _order(states[BEFORE], taken.features, taken.covariates, (*parsed.variables, batch, *ids))
         codes, known = pd.factorize(levels.codes(sites)[0][order])
-        table, codes = given.covariates.iloc[order], codes.astype(np.intp)
+        table, codes = taken.covariates.iloc[order], codes.astype(np.intp)
         return cls(
             table=table,
             codes=codes,
             sites=tuple(levels.labels[b] for b in known),
             shown=np.argsort(known).astype(np.intp),
             formula=parsed,
-            features=given.features,
+            features=taken.features,
             states={name: np.ascontiguousarray(Y[order]) for name, Y in states.items()},
             ids=tuple(ids),
             order=order,
@@ -155,14 +155,14 @@ class Study:
         )
 
 
-def _values(given: Intake) -> FloatArray:
+def _values(taken: Intake) -> FloatArray:
     """Return the features in double precision, checked: missing cells may be, infinite ones not."""
-    columns = suspicious_features(given.Y)
-    missing = check_cells(given.Y, columns, given.features, omit_missing=True, may_omit=False)
-    empty = [given.features[k] for k in columns[missing == given.Y.shape[0]]]
+    columns = suspicious_features(taken.Y)
+    missing = check_cells(taken.Y, columns, taken.features, omit_missing=True, may_omit=False)
+    empty = [taken.features[k] for k in columns[missing == taken.Y.shape[0]]]
     if empty:
         raise DataError(f"no observed value at all in {listing(empty)}: leave such features out")
-    return np.asarray(given.Y, dtype=np.float64)
+    return np.asarray(taken.Y, dtype=np.float64)
 
 
 def _order(Y: FloatArray, features: Sequence[str], table: pd.DataFrame, columns: Sequence[str]) -> IntArray:

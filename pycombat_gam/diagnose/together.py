@@ -52,9 +52,9 @@ def permutation_tests(study: Study, columns: IntArray, *, permutations: int, see
     if units is None:
         return parts
     for state, Y in some.states.items():
-        (found,) = adjusted(some, Y)
+        (part,) = adjusted(some, Y)
         values = units.mean(CovariatesAlone.of(some, Y).off(some.table, Y))
-        free = units.mean(found.free)
+        free = units.mean(part.free)
         parts += _permute(some, units, values, free, state, permutations=permutations, seed=seed)
     return parts
 
@@ -84,21 +84,21 @@ def _permute(
     parts = []
     with progress_bar(f"permuting sites {state} harmonization", len(tests) * len(orders)) as advance:
         for (aspect, measure), test in tests.items():
-            found = np.empty((len(orders), 1 + labels.size))
+            statistics = np.empty((len(orders), 1 + labels.size))
             for at, statistic in enumerate(test()):
-                found[at] = statistic
+                statistics[at] = statistic
                 advance()
             # Equal sums in another order differ in the last digits.
-            reach = found[0] * (1.0 - 1e-12)
-            p = (1 + (found[1:] >= reach).sum(axis=0)) / (1 + permutations)
+            reach = statistics[0] * (1.0 - 1e-12)
+            p = (1 + (statistics[1:] >= reach).sum(axis=0)) / (1 + permutations)
             if aspect == "covariance":
                 # A site of one has no covariance to compare.
                 p[1:][np.bincount(whose, minlength=labels.size) == 0] = np.nan
             parts.append(
                 rows(
                     aspect=aspect, measure=measure, state=state, site=np.array(["", *labels], dtype=object)[shown],
-                    value=_ratio(found[0], found[1:].mean(axis=0))[shown], statistic=found[0, shown], p=p[shown],
-                    n=np.array([codes.size, *np.bincount(codes, minlength=labels.size)])[shown],
+                    value=_ratio(statistics[0], statistics[1:].mean(axis=0))[shown], statistic=statistics[0, shown],
+                    p=p[shown], n=np.array([codes.size, *np.bincount(codes, minlength=labels.size)])[shown],
                 )
             )  # fmt: skip
     return parts
@@ -110,9 +110,9 @@ def _orders(size: int, permutations: int, seed: int) -> IntArray:
     return np.array([np.arange(size), *(rng.permutation(size) for _ in range(permutations))])
 
 
-def _ratio(found: FloatArray, chance: FloatArray) -> FloatArray:
+def _ratio(observed: FloatArray, chance: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(found / chance)
+        return np.asarray(observed / chance)
 
 
 def _distances(values: FloatArray) -> FloatArray:
@@ -133,11 +133,11 @@ def _contrasts(values: FloatArray, codes: IntArray, seed: int) -> tuple[FloatArr
     rng = np.random.default_rng(seed)
     parts, sites = [], []
     for b in np.unique(codes):
-        own = rng.permutation(values[codes == b])
-        k = np.arange(1, len(own))[:, None]
-        before = np.cumsum(own, axis=0)[:-1] / k
-        parts.append((before - own[1:]) * np.sqrt(k / (k + 1.0)))
-        sites.append(np.full(len(own) - 1, b))
+        of_site = rng.permutation(values[codes == b])
+        k = np.arange(1, len(of_site))[:, None]
+        before = np.cumsum(of_site, axis=0)[:-1] / k
+        parts.append((before - of_site[1:]) * np.sqrt(k / (k + 1.0)))
+        sites.append(np.full(len(of_site) - 1, b))
     scaled = np.concatenate(parts)
     scaled = scaled / np.sqrt((scaled**2).mean(axis=0))
     if scaled.shape[1] > scaled.shape[0]:
@@ -158,16 +158,16 @@ def _discrepancies(M: FloatArray, codes: IntArray, B: int, orders: IntArray) -> 
         member = np.zeros((some.shape[0], codes.size, B))
         np.put_along_axis(member, codes[some][..., None], 1.0, axis=2)
         products = (M @ member.transpose(1, 0, 2).reshape(codes.size, -1)).reshape(codes.size, -1, B)
-        for one, product in zip(member, products.transpose(1, 0, 2), strict=True):
-            sums = one.T @ product
+        for indicators, product in zip(member, products.transpose(1, 0, 2), strict=True):
+            sums = indicators.T @ product
             means = sums / np.outer(sizes, sizes)
-            own = np.diagonal(means)
-            pairs = 2 * means - own[:, None] - own
+            within = np.diagonal(means)
+            pairs = 2 * means - within[:, None] - within
             rest = n - sizes
             across = sums.sum(axis=1) - np.diagonal(sums)
             with np.errstate(divide="ignore", invalid="ignore"):
                 others = (sums.sum() - 2 * across - np.diagonal(sums)) / rest**2
-                each = sizes * rest / n * (2 * across / (sizes * rest) - own - others)
+                each = sizes * rest / n * (2 * across / (sizes * rest) - within - others)
             yield np.array([(weight * pairs).sum(), *each])
 
 
@@ -183,7 +183,7 @@ def _covariances(contrasts: FloatArray, codes: IntArray, B: int, orders: IntArra
         moved = contrasts[np.argsort(order)][by_site]
         far = np.zeros(B)
         for b in range(B):
-            own = moved[bounds[b] : bounds[b + 1]]
-            if len(own):
-                far[b] = len(own) * np.linalg.norm(own.T @ own / len(own) - pooled) ** 2 / total
+            of_site = moved[bounds[b] : bounds[b + 1]]
+            if len(of_site):
+                far[b] = len(of_site) * np.linalg.norm(of_site.T @ of_site / len(of_site) - pooled) ** 2 / total
         yield np.array([far.sum(), *far])

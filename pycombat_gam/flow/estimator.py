@@ -153,35 +153,35 @@ class FlowSCM(Results):
         progress : show a bar with the held-out log-probability on a terminal.
         """
         recipe, formula = self._recipe()
-        given = self._intake(X, covariates, formula.variables, None)
-        table = given.covariates
+        taken = self._intake(X, covariates, formula.variables, None)
+        table = taken.covariates
         sites = find_column(table, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch)
         codes, _ = levels.codes(sites)
         if self.ref_batch is not None:
             levels.index(self.ref_batch)
-        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=False, may_omit=False)
+        check_cells(taken.Y, suspicious_features(taken.Y), taken.features, omit_missing=False, may_omit=False)
         for name in formula.variables:
             find_column(table, name, "formula")
         graph = Graph.learn(
             formula.variables, self.batch, table, self.graph,
-            factors=factor_columns(formula), features=given.features, ids=names(self.id, "id"),
+            factors=factor_columns(formula), features=taken.features, ids=names(self.id, "id"),
         )  # fmt: skip
         # Descent goes other ways for sums in another order: rows and sites are put into an order of their own.
-        order = canonical_order(given.Y, np.zeros((len(table), 0)), codes)
+        order = canonical_order(taken.Y, np.zeros((len(table), 0)), codes)
         sites_by_row = sites_in_order(codes, order)
         place = np.argsort(sites_by_row)
-        Y, rows, at = given.Y[order], table.iloc[order], place[codes[order]]
+        Y, rows, at = taken.Y[order], table.iloc[order], place[codes[order]]
         ranked = BatchLevels(self.batch, tuple(levels.labels[code] for code in sites_by_row))
         with levels.doubted(len(codes)):
             combat = fit_combat(
-                Y, rows, at, batches=Batches(ranked, None, given.features), formula=formula,
-                mean_model=AdditiveMean(), batch_model=LocationScale(eb=len(given.features) > 1), omit_missing=False,
+                Y, rows, at, batches=Batches(ranked, None, taken.features), formula=formula,
+                mean_model=AdditiveMean(), batch_model=LocationScale(eb=len(taken.features) > 1), omit_missing=False,
                 n_given=len(table),
             )  # fmt: skip  # one feature has no others to share a prior with
         frame = frame_of(combat, rows)
         device = choose_device(self.device)
-        with threads_for(given.Y.size), training_progress() if progress else nullcontext() as hook:
+        with threads_for(taken.Y.size), training_progress() if progress else nullcontext() as hook:
             learned = learn(
                 combat, frame, Y, frame.columns(rows), at, recipe, device=device, progress=hook,
                 checkpoint=None if checkpoint is None else Path(checkpoint), resume=resume,
@@ -194,7 +194,7 @@ class FlowSCM(Results):
         model = StructuralModel(
             graph, causes, mechanisms, levels, shares, frame, learned.mechanism, learned.members, device
         )  # fmt: skip
-        reference = Reference.learn(model.log_prob(given.Y, model.parents(table, codes)))
+        reference = Reference.learn(model.log_prob(taken.Y, model.parents(table, codes)))
         notes = (
             *combat.notes,
             *size_notes(self.flow, levels, sizes, len(frame.scale)),
@@ -206,9 +206,9 @@ class FlowSCM(Results):
             model, tuple(map(str, notes)), combat.profile, learned.history, choice, reference, support
         )
         self._fitted_params = self._plain()
-        said = [*intake_notes(given, self.features), *notes]
-        if said:
-            warnings.warn(in_one(said), PcgWarning, stacklevel=2)
+        messages = [*intake_notes(taken, self.features), *notes]
+        if messages:
+            warnings.warn(in_one(messages), PcgWarning, stacklevel=2)
         return self
 
     def adapt(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> FlowSCM:
@@ -218,8 +218,8 @@ class FlowSCM(Results):
         of the other sites, and a warning says how much. An ensemble's members are not carried over.
         """
         fitted = self.fitted
-        given = self._given(X, covariates, fitted)
-        sites = find_column(given.covariates, self.batch, "batch")
+        taken = self._taken(X, covariates, fitted)
+        sites = find_column(taken.covariates, self.batch, "batch")
         labels = sorted({canonical(label) for label in sites.dropna()})
         if sites.isna().any():
             raise DataError(
@@ -242,8 +242,8 @@ class FlowSCM(Results):
             )
         model, label = fitted.model, labels[0]
         modelled = model.frame.modelled
-        columns = model.frame.columns(given.covariates)
-        x = given.Y if modelled.all() else given.Y[:, modelled]
+        columns = model.frame.columns(taken.covariates)
+        x = taken.Y if modelled.all() else taken.Y[:, modelled]
         code = np.full(len(x), len(model.levels), dtype=np.intp)
         rows = Rows(x, model.frame.location, model.frame.scale, columns, code, np.ones(len(x)), model.device)
         recipe, _ = self._recipe()
@@ -256,7 +256,7 @@ class FlowSCM(Results):
             location, scale = (percent(part, ".0f") for part in share)
             note += f": its location rests on them to {location} and its scale to {scale}, else on other sites"
         new = FlowSCM(**{**self.get_params(), "n_members": 1})
-        coded = model.code(given.covariates, code, lenient=True)
+        coded = model.code(taken.covariates, code, lenient=True)
         warn_of(fitted.support.outside(model.graph, coded))
         support = fitted.support.with_site(coded)
         new._fitted = replace(fitted, model=wider, notes=(*fitted.notes, note), support=support)
@@ -285,11 +285,11 @@ class FlowSCM(Results):
         -------
         What came, its features replaced; covariates and site stay as they were.
         """
-        fitted, given, codes = self._rows(X, covariates)
+        fitted, taken, codes = self._rows(X, covariates)
         target = self._target(fitted, to)
-        out = _harmonized(fitted.model, given, codes, target)
-        warn_of(of_harmonized(fitted, given.covariates, codes, target))
-        return self._give(given, out if given.frame is not None else out.astype(given.Y.dtype, copy=False))
+        out = _harmonized(fitted.model, taken, codes, target)
+        warn_of(of_harmonized(fitted, taken.covariates, codes, target))
+        return self._give(taken, out if taken.frame is not None else out.astype(taken.Y.dtype, copy=False))
 
     def fit_transform(
         self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, to: object = None, **fit: Any
@@ -310,19 +310,19 @@ class FlowSCM(Results):
         OptionError
             Without an ensemble (``n_members`` of at least 2), or for a level outside (0, 1).
         """
-        fitted, given, codes = self._rows(X, covariates)
+        fitted, taken, codes = self._rows(X, covariates)
         members = fitted.model.members
         if len(members) < 2:
             raise OptionError("interval needs an ensemble: fit with n_members=20, say")
         if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
             raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
         target = self._target(fitted, to)
-        each = np.stack([_harmonized(fitted.model, given, codes, target, one) for one in members])
-        warn_of(of_harmonized(fitted, given.covariates, codes, target))
-        found = Interval.of(each, given.covariates.index, given.features, level)
-        if (target is None or (codes != target).any()) and not found.sd.any(axis=None):
+        each = np.stack([_harmonized(fitted.model, taken, codes, target, member) for member in members])
+        warn_of(of_harmonized(fitted, taken.covariates, codes, target))
+        interval = Interval.of(each, taken.covariates.index, taken.features, level)
+        if (target is None or (codes != target).any()) and not interval.sd.any(axis=None):
             warnings.warn("the members agree in every digit: the intervals say nothing", PcgWarning, stacklevel=2)
-        return found
+        return interval
 
     # Files
 
@@ -377,13 +377,13 @@ class FlowSCM(Results):
 
 
 def _harmonized(
-    model: StructuralModel, given: Intake, codes: IntArray, to: int | None, member: FeatureMechanism | None = None
+    model: StructuralModel, taken: Intake, codes: IntArray, to: int | None, member: FeatureMechanism | None = None
 ) -> FloatArray:
     """Return the features (n, V) under do(site = to), or averaged over sites; rows of the site itself as they are."""
-    parents = model.parents(given.covariates, codes)
+    parents = model.parents(taken.covariates, codes)
     if to is None:
-        return model.average(given.Y, parents, member)
-    out = model.counterfactual(given.Y, parents, parents.at(to), member)
-    own = codes == to
-    out[own] = given.Y[own]
+        return model.average(taken.Y, parents, member)
+    out = model.counterfactual(taken.Y, parents, parents.at(to), member)
+    at_target = codes == to
+    out[at_target] = taken.Y[at_target]
     return out

@@ -28,26 +28,26 @@ def of_rows(fitted: Fitted, table: pd.DataFrame, site: IntArray) -> list[str]:
     """Say where rows, at sites (n,) of their own, lie outside of the fit."""
     model = fitted.model
     coded = model.code(table, site, lenient=True)
-    said = fitted.support.outside(model.graph, coded)
+    notes = fitted.support.outside(model.graph, coded)
     if model.features.site_meets_covariates:
-        said += _at_sites(fitted, coded, site, EXTRAPOLATED)
-    return said
+        notes += _at_sites(fitted, coded, site, EXTRAPOLATED)
+    return notes
 
 
 def of_harmonized(fitted: Fitted, table: pd.DataFrame, site: IntArray, to: int | None) -> list[str]:
     """Say where rows lie outside of the fit, or are put to a site (None: to all) that has seen nothing like them."""
     model = fitted.model
     coded = model.code(table, site, lenient=True)
-    said = fitted.support.outside(model.graph, coded)
+    notes = fitted.support.outside(model.graph, coded)
     if not model.features.site_meets_covariates:
-        return said
+        return notes
     targets = np.flatnonzero(model.shares > 0) if to is None else np.array([to])
     places = [site, *(np.full(len(site), target) for target in targets)]
     # A row at its own site counts once.
     kept = [np.ones(len(site), dtype=bool), *(site != target for target in targets)]
     everywhere = {name: np.concatenate([values[rows] for rows in kept]) for name, values in coded.items()}
     at = np.concatenate([place[rows] for place, rows in zip(places, kept, strict=True)])
-    return said + _at_sites(fitted, everywhere, at, EXTRAPOLATED)
+    return notes + _at_sites(fitted, everywhere, at, EXTRAPOLATED)
 
 
 def of_action(fitted: Fitted, changed: Coded, moved: Collection[str], before: Coded | None = None) -> list[str]:
@@ -67,19 +67,19 @@ def of_action(fitted: Fitted, changed: Coded, moved: Collection[str], before: Co
     coded: dict[str, FloatArray | IntArray] = {name: values[rows] for name, values in changed.items()}
     site = np.asarray(coded[model.graph.batch], dtype=np.intp)
     ending = EXTRAPOLATED if model.features.site_meets_covariates else ASSUMED
-    said = support.outside(model.graph, coded, moved)
-    said += _at_sites(fitted, coded, site, ending, None if model.graph.batch in moved else moved)
-    if said and said != support.unknown():
-        said[0] = f"under this action {said[0]}"
-    return said
+    notes = support.outside(model.graph, coded, moved)
+    notes += _at_sites(fitted, coded, site, ending, None if model.graph.batch in moved else moved)
+    if notes and notes != support.unknown():
+        notes[0] = f"under this action {notes[0]}"
+    return notes
 
 
 def _at_sites(
     fitted: Fitted, coded: Coded, site: IntArray, ending: str, names: Collection[str] | None = None
 ) -> list[str]:
     """Return what `Support.at_sites` says and what it means; of a model that can't tell, that."""
-    said = fitted.support.at_sites(fitted.model.graph, coded, site, names)
-    return [f"{'; '.join(said)}: {ending}"] if said else fitted.support.unknown()
+    beyond = fitted.support.at_sites(fitted.model.graph, coded, site, names)
+    return [f"{'; '.join(beyond)}: {ending}"] if beyond else fitted.support.unknown()
 
 
 def warn_of(notes: Sequence[str]) -> None:

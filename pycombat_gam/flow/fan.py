@@ -36,8 +36,8 @@ def fan_of(scm: Queries, table: pd.DataFrame, feature: str, over: str, *, to: ob
 
     Everything else follows as `Queries.counterfactual` has it, effects in the graph included.
     """
-    fitted, given, codes = scm._rows(table, None)
-    model, rows = fitted.model, given.covariates
+    fitted, taken, codes = scm._rows(table, None)
+    model, rows = fitted.model, taken.covariates
     kind = model.graph.kinds.get(over)
     if kind != "numeric":
         numeric = [name for name in model.graph.nodes if model.graph.kinds[name] == "numeric"]
@@ -46,8 +46,8 @@ def fan_of(scm: Queries, table: pd.DataFrame, feature: str, over: str, *, to: ob
         )
     ends = fitted.profile["covariates"][over]
     grid = np.linspace(ends["min"], ends["max"], points)
-    k = given.features.index(feature)
-    coded, own = model.code(rows, codes), model.parents(rows, codes)
+    k = taken.features.index(feature)
+    coded, observed = model.code(rows, codes), model.parents(rows, codes)
     values = np.empty((points, len(rows)))
     members = np.empty((len(model.members), points, len(rows)))
     with progress_bar("counterfactuals", points * (1 + len(members))) as advance:
@@ -59,14 +59,14 @@ def fan_of(scm: Queries, table: pd.DataFrame, feature: str, over: str, *, to: ob
             moved = [*action, *model.graph.descendants(list(action))]
             acted = rows.assign(**{str(name): decoded[name] for name in moved})
             parents = model.parents(acted, np.asarray(changed[scm.batch], dtype=np.intp))
-            values[g] = model.counterfactual(given.Y, own, parents)[:, k]
+            values[g] = model.counterfactual(taken.Y, observed, parents)[:, k]
             advance()
             for m, member in enumerate(model.members):
-                members[m, g] = model.counterfactual(given.Y, own, parents, member)[:, k]
+                members[m, g] = model.counterfactual(taken.Y, observed, parents, member)[:, k]
                 advance()
-    here = np.array(given.Y[:, k], dtype=np.float64)
+    here = np.array(taken.Y[:, k], dtype=np.float64)
     if to is not None:
         target = model.levels.index(to, "to")
-        moved_site = model.counterfactual(given.Y, own, own.at(target))[:, k]
+        moved_site = model.counterfactual(taken.Y, observed, observed.at(target))[:, k]
         here = np.where(codes == target, here, moved_site)
     return Fan(grid, values, members, here, codes)

@@ -34,18 +34,18 @@ class Queries(TableEstimator):
     def _features(self) -> tuple[str, ...]:
         return self.fitted.model.frame.features
 
-    def _given(self, X: pd.DataFrame | np.ndarray, covariates: object, fitted: Fitted) -> Intake:
+    def _taken(self, X: pd.DataFrame | np.ndarray, covariates: object, fitted: Fitted) -> Intake:
         """Sort out rows for a fitted model."""
-        given = self._intake(X, covariates, parse_formula(self.formula).variables, fitted.model.frame.features)
-        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=False, may_omit=False)
-        return given
+        taken = self._intake(X, covariates, parse_formula(self.formula).variables, fitted.model.frame.features)
+        check_cells(taken.Y, suspicious_features(taken.Y), taken.features, omit_missing=False, may_omit=False)
+        return taken
 
     def _rows(self, X: pd.DataFrame | np.ndarray, covariates: object) -> tuple[Fitted, Intake, IntArray]:
         """Sort out rows of known sites: the model, the rows, their sites' codes."""
         fitted = self.fitted
-        given = self._given(X, covariates, fitted)
+        taken = self._taken(X, covariates, fitted)
         levels = fitted.model.levels
-        codes, unseen = levels.codes(find_column(given.covariates, self.batch, "batch"))
+        codes, unseen = levels.codes(find_column(taken.covariates, self.batch, "batch"))
         if unseen:
             raise DataError(
                 Worded(
@@ -53,7 +53,7 @@ class Queries(TableEstimator):
                     levels.advice(unseen, ADAPT),
                 )
             )
-        return fitted, given, codes
+        return fitted, taken, codes
 
     def counterfactual(
         self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, do: Mapping[str, object]
@@ -64,8 +64,8 @@ class Queries(TableEstimator):
         that the graph makes their effects; all else stays as observed. Values that no row of the fit supports, at
         their site or at any, are extrapolated, with a warning that names them.
         """
-        fitted, given, codes = self._rows(X, covariates)
-        model, table = fitted.model, given.covariates
+        fitted, taken, codes = self._rows(X, covariates)
+        model, table = fitted.model, taken.covariates
         action = model.graph.check_do(do, len(table), table.index)
         coded = model.code(table, codes)
         changed = model.act(coded, action)
@@ -73,13 +73,13 @@ class Queries(TableEstimator):
         values = model.decode(changed, table.index)
         acted = table.assign(**{str(name): values[name] for name in moved})
         site = np.asarray(changed[self.batch], dtype=np.intp)
-        Y = model.counterfactual(given.Y, model.parents(table, codes), model.parents(acted, site))
+        Y = model.counterfactual(taken.Y, model.parents(table, codes), model.parents(acted, site))
         warn_of([*of_rows(fitted, table, codes), *of_action(fitted, changed, moved, coded)])
-        features = pd.DataFrame(Y, index=table.index, columns=list(given.features))
-        if given.frame is None:
+        features = pd.DataFrame(Y, index=table.index, columns=list(taken.features))
+        if taken.frame is None:
             return pd.concat([acted, features], axis=1)
-        out = pd.DataFrame(put_back(given, Y))
-        if given.frame is table:
+        out = pd.DataFrame(put_back(taken, Y))
+        if taken.frame is table:
             return out.assign(**{str(name): values[name] for name in moved})
         return pd.concat([acted, out], axis=1)
 
@@ -89,15 +89,15 @@ class Queries(TableEstimator):
         A discrete node's noise is uniform and known up to the interval of its level, whose middle is given; a feature
         that is not modelled (a constant) is its own noise.
         """
-        fitted, given, codes = self._rows(X, covariates)
-        model, table = fitted.model, given.covariates
+        fitted, taken, codes = self._rows(X, covariates)
+        model, table = fitted.model, taken.covariates
         noise = model.abduct_covariates(model.code(table, codes))
-        features = model.abduct(given.Y, model.parents(table, codes))
+        features = model.abduct(taken.Y, model.parents(table, codes))
         warn_of(of_rows(fitted, table, codes))
         return pd.concat(
             [
                 pd.DataFrame(noise, index=table.index),
-                pd.DataFrame(features, index=table.index, columns=list(given.features)),
+                pd.DataFrame(features, index=table.index, columns=list(taken.features)),
             ],
             axis=1,
         )
@@ -150,10 +150,10 @@ class Queries(TableEstimator):
         """
         if by not in (None, "node"):
             raise OptionError(f"by={by!r}: allowed are None and 'node'")
-        fitted, given, codes = self._rows(X, covariates)
-        model, table = fitted.model, given.covariates
+        fitted, taken, codes = self._rows(X, covariates)
+        model, table = fitted.model, taken.covariates
         each = pd.DataFrame(model.log_prob_covariates(model.code(table, codes)), index=table.index)
-        each[FEATURES] = model.log_prob(given.Y, model.parents(table, codes))
+        each[FEATURES] = model.log_prob(taken.Y, model.parents(table, codes))
         warn_of(of_rows(fitted, table, codes))
         return each if by == "node" else each.sum(axis=1).rename("log_prob")
 
@@ -167,15 +167,15 @@ class Queries(TableEstimator):
         """
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
             raise OptionError(f"share={share!r}: give a number between 0 and 1, such as 0.01")
-        fitted, given, codes = self._rows(X, covariates)
-        model, table = fitted.model, given.covariates
+        fitted, taken, codes = self._rows(X, covariates)
+        model, table = fitted.model, taken.covariates
         parents = model.parents(table, codes)
-        log_prob = model.log_prob(given.Y, parents)
+        log_prob = model.log_prob(taken.Y, parents)
         warn_of(of_rows(fitted, table, codes))
         below = fitted.reference.below(log_prob)
         rows = np.flatnonzero(below <= share)
         rows = rows[np.argsort(log_prob[rows], kind="stable")]
-        noise = model.abduct(given.Y, parents)[np.ix_(rows, np.flatnonzero(model.frame.modelled))]
+        noise = model.abduct(taken.Y, parents)[np.ix_(rows, np.flatnonzero(model.frame.modelled))]
         worst = np.abs(noise).argmax(axis=1) if len(rows) else np.zeros(0, dtype=np.intp)
         modelled = np.array(model.frame.features, dtype=object)[model.frame.modelled]
         return pd.DataFrame(

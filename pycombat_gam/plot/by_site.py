@@ -66,9 +66,9 @@ def features(
     tables = states(before, after)
     labels, codes = sites_of(tables["before"], batch)
     values = {state: numbers(table, feature) for state, table in tables.items()}
-    said = ""
+    adjustment = ""
     if model is not None:
-        part, said = _covariate_part(model, tables["before"], feature)
+        part, adjustment = _covariate_part(model, tables["before"], feature)
         values = {state: y - part for state, y in values.items()}
     sizes = np.bincount(codes, minlength=len(labels))
     order = _by_median(values["before"], codes, len(labels))
@@ -90,7 +90,7 @@ def features(
         plain(ax)
         ax.tick_params(axis="y", length=0)
         missing = int(np.isnan(y).sum())
-        under = [said] if said else []
+        under = [adjustment] if adjustment else []
         under += [f"{count(missing, 'missing value')} not shown"] if missing else []
         titled(ax, state, "; ".join(under))
         if at == 0 or abs(ax.get_position().y0 - drawn[0].get_position().y0) > 0.01:
@@ -192,7 +192,9 @@ def _covariate_part(model: Harmonizer, table: pd.DataFrame, feature: str) -> tup
 
 def _by_median(y: FloatArray, codes: IntArray, sites: int) -> list[int]:
     """Sites in order of their median; those without values last."""
-    middles = [float(np.median(own)) if (own := y[(codes == b) & ~np.isnan(y)]).size else np.inf for b in range(sites)]
+    middles = [
+        float(np.median(of_site)) if (of_site := y[(codes == b) & ~np.isnan(y)]).size else np.inf for b in range(sites)
+    ]
     return [int(b) for b in np.argsort(middles, kind="stable")]
 
 

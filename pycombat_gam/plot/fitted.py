@@ -51,7 +51,7 @@ class Curve:
     at : (G,) values or levels of the covariate; expected : (G,); half : (G,) half the interval's width, NaN for none.
     held : what the other covariates are held at.
     rows : (n,) the feature less the effects of what the others are away from there; sites stay as they are.
-    own : (n,) rows of the curve: those with the held levels of factors that the covariate's effect depends on.
+    on_curve : (n,) rows of the curve: those with the held levels of factors that the covariate's effect depends on.
     depends : these factors.
     """
 
@@ -60,7 +60,7 @@ class Curve:
     half: FloatArray
     held: dict[str, object]
     rows: FloatArray
-    own: BoolArray
+    on_curve: BoolArray
     depends: tuple[str, ...]
 
 
@@ -103,36 +103,36 @@ def curve(
     k = feature_index(fitted, feature)
     y = numbers(table, feature)
     name = _covariate(fitted, table, covariate)
-    found = curve_of(fitted, table, y, k, name, level)
+    drawn = curve_of(fitted, table, y, k, name, level)
     column = find_column(table, fitted.levels.column, "batch")
     codes, unseen = fitted.levels.codes(column)
     labels = fitted.levels.labels + unseen
     (ax,) = panels(ax, 1, (7.0, 4.4))
-    numeric = isinstance(found.at, np.ndarray)
+    numeric = isinstance(drawn.at, np.ndarray)
     x = find_column(table, name, "formula")
-    place = x.to_numpy(dtype=np.float64) if numeric else _places(x, found.at)
-    present = [int(b) for b in np.unique(codes[found.own])]
+    place = x.to_numpy(dtype=np.float64) if numeric else _places(x, drawn.at)
+    present = [int(b) for b in np.unique(codes[drawn.on_curve])]
     few = len(present) <= len(LOOKS)
     looks = {b: look_of(b) for b in present} if few else _by_location(ax, fitted, k, present)
-    seen = ~np.isnan(y) & found.own
+    seen = ~np.isnan(y) & drawn.on_curve
     for b in present:
-        own = (codes == b) & seen
-        across = place[own] + (0.0 if numeric else spread_out(found.rows[own], 0.22))
-        dots(ax, across, found.rows[own], looks[b], crowd=len(y))
-    sure = not np.isnan(found.half).any()
+        of_site = (codes == b) & seen
+        across = place[of_site] + (0.0 if numeric else spread_out(drawn.rows[of_site], 0.22))
+        dots(ax, across, drawn.rows[of_site], looks[b], crowd=len(y))
+    sure = not np.isnan(drawn.half).any()
     if numeric:
-        _line(ax, found, sure)
+        _line(ax, drawn, sure)
     else:
-        _bars(ax, found, sure)
+        _bars(ax, drawn, sure)
     ax.set_xlabel(" ")
     ax.set_ylabel(" ")
     _legend(ax, labels, looks, sure, level, numeric)
     plain(ax)
-    held = [f"{shown(other, 24)} = {_value(at)}" for other, at in found.held.items()]
-    missing, others = int((np.isnan(y) & found.own).sum()), int((~found.own).sum())
+    held = [f"{shown(other, 24)} = {_value(at)}" for other, at in drawn.held.items()]
+    missing, others = int((np.isnan(y) & drawn.on_curve).sum()), int((~drawn.on_curve).sum())
     under = [f"at {listing(held, 4)}"] if held else []
     if others:
-        whose = listing([shown(other, 24) for other in found.depends])
+        whose = listing([shown(other, 24) for other in drawn.depends])
         under.append(f"{count(others, 'row')} of other {whose} not shown")
     under += [f"{count(missing, 'missing value')} not shown"] if missing else []
     under += [] if sure else ["no interval, for cells of the fit are missing"]
@@ -153,19 +153,19 @@ def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, n
     held = {other: _typical(table, other, other in factors) for other in mean.design.formula.variables if other != name}
     x = find_column(table, name, "formula")
     depends = dependent_factors(mean.design.formula, table, name)
-    own = np.ones(len(table), dtype=np.bool_)
+    on_curve = np.ones(len(table), dtype=np.bool_)
     for other in depends:
-        own &= (find_column(table, other, "formula") == held[other]).to_numpy(dtype=np.bool_)
-    if not own.any():
+        on_curve &= (find_column(table, other, "formula") == held[other]).to_numpy(dtype=np.bool_)
+    if not on_curve.any():
         # The commonest levels of several factors need not meet in any row: those of the first row do.
         held |= {other: table[other].iloc[0] for other in depends}
-        own = np.logical_and.reduce([(table[other] == held[other]).to_numpy(dtype=np.bool_) for other in depends])
+        on_curve = np.logical_and.reduce([(table[other] == held[other]).to_numpy(dtype=np.bool_) for other in depends])
     at: Any
     if name in factors:
         kept = list(x.cat.categories) if isinstance(x.dtype, pd.CategoricalDtype) else sorted(x.unique(), key=str)
-        at = [level for level in kept if (x[own] == level).any()]
+        at = [level for level in kept if (x[on_curve] == level).any()]
     else:
-        at = np.linspace(float(x[own].min()), float(x[own].max()), POINTS)
+        at = np.linspace(float(x[on_curve].min()), float(x[on_curve].max()), POINTS)
     grid = table.iloc[np.zeros(len(at), dtype=np.intp)].reset_index(drop=True)
     places = grid.assign(**{name: pd.Series(at, dtype=x.dtype if name in factors else np.float64)})
     X, offset = _held(mean, places, held)
@@ -180,7 +180,7 @@ def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, n
         half = np.full(len(at), np.nan)
     X_held, offset_held = _held(mean, table, held)
     rows = y - (mean.design.on(table) - X_held) @ beta - (mean.design.offset(table) - offset_held)
-    return Curve(at, average + X @ beta + offset, half, held, rows, own, depends)
+    return Curve(at, average + X @ beta + offset, half, held, rows, on_curve, depends)
 
 
 def dependent_factors(formula: Formula, table: pd.DataFrame, name: str) -> tuple[str, ...]:
@@ -237,30 +237,30 @@ def _typical(table: pd.DataFrame, name: str, factor: bool) -> object:
 
 
 def _places(x: pd.Series, levels: list[object]) -> FloatArray:
-    where = {one: float(i) for i, one in enumerate(levels)}
-    return np.array([where.get(one, np.nan) for one in x])
+    where = {level: float(i) for i, level in enumerate(levels)}
+    return np.array([where.get(level, np.nan) for level in x])
 
 
 def _value(at: object) -> str:
     return f"{at:.4g}" if isinstance(at, float) else shown(at, 24)
 
 
-def _line(ax: Any, found: Curve, sure: bool) -> None:
+def _line(ax: Any, drawn: Curve, sure: bool) -> None:
     if sure:
-        low, high = found.expected - found.half, found.expected + found.half
-        ax.fill_between(found.at, low, high, color=INK, alpha=0.22, linewidth=0, zorder=3)
-    ax.plot(found.at, found.expected, color="white", linewidth=3.4, zorder=4)
-    ax.plot(found.at, found.expected, color=INK, linewidth=1.8, zorder=5)
+        low, high = drawn.expected - drawn.half, drawn.expected + drawn.half
+        ax.fill_between(drawn.at, low, high, color=INK, alpha=0.22, linewidth=0, zorder=3)
+    ax.plot(drawn.at, drawn.expected, color="white", linewidth=3.4, zorder=4)
+    ax.plot(drawn.at, drawn.expected, color=INK, linewidth=1.8, zorder=5)
 
 
-def _bars(ax: Any, found: Curve, sure: bool) -> None:
-    places = np.arange(len(found.at))
+def _bars(ax: Any, drawn: Curve, sure: bool) -> None:
+    places = np.arange(len(drawn.at))
     ax.errorbar(
-        places, found.expected, yerr=found.half if sure else None, fmt="_", color=INK, markersize=26, elinewidth=1.8,
+        places, drawn.expected, yerr=drawn.half if sure else None, fmt="_", color=INK, markersize=26, elinewidth=1.8,
         markeredgewidth=2.2, capsize=5, zorder=5,
     )  # fmt: skip
-    ax.set_xticks(places, shown_apart(found.at))
-    ax.set_xlim(-0.6, len(found.at) - 0.4)
+    ax.set_xticks(places, shown_apart(drawn.at))
+    ax.set_xlim(-0.6, len(drawn.at) - 0.4)
 
 
 def _by_location(ax: Any, fitted: FittedComBat, k: int, present: list[int]) -> dict[int, Look]:

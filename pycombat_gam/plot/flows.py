@@ -59,16 +59,21 @@ def training(scm: object, *, ax: Any = None) -> Any:
     (ax,) = panels(ax, 1, (7.0, 4.2))
     handles, names = [], []
     for i, (stage, rows) in enumerate(reversed(stages)):
-        told = i < marked
-        look = LOOKS[i] if told else Look(PALE, "", "-")
+        named = i < marked
+        look = LOOKS[i] if named else Look(PALE, "", "-")
         held = bool(rows["held_out"].notna().any())
         y = (rows["held_out"] if held else -rows["loss"]).to_numpy(dtype=np.float64)
         epochs = rows["epoch"].to_numpy()
         gain = y - y[np.isfinite(y)][0]
         ax.plot(
-            epochs, gain, color=look.color, linestyle=look.line, linewidth=1.5 if told else 0.8, zorder=3 if told else 2
+            epochs,
+            gain,
+            color=look.color,
+            linestyle=look.line,
+            linewidth=1.5 if named else 0.8,
+            zorder=3 if named else 2,
         )
-        if told:
+        if named:
             best = int(np.nanargmax(y))
             ax.plot(epochs[best], gain[best], marker=look.marker, color=look.color, markersize=6, zorder=4)
             handles.append(handle(look, line=True))
@@ -128,33 +133,33 @@ def fan(
     from pycombat_gam.flow.fan import fan_of
 
     some = table.iloc[evenly(len(table), MOST_ROWS)]
-    found = fan_of(model, some, feature, over, to=to, points=POINTS)
+    computed = fan_of(model, some, feature, over, to=to, points=POINTS)
     labels = model.sites
-    present = [int(b) for b in np.unique(found.codes)]
+    present = [int(b) for b in np.unique(computed.codes)]
     few_sites, few_rows = len(present) <= len(LOOKS), len(some) <= FEW_ROWS
     looks = {b: look_of(b) if few_sites else Look(PALE, "o", "-") for b in present}
     (ax,) = panels(ax, 1, (7.0, 4.2))
-    ensemble = len(found.members) >= 2
-    own = find_column(some, over, "over").to_numpy(dtype=np.float64)
-    for i, b in enumerate(found.codes):
-        look, line = looks[int(b)], found.values[:, i]
+    ensemble = len(computed.members) >= 2
+    measured = find_column(some, over, "over").to_numpy(dtype=np.float64)
+    for i, b in enumerate(computed.codes):
+        look, line = looks[int(b)], computed.values[:, i]
         ax.plot(
-            found.grid, line, color=look.color if few_rows else PALE, linestyle=look.line if few_rows else "-",
+            computed.grid, line, color=look.color if few_rows else PALE, linestyle=look.line if few_rows else "-",
             linewidth=1.5 if few_rows else 0.6, zorder=3,
         )  # fmt: skip
         ax.plot(
-            own[i], found.here[i], marker=look.marker, color=look.color, linestyle="none",
+            measured[i], computed.here[i], marker=look.marker, color=look.color, linestyle="none",
             markersize=6 if few_rows else 4, zorder=4,
         )  # fmt: skip
         if ensemble and few_rows:
-            low, high = _band(found.members[:, :, i], level)
-            ax.fill_between(found.grid, low, high, color=look.color, alpha=0.15, linewidth=0, zorder=2)
+            low, high = _band(computed.members[:, :, i], level)
+            ax.fill_between(computed.grid, low, high, color=look.color, alpha=0.15, linewidth=0, zorder=2)
     if not few_rows:
-        ax.plot(found.grid, found.values.mean(axis=1), color="white", linewidth=3.6, zorder=6)
-        ax.plot(found.grid, found.values.mean(axis=1), color=INK, linewidth=2.0, zorder=7)
+        ax.plot(computed.grid, computed.values.mean(axis=1), color="white", linewidth=3.6, zorder=6)
+        ax.plot(computed.grid, computed.values.mean(axis=1), color=INK, linewidth=2.0, zorder=7)
         if ensemble:
-            low, high = _band(found.members.mean(axis=2), level)
-            ax.fill_between(found.grid, low, high, color=INK, alpha=0.2, linewidth=0, zorder=5)
+            low, high = _band(computed.members.mean(axis=2), level)
+            ax.fill_between(computed.grid, low, high, color=INK, alpha=0.2, linewidth=0, zorder=5)
     ax.set_xlabel(" ")
     ax.set_ylabel(" ")
     _legend(ax, looks, shown_apart(labels, legend_letters(ax)), few_rows, ensemble, level)
@@ -176,8 +181,8 @@ def _band(members: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
     """Return the interval over M members' values (M, G)."""
     from pycombat_gam.flow.fitted import Interval
 
-    found = Interval.of(members[:, :, None], pd.RangeIndex(members.shape[1]), ["value"], level)
-    return found.lower["value"].to_numpy(), found.upper["value"].to_numpy()
+    interval = Interval.of(members[:, :, None], pd.RangeIndex(members.shape[1]), ["value"], level)
+    return interval.lower["value"].to_numpy(), interval.upper["value"].to_numpy()
 
 
 def _legend(ax: Any, looks: dict[int, Look], names: list[str], few_rows: bool, ensemble: bool, level: float) -> None:

@@ -117,12 +117,12 @@ def numbers(table: pd.DataFrame, feature: str) -> FloatArray:
 def factors_of(formula: Formula, table: pd.DataFrame) -> set[str]:
     """Return the formula's columns that hold levels rather than numbers."""
     forced = set(factor_columns(formula))
-    found = set()
+    factors = set()
     for name in formula.variables:
         dtype: Any = find_column(table, name, "formula").dtype
         if name in forced or not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
-            found.add(name)
-    return found
+            factors.add(name)
+    return factors
 
 
 def feature_index(fitted: FittedComBat, feature: str) -> int:

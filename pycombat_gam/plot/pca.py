@@ -70,15 +70,15 @@ def components(
     """
     tables = states(before, after)
     labels, codes = sites_of(tables["before"], batch)
-    found = components_of(tables, batch, features, codes, len(labels))
+    computed = components_of(tables, batch, features, codes, len(labels))
     drawn = panels(axes, len(tables), (7.0, 3.9) if after is not None else (4.6, 4.2))
-    everything = np.concatenate(list(found.scores.values()))
+    everything = np.concatenate(list(computed.scores.values()))
     low, high = everything.min(axis=0), everything.max(axis=0)
     room = 0.06 * np.maximum(high - low, 1e-12)
     few = len(labels) <= len(LOOKS)
     names = shown_apart(labels, legend_letters(drawn[0]))
     titles = []
-    for ax, (state, scores) in zip(drawn, found.scores.items(), strict=True):
+    for ax, (state, scores) in zip(drawn, computed.scores.items(), strict=True):
         ax.set_xlim(low[0] - room[0], high[0] + room[0])
         ax.set_ylim(low[1] - room[1], high[1] + room[1])
         plain(ax)
@@ -90,8 +90,8 @@ def components(
         unnamed = 0 if few else _by_name(ax, scores, means, names)
         under = [] if few else [f"{len(labels):,} site means{f', {unnamed:,} unnamed' if unnamed else ''}"]
         under.append("its own components" if state == "before" else "components of before")
-        if found.left_out:
-            under.append(f"{count(len(found.left_out), 'feature')} without variance within sites left out")
+        if computed.left_out:
+            under.append(f"{count(len(computed.left_out), 'feature')} without variance within sites left out")
         titles.append((state, "; ".join(under)))
     lay_out(drawn[0])
     for ax, title in zip(drawn, titles, strict=True):
@@ -100,8 +100,10 @@ def components(
         marks = [handle(look_of(b), size=6) for b in range(len(labels))]
         legend_below(drawn[0], marks, names, row=side_by_side(drawn))
     lay_out(drawn[0])
-    shares = [[f"({100 * share:.1f} %)" for share in shares] for shares in found.shares.values()]
-    roomy = all(fits(ax, axis, f"component 1 {own[0]}") for ax, own in zip(drawn, shares, strict=True) for axis in "xy")
+    shares = [[f"({100 * share:.1f} %)" for share in shares] for shares in computed.shares.values()]
+    roomy = all(
+        fits(ax, axis, f"component 1 {texts[0]}") for ax, texts in zip(drawn, shares, strict=True) for axis in "xy"
+    )
     name = "component" if roomy else "PC"
     for ax, (first, second) in zip(drawn, shares, strict=True):
         few_ticks(ax)
@@ -118,11 +120,11 @@ def components_of(
     if features is None:
         raise OptionError("features=None: name the features, or give a regular expression")
     before = tables["before"]
-    given = intake(before, None, reserved=(batch,), choice=features, fitted=None)
-    matrices = {"before": _complete(given.Y, given.features)}
+    taken = intake(before, None, reserved=(batch,), choice=features, fitted=None)
+    matrices = {"before": _complete(taken.Y, taken.features)}
     if "after" in tables:
-        other = intake(tables["after"], None, reserved=(), choice=None, fitted=given.features)
-        matrices["after"] = _complete(other.Y, given.features)
+        other = intake(tables["after"], None, reserved=(), choice=None, fitted=taken.features)
+        matrices["after"] = _complete(other.Y, taken.features)
     Y = matrices["before"]
     if Y.shape[1] < 2:
         raise DataError(f"{count(Y.shape[1], 'feature')} without missing cells: too few for two components")
@@ -143,7 +145,7 @@ def components_of(
         state: scores[state].var(axis=0) / Z.var(axis=0).sum() if Z.var() else np.zeros(2)
         for state, Z in scaled.items()
     }
-    return Components(scores, shares, tuple(np.array(given.features, dtype=object)[~used]))
+    return Components(scores, shares, tuple(np.array(taken.features, dtype=object)[~used]))
 
 
 def _loadings(Z: FloatArray) -> FloatArray:
@@ -171,8 +173,8 @@ def _complete(Y: np.ndarray, features: tuple[str, ...]) -> FloatArray:
 def _by_look(ax: Any, scores: FloatArray, codes: IntArray, means: FloatArray) -> None:
     large = float(np.clip(40.0 * side(ax, "x"), 35.0, 95.0))
     for b, mean in enumerate(means):
-        look, own = look_of(b), scores[codes == b]
-        dots(ax, own[:, 0], own[:, 1], look, crowd=len(scores))
+        look, points = look_of(b), scores[codes == b]
+        dots(ax, points[:, 0], points[:, 1], look, crowd=len(scores))
         ax.scatter(*mean, s=large, c=look.color, marker=look.marker, edgecolors="white", linewidths=1.3, zorder=4)
 
 
@@ -213,5 +215,5 @@ def _by_name(ax: Any, scores: FloatArray, means: FloatArray, names: list[str]) -
     return unnamed
 
 
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(spot: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return spot[0] < other[2] and other[0] < spot[2] and spot[1] < other[3] and other[1] < spot[3]

@@ -63,8 +63,8 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     (ax,) = panels(ax, 1, (5.6, 3.6))
     color = look_of(b).color
     ax.fill_between(grid, density, color=color, alpha=0.18, linewidth=0)
-    (own,) = ax.plot(grid, density, color=color, linewidth=1.6)
-    (given,) = ax.plot(grid, fitted_prior.pdf(grid), color=INK, linewidth=1.8, linestyle=(0, (5, 1.5)))
+    (estimates,) = ax.plot(grid, density, color=color, linewidth=1.6)
+    (curve,) = ax.plot(grid, fitted_prior.pdf(grid), color=INK, linewidth=1.8, linestyle=(0, (5, 1.5)))
     ticks = np.full(values.size, -0.035)
     faint = float(np.clip(60 / values.size, 0.15, 0.8))
     ax.plot(
@@ -85,7 +85,7 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     lay_out(ax)
     few_ticks(ax)
     used = "prior" if shrunk.prior == "parametric" else "not used"
-    legend_below(ax, [own, given], [f"estimates of {values.size:,} features", f"{used}: {formula}"])
+    legend_below(ax, [estimates, curve], [f"estimates of {values.size:,} features", f"{used}: {formula}"])
     under = "" if shrunk.prior == "parametric" else "the fit is nonparametric: the estimates themselves are the prior"
     titled(ax, f"{effect.capitalize()} of {shown(label, 40)} ({count(int(fitted.mean.n_rows[b]), 'row')})", under)
     return ax

@@ -90,23 +90,23 @@ def few_ticks(ax: Any, axes: str = "xy") -> None:
     from matplotlib.ticker import MaxNLocator
 
     for axis in axes:
-        one = ax.xaxis if axis == "x" else ax.yaxis
-        boxes = [text.get_window_extent() for text in one.get_ticklabels() if text.get_text()]
+        along = ax.xaxis if axis == "x" else ax.yaxis
+        boxes = [text.get_window_extent() for text in along.get_ticklabels() if text.get_text()]
         if not boxes:
             continue
         dpi = ax.figure.dpi
         wide = max(box.width / dpi + 0.15 if axis == "x" else 1.5 * box.height / dpi for box in boxes)
         most = max(2, int(side(ax, axis) / wide))
-        if len(one.get_majorticklocs()) > most:
-            one.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+        if len(along.get_majorticklocs()) > most:
+            along.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
 
 
 def log_ticks(ax: Any, low: float, high: float) -> None:
     """Mark logarithmic axes from `low` to `high` with round numbers that stand apart."""
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-    for axis, one in (("x", ax.xaxis), ("y", ax.yaxis)):
-        size = one.get_ticklabels()[0].get_fontsize() if one.get_ticklabels() else 10.0
+    for axis, along in (("x", ax.xaxis), ("y", ax.yaxis)):
+        size = along.get_ticklabels()[0].get_fontsize() if along.get_ticklabels() else 10.0
         chosen = _round_between(low, high, [1.0])
         for steps in ([1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7], [1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]):
             marks = _round_between(low, high, steps)
@@ -117,10 +117,10 @@ def log_ticks(ax: Any, low: float, high: float) -> None:
             if (gaps >= 1.2 * np.array(extent[1:]) + 0.06).all():
                 chosen = marks
                 break
-        one.set_major_locator(FixedLocator(chosen))
-        one.set_major_formatter(StrMethodFormatter("{x:g}"))
-        one.set_minor_locator(NullLocator())
-        one.set_minor_formatter(NullFormatter())
+        along.set_major_locator(FixedLocator(chosen))
+        along.set_major_formatter(StrMethodFormatter("{x:g}"))
+        along.set_minor_locator(NullLocator())
+        along.set_minor_formatter(NullFormatter())
 
 
 def _round_between(low: float, high: float, steps: Sequence[float]) -> list[float]:
@@ -144,20 +144,20 @@ def legend_below(ax: Any, handles: Sequence[Any], names: Sequence[str], *, row: 
     ticks = ax.xaxis.get_tightbbox()
     depth = (box.y0 - ticks.y0) / dpi if ticks is not None else 0.4
     width = CLOSE * (across[-1].get_window_extent().x1 - box.x0) / dpi
-    found = _legend(
+    legend = _legend(
         ax, handles, names, width, loc="upper left", bbox_to_anchor=(0.0, 0.0),
         bbox_transform=ax.transAxes + ScaledTranslation(0.0, -depth - 0.07, ax.figure.dpi_scale_trans),
     )  # fmt: skip
     if len(across) > 1:
         # A legend wider than its axes would push the next ones away: it is set free, and its height kept.
-        height = found.get_window_extent().height / dpi
-        found.set_in_layout(False)
+        height = legend.get_window_extent().height / dpi
+        legend.set_in_layout(False)
         kept = ax.annotate(
             " ", (0.0, 0.0), (0.0, -72.0 * (depth + 0.07 + height)), xycoords="axes fraction",
             textcoords="offset points", fontsize=1.0, va="bottom", annotation_clip=False,
         )  # fmt: skip
         kept.set_gid("room for the legend")
-    return found
+    return legend
 
 
 def legend_beside(ax: Any, handles: Sequence[Any], names: Sequence[str]) -> Any:
@@ -174,17 +174,17 @@ def _legend(ax: Any, handles: Sequence[Any], names: Sequence[str], width: float,
 
     figure = ax.figure.canvas.figure
     size = "x-small" if figure.get_figwidth() < NARROW else "small"
-    bare = all(getattr(one, "get_linestyle", lambda: "-")() == "None" for one in handles)
+    bare = all(getattr(handle, "get_linestyle", lambda: "-")() == "None" for handle in handles)
     length = 1.0 if bare else 2.0
     em = FontProperties(size=size).get_size_in_points() / 72.0
     widths = [inches(ax, name, size)[0] + (length + 0.8) * em for name in names]
-    found = ax.legend(
+    legend = ax.legend(
         handles, [f"{i}" for i in range(len(names))], borderaxespad=0.0, ncols=_columns(widths, SPACE * em, width),
         frameon=False, fontsize=size, handlelength=length, columnspacing=SPACE, borderpad=0.0, **where,
     )  # fmt: skip
-    for text, name in zip(found.get_texts(), names, strict=True):
+    for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(name)
-    return found
+    return legend
 
 
 def _columns(widths: Sequence[float], space: float, most: float) -> int:
@@ -199,10 +199,10 @@ def _columns(widths: Sequence[float], space: float, most: float) -> int:
 def _fitting(ax: Any, length: float, text: Any, texts: Sequence[str]) -> str:
     """Return the first of texts that is no longer than `length`, and set the size of its letters."""
     size = text.get_fontsize()
-    for one in texts:
+    for candidate in texts:
         for smaller in (1.0, SMALLER):
-            if smaller * inches(ax, one, size)[0] <= length:
+            if smaller * inches(ax, candidate, size)[0] <= length:
                 text.set_fontsize(smaller * size)
-                return one
+                return candidate
     text.set_fontsize(max(SMALLEST, size * length / inches(ax, texts[-1], size)[0]))
     return texts[-1]

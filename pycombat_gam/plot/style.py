@@ -45,8 +45,8 @@ def look_of(b: int) -> Look:
 
     Where only some of many sites are drawn, those that share a colour have other shapes.
     """
-    own, turn = LOOKS[b % len(LOOKS)], b // len(LOOKS)
-    return own._replace(marker=LOOKS[(b + turn) % len(LOOKS)].marker, line=LOOKS[(b + turn) % len(LOOKS)].line)
+    look, turn = LOOKS[b % len(LOOKS)], b // len(LOOKS)
+    return look._replace(marker=LOOKS[(b + turn) % len(LOOKS)].marker, line=LOOKS[(b + turn) % len(LOOKS)].line)
 
 
 def shown(name: object, limit: int = 60) -> str:
@@ -145,10 +145,10 @@ def panels(axes: Any, wanted: int, size: tuple[float, float], **options: Any) ->
 
         _, grid = plt.subplots(1, wanted, figsize=size, squeeze=False, layout="constrained", **options)
         return list(grid.flat)
-    given = list(np.ravel(np.asarray(axes, dtype=object)))
-    if len(given) != wanted or not all(hasattr(one, "plot") for one in given):
-        raise OptionError(f"this picture needs {wanted} matplotlib axes; given: {count(len(given), 'object')}")
-    return given
+    drawn = list(np.ravel(np.asarray(axes, dtype=object)))
+    if len(drawn) != wanted or not all(hasattr(ax, "plot") for ax in drawn):
+        raise OptionError(f"this picture needs {wanted} matplotlib axes; given: {count(len(drawn), 'object')}")
+    return drawn
 
 
 def plain(ax: Any) -> None:

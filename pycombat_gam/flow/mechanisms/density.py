@@ -33,8 +33,8 @@ def degrees_of_freedom(z: Tensor) -> float:
     def minus(log_extra: float) -> float:
         return -float(log_density(z, torch.tensor(2.0 + math.exp(log_extra)).to(z)).sum())
 
-    found = minimize_scalar(minus, bounds=(math.log(0.1), math.log(LARGEST_DF - 2.0)), method="bounded")
-    return 2.0 + math.exp(float(found.x))
+    minimum = minimize_scalar(minus, bounds=(math.log(0.1), math.log(LARGEST_DF - 2.0)), method="bounded")
+    return 2.0 + math.exp(float(minimum.x))
 
 
 def draw(rows: int, features: int, df: float | None, rng: np.random.Generator) -> Tensor:

@@ -52,8 +52,8 @@ class _Asinh(torch.autograd.Function):
 
 def asinh(x: Tensor) -> Tensor:
     """Return asinh(x)."""
-    found: Tensor = _Asinh.apply(x)  # type: ignore[no-untyped-call]  # torch has no types here
-    return found
+    value: Tensor = _Asinh.apply(x)  # type: ignore[no-untyped-call]  # torch has no types here
+    return value
 
 
 def undo(x: Tensor, effects: Tensor, site: Tensor) -> tuple[Tensor, Tensor]:

@@ -102,9 +102,9 @@ class StructuralModel:
         return torch.from_numpy(values), self.causes[name].on(coded, len(values))
 
     def _predicted(self, name: str, noise: FloatArray, coded: Coded) -> FloatArray | IntArray:
-        given = torch.from_numpy(np.array(noise, dtype=np.float64))
+        tensor = torch.from_numpy(np.array(noise, dtype=np.float64))
         values: FloatArray | IntArray = _plain(
-            self.covariates[name].predict(given, self.causes[name].on(coded, len(noise)))
+            self.covariates[name].predict(tensor, self.causes[name].on(coded, len(noise)))
         )
         return values
 
@@ -117,8 +117,8 @@ class StructuralModel:
     def abduct(self, Y: np.ndarray, parents: Parents) -> FloatArray:
         """Return the features' noise (n, V); a feature that is not modelled is its own noise."""
         noise = np.array(Y, dtype=np.float64)
-        for rows, x, own in self._blocks(Y, parents):
-            noise[rows, self.frame.modelled] = _plain(self.features.abduct(x, own)[0])
+        for rows, x, block in self._blocks(Y, parents):
+            noise[rows, self.frame.modelled] = _plain(self.features.abduct(x, block)[0])
         return noise
 
     def predict(self, noise: FloatArray, parents: Parents) -> FloatArray:
@@ -134,8 +134,8 @@ class StructuralModel:
         """Return log p(features | parents) in the features' own units, (n,)."""
         out = np.empty(len(Y))
         unit = float(np.log(self.frame.scale).sum())
-        for rows, x, own in self._blocks(Y, parents):
-            out[rows] = _plain(self.features.log_prob(x, own)) - unit
+        for rows, x, block in self._blocks(Y, parents):
+            out[rows] = _plain(self.features.log_prob(x, block)) - unit
         return out
 
     def counterfactual(
@@ -143,17 +143,17 @@ class StructuralModel:
     ) -> FloatArray:
         """Return the features (n, V) under other parents."""
         chosen = mechanism or self.features
-        return self._moved(Y, parents, lambda x, own, rows: chosen.counterfactual(x, own, action.rows(rows)))
+        return self._moved(Y, parents, lambda x, block, rows: chosen.counterfactual(x, block, action.rows(rows)))
 
     def average(self, Y: np.ndarray, parents: Parents, mechanism: FeatureMechanism | None = None) -> FloatArray:
         """Return the features' average over do(site = s), sites weighted by their shares, (n, V)."""
         chosen, weights = mechanism or self.features, torch.from_numpy(self.shares)
-        return self._moved(Y, parents, lambda x, own, rows: chosen.average(x, own, own, weights))
+        return self._moved(Y, parents, lambda x, block, rows: chosen.average(x, block, block, weights))
 
     def _moved(self, Y: np.ndarray, parents: Parents, move: Callable[[Tensor, Parents, slice], Tensor]) -> FloatArray:
         out = np.empty(Y.shape)
-        for rows, x, own in self._blocks(Y, parents):
-            out[rows] = self.frame.restored(move(x, own, rows), Y[rows])
+        for rows, x, block in self._blocks(Y, parents):
+            out[rows] = self.frame.restored(move(x, block, rows), Y[rows])
         return out
 
     def _blocks(self, Y: np.ndarray, parents: Parents) -> Iterator[tuple[slice, Tensor, Parents]]:

@@ -97,16 +97,16 @@ class LinearRationalSpline:
         w_m = (share * d0 + (1 - share) * w1 * d1) * width / (y1 - y0)
         # A left half is (0, λ) with weights (1, w_m), a right half (λ, 1) with (w_m, w₁): one formula for both.
         right = value > y_m if in_y else value > x0 + share * width
-        zero, one = torch.zeros_like(share), torch.ones_like(share)
+        zero, unit = torch.zeros_like(share), torch.ones_like(share)
         return _Piece(
             inside,
             x0,
             width,
             torch.where(right, share, zero),
-            torch.where(right, one, share),
+            torch.where(right, unit, share),
             torch.where(right, y_m, y0),
             torch.where(right, y1, y_m),
-            torch.where(right, w_m, one),
+            torch.where(right, w_m, unit),
             torch.where(right, w1, w_m),
         )
 

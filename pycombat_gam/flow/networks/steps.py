@@ -167,8 +167,8 @@ class Autoregressive(Step):
                     bias = first[..., start:stop] if layer == 0 else network.biases[layer][start:stop]
                     hidden[layer] = torch.cat([hidden[layer], torch.tanh(known + bias)], -1)
                 before = hidden[layer]
-            own = slice(k * size, (k + 1) * size)
-            raw = before @ outputs[own, : before.shape[-1]].mT + output_bias[own]
+            of_feature = slice(k * size, (k + 1) * size)
+            raw = before @ outputs[of_feature, : before.shape[-1]].mT + output_bias[of_feature]
             shift = raw[..., :1] + (x @ linear[k, :k]).unsqueeze(-1)
             value = self.univariate.inverse(z[..., k], torch.cat([shift, raw[..., 1:]], -1))
             x = torch.cat([x, value.unsqueeze(-1)], -1)

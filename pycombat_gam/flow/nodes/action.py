@@ -24,15 +24,15 @@ def per_row(name: str, value: object, n: int, index: pd.Index[Any] | None) -> pd
     """
     if isinstance(value, pd.Series) and index is not None and len(value) == n and not value.index.equals(index):
         raise OptionError(f"do: '{name}' is a Series with another index than the table: align it, or give an array")
-    given: Any = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-    many = isinstance(given, (list, tuple, np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray))
+    values: Any = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    many = isinstance(values, (list, tuple, np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray))
     if many:
-        if np.ndim(given) != 1 or len(given) != n:
-            shape = count(len(given), "value") if np.ndim(given) == 1 else f"an array of shape {np.shape(given)}"
+        if np.ndim(values) != 1 or len(values) != n:
+            shape = count(len(values), "value") if np.ndim(values) == 1 else f"an array of shape {np.shape(values)}"
             raise OptionError(f"do: '{name}' has {shape} for {count(n, 'row')}; give one value, or one for each row")
-        column = pd.Series(given).reset_index(drop=True)
-    elif given is not None and np.isscalar(given):
-        column = pd.Series([given] * n)
+        column = pd.Series(values).reset_index(drop=True)
+    elif values is not None and np.isscalar(values):
+        column = pd.Series([values] * n)
     else:
         raise OptionError(f"do: '{name}' is {value!r}; give one value, or one for each of {count(n, 'row')}")
     missing = column.isna().to_numpy()

@@ -35,10 +35,10 @@ class Curve:
     def learn(cls, x: FloatArray) -> Curve:
         """Learn from the values (n,); sorted first, so that the order of rows changes not even the last digit."""
         x = np.sort(x)
-        found = np.quantile(x, _QUANTILES) if len(x) >= _ROWS_FOR_A_CURVE else np.zeros(1)
+        quantiles = np.quantile(x, _QUANTILES) if len(x) >= _ROWS_FOR_A_CURVE else np.zeros(1)
         # Knots that nearly touch would make columns that are nearly jumps.
-        apart = len(found) > 1 and float(np.diff(found).min()) > 1e-3 * float(found[-1] - found[0])
-        knots = tuple(found.tolist()) if apart else ()
+        apart = len(quantiles) > 1 and float(np.diff(quantiles).min()) > 1e-3 * float(quantiles[-1] - quantiles[0])
+        knots = tuple(quantiles.tolist()) if apart else ()
         raw = _natural(x, knots)
         return cls(knots, tuple(raw.mean(axis=0).tolist()), tuple(raw.std(axis=0).tolist()))
 
@@ -84,22 +84,24 @@ class Causes:
     @property
     def columns(self) -> int:
         """Their number q; 0 for a root."""
-        return sum(len(one.mean) if isinstance(one, Curve) else one for one in self.codings.values())
+        return sum(len(coding.mean) if isinstance(coding, Curve) else coding for coding in self.codings.values())
 
     def on(self, coded: Mapping[str, FloatArray | IntArray], n: int) -> Tensor:
         """Return the columns (n, q), float64."""
         parts = [
-            one.on(np.asarray(coded[cause], dtype=np.float64)) if isinstance(one, Curve) else np.eye(one)[coded[cause]]
-            for cause, one in self.codings.items()
+            coding.on(np.asarray(coded[cause], dtype=np.float64))
+            if isinstance(coding, Curve)
+            else np.eye(coding)[coded[cause]]
+            for cause, coding in self.codings.items()
         ]
         return torch.from_numpy(np.hstack([np.zeros((n, 0)), *parts]))
 
     def to_dict(self) -> JsonDict:
         """Plain data for `from_dict`."""
         return {
-            cause: {"knots": list(one.knots), "mean": list(one.mean), "sd": list(one.sd)}
-            for cause, one in self.codings.items()
-            if isinstance(one, Curve)
+            cause: {"knots": list(curve.knots), "mean": list(curve.mean), "sd": list(curve.sd)}
+            for cause, curve in self.codings.items()
+            if isinstance(curve, Curve)
         }
 
     @classmethod

@@ -158,10 +158,10 @@ class DiscreteMechanism(CovariateMechanism):
     def abduct(self, x: Tensor, causes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the middle of each u's interval (n,), and the logarithm of its length, log P(x | causes), (n,)."""
         log_pmf = self.log_pmf(causes)
-        own = x.long()[:, None]
+        level = x.long()[:, None]
         below = torch.nn.functional.pad(log_pmf.exp().cumsum(1), (1, 0))
-        ends = torch.cat([below.gather(1, own), below.gather(1, own + 1)], dim=1)
-        return ends.mean(dim=1), log_pmf.gather(1, own)[:, 0]
+        ends = torch.cat([below.gather(1, level), below.gather(1, level + 1)], dim=1)
+        return ends.mean(dim=1), log_pmf.gather(1, level)[:, 0]
 
     def predict(self, noise: Tensor, causes: Tensor) -> Tensor:
         """Return the levels (n,) of a noise (n,), int64."""

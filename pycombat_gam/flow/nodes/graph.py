@@ -105,8 +105,8 @@ class Graph:
             if name in ids or name in features:
                 what = "identifies rows" if name in ids else "is a feature, and so an effect of every node"
                 raise DesignError(f"'{name}' cannot be a node of the graph: it {what}; take it out of the formula")
-        given = _check_edges(edges or {}, names, set(features), set(ids))
-        order = _order(names, given)
+        causes = _check_edges(edges or {}, names, set(features), set(ids))
+        order = _order(names, causes)
         columns = Columns(table)
         kinds: dict[str, Kind] = {}
         levels: dict[str, tuple[Level, ...]] = {}
@@ -115,14 +115,14 @@ class Graph:
             if name == batch:
                 kinds[name], levels[name] = "categorical", BatchLevels.learn(columns.series(name), name).labels
                 continue
-            found = discrete_levels(columns, name, forced=name in factors)
-            if found is None:
+            discrete = discrete_levels(columns, name, forced=name in factors)
+            if discrete is None:
                 kinds[name] = "numeric"
                 continue
-            kinds[name], levels[name] = ("binary" if len(found) == 2 else "categorical"), found
-            if not isinstance(found[0], str):
+            kinds[name], levels[name] = ("binary" if len(discrete) == 2 else "categorical"), discrete
+            if not isinstance(discrete[0], str):
                 dtypes[name] = plain_dtype(columns.series(name).dtype)
-        parents = {name: tuple(node for node in order if node in given.get(name, ())) for name in order}
+        parents = {name: tuple(node for node in order if node in causes.get(name, ())) for name in order}
         return cls(order, parents, kinds, batch, levels, dtypes)
 
     def descendants(self, names: Collection[str]) -> tuple[str, ...]:

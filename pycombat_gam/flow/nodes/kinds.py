@@ -29,12 +29,12 @@ def discrete_levels(columns: Columns, name: str, *, forced: bool) -> tuple[Level
     """Levels of a column, in order; None where it is numeric."""
     column = columns.column(name)
     if isinstance(column, np.ndarray) and column.dtype != np.bool_ and not forced:
-        found = np.unique(column)
-        if len(found) == 1:
+        distinct = np.unique(column)
+        if len(distinct) == 1:
             raise DesignError(
-                f"column '{name}' has the same value, {found[0]:g}, in every row; remove it from the formula"
+                f"column '{name}' has the same value, {distinct[0]:g}, in every row; remove it from the formula"
             )
-        if len(found) > 2:
+        if len(distinct) > 2:
             return None
     groups = columns.groups(name)
     if not forced and not isinstance(columns.series(name).dtype, pd.CategoricalDtype):

@@ -111,12 +111,12 @@ class Support:
 
     def outside(self, graph: Graph, coded: Coded, names: Collection[str] | None = None) -> list[str]:
         """Say how many rows lie outside of what the fit has seen, by covariate: all of them, or those named."""
-        said = []
+        notes = []
         for i, name in enumerate(self.numeric):
             rows = int((~self._inside(i, coded)).sum()) if names is None or name in names else 0
             if rows:
                 low, high = self.whole[i]
-                said.append(
+                notes.append(
                     f"{name} is outside the range of the fit ({low:.6g} to {high:.6g}) in {count(rows, 'row')}: "
                     "extrapolated"
                 )
@@ -124,11 +124,11 @@ class Support:
             # A column of two numbers is a line to the formula, which goes on between and beyond them.
             rows = int((np.asarray(coded[name]) < 0).sum())
             if rows:
-                said.append(
+                notes.append(
                     f"{name} is none of the fit's values ({listing(graph.levels[name], 4)}) in {count(rows, 'row')}: "
                     "extrapolated"
                 )
-        return said
+        return notes
 
     def at_sites(self, graph: Graph, coded: Coded, site: IntArray, names: Collection[str] | None = None) -> list[str]:
         """Say which rows are at a site that has seen nothing like them.
@@ -154,7 +154,7 @@ class Support:
             places = [f"{named[b]} ({count(int(n), 'row')})" for b, n in zip(sites, counts, strict=True)]
             return listing(places, SITES_NAMED)
 
-        said = []
+        notes = []
         for i, name in enumerate(self.numeric):
             x = np.asarray(coded[name], dtype=np.float64)
             inside, here = self._inside(i, coded), self._within(i, x, site, 0)
@@ -173,14 +173,14 @@ class Support:
                     texts = [
                         f"{among}site '{labels[b]}', {low:.6g} to {high:.6g}" for b, (low, high) in enumerate(ends)
                     ]
-                    said.append(f"{name} is outside the range of {at(rows, texts)}")
+                    notes.append(f"{name} is outside the range of {at(rows, texts)}")
         texts = [f"site '{label}'" for label in labels]
         for j, k, rows in self._absent(has, occurs, site):
             if not (about[j] or about[k]):
                 continue
             what = called[j] if j == k else f"{called[j]} with {called[k]}"
-            said.append(f"{what} does not occur at {at(rows, texts)}")
-        return said
+            notes.append(f"{what} does not occur at {at(rows, texts)}")
+        return notes
 
     def _absent(
         self, has: list[BoolArray], occurs: list[BoolArray], site: IntArray

@@ -114,8 +114,8 @@ class _NewSite(FeatureMechanism):
 
     def share(self) -> FloatArray:
         """Return the weight of the rows in each parameter."""
-        found: FloatArray = (self.information / (self.information + 1.0 / self.width)).cpu().numpy()
-        return found
+        weight: FloatArray = (self.information / (self.information + 1.0 / self.width)).cpu().numpy()
+        return weight
 
     @torch.no_grad()
     def joined(self) -> StructuredFlow:

@@ -62,10 +62,10 @@ class Training:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            given = "a number" if name not in ("compile", "amp") else "True or False" if name == "compile" else "text"
-            kinds = {"a number": int | float, "True or False": bool, "text": str}[given]
+            kind = "a number" if name not in ("compile", "amp") else "True or False" if name == "compile" else "text"
+            kinds = {"a number": int | float, "True or False": bool, "text": str}[kind]
             if not isinstance(value, kinds) or (isinstance(value, bool) and name != "compile"):
-                raise OptionError(f"{name} is {value!r}; give {given}")
+                raise OptionError(f"{name} is {value!r}; give {kind}")
         for name in ("max_epochs", "patience", "batch_size", "iterations", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")

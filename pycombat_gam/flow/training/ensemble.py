@@ -58,10 +58,10 @@ class Ensemble(FeatureMechanism):
         """Call a method of every member; the results are stacked in front."""
         call = _Call(self._one[0], method)
 
-        def one(state: dict[str, Tensor], *given: Any) -> Any:
-            return functional_call(call, {f"mechanism.{name}": value for name, value in state.items()}, given)
+        def call_member(state: dict[str, Tensor], *arguments: Any) -> Any:
+            return functional_call(call, {f"mechanism.{name}": value for name, value in state.items()}, arguments)
 
-        return vmap(one, in_dims=(0, *dims), randomness="error")(self._state(), *rows)
+        return vmap(call_member, in_dims=(0, *dims), randomness="error")(self._state(), *rows)
 
     def abduct(self, x: Tensor, parents: Parents) -> tuple[Tensor, Tensor]:
         """Return every member's noise (M, n, V) and log-determinants (M, n)."""
@@ -109,13 +109,13 @@ class Ensemble(FeatureMechanism):
         """Return the members apart."""
         state = self._state()
         count = len(next(iter(state.values())))
-        found = []
+        apart = []
         for j in range(count):
             member = copy.deepcopy(self._one[0])
             # Masks and orders are no part of its state: every member has them already.
             member.load_state_dict({name: state[name][j] for name in member.state_dict()})
-            found.append(member)
-        return tuple(found)
+            apart.append(member)
+        return tuple(apart)
 
 
 class _Call(nn.Module):
@@ -125,11 +125,11 @@ class _Call(nn.Module):
         super().__init__()
         self.mechanism, self.method = mechanism, method
 
-    def forward(self, *given: Tensor) -> Any:
+    def forward(self, *arguments: Tensor) -> Any:
         method = getattr(self.mechanism, self.method)
-        if len(given) < 3:
-            return method(*given)
-        x, design, site, *rest = given
+        if len(arguments) < 3:
+            return method(*arguments)
+        x, design, site, *rest = arguments
         return method(x, Parents(design, site), *rest)
 
 

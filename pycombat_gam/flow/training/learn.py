@@ -74,7 +74,7 @@ def learn(
         choice = None
         mechanism, history = plan.conditional(checkpoint, resume)
     members, more = plan.ensemble(mechanism) if recipe.members > 1 else ((), [])
-    final = [one.frozen() if isinstance(one, StructuredFlow) else one for one in (mechanism, *members)]
+    final = [flow.frozen() if isinstance(flow, StructuredFlow) else flow for flow in (mechanism, *members)]
     notes = []
     if recipe.flow == "structured" and recipe.options.get("variant", "auto") == "auto" and choice is None:
         notes.append(f"too few rows to hold any out: variant '{VARIANTS[0]}', ComBat's, was taken without a choice")
@@ -96,9 +96,9 @@ class _Plan:
     @property
     def settings(self) -> Training:
         """How to train; minibatches take more epochs than full descents."""
-        found = self.recipe.settings()
+        settings = self.recipe.settings()
         large = self.recipe.flow == "structured" and self.rows.x.size > LARGEST_WHOLE
-        return replace(found, max_epochs=100) if large and "max_epochs" not in self.recipe.training else found
+        return replace(settings, max_epochs=100) if large and "max_epochs" not in self.recipe.training else settings
 
     def make(self, variant: Variant, sizes: FloatArray) -> StructuredFlow:
         """Return a structured flow at its start."""

@@ -69,7 +69,7 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
     # What neither data nor penalties determine is left where it is by this much.
     total = total + 1e-10 * size * np.eye(p)
     L = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
-    factor: FloatArray = np.stack([solve_triangular(one, np.eye(p), lower=True).T for one in L]) if p else L
+    factor: FloatArray = np.stack([solve_triangular(lower, np.eye(p), lower=True).T for lower in L]) if p else L
     return Start(
         coefficients=fit.mean.coefficients[:, kept] * frame.spread[:, None] / scale,
         location=sites.shrunken.gamma[:, kept],
@@ -97,8 +97,8 @@ def restarted(start: Start, x: FloatArray, columns: FloatArray, site: IntArray, 
     rows = hot.sum(axis=0)
 
     def centred(values: FloatArray) -> FloatArray:
-        found: FloatArray = values - (hot.T @ values / rows[:, None])[site]
-        return found
+        within: FloatArray = values - (hot.T @ values / rows[:, None])[site]
+        return within
 
     X, Z = centred(columns), centred(x)
     information, cross = X.T @ (weight[:, None] * X), X.T @ (weight[:, None] * Z)
