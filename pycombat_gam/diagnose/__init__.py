@@ -1,4 +1,4 @@
-"""What is left of the sites, and of the biology: tests before and after harmonization, one file per question."""
+"""Site effects and biology, tested before and after harmonization: one file per question."""
 
 from pycombat_gam.diagnose.diagnose import diagnose
 from pycombat_gam.diagnose.diagnosis import Diagnosis

@@ -1,7 +1,7 @@
-"""Features with the covariates' part taken off: one joint fit of sites and covariates for every pattern of cells.
+"""Features without the covariates' part: one joint fit of sites and covariates for each pattern of missing cells.
 
-The fit is that of `pycombat_gam.mean.AdditiveMean`, so a site is compared with others at equal covariates. A feature
-with missing cells is fitted on its observed rows, where sites without any value drop out.
+`pycombat_gam.mean.AdditiveMean` fits them, so sites are compared at equal covariates. A feature with missing cells is
+fitted on its observed rows; sites without a value drop out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pycombat_gam.mean.posterior import inverse_information, residual_variance
 from pycombat_gam.study.units import Units, units_of
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
-FEATURES_TOLD = 50
-"""Features that the error of the coefficients is averaged over."""
+FEATURES_AVERAGED = 50
+"""The coefficients' error is averaged over at most this many features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,13 @@ class Adjusted:
 
     Attributes
     ----------
-    features : (k,) which of the study's; rows : (n,) which of its rows.
-    codes : (n,) sites, numbered anew where some have no row; sites : (B,) which of the study's they are.
+    features : (k,) positions among the study's features; rows : (n,) positions among its rows.
+    codes : (n,) sites, renumbered where some have no row; sites : (B,) their positions among the study's sites.
     fit : sites and covariates together; X : (n, p) its design.
-    level : (n, k) the features less the covariates' part, sites and all; residual : (n, k) less the sites' too.
-    free : (n, k) as `level`, but random effects of the units are left in.
+    level : (n, k) the features less the covariates' part; residual : (n, k) less the site means too.
+    free : (n, k) as `level`, but with the units' random effects left in.
     groups : (n,) rows that random effects link, or None.
-    units : what is independent of each other, or None where groups of random effects have rows at several sites.
+    units : the independent units, or None where groups of random effects have rows at several sites.
     """
 
     features: IntArray
@@ -59,14 +59,14 @@ class Adjusted:
 
     @property
     def modelled(self) -> np.ndarray:
-        """Which features have any variance left beyond rounding, (k,)."""
+        """Whether each feature has residual variance beyond rounding, (k,)."""
         fit = self.fit
         spread = np.sqrt(fit.residual_ss.sum(axis=0) / fit.n_observed.sum(axis=0))
         return np.asarray(spread > fit.rounding.max(axis=0))
 
 
 def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
-    """Fit sites and covariates, pattern by pattern; features in a pattern that one site alone has are left out."""
+    """Fit sites and covariates, pattern by pattern; features observed at one site only are left out."""
     model = AdditiveMean()
     for rows, features in study.patterns(Y):
         sites, codes = np.unique(study.codes[rows], return_inverse=True)
@@ -90,7 +90,7 @@ def adjusted(study: Study, Y: FloatArray) -> Iterator[Adjusted]:
 
 
 def staying_columns(study: Study, design: Design) -> BoolArray:
-    """Which columns of a design are random effects of the units, (p,): they are no part of the covariates'."""
+    """Whether each column of a design is a random effect of the units, (p,): these are not covariates."""
     staying = np.zeros(len(design.columns), dtype=bool)
     for smooth, columns in design.random_effects:
         used = {name for node in smooth.term.args for name in variables(node)}
@@ -100,11 +100,11 @@ def staying_columns(study: Study, design: Design) -> BoolArray:
 
 @dataclass(frozen=True, eq=False)
 class CovariatesAlone:
-    """The covariates' part of k features if there were no sites, from some rows; random effects of the units stay.
+    """The covariates' part of k features, fitted without sites on some rows; random effects of the units stay.
 
     Attributes
     ----------
-    fit : covariates without sites; fixed : (p,) the columns that are taken off.
+    fit : covariates without sites; fixed : (p,) the columns to subtract.
     """
 
     fit: MeanFit
@@ -112,33 +112,33 @@ class CovariatesAlone:
 
     @classmethod
     def of(cls, study: Study, Y: FloatArray, rows: BoolArray | None = None) -> CovariatesAlone:
-        """Fit complete features (n, k), on the rows chosen or all."""
+        """Fit complete features (n, k), on the chosen rows or all."""
         table, values = (study.table, Y) if rows is None else (study.table[rows], Y[rows])
         together = np.zeros(len(values), dtype=np.intp)
         fit = AdditiveMean().fit(table, values, together, formula=study.fitted, labels=["all sites"])
         return cls(fit, ~staying_columns(study, fit.design))
 
     def off(self, table: pd.DataFrame, values: FloatArray) -> FloatArray:
-        """Return the features of any rows less their covariates' part, (n, k)."""
+        """Return features less their covariates' part, for any rows, (n, k)."""
         X = self.fit.design.on(table)[:, self.fixed]
         less = self.fit.design.less_offset(values, table)
         return np.asarray(less - X @ self.fit.coefficients[self.fixed] - self.fit.intercepts[0])
 
     def shared_error(self, table: pd.DataFrame, codes: IntArray, sites: int, spread: FloatArray) -> FloatArray:
-        """Return what the coefficients' error has in common in the rows of two sites, (B, B), in variances of a row.
+        """Return the covariance of the coefficients' error between rows of two sites, (B, B), in variances of a row.
 
         Parameters
         ----------
-        table : (n rows) that the covariates' part is taken off; codes : (n,) their sites.
-        spread : (k,) variance of a feature's values once that is done.
+        table : n rows whose covariates' part is subtracted; codes : (n,) their sites.
+        spread : (k,) variance of each feature after that.
         """
         X = self.fit.design.on(table)[:, self.fixed] - self.fit.center[self.fixed]
         means = np.zeros((sites, X.shape[1]))
         np.add.at(means, codes, X)
         means /= np.maximum(np.bincount(codes, minlength=sites), 1)[:, None]
-        # The features have one design: some of them do.
+        # All features share one design, so some of them suffice.
         some = np.flatnonzero(spread > 0)
-        some = some[:: max(1, some.size // FEATURES_TOLD)]
+        some = some[:: max(1, some.size // FEATURES_AVERAGED)]
         if not (some.size and X.shape[1]):
             return np.zeros((sites, sites))
         inverse = inverse_information(self.fit, some)[:, self.fixed][:, :, self.fixed]

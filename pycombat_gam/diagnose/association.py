@@ -1,4 +1,4 @@
-"""Is the biology still there? Every term of the formula, tested in each feature beside the sites.
+"""Is the biology still there? Each term of the formula is tested in each feature, adjusted for site.
 
 Parametric terms: the Wald test β'V⁻¹β/d against F(d, n − edf) (R: ``anova`` of a gam). Smooths: Wood's (2013a) test.
 Smooths that can shrink to nothing (``cs``, ``ts``): Wood's (2013b). The effect size is the partial R², from F·d.
@@ -19,7 +19,7 @@ from pycombat_gam.types import FloatArray
 
 
 def associations(part: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
-    """Test every term but random effects; a row per term and feature."""
+    """Test every term except random effects; a row per term and feature."""
     design = part.fit.design
     smooths = {smooth.label: smooth for smooth in design.smooth.smooths}
     parts = []

@@ -1,7 +1,7 @@
-"""What a classifier or a regression is given: features on one scale, no more of them than there are rows.
+"""The input of classifiers and regressions: features on one scale, at most as many as rows.
 
-Logistic regression, support vectors and ridge regression see rows through inner products alone, so a rotation changes
-nothing: where there are more features than rows, the rows' coordinates in their own span take the features' place.
+Logistic regression, support vector machines and ridge regression depend on inner products of rows alone, so a rotation
+changes nothing. Where there are more features than rows, the rows' coordinates in their span replace the features.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pycombat_gam.types import FloatArray, IntArray
 
 
 def coordinates(values: FloatArray) -> FloatArray:
-    """Return features divided by their standard deviation, rotated into at most n coordinates; missing rows stay so."""
+    """Return features divided by their standard deviation, in at most n coordinates; missing rows stay missing."""
     known = ~np.isnan(values).any(axis=1)
     if not known.all():
         inside = coordinates(values[known])
@@ -32,10 +32,10 @@ def coordinates(values: FloatArray) -> FloatArray:
 
 
 def balanced_accuracy(truth: IntArray, guess: IntArray) -> tuple[float, float]:
-    """Mean over groups of the share that is recognised, and its standard error.
+    """Return the mean over groups of the share classified correctly, and its standard error.
 
-    Groups are independent, so the variance is Σ p(1 − p)/n over the square of their number; p, in the variance only, is
-    drawn a little towards ½ (k + ½ of n + 1), so that a group that is all right or all wrong is not taken for certain.
+    Groups are independent, so the variance is Σ p(1 − p)/n over the square of their number. For the variance alone,
+    p = (k + ½)/(n + 1), so that a group classified all right or all wrong still has a variance.
     """
     sizes = np.bincount(truth)
     right = np.bincount(truth[truth == guess], minlength=sizes.size)[sizes > 0]
@@ -45,7 +45,7 @@ def balanced_accuracy(truth: IntArray, guess: IntArray) -> tuple[float, float]:
 
 
 def fit_quietly(model: Any, values: FloatArray, target: IntArray) -> None:
-    """Fit a classifier of scikit-learn; one that stops early predicts as well as it does, and that is reported."""
+    """Fit a scikit-learn classifier without its convergence warning: what is reported is how well it predicts."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():

@@ -32,7 +32,7 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing
 
 MOST_ROWS = 2000
-"""Rows that take part in permutations and predictions, whose cost grows with their square."""
+"""Most rows used in permutations and predictions: their cost grows with the square of the rows."""
 FOLDS = 5
 
 Parts = list[dict[str, np.ndarray]]
@@ -56,22 +56,33 @@ def diagnose(
 ) -> Diagnosis:
     """Test for site effects and for the biology, before and after harmonization.
 
-    Sites are compared at equal covariates throughout: differences that the formula's terms explain are none of theirs.
+    Sites are compared at equal covariates throughout: differences that the formula explains are not attributed to
+    sites.
 
     Parameters
     ----------
-    before : what was measured: one wide DataFrame, or features only (n×V array or DataFrame) beside `covariates`.
-    after : the same rows, harmonized; None: only look for site effects.
-    model : the fitted model that harmonized them, `ComBat` or `FlowSCM`. It gives formula, batch, features and id, adds
-        the sites' shrinkage, and is fitted again for what is "held out".
-    formula, batch, features, id : as in `ComBat`, where there is no model; ``"~ 1"`` and ``"batch"`` if left out.
-    covariates : DataFrame with batch, id and formula columns, when `before` and `after` hold features only.
-    held_out : also ask whether sites and covariates can be told where the model did not see the rows (needs `model`, a
-        fit for each of 5 folds and each site). None: for ComBat, not for a flow.
-    fit_mask : (n,) booleans, the rows that the model was fitted to, if not all; what is held out is fitted to them too.
-    permutations : random orders of the rows that give the null of the tests of all features together.
-    level : of significance after adjustment for the number of tests, and 1 − level that of intervals.
-    seed : of permutations, folds and resampling.
+    before : DataFrame or ndarray
+        The measured values: one wide DataFrame, or features only (n×V) with `covariates` beside them.
+    after : DataFrame, ndarray or None
+        The same rows, harmonized. None looks for site effects only.
+    model : ComBat, FlowSCM or None
+        The fitted model that harmonized them. It supplies formula, batch, features and id, adds the sites' shrinkage,
+        and is refitted for what is "held out".
+    formula, batch, features, id
+        As in `ComBat`, where there is no model. By default formula is ``"~ 1"`` and batch is ``"batch"``.
+    covariates : DataFrame or None
+        Batch, id and formula columns, when `before` and `after` hold features only.
+    held_out : bool or None
+        Also predict sites and covariates in rows that the model did not see. This needs `model`, and refits it for each
+        of 5 folds and each site. None: yes for ComBat, no for a flow.
+    fit_mask : array of bool, shape (n,), or None
+        The rows that the model was fitted to, if not all; held-out fits use these rows too.
+    permutations : int
+        Random permutations of the rows for the null distribution of the tests on all features together.
+    level : float
+        Significance level after adjustment for the number of tests; intervals have coverage 1 − level.
+    seed : int
+        Seed of permutations, folds and resampling.
 
     Returns
     -------
@@ -80,11 +91,11 @@ def diagnose(
     Raises
     ------
     DataError
-        Tables that don't hold the same rows, columns that aren't there, infinite cells.
+        If the tables don't hold the same rows, a column is missing, or a cell is infinite.
     DesignError
-        Covariates that can't be told from sites.
+        If covariates are confounded with sites.
     OptionError
-        Arguments that exclude each other.
+        If arguments exclude each other.
 
     Notes
     -----
@@ -94,16 +105,16 @@ def diagnose(
     every feature, and each covariate predicted leaving a site out. The modules of `pycombat_gam.diagnose` have the
     equations and sources.
 
-    Location and scale *after* harmonization are tested on the rows that the sites' effects were estimated from: where
-    nothing is shrunk, locations agree by construction. What that harmonization does to other rows is under "held out".
+    Location and scale *after* harmonization are tested on the rows that estimated the site effects: without shrinkage
+    the sites' locations agree by construction. "Held out" shows what the harmonization does to other rows.
 
     Examples
     --------
     >>> import pycombat_gam as pcg
     >>> table = pcg.datasets.load_multisite()
     >>> model = pcg.ComBat("~ age + sex + dx", batch="site", id="subject", features="_thickness$").fit(table)
-    >>> found = pcg.diagnose(table, model.transform(table), model=model, held_out=False, permutations=99)
-    >>> found.summary.loc[0, ["before", "after"]].astype(float).round(2).to_list()
+    >>> diagnosis = pcg.diagnose(table, model.transform(table), model=model, held_out=False, permutations=99)
+    >>> diagnosis.summary.loc[0, ["before", "after"]].astype(float).round(2).to_list()
     [1.0, 0.0]
     """
     from threadpoolctl import threadpool_limits
@@ -111,7 +122,7 @@ def diagnose(
     chosen = _choices(model, formula, batch, features, id)
     _check(permutations, level, seed, held_out, model)
     study = Study.of(before, after, **chosen, covariates=covariates)
-    # Many small computations: threads would wait for each other longer than they compute.
+    # The computations are small: threads would wait for each other longer than they compute.
     with threadpool_limits(limits=1):
         return _diagnosed(study, model, held_out, fit_mask, permutations=permutations, level=level, seed=seed)
 
@@ -126,7 +137,7 @@ def _diagnosed(
     level: float,
     seed: int,
 ) -> Diagnosis:
-    """Ask every question of a study."""
+    """Run all tests and predictions of a study."""
     notes: list[str] = []
     parts: Parts = []
     whole, flat = np.ones(len(study.features), dtype=bool), np.zeros(len(study.features), dtype=bool)
@@ -149,7 +160,7 @@ def _diagnosed(
         again = model if wanted else None
         if again is not None and mask is None and _fitted_to_part(again):
             again = None
-            notes.append("the model was fitted to a part of the rows: give fit_mask to hold rows out of its fit")
+            notes.append("the model was fitted to some of the rows only: give fit_mask to hold rows out of its fit")
         parts += permutation_tests(some, columns, permutations=permutations, seed=seed)
         parts += _predictions(some, columns, again, mask, notes, level=level, seed=seed)
     if model is not None and (estimates := model.site_estimates) is not None:
@@ -167,9 +178,9 @@ def _choices(
     arguments = {"formula": formula, "batch": batch, "features": features, "id": id}
     twice = [name for name, value in arguments.items() if value is not None]
     if twice:
-        raise OptionError(f"model gives {listing(twice)} already: leave out one or the other")
+        raise OptionError(f"model already gives {listing(twice)}: leave out the model or these arguments")
     if not is_harmonizer(model):
-        raise OptionError(f"model is a {type(model).__name__}: give a fitted ComBat or FlowSCM, or none")
+        raise OptionError(f"model is a {type(model).__name__}: give a fitted ComBat or FlowSCM, or None")
     if not model.__sklearn_is_fitted__():
         raise NotFittedError("the model is not fitted: fit it first, or give formula and batch instead")
     names = model.get_feature_names_out().tolist()
@@ -183,17 +194,17 @@ def _check(permutations: int, level: float, seed: int, held_out: bool | None, mo
         raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.05")
     if (1 + permutations) * level < 1:
         raise OptionError(
-            f"permutations={permutations}: their smallest p-value is {1 / (1 + permutations):.3g}, above "
+            f"permutations={permutations}: the smallest possible p-value is {1 / (1 + permutations):.3g}, above "
             f"level={level:g}; give at least {math.ceil(1 / level) - 1}"
         )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise OptionError(f"seed={seed!r}: give a whole number from 0 on")
     if held_out and model is None:
-        raise OptionError("held_out=True fits the model again: give it with model=…")
+        raise OptionError("held_out=True refits the model: give it with model=…")
 
 
 def _tracked(study: Study, Y: FloatArray, state: str) -> list[Adjusted]:
-    """Fit all patterns of missing cells, with a bar where there are many."""
+    """Fit all patterns of missing cells, with a progress bar."""
     done = []
     with progress_bar(f"fitting covariates and sites {state}", Y.shape[1]) as advance:
         for part in adjusted(study, Y):
@@ -210,12 +221,14 @@ def _notes(study: Study, part: Adjusted, names: np.ndarray) -> list[str]:
     single = [study.sites[b] for b in part.sites[part.sizes == 1]]
     if single:
         where = "" if part.rows.size == study.codes.size else f" for {listing(names, 3)}"
-        notes.append(f"a site of one row has no scale and took no part in tests of it{where}: {listing(single)}")
+        notes.append(
+            f"sites of one row have no scale and were left out of the tests of scale{where}: {listing(single)}"
+        )
     return notes
 
 
 def _untested(parts: Parts, flat: BoolArray, features: tuple[str, ...]) -> list[str]:
-    """Name tests of features that vary and still have no p-value."""
+    """Name the tests that gave no p-value for a feature with variance."""
     noted = set(np.array(features, dtype=object)[flat])
     without: dict[str, dict[str, None]] = {}
     for part in parts:
@@ -223,42 +236,42 @@ def _untested(parts: Parts, flat: BoolArray, features: tuple[str, ...]) -> list[
             if part["feature"][k] not in noted:
                 what = part["covariate"][k] or part["measure"][k]
                 without.setdefault(f"{what} {part['state'][k]}", {})[str(part["feature"][k])] = None
-    return [f"no p-value, so not tested: {what}, in {listing(names, 5)}" for what, names in without.items()]
+    return [f"no p-value for {what}, in {listing(names, 5)}" for what, names in without.items()]
 
 
 def _random_notes(study: Study) -> list[str]:
-    """Say what random effects do to the tests, or that they are missing."""
+    """Say how random effects enter the tests, or that they are missing."""
     notes = []
     groups = [grouping_columns(study.formula, study.table, columns) for columns in random_groups(study.formula)]
     others = [":".join(columns) for columns in dict.fromkeys(groups) if columns and columns not in study.linking]
     if others:
         notes.append(
-            f"{listing(others)}: rows, not these groups, count as independent, for they hold many rows of several "
-            "sites or all of a site's; their effects were taken off with those of the covariates"
+            f"{listing(others)}: rows, not these groups, count as independent. The groups hold many rows of several "
+            "sites or all rows of a site; their effects were removed with those of the covariates"
         )
     if study.groups is None:
         first = study.ids[0] if study.ids else None
         if first is not None and (twice := int(study.table[first].astype(str).duplicated(keep=False).sum())):
             notes.append(
-                f"'{first}' repeats in {count(twice, 'row')} and the formula has no random effect of it: all tests "
-                f"take rows for independent, so their p-values are too small; add (1|{first})"
+                f"'{first}' repeats in {count(twice, 'row')} and the formula has no random effect of it. All tests "
+                f"assume independent rows, so their p-values are too small: add (1|{first})"
             )
         return notes
     named = listing([":".join(columns) for columns in study.linking])
     if units_of(study.codes, study.groups) is None:
         notes.append(
-            f"{named} has rows at several sites: ranks, scales, permutations and site prediction, which take rows or "
-            "groups for independent of sites, were left out"
+            f"{named} has rows at several sites. Tests of ranks and scales, permutations and site prediction need "
+            "groups within one site, and were left out"
         )
     else:
-        notes.append(f"ranks, scales, permutations and site prediction are of the means of {named}, not of rows")
+        notes.append(f"ranks, scales, permutations and site prediction use the means of {named}, not rows")
     return notes
 
 
 def _complete(study: Study, whole: BoolArray, varies: BoolArray, notes: list[str]) -> tuple[Study, IntArray]:
-    """Choose what permutations and predictions see, in which no cell may be missing: whole features, or whole rows.
+    """Choose the complete cells for permutations and predictions: complete features, or complete rows.
 
-    Whichever leaves more cells is taken; whole rows only where every site keeps some.
+    The choice is whichever keeps more cells; rows are dropped only if every site keeps some.
     """
     columns = np.flatnonzero(whole & varies)
     if whole.all():
@@ -268,20 +281,19 @@ def _complete(study: Study, whole: BoolArray, varies: BoolArray, notes: list[str
     keeps = np.unique(study.codes[rows]).size == len(study.sites)
     if keeps and rows.sum() * every.size > rows.size * columns.size:
         notes.append(
-            f"{rows.sum():,} of {count(rows.size, 'row')}, those without missing cells, took part in permutations and "
-            "predictions"
+            f"permutations and predictions used the {rows.sum():,} of {count(rows.size, 'row')} without missing cells"
         )
         return study.part(rows, np.arange(len(study.features))), every
     left = np.array(study.features, dtype=object)[~whole].tolist()
     notes.append(
-        f"{count(len(left), 'feature')} of {len(study.features):,} with missing cells took no part in permutations and "
-        f"predictions: {listing(left)}"
+        f"permutations and predictions left out {count(len(left), 'feature')} of {len(study.features):,}, with missing "
+        f"cells: {listing(left)}"
     )
     return study, columns
 
 
 def _sample(study: Study, seed: int, notes: list[str]) -> Study:
-    """Draw rows where there are too many for permutations and predictions: of every site its share."""
+    """Draw rows at random, each site by its share, if permutations and predictions would get too many."""
     n = study.codes.size
     if n <= MOST_ROWS:
         return study
@@ -293,14 +305,14 @@ def _sample(study: Study, seed: int, notes: list[str]) -> Study:
         take = min(of_site.size, max(FOLDS, round(MOST_ROWS * of_site.size / n)))
         chosen |= (study.codes == b) & np.isin(groups, rng.permutation(of_site)[:take])
     notes.append(
-        f"permutations and predictions used {chosen.sum():,} of {n:,} rows, drawn at random from every site in "
-        "proportion"
+        f"permutations and predictions used {chosen.sum():,} of {n:,} rows, drawn at random in proportion from each "
+        "site"
     )
     return study.part(chosen, np.arange(len(study.features)))
 
 
 def _mask(fit_mask: object, study: Study, some: Study) -> BoolArray | None:
-    """Return which of some rows estimate."""
+    """Return which of the chosen rows estimate."""
     if fit_mask is None:
         return None
     mask = np.asarray(fit_mask)
@@ -310,7 +322,7 @@ def _mask(fit_mask: object, study: Study, some: Study) -> BoolArray | None:
 
 
 def _fitted_to_part(model: Harmonizer) -> bool:
-    """Tell whether the model knows of rows that it was not fitted to."""
+    """Tell whether the model was fitted to some of its rows only."""
     profile = model.profile
     return bool(profile["rows"] != profile["rows_given"])
 
@@ -330,7 +342,7 @@ def _predictions(
     units = units_of(study.codes, study.groups)
     folds = None if units is None else Folds.of(units, FOLDS, seed)
     if folds is not None and (small := folds.left_out(study.sites)):
-        notes.append(f"fewer than {FOLDS} rows, so not among the sites to be predicted: {listing(small)}")
+        notes.append(f"sites with fewer than {FOLDS} rows were not predicted: {listing(small)}")
     several = len(study.sites) > 2 and bool(study.covariates)
     for state, Y in some.states.items():
         if folds is not None:
@@ -345,11 +357,11 @@ def _predictions(
             predicted = {str(row["covariate"][0]) for row in rows}
             if left := [name for name in study.covariates if name not in predicted]:
                 notes.append(
-                    f"not predicted {state} harmonization, as sites left out or the others hold one group only: "
-                    f"{listing(left)}"
+                    f"not predicted {state} harmonization: {listing(left)}; a site left out, or the others, hold one "
+                    "group only"
                 )
     if len(study.sites) == 2 and study.covariates:
-        notes.append("with two sites a prediction leaving one out rests on one: left out")
+        notes.append("covariates were not predicted at left-out sites: two sites are too few")
     if model is None:
         return parts
     if folds is not None:

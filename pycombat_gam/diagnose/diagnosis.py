@@ -1,4 +1,4 @@
-"""The result of `diagnose`: one tidy table of everything, and a summary that fits on a page."""
+"""The result of `diagnose`: one tidy table, and a summary that fits on a page."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ _MEDIANS = {
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What sites and covariates do to the features, before and after harmonization.
+    """Effects of sites and covariates on the features, before and after harmonization.
 
     Attributes
     ----------
-    table : a row per test or estimate. `aspect` and `measure` say what it is, `state` is ``"before"``, ``"after"`` or
-        ``"held out"`` (harmonized by a model that did not see the row); `feature`, `site` and `covariate` say of what,
-        empty for all together. `value` is the effect size or estimate, with the interval `lower` to `upper` and its
-        value by `chance`; `statistic`, `df`, `df_residual`, `p`, and `p_adjusted` for the number of features or sites
-        tested alike (false discovery rate). `n` rows were used.
-    level : below which p_adjusted counts as significant, and 1 − level that of intervals.
-    permutations, seed : of what is random.
-    notes : what was left out, and why.
+    table : DataFrame
+        A row per test or estimate. `aspect` and `measure` name it; `state` is ``"before"``, ``"after"`` or
+        ``"held out"`` (harmonized by a model that did not see the row). `feature`, `site` and `covariate` say what was
+        tested; empty means all together. `value` is the effect size or estimate, with the interval `lower` to `upper`
+        and its value by `chance`. The test has `statistic`, `df`, `df_residual`, `p`, and `p_adjusted` for the number
+        of features or sites tested (false discovery rate). `n` rows were used.
+    level : float
+        `p_adjusted` below it counts as significant; intervals have coverage 1 − level.
+    permutations, seed : int
+        Number of permutations, and the seed of everything random.
+    notes : tuple of str
+        What was left out, and why.
     """
 
     table: pd.DataFrame
@@ -45,25 +49,25 @@ class Diagnosis:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The states there are."""
+        """The states in the table, in order."""
         present = set(self.table["state"])
         return tuple(state for state in STATES if state in present)
 
     @cached_property
     def overall(self) -> pd.DataFrame:
-        """Do sites differ at all? A p-value for each state, aspect and measure, and that adjusted for their number.
+        """Do sites differ at all? A p-value for each state, aspect and measure, and its adjustment for their number.
 
-        Of tests of every feature it is Simes' (the smallest p_adjusted); `p_adjusted` is Holm's over the measures of a
+        For tests of each feature `p` is Simes' (the smallest p_adjusted); `p_adjusted` is Holm's over the measures of a
         state.
         """
         return overall(self.table)
 
     def of(self, aspect: str) -> pd.DataFrame:
-        """Return the rows of one aspect, without the columns that are empty in all of them."""
+        """Return the rows of one aspect, without empty columns."""
         known = self.table["aspect"].unique().tolist()
         if aspect not in known and aspect not in ASPECTS:
             raise OptionError(
-                f"aspect={aspect!r}: there are {listing(map(repr, known), 12)}{did_you_mean(aspect, known)}"
+                f"aspect={aspect!r}: allowed are {listing(map(repr, known), 12)}{did_you_mean(aspect, known)}"
             )
         some = self.table[self.table["aspect"] == aspect].reset_index(drop=True)
         empty = [name for name in some if some[name].isna().all() or (some[name].astype(object) == "").all()]
@@ -71,7 +75,7 @@ class Diagnosis:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """A row per question, a column per state: shares of features, medians, p-values, accuracies."""
+        """A row per question, a column per state: shares of features, medians, p-values and accuracies."""
         cells: dict[tuple[str, str, str, str], dict[str, float]] = {}
         keys = ["aspect", "measure", "covariate", "state"]
         whole = self.table[(self.table["site"] == "") & (self.table["state"] != "")]
@@ -92,7 +96,7 @@ class Diagnosis:
         return index.join(pd.DataFrame(list(cells.values()), columns=list(self.states), dtype=float))
 
     def _quantities(self, aspect: str, measure: str, some: pd.DataFrame) -> list[tuple[str, float]]:
-        """Reduce the rows of one test to a few numbers, with their names."""
+        """Reduce the rows of one test to a few named numbers."""
         if aspect in ("site prediction", "covariate prediction"):
             name = measure if aspect == "covariate prediction" else "balanced accuracy"
             return [(f"{name} (by chance {some['chance'].iloc[0]:.3g})", float(some["value"].iloc[0]))]
@@ -107,7 +111,7 @@ class Diagnosis:
         return quantities
 
     def to_dict(self) -> JsonDict:
-        """Return everything as plain data; a number that is not there is None."""
+        """Return everything as plain data; a missing number is None."""
         plain = self.table.astype(object).where(self.table.notna(), None)
         return {
             "table": plain.to_dict("records"),

@@ -1,4 +1,4 @@
-"""Rows harmonized by models that did not see them: fold by fold for sites, site by site for covariates."""
+"""Rows harmonized by models that did not see them: by fold to predict sites, by site to predict covariates."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
 def as_given(study: Study, Y: FloatArray, folds: Folds) -> Iterator[Seen]:
-    """Take off the covariates' part of the features as they are, estimated for each fold without its rows.
+    """Subtract the covariates' part of the features, estimated for each fold without its rows.
 
     Parameters
     ----------
-    Y : (n, k) of one state, in which no cell is missing.
+    Y : (n, k) of one state, without missing cells.
     """
     for train, test in folds:
         yield _seen(study, Y, folds, train, test)
 
 
 def by_fold(study: Study, model: Harmonizer, folds: Folds, columns: IntArray, mask: BoolArray | None) -> Iterator[Seen]:
-    """Harmonize all rows without those of a fold, and take off the covariates' part estimated without them too.
+    """Harmonize all rows by a model fitted without a fold, and subtract the covariates' part, fitted likewise.
 
     Parameters
     ----------
-    columns : (k,) the features to return, in which no cell is missing.
+    columns : (k,) the features to return, without missing cells.
     mask : (n,) rows that may estimate; None for all.
     """
     with progress_bar("harmonizing without each fold", folds.n_folds) as advance:
@@ -50,10 +50,10 @@ def by_fold(study: Study, model: Harmonizer, folds: Folds, columns: IntArray, ma
 
 
 def _seen(study: Study, values: FloatArray, folds: Folds, train: BoolArray, test: BoolArray) -> Seen:
-    """Return units less the covariates' part that the training rows give, and what error its test rows share.
+    """Return units less the covariates' part fitted to the training rows, and the error that its test rows share.
 
-    Sites have no part in the fit. Beside them, coefficients would carry the error of one site's rows into the mean of
-    that site's training and test rows alike; without them, residuals of training rows are independent of that error.
+    Sites are not in this fit. With sites in it, the coefficients would carry the error of a site's rows into the means
+    of its training and test rows alike; without them, residuals of training rows are independent of that error.
     """
     rows, use = folds.units.rows(train), folds.units.rows(train | test)
     alone = CovariatesAlone.of(study, values, rows)
@@ -67,10 +67,10 @@ def _seen(study: Study, values: FloatArray, folds: Folds, train: BoolArray, test
 def by_site(
     study: Study, model: Harmonizer, columns: IntArray, target: str, mask: BoolArray | None
 ) -> Iterator[FloatArray]:
-    """Harmonize all rows by a model fitted without those of a site, which is then estimated from its own rows.
+    """Harmonize all rows by a model fitted without one site, whose effects are then estimated from its own rows.
 
-    No model here knows the covariate `target`: its terms are left out of the formula, so that neither the others' fit
-    nor the estimate of the site has seen what is to be predicted.
+    No model here knows the covariate `target`: its terms are left out of the formula. Neither the fit to the other
+    sites nor the site's estimate has seen what is to be predicted.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def by_site(
     with progress_bar(f"harmonizing without each site, {target} unknown", len(study.sites)) as advance:
         for b in range(len(study.sites)):
             others = study.codes != b
-            # A reference site that is left out cannot be gone to: the sites then meet at their mean.
+            # Without its rows the reference site is unknown: the other sites are then brought to their mean.
             gone = model.ref_batch is not None and canonical(model.ref_batch) == study.sites[b]
             changed: dict[str, Any] = {"formula": formula, **({"ref_batch": None} if gone else {})}
             fitted = _fit(study, model, others if mask is None else others & mask, **changed)
@@ -99,7 +99,7 @@ def by_site(
 def _fit(study: Study, model: Harmonizer, rows: BoolArray, **changed: Any) -> Harmonizer:
     unfitted = model.unfitted(**{"features": list(study.features), **changed})
     with warnings.catch_warnings():
-        # What is odd in the table was said when the model itself was fitted.
+        # The original fit has already warned about this table.
         warnings.simplefilter("ignore", PcgWarning)
         fitted: Harmonizer = unfitted.fit(study.states[BEFORE][rows], study.table[rows])
     return fitted

@@ -1,14 +1,14 @@
-"""Is the biology still there, and the same at all sites? Each covariate predicted at sites the prediction never saw.
+"""Is the biology still there, and the same at all sites? Each covariate is predicted at sites left out of the training.
 
-For every site in turn, a ridge regression (numbers; the penalty by leave-one-out on the other sites) or a logistic one
-(groups) of the covariate on all features, fitted on the other sites and applied to this one. Numbers: mean absolute
-error, beside that of the other sites' mean. Two groups, or two numbers: area under the curve of all rows together, so
-that a site's shift costs; more groups: balanced accuracy. Intervals resample sites.
+For each site in turn, a regression of the covariate on all features is fitted to the other sites and applied to this
+one: ridge for numbers, with the penalty by leave-one-out, and logistic for groups. Numbers are scored by the mean
+absolute error, beside that of the other sites' mean. Two groups or two numbers are scored by the area under the curve
+of all rows together, so that a site's shift costs; more groups by balanced accuracy. Intervals resample sites.
 
-"After", the harmonization has seen these covariates. "Held out" is what an unknown site would get: the harmonization
+"After", the harmonization has seen these covariates. "Held out" is what an unknown site would get. The harmonization
 was fitted without the site and without the covariate (its terms are left out of the formula), and then estimated the
-site's location and scale from its rows. That may well be worse than before: a site's mean age cannot be told from its
-site effect.
+site's location and scale from its rows. That may be worse than before: a site's mean age is confounded with its site
+effect.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ RESAMPLES = 500
 def covariate_prediction(
     study: Study, by_site: Callable[[str], Sequence[FloatArray]], state: str, *, level: float, seed: int
 ) -> list[dict[str, np.ndarray]]:
-    """Predict every covariate leaving a site out; a row per covariate that can be.
+    """Predict each covariate, leaving one site out at a time; a row per covariate that can be predicted.
 
     Parameters
     ----------
-    by_site : gives for a covariate, and for each site left out, (n, any) coordinates of the features.
+    by_site : returns, for a covariate, the features' coordinates (n, any) for each site left out.
     """
     classes = set(factor_columns(study.formula))
     parts = []
@@ -66,7 +66,7 @@ Score = Callable[[IntArray], float]
 def _predict(
     study: Study, by_site: Sequence[FloatArray], column: pd.Series, groups: bool, advance: Callable[..., None]
 ) -> tuple[str, float, Score] | None:
-    """Return the measure, its value by chance, and the score of any rows."""
+    """Return the measure, its value by chance, and a function that scores any rows."""
     codes, levels = pd.factorize(column, sort=True)
     if len(levels) < 2:
         return None
@@ -129,14 +129,14 @@ def _recognised(y: IntArray, guess: IntArray) -> float:
 
 
 def _interval(codes: IntArray, score: Score, level: float, seed: int) -> tuple[float, float]:
-    """Resample sites."""
+    """Return the interval of a score by resampling sites."""
     rng = np.random.default_rng(seed)
     by_site = [np.flatnonzero(codes == b) for b in np.unique(codes)]
     drawn = [
         score(np.concatenate([by_site[k] for k in rng.integers(len(by_site), size=len(by_site))]))
         for _ in range(RESAMPLES)
     ]
-    # Draws of sites that hold one group only have no score.
+    # A draw of sites with one group only has no score.
     scored = np.array(drawn)[~np.isnan(drawn)]
     if not scored.size:
         return float("nan"), float("nan")

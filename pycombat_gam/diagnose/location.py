@@ -1,6 +1,6 @@
-r"""Do sites differ in location? One test of each feature by analysis of variance, one by ranks.
+r"""Do sites differ in location? Each feature is tested by analysis of variance, and by ranks.
 
-Analysis of variance with covariates: the Wald test that all sites have one level, with the formula's terms beside them,
+Analysis of variance with covariates: the Wald test that all sites have one level, given the formula's terms,
 
 .. math::
 
@@ -10,9 +10,9 @@ Analysis of variance with covariates: the Wald test that all sites have one leve
 against F(B − 1, n − edf). Without smooths it is the F test of nested linear models (R: ``anova(lm(y ~ x), lm(y ~ x +
 site))``); with smooths R's ``anova(gam(y ~ site + s(x), method = "REML"))``. Its effect size is the partial R².
 
-Kruskal & Wallis (1952) rank what is left of a feature when the covariates' part is taken off, ties corrected; the
-effect size is ε² = H/(n − 1). Where the formula has random effects, it is the means of their groups that are ranked:
-rows of one subject are no independent witnesses.
+Kruskal & Wallis (1952) rank a feature less its covariates' part, with a correction for ties; the effect size is
+ε² = H/(n − 1). Where the formula has random effects, the means of their groups are ranked: rows of one subject are not
+independent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pycombat_gam.progress import tracked
 from pycombat_gam.types import FloatArray, IntArray
 
 _CELLS = 2**23
-"""Numbers held at once while features are gone through in blocks."""
+"""Numbers held at once in a block of features."""
 
 
 _GRAIN = 1e-10
@@ -36,7 +36,7 @@ _GRAIN = 1e-10
 
 
 def blocks(size: int, each: int) -> list[IntArray]:
-    """Cut features 0 … size − 1 into blocks whose arrays, `each` numbers a feature, stay small."""
+    """Split features 0 … size − 1 into blocks whose arrays, of `each` numbers per feature, stay small."""
     width = max(1, _CELLS // max(each, 1))
     return [np.arange(left, min(left + width, size)) for left in range(0, size, width)]
 
@@ -47,7 +47,7 @@ def anova(part: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarray
     means = np.zeros((B, p))
     np.add.at(means, part.codes, part.X - fit.center)
     means /= part.sizes[:, None]
-    # Differences from the first site; which one it is doesn't matter.
+    # Differences from the first site; the test is the same for any other.
     level = np.zeros((B, part.features.size))
     np.add.at(level, part.codes, part.level)
     level /= part.sizes[:, None]
@@ -70,18 +70,18 @@ def anova(part: Adjusted, names: np.ndarray, state: str) -> dict[str, np.ndarray
 
 
 def partial_r2(F: FloatArray, df: FloatArray | float, df_residual: FloatArray) -> FloatArray:
-    """Share of the variance left by everything else that a term explains."""
+    """Return the share of the variance that a term explains, of what all other terms leave."""
     return np.asarray(F * df / (F * df + df_residual))
 
 
 def ranked(values: FloatArray) -> FloatArray:
-    """Rank each column; values that differ by rounding only, as ties do once a mean is taken off, stay tied."""
+    """Rank each column; ties that differ only by the rounding of a subtracted mean stay tied."""
     grain = _GRAIN * np.maximum(values.std(axis=0), np.finfo(np.float64).tiny)
     return np.asarray(rankdata(np.round((values - values.mean(axis=0)) / grain), axis=0))
 
 
 def kruskal(part: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
-    """Test by ranks that sites have one location, covariates' part taken off (R: ``kruskal.test``)."""
+    """Test by ranks that sites have one location, less the covariates' part (R: ``kruskal.test``)."""
     units = part.units
     if units is None:
         return []
@@ -105,6 +105,6 @@ def _kruskal(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArray
     middle = (n + 1) / 2
     sums = np.zeros((sizes.size, values.shape[1]))
     np.add.at(sums, codes, ranks - middle)
-    # The variance of the ranks themselves, instead of (n³ − n)/12, corrects for ties.
+    # The empirical variance of the ranks, instead of (n³ − n)/12, corrects for ties.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((n - 1) * (sums**2 / sizes[:, None]).sum(axis=0) / ((ranks - middle) ** 2).sum(axis=0))

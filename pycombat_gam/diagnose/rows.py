@@ -1,4 +1,4 @@
-"""The one layout of everything that a diagnosis finds: a row per number, with where it belongs."""
+"""The layout of a diagnosis: a row per test or estimate, with what it is about."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NUMBERS = ("value", "lower", "upper", "chance", "statistic", "df", "df_residual"
 
 
 def rows(**columns: Any) -> dict[str, np.ndarray]:
-    """Bring columns, single values among them, to one length; a column not given is empty."""
+    """Broadcast columns and single values to one length; absent columns are empty."""
     size = max(np.size(value) for value in columns.values())
     filled = {}
     for name in TEXT:
@@ -28,7 +28,7 @@ def rows(**columns: Any) -> dict[str, np.ndarray]:
 
 
 def tidy(parts: Sequence[Mapping[str, np.ndarray]], features: Sequence[str]) -> pd.DataFrame:
-    """Stack parts made by `rows`; features in their own order, whatever cells were missing."""
+    """Stack parts made by `rows`, with the features in their order whatever cells were missing."""
     names = (*TEXT, *NUMBERS)
     if not parts:
         return pd.DataFrame({name: np.zeros(0, dtype=object if name in TEXT else np.float64) for name in names})
@@ -39,7 +39,7 @@ def tidy(parts: Sequence[Mapping[str, np.ndarray]], features: Sequence[str]) -> 
 
 
 def false_discovery(table: pd.DataFrame) -> pd.DataFrame:
-    """Adjust p-values for the number of features, or sites, tested alike (Benjamini & Hochberg 1995)."""
+    """Adjust p-values for the number of features, or sites, in each test (Benjamini & Hochberg 1995)."""
     from statsmodels.stats.multitest import multipletests
 
     adjusted = table["p_adjusted"].to_numpy(copy=True)
@@ -54,7 +54,7 @@ def false_discovery(table: pd.DataFrame) -> pd.DataFrame:
 def overall(table: pd.DataFrame) -> pd.DataFrame:
     """Reduce each test of sites to one p-value, and adjust for the number of tests in a state (Holm 1979).
 
-    Of tests of every feature it is Simes' (1986), the smallest p-value adjusted for false discovery.
+    For tests of each feature it is Simes' (1986): the smallest p-value adjusted for the false discovery rate.
     """
     from statsmodels.stats.multitest import multipletests
 

@@ -1,14 +1,14 @@
-r"""Do sites differ in scale? One test of each feature by absolute deviations, one by their ranks.
+r"""Do sites differ in scale? Each feature is tested by absolute deviations, and by their ranks.
 
-Both start from residuals, covariates' and sites' parts taken off, and from their distance d to the site's median:
+Both tests start from residuals, less the parts of covariates and sites, and their distance d to the site's median:
 
 - Levene's test in the form of Brown & Forsythe (1974): an analysis of variance of d (R: ``car::leveneTest``, scipy's
   `levene`). Its effect size is the ratio of the largest to the smallest residual standard deviation of a site.
 - Fligner & Killeen (1976), median-centred (Conover et al. 1981; R: ``fligner.test``): normal scores
   Φ⁻¹(½ + rank/(2(n + 1))) of d, their between-site sum of squares over their variance. Its effect size is X²/(n − 1).
 
-A site of one row has no scale: it takes no part. Where the formula has random effects, d is averaged over the rows of
-the same group first.
+A site of one row has no scale and is left out. Where the formula has random effects, d is first averaged over the
+rows of each group.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pycombat_gam.types import FloatArray, IntArray
 
 
 def scale_tests(part: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
-    """Test that sites have one scale, in two ways; a row per test and feature."""
+    """Test that sites have one scale, by two tests; a row per test and feature."""
     if part.units is None:
         return []
     several = np.flatnonzero(part.units.sizes > 1)
@@ -77,7 +77,7 @@ def _sums(values: FloatArray, codes: IntArray, B: int) -> FloatArray:
 
 
 def _between(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArray:
-    """Sum of squares between sites."""
+    """Return the sum of squares between sites."""
     centred = values - values.mean(axis=0)
     return np.asarray((_sums(centred, codes, sizes.size) ** 2 / sizes[:, None]).sum(axis=0))
 

@@ -1,7 +1,7 @@
-"""How much of each site's own estimates the empirical Bayes step kept.
+"""How much of each site's unshrunken estimates empirical Bayes kept.
 
-Location: the slope of γ* on γ̂ over the features, 1 where nothing is shrunk and 0 where a site takes its mean over
-features; scale: the same of log δ. The reference site has none.
+Location: the slope of γ* on γ̂ over the features, 1 without shrinkage and 0 where a site takes its mean over features.
+Scale: the same for log δ. The reference site has none.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pycombat_gam.types import FloatArray
 
 
 def shrinkage(estimates: Estimates, sizes: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Tell what was kept, and how large the sites' effects are; a row per site and measure.
+    """Return the share kept and the size of the site effects; a row per site and measure.
 
     Parameters
     ----------
-    estimates : of the site effects; sizes : (B,) rows of each site.
+    estimates : estimated site effects; sizes : (B,) rows of each site.
     """
     sites = estimates.gamma_hat.index.to_numpy(dtype=object)
     touched = (estimates.gamma_hat != 0).any().to_numpy()
@@ -44,7 +44,7 @@ def _positive(delta: FloatArray) -> FloatArray:
 
 
 def _slope(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Slope of each row of y on that of x."""
+    """Return the slope of each row of y on the same row of x."""
     known = np.isfinite(x) & np.isfinite(y)
     n = known.sum(axis=1, keepdims=True)
     x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)

@@ -1,19 +1,19 @@
-"""Can a classifier still tell the sites apart? Logistic regression and a support vector machine, cross-validated.
+"""Can a classifier predict the site? Logistic regression and a support vector machine, cross-validated.
 
-Logistic regression sees shifts of location; the Gaussian kernel of the support vectors sees scale and shape too.
-They are given the features less the covariates' part, so that a site is not known by the age of its people, and sites
-have equal weight. Chance is 1 over the number of sites, and p that of an accuracy above it (normal, one-sided). Where
-the formula has random effects, the means of their groups are told apart, not rows.
+Logistic regression detects shifts of location; the support vector machine's Gaussian kernel detects scale and shape
+too. Both use the features less the covariates' part, so that subjects' ages do not give their site away, and weight
+sites equally. Chance is 1 over the number of sites; p is one-sided for an accuracy above chance (normal). Where the
+formula has random effects, the means of their groups are classified, not rows.
 
-The covariates' part is estimated without the rows that are tested, and without sites (`held_out`): what of the sites
-the covariates can explain counts as theirs, so sites that differ as their ages do are hard to tell. Its error, which a
-fold's test rows have in common, widens the variance of the accuracy: with A_b the share that is recognised of site b,
-K_bc the covariance of the shifts of two sites (in variances of a row) and q = φ(Φ⁻¹(1/B))², which no classifier of
-normal data exceeds, Var Σ A_b grows by q B/(B − 1) · (tr K − ΣK/B).
+The covariates' part is estimated without the test rows, and without sites (`held_out`): site differences that the
+covariates can explain are attributed to the covariates, so sites that differ as their ages do are hard to predict. A
+fold's test rows share the error of that part, which widens the variance of the accuracy. Let A_b be the share of site b
+classified correctly, K_bc the covariance of the shifts of two sites (in variances of a row), and q = φ(Φ⁻¹(1/B))²,
+which no classifier of normal data exceeds. Then Var Σ A_b grows by q B/(B − 1) · (tr K − ΣK/B).
 
-"After" lets the harmonization see the rows that the classifier is tested on: sites' means are then equal over all rows,
-so that those of training and test rows differ in opposite directions, and accuracy falls *below* chance. "Held out" is
-the figure to believe: harmonization and covariates' part are estimated without the rows that are tested.
+"After" lets the harmonization see the test rows: site means are then equal over all rows, so those of training and test
+rows differ in opposite directions, and accuracy falls *below* chance. "Held out" is the figure to trust: harmonization
+and covariates' part are estimated without the test rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Folds:
 
     Attributes
     ----------
-    units : what is told apart; fold : (u,) −1: in none, as its site has fewer units than there are folds.
+    units : the units to classify; fold : (u,) each unit's fold, −1 if its site has fewer units than folds.
     """
 
     units: Units
@@ -49,7 +49,7 @@ class Folds:
 
     @classmethod
     def of(cls, units: Units, n_folds: int, seed: int) -> Folds:
-        """Deal the units of each site to the folds."""
+        """Distribute the units of each site over the folds."""
         rng = np.random.default_rng(seed)
         fold = np.full(units.site.size, -1)
         start = 0
@@ -61,23 +61,23 @@ class Folds:
         return cls(units, fold, n_folds)
 
     def __iter__(self) -> Iterator[tuple[BoolArray, BoolArray]]:
-        """Give training and test units of each fold."""
+        """Yield the training and test units of each fold."""
         for k in range(self.n_folds):
             yield (self.fold >= 0) & (self.fold != k), self.fold == k
 
     def left_out(self, sites: Sequence[str]) -> list[str]:
-        """Sites without any unit in a fold."""
+        """Return the sites without a unit in any fold."""
         inside = set(self.units.site[self.fold >= 0].tolist())
         return [label for b, label in enumerate(sites) if b not in inside]
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What is shown of the units in one fold.
+    """The units' values in one fold.
 
     Attributes
     ----------
-    values : (u, k) the features less the covariates' part; missing for units that are in no fold.
+    values : (u, k) the features less the covariates' part; missing for units in no fold.
     error : (B, B) covariance of that part's error between rows of two sites, in variances of a row.
     """
 
@@ -90,7 +90,7 @@ def site_prediction(folds: Folds, seen: Iterable[Seen], state: str, *, level: fl
 
     Parameters
     ----------
-    seen : for each fold what its classifier is given.
+    seen : for each fold, the values for its classifier.
     """
     site, tested = folds.units.site, folds.fold >= 0
     inside = np.unique(site[tested])
@@ -124,7 +124,7 @@ def site_prediction(folds: Folds, seen: Iterable[Seen], state: str, *, level: fl
 
 
 def _shared_variance(error: FloatArray) -> float:
-    """Variance of the balanced accuracy that comes from shifts which all rows of a site share, at most."""
+    """Return the largest variance of the balanced accuracy from shifts that all rows of a site share."""
     B = len(error)
     steepest = float(norm.pdf(norm.ppf(1.0 / B))) ** 2
     spread = float(np.trace(error) - error.sum() / B)

@@ -1,4 +1,4 @@
-"""The rows that a diagnosis looks at: the features in every state, sites, covariates, in an order of their own."""
+"""The rows of a diagnosis: the features in each state, sites and covariates, in canonical order."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from pycombat_gam.words import listing
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """n rows of V features at B sites, before and perhaps after harmonization.
+    """n rows of V features at B sites, before harmonization and, if given, after.
 
-    The rows are sorted by their values before harmonization, and the sites by their first rows, so that what is drawn
-    at random (permutations, folds) does not depend on the order of the table or on what sites are called.
+    The rows are sorted by their values before harmonization, and the sites by their first rows. Random draws
+    (permutations, folds) then depend neither on the order of the table nor on the sites' names.
 
     Attributes
     ----------
     table : (n rows) the covariates.
-    codes : (n,) site of each row; sites : (B,) their labels; shown : (B,) the order in which tables list them.
-    formula : what is held fixed when sites are compared.
+    codes : (n,) site of each row; sites : (B,) their labels; shown : (B,) their order in tables.
+    formula : the covariates at which sites are compared.
     features : (V,) names.
     states : the features, (n, V) each, by state.
-    ids : columns that identify rows; order : (n,) where each row stands in the table given.
-    linking : columns of each random effect whose rows are no independent witnesses; see `study.units.linking_groups`.
-    fitted : the formula less random effects of groups that hold all rows of their sites: sites hold these effects.
+    ids : columns that identify rows; order : (n,) each row's place in the original table.
+    linking : columns of each random effect whose rows are not independent; see `study.units.linking_groups`.
+    fitted : the formula without random effects of groups that hold all rows of a site: sites absorb these effects.
     """
 
     table: pd.DataFrame
@@ -62,7 +62,7 @@ class Study:
 
     @cached_property
     def groups(self) -> IntArray | None:
-        """Which rows belong together, (n,): all that linking random effects join; None where there are none."""
+        """The group of each row, (n,): all rows that linking random effects join; None without such effects."""
         links = [pd.MultiIndex.from_frame(self.table[list(columns)]).factorize()[0] for columns in self.linking]
         if not links:
             return None
@@ -75,11 +75,11 @@ class Study:
 
     @property
     def covariates(self) -> list[str]:
-        """Columns that fixed terms and smooths are made of."""
+        """The columns of fixed terms and smooths."""
         return list(fixed_columns(self.formula))
 
     def part(self, rows: BoolArray | slice, features: IntArray) -> Study:
-        """Return some of the rows and features; `features` are positions in order."""
+        """Return some of the rows and features; `features` are ascending positions."""
         every = len(features) == len(self.features)
         return replace(
             self,
@@ -91,7 +91,7 @@ class Study:
         )
 
     def patterns(self, Y: FloatArray) -> Iterator[tuple[IntArray, IntArray]]:
-        """Yield (rows, features) for all features that are observed on the same rows."""
+        """Yield (rows, features) for each set of features observed on the same rows."""
         gaps = np.isnan(Y).any(axis=0)
         if not gaps.all():
             yield np.arange(Y.shape[0]), np.flatnonzero(~gaps)
@@ -109,19 +109,21 @@ class Study:
         id: Any,
         covariates: pd.DataFrame | None,
     ) -> Study:
-        """Sort out the tables.
+        """Read and check the tables.
 
         Raises
         ------
         DataError
-            Tables that don't hold the same rows, infinite cells, a feature without values.
+            If the tables don't hold the same rows, a cell is infinite, or a feature has no values.
         OptionError
-            A batch that stands in the formula, a formula that no model here fits.
+            If the batch is in the formula, or no model here fits the formula.
         """
         parsed = parse_formula(formula)
         check_supported(parsed, absorb_intercept=True)
         if batch in parsed.variables:
-            raise OptionError(f"batch column '{batch}' is in the formula: sites are compared by themselves, remove it")
+            raise OptionError(
+                f"batch column '{batch}' is in the formula: diagnose adds the sites itself; remove it there"
+            )
         ids = names(id, "id")
         reserved = (batch, *ids, *parsed.variables)
         taken = intake(before, covariates, reserved=reserved, choice=features, fitted=None)
@@ -156,7 +158,7 @@ class Study:
 
 
 def _values(taken: Intake) -> FloatArray:
-    """Return the features in double precision, checked: missing cells may be, infinite ones not."""
+    """Return the features in double precision; missing cells are allowed, infinite ones are not."""
     columns = suspicious_features(taken.Y)
     missing = check_cells(taken.Y, columns, taken.features, omit_missing=True, may_omit=False)
     empty = [taken.features[k] for k in columns[missing == taken.Y.shape[0]]]
@@ -166,7 +168,7 @@ def _values(taken: Intake) -> FloatArray:
 
 
 def _order(Y: FloatArray, features: Sequence[str], table: pd.DataFrame, columns: Sequence[str]) -> IntArray:
-    """Sort rows by their values: the first features by name decide, where rows are tied all of them and `columns`."""
+    """Sort rows by the first features by name; ties by all features and `columns`."""
     by_name = np.argsort(np.array(features, dtype=object), kind="stable")
     values = np.where(np.isnan(Y), np.inf, Y)
     order = np.lexsort(values[:, by_name[:8]].T[::-1])

@@ -1,24 +1,23 @@
 r"""Do sites differ in all features together? Covariance, energy distance and maximum mean discrepancy, by permutation.
 
-The values are those less the covariates' part, each feature divided by its standard deviation over all rows. Where the
-formula has random effects, it is the means of their groups that are compared and permuted.
+The values are features less the covariates' part, divided by their standard deviation over all rows. Where the formula
+has random effects, the means of their groups are compared and permuted.
 
 Energy (Székely & Rizzo 2004; R: ``energy::eqdist.etest``) and MMD (Gretton et al. 2012, biased form, Gaussian kernel
 with the median distance as its width) are one computation with another n×n matrix M, the distances or minus the kernel:
 
 .. math:: T = \sum_{b<c} \frac{n_b n_c}{n_b + n_c} (2 \bar M_{bc} - \bar M_{bb} - \bar M_{cc}),
 
-with block means over the rows of sites b and c. Both see any difference of distributions. They are zero in
-expectation only for sites that are alike, and their null is found by giving the rows' sites a random order.
+with block means over the rows of sites b and c. Both detect any difference of distributions: their population values
+are zero only for equal distributions. Their null distribution comes from permuting the rows' sites.
 
 Covariances are compared as Σ m_b ‖S_b − S‖² / ‖S‖² (Frobenius), S_b of site b and S pooled, on at most 30 principal
-components. Not rows are permuted, whose means differ by site, but the m_b = n_b − 1 orthonormal contrasts among a
-site's rows (Helmert's), whose cross product is the site's scatter: with one covariance everywhere they are
-uncorrelated with equal covariances, whatever the sites' locations and sizes, so they may be exchanged.
+components. Rows have means that differ by site, so not rows are permuted but the m_b = n_b − 1 orthonormal (Helmert)
+contrasts among a site's rows, whose cross product is the site's scatter. If all sites have one covariance, the
+contrasts are uncorrelated with equal covariances, whatever the sites' locations and sizes: they are exchangeable.
 
 A row for a site compares it with all others together (its covariance with the pooled one, which is the same question),
-under the same permutations. p = (1 + #{T* ≥ T})/(1 + R), and the
-effect size is T over the mean of T*: 1 is what chance gives.
+under the same permutations. p = (1 + #{T* ≥ T})/(1 + R), and the effect size is T over the mean of T*, 1 by chance.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ from pycombat_gam.study.units import Units, units_of
 from pycombat_gam.types import FloatArray, IntArray
 
 COMPONENTS = 30
-"""Principal components on which covariances are compared: more than most tables' sites could tell apart."""
+"""Principal components on which covariances are compared: more than most sites have rows to distinguish."""
 _AT_ONCE = 32
 
 
 def permutation_tests(study: Study, columns: IntArray, *, permutations: int, seed: int) -> list[dict[str, np.ndarray]]:
-    """Test sites on all features together, in three ways, in every state; a row for all sites, and one for each.
+    """Test sites on all features together, by three tests in each state; a row for all sites, and one per site.
 
     Parameters
     ----------
-    columns : (k,) the features that take part; no cell of theirs is missing, and none is constant.
+    columns : (k,) the features to use, without missing cells and not constant.
     """
     some = study.part(slice(None), columns)
     units = units_of(some.codes, some.groups)
@@ -88,11 +87,11 @@ def _permute(
             for at, statistic in enumerate(test()):
                 statistics[at] = statistic
                 advance()
-            # Equal sums in another order differ in the last digits.
+            # Equal sums differ in the last digits when added in another order.
             reach = statistics[0] * (1.0 - 1e-12)
             p = (1 + (statistics[1:] >= reach).sum(axis=0)) / (1 + permutations)
             if aspect == "covariance":
-                # A site of one has no covariance to compare.
+                # A site of one row has no covariance to compare.
                 p[1:][np.bincount(whose, minlength=labels.size) == 0] = np.nan
             parts.append(
                 rows(
@@ -105,7 +104,7 @@ def _permute(
 
 
 def _orders(size: int, permutations: int, seed: int) -> IntArray:
-    """Return the order as it is, and random ones."""
+    """Return the identity and random permutations, (1 + R, size)."""
     rng = np.random.default_rng(seed)
     return np.array([np.arange(size), *(rng.permutation(size) for _ in range(permutations))])
 
@@ -116,7 +115,7 @@ def _ratio(observed: FloatArray, chance: FloatArray) -> FloatArray:
 
 
 def _distances(values: FloatArray) -> FloatArray:
-    """Euclidean distances between rows, (n, n)."""
+    """Return Euclidean distances between rows, (n, n)."""
     centred = values - values.mean(axis=0)
     gram = centred @ centred.T
     square = np.diagonal(gram)
@@ -126,9 +125,9 @@ def _distances(values: FloatArray) -> FloatArray:
 
 
 def _contrasts(values: FloatArray, codes: IntArray, seed: int) -> tuple[FloatArray, IntArray]:
-    """Helmert contrasts among each site's rows, on their first principal components, and the site of each.
+    """Return Helmert contrasts among each site's rows, on their first principal components, and the site of each.
 
-    The rows are shuffled first: their order says something of their values, which contrasts of neighbours would tell.
+    The rows are shuffled first: they are sorted by value, and contrasts of neighbours would reflect that order.
     """
     rng = np.random.default_rng(seed)
     parts, sites = [], []
@@ -149,7 +148,7 @@ def _contrasts(values: FloatArray, codes: IntArray, seed: int) -> tuple[FloatArr
 
 
 def _discrepancies(M: FloatArray, codes: IntArray, B: int, orders: IntArray) -> Iterator[FloatArray]:
-    """Yield T for all sites together and for each against the others, (1 + B,), for every order of the rows."""
+    """Yield T for all sites together and for each against the others, (1 + B,), for each permutation."""
     sizes = np.bincount(codes, minlength=B).astype(np.float64)
     n = sizes.sum()
     weight = np.triu(np.outer(sizes, sizes) / (sizes[:, None] + sizes), k=1)
@@ -172,7 +171,7 @@ def _discrepancies(M: FloatArray, codes: IntArray, B: int, orders: IntArray) -> 
 
 
 def _covariances(contrasts: FloatArray, codes: IntArray, B: int, orders: IntArray) -> Iterator[FloatArray]:
-    """Yield the distance of the sites' covariances, all together and of each from the pooled one, (1 + B,)."""
+    """Yield the distances of the sites' covariances from the pooled one, in sum and for each site, (1 + B,)."""
     sizes = np.bincount(codes, minlength=B)
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     by_site = np.argsort(codes, kind="stable")

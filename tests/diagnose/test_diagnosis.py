@@ -65,7 +65,7 @@ def test_overall_is_simes_and_holm() -> None:
 
 
 def test_an_aspect_that_is_not_there_is_named() -> None:
-    with pytest.raises(pcg.PcgError, match=r"aspect='locations': there are 'location'.*did you mean 'location'"):
+    with pytest.raises(pcg.PcgError, match=r"aspect='locations': allowed are 'location'.*did you mean 'location'"):
         diagnosis().of("locations")
 
 
@@ -188,10 +188,10 @@ def test_plain_data_and_print() -> None:
         ({"formula": "~ site"}, "batch column 'site' is in the formula"),
         ({"formula": "~ aeg"}, "formula column 'aeg' is not in the table"),
         ({"permutations": 3}, "permutations=3: give a whole number from 19 on"),
-        ({"permutations": 19, "level": 0.01}, "permutations=19: their smallest p-value is 0.05, above level=0.01"),
+        ({"permutations": 19, "level": 0.01}, "permutations=19: the smallest possible p-value is 0.05, above level=0.01"),
         ({"level": 5}, "level=5: give a number between 0 and 1"),
         ({"seed": -1}, "seed=-1: give a whole number from 0 on"),
-        ({"held_out": True}, "held_out=True fits the model again: give it with model=…"),
+        ({"held_out": True}, "held_out=True refits the model: give it with model=…"),
         ({"model": "combat"}, "model is a str: give a fitted ComBat or FlowSCM"),
         ({"model": pcg.ComBat("~ age", "site")}, "the model is not fitted"),
     ],
@@ -207,7 +207,7 @@ def test_wrong_calls(arguments: dict[str, object], message: str) -> None:
 
 def test_model_and_formula_exclude_each_other() -> None:
     table, harmonized, model = packaged()
-    with pytest.raises(pcg.PcgError, match="model gives formula, batch already"):
+    with pytest.raises(pcg.PcgError, match="model already gives formula, batch"):
         pcg.diagnose(table, harmonized, model=model, formula="~ age", batch="site")
 
 

@@ -161,13 +161,13 @@ def test_missing_cells_leave_out_rows_of_their_feature_only() -> None:
         expected = anova_lm(smf.ols(f"{row['feature']} ~ age", some).fit(), larger).iloc[1]
         np.testing.assert_allclose(row[["statistic", "p"]].astype(float), expected[["F", "Pr(>F)"]], **DIGITS)
         assert row["n"] == len(some)
-    assert any("4 features of 5 with missing cells took no part in permutations" in note for note in found.notes)
+    assert any("permutations and predictions left out 4 features of 5, with missing cells" in note for note in found.notes)
     assert found.table.loc[found.table["measure"] == "ANOVA", "feature"].tolist() == features[:5]
     few = table.copy()
     for k, name in enumerate(features[:4]):
         few.loc[few.index[k], name] = np.nan
     found = pcg.diagnose(few, formula="~ age", batch="site", features=features[:5], permutations=19)
-    assert "399 of 403 rows, those without missing cells, took part in permutations and predictions" in found.notes
+    assert "permutations and predictions used the 399 of 403 rows without missing cells" in found.notes
     assert (found.of("distribution").query("site == ''")["n"] == 399).all()
 
 
@@ -180,8 +180,8 @@ def test_a_constant_feature_and_a_site_of_one_row_are_named_and_left_out() -> No
     assert len(flat) == 4
     assert flat[["statistic", "p", "p_adjusted", "value"]].isna().all().all()
     assert "no variance beyond rounding, not tested: flat" in found.notes
-    assert any("a site of one row has no scale" in note and "Lone" in note for note in found.notes)
-    assert any("fewer than 5 rows, so not among the sites to be predicted: Lone" in note for note in found.notes)
+    assert any("sites of one row have no scale" in note and "Lone" in note for note in found.notes)
+    assert any("sites with fewer than 5 rows were not predicted: Lone" in note for note in found.notes)
     several = odd[odd["site"] != "Lone"]
     for _, row in found.of("scale").query("measure == 'Levene' and feature != 'flat'").iterrows():
         expected = scipy.stats.levene(*(v.to_numpy() for _, v in several.groupby("site")[row["feature"]]))

@@ -198,7 +198,7 @@ def test_two_sites_leave_nothing_to_predict_from() -> None:
     two = table[table["site"].isin(["Bergen", "Evora"])]
     found = pcg.diagnose(two, formula=FORMULA, batch="site", features="_thickness$", permutations=19)
     assert found.of("covariate prediction").empty
-    assert "with two sites a prediction leaving one out rests on one: left out" in found.notes
+    assert "covariates were not predicted at left-out sites: two sites are too few" in found.notes
 
 
 def test_many_rows_are_sampled_and_that_is_said() -> None:
