@@ -1,10 +1,10 @@
 """Pictures of tables before and after harmonization, and of fitted models; matplotlib axes in and out.
 
-Every function draws into the axes given, or into new ones, and returns them; nothing is shown, and no setting of
-matplotlib is changed. Sites are told apart by shape as well as by colour (Okabe and Ito's), those of their place among
-all sites of the model or table, the same in all pictures; where there are more than eight by their place or by name.
-What is written is measured, so that it fits a journal's column (3.4 inches) as well as a page. Names that come from
-data are text: a ``$`` starts no formula. matplotlib is imported with the first picture.
+Each function draws into the given axes, or into new ones, and returns them. It shows nothing and changes no setting of
+matplotlib. Sites differ in shape as well as colour (Okabe and Ito's), set by their place among all sites of the model
+or table and so the same in all pictures; more than eight sites are told apart by position or name. All text is
+measured, so that it fits a journal's column (3.4 inches) as well as a page. Names from data are plain text: a ``$``
+starts no formula. matplotlib is imported with the first picture.
 """
 
 from pycombat_gam.plot.by_site import features, travelers

@@ -1,4 +1,4 @@
-"""One feature by site: its values before and after, and what travelers had measured at each site."""
+"""One feature by site: its values before and after, and the values of traveling subjects at each site."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count, listing
 
 FEW_ROWS = 5
-"""Quartiles of fewer values are not drawn."""
+"""Fewest values whose quartiles are drawn."""
 LEAST_ROWS = 3
-"""Nor is the median of fewer, whose stroke would hide them: they are large instead."""
+"""Fewest values whose median is drawn; its stroke would hide fewer points, which are large instead."""
 
 
 def features(
@@ -47,21 +47,29 @@ def features(
 ) -> Any:
     """Draw the values of one feature by site, before and after side by side on one scale.
 
-    Each point is a row; the bar spans the quartiles, the upright stroke is the median, and the line through all sites
-    the median of all rows. Sites stand in order of their median before.
+    Each point is a row. The bar spans the quartiles, the upright stroke is the median, and the line through all sites
+    is the median of all rows. Sites are ordered by their median before.
 
     Parameters
     ----------
-    before, after : tables with the same rows; `after` needs the feature only.
-    feature : column to draw; missing cells are counted in the title.
-    batch : column of site labels, in `before`.
-    model : a fitted `ComBat`: values are adjusted to the mean covariates of the fit, y − (x − x̄)β, so that sites whose
-        subjects differ can be compared.
-    axes : one or two matplotlib axes; new ones by default.
+    before : DataFrame
+        The table before harmonization.
+    after : DataFrame or None
+        The same rows after it; only the feature is needed.
+    feature : str
+        Column to draw; the title counts missing cells.
+    batch : str
+        Column of site labels, in `before`.
+    model : ComBat or None
+        A fitted model: values are adjusted to the mean covariates of its fit, y − (x − x̄)β, so that sites with
+        different subjects can be compared.
+    axes : matplotlib axes or None
+        One axes, or two with `after`; new ones by default.
 
     Returns
     -------
-    Array of the axes.
+    ndarray
+        The axes.
     """
     tables = states(before, after)
     labels, codes = sites_of(tables["before"], batch)
@@ -108,18 +116,23 @@ def features(
 def travelers(table: pd.DataFrame, *, subject: str, batch: str, feature: str, ax: Any = None) -> Any:
     """Draw one line for each traveling subject across the sites where it was measured.
 
-    Several rows of a subject at one site are averaged. Subjects with values from one site only say nothing here; the
-    title counts them. Up to eight subjects are told apart and named; of more, their mean is drawn too where each was
-    measured at every site.
+    A subject's rows at one site are averaged. Subjects with values from one site only are not drawn; the title counts
+    them. Up to eight subjects have their own look and a name; with more, their mean is drawn too if each was measured
+    at every site.
 
     Parameters
     ----------
-    table : one row for each subject, site and visit; subject, batch, feature : its columns.
-    ax : matplotlib axes; new ones by default.
+    table : DataFrame
+        One row for each subject, site and visit.
+    subject, batch, feature : str
+        Its columns.
+    ax : matplotlib axes or None
+        New axes by default.
 
     Returns
     -------
-    The axes.
+    Axes
+        The axes.
 
     Raises
     ------
@@ -179,7 +192,7 @@ def travelers(table: pd.DataFrame, *, subject: str, batch: str, feature: str, ax
 
 
 def _covariate_part(model: Harmonizer, table: pd.DataFrame, feature: str) -> tuple[FloatArray, str]:
-    """Return (x − x̄)β of the rows, and what it adjusts for."""
+    """Return (x − x̄)β of the rows, and a text that names the covariates."""
     fitted = combat_of(model, "features", "features(model=…)")
     k = feature_index(fitted, feature)
     design = fitted.mean.design
@@ -191,7 +204,7 @@ def _covariate_part(model: Harmonizer, table: pd.DataFrame, feature: str) -> tup
 
 
 def _by_median(y: FloatArray, codes: IntArray, sites: int) -> list[int]:
-    """Sites in order of their median; those without values last."""
+    """Return the sites in order of their median; sites without values come last."""
     middles = [
         float(np.median(of_site)) if (of_site := y[(codes == b) & ~np.isnan(y)]).size else np.inf for b in range(sites)
     ]
@@ -216,7 +229,7 @@ def _strip(ax: Any, y: FloatArray, place: int, look: Look, *, crowd: int) -> Non
 
 
 def _name_rows(ax: Any, names: list[str]) -> None:
-    """Write the sites' names beside their rows, small enough to stand apart, or every so many of them."""
+    """Write the sites' names beside their rows, small enough not to overlap; only every k-th where even that fails."""
     room = ax.get_window_extent().height / ax.figure.dpi * 72.0 / len(names)
     size = float(np.clip(0.8 * room, 5.0, 9.0))
     step = max(1, int(np.ceil(5.0 / max(0.9 * room, 0.1)))) if room < 5.5 else 1
@@ -224,7 +237,7 @@ def _name_rows(ax: Any, names: list[str]) -> None:
 
 
 def _turn_where_crowded(ax: Any, labels: tuple[str, ...]) -> None:
-    """Turn tick labels that would run into one another."""
+    """Turn tick labels that would overlap."""
     room = ax.get_window_extent().width / ax.figure.dpi * 72.0 / len(labels)
     if max(len(shown(label, 18)) for label in labels) * 6.2 > room:
         size = float(np.clip(room, 4.5, 9.0))
@@ -235,7 +248,7 @@ def _turn_where_crowded(ax: Any, labels: tuple[str, ...]) -> None:
 
 
 def _name_ends(ax: Any, ends: list[tuple[int, float]], names: list[str]) -> None:
-    """Write names beside the ends of lines, pushed apart where they are close."""
+    """Write names beside the ends of lines, pushed apart where they would overlap."""
     low, high = ax.get_ylim()
     least = (high - low) * 11.0 / (ax.get_window_extent().height / ax.figure.dpi * 72.0)
     placed: dict[int, list[tuple[float, int]]] = {}

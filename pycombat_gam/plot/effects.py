@@ -1,4 +1,4 @@
-"""Site effects of a ComBat: all of them as a heat map, and how far each was shrunk."""
+"""Site effects of a ComBat: a heat map of all effects, and the shrinkage of each."""
 
 from __future__ import annotations
 
@@ -30,34 +30,38 @@ from pycombat_gam.plot.style import (
 from pycombat_gam.types import FloatArray
 
 MOST_COLUMNS = 400
-"""Features in a heat map: more than a page's width can show says nothing more."""
+"""Most features in a heat map: a page's width shows no more."""
 MOST_NAMED = 40
 LEAST_POINTS = 5.0
-"""Features are named in letters of at least this size, where their columns leave room for them."""
+"""Smallest size of the letters that name features."""
 SHORTEST = 10
-"""Letters of a name that still tells features apart."""
+"""Fewest letters of a name that still identifies a feature."""
 LINE = 1.2
-"""Height of a line of text in its letters' size."""
+"""Height of a line of text, in units of its font size."""
 MOST_POINTS = 20_000
 
 
 def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> Any:
     """Draw the site effects that harmonization removes as a heat map, sites × features.
 
-    Location is γ* in units of the pooled sd; scale is √δ*, the site's sd as a multiple of the pooled one, on a
-    logarithmic scale. Colours are symmetric about no effect. Sites stand in order of their mean over the features,
-    which is written at their right (of scale the geometric mean), so that the sign can be read without colour. Features
-    stand in the order of the fit; of more than 400, that many are drawn, evenly spread, as the label says.
+    Location is γ* in units of the pooled sd. Scale is √δ*, the site's sd as a multiple of the pooled sd, on a
+    logarithmic scale. Colours are symmetric about no effect. Sites are ordered by their mean over the features, which
+    is written at the right (the geometric mean for scale), so that the sign can be read without colour. Features are in
+    the order of the fit. Of more than 400 features, 400 are drawn, evenly spread, and the label says so.
 
     Parameters
     ----------
-    model : a fitted `ComBat`.
-    effect : ``"location"`` or ``"scale"``.
-    ax : matplotlib axes; new ones by default.
+    model : ComBat
+        A fitted model.
+    effect : str
+        ``"location"`` or ``"scale"``.
+    ax : matplotlib axes or None
+        New axes by default.
 
     Returns
     -------
-    The axes.
+    Axes
+        The axes.
     """
     check_effect(effect)
     site_model = location_scale(model, "site_effects")
@@ -109,7 +113,7 @@ def site_effects(model: object, *, effect: str = "location", ax: Any = None) -> 
 
 
 def _size_rows(ax: Any, numbers: list[Any]) -> None:
-    """Write sites' names and numbers as large as their rows allow; of more than that, every so many."""
+    """Write sites' names and numbers as large as their rows allow; only every k-th where rows are too low."""
     room = 72.0 * side(ax, "y") / len(numbers)
     size = float(np.clip(room / LINE, LEAST_POINTS, 9.0))
     step = int(np.ceil(LEAST_POINTS * LINE / room - 1e-9)) if room < LEAST_POINTS * LINE else 1
@@ -120,7 +124,7 @@ def _size_rows(ax: Any, numbers: list[Any]) -> None:
 
 
 def _name_columns(ax: Any, features: tuple[str, ...]) -> bool:
-    """Name the features under their columns if there is room: upright, and a third of the height of the figure."""
+    """Name the features under their columns if there is room: upright, up to a third of the figure's height."""
     width = 72.0 * side(ax, "x") / len(features)
     size = min(width / LINE, 8.0)
     if size < LEAST_POINTS:
@@ -135,22 +139,26 @@ def _name_columns(ax: Any, features: tuple[str, ...]) -> bool:
 
 
 def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any:
-    """Draw site effects before against after shrinkage; on the line of identity nothing was shrunk.
+    """Draw site effects after shrinkage against those before; points on the line of identity were not shrunk.
 
-    Small sites are shrunk most: up to eight sites, the smallest, are told apart and named with their rows; the others
-    are pale. Scale is δ, a variance, on logarithmic axes. Reference sites, which have no effect, and features that a
-    site gives no estimate of are left out. Of more than 20,000 points, that many are drawn, features evenly
-    spread; the title says so.
+    Small sites are shrunk most. Up to eight sites, the smallest, have their own look and are named with their number of
+    rows; the others are pale. Scale is δ, a variance, on logarithmic axes. The reference site, which has no effect, and
+    features without an estimate at a site are left out. Of more than 20,000 points, about 20,000 are drawn, from evenly
+    spread features, and the title says so.
 
     Parameters
     ----------
-    model : a fitted `ComBat` with ``eb=True``.
-    effect : ``"location"`` or ``"scale"``.
-    ax : matplotlib axes; new ones by default.
+    model : ComBat
+        A fitted model with ``eb=True``.
+    effect : str
+        ``"location"`` or ``"scale"``.
+    ax : matplotlib axes or None
+        New axes by default.
 
     Returns
     -------
-    The axes.
+    Axes
+        The axes.
     """
     check_effect(effect)
     shrunk = location_scale(model, "shrinkage")
@@ -214,7 +222,7 @@ def shrinkage(model: object, *, effect: str = "location", ax: Any = None) -> Any
 
 
 def _beside(ax: Any, texts: list[str]) -> list[Any]:
-    """Write a number at the right of every row."""
+    """Write a number at the right of each row."""
     return [
         ax.annotate(
             minus(text),
@@ -230,7 +238,7 @@ def _beside(ax: Any, texts: list[str]) -> list[Any]:
 
 
 def _identity(ax: Any, low: float, high: float, location: bool) -> tuple[float, float]:
-    """Make the axes a square a little wider than the points, logarithmic for scales, and draw its diagonal."""
+    """Make the axes a square around the points, logarithmic for scales, and draw its diagonal."""
     if location:
         low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
     else:
@@ -245,7 +253,7 @@ def _identity(ax: Any, low: float, high: float, location: bool) -> tuple[float, 
 
 
 def _legend(ax: Any, handles: list[Any], names: list[str]) -> None:
-    """Put the legend where it leaves the square more room: below or at its right."""
+    """Put the legend where it leaves more room for the square: below it or at its right."""
     left = []
     for put in (legend_below, legend_beside):
         put(ax, handles, names)
@@ -256,7 +264,7 @@ def _legend(ax: Any, handles: list[Any], names: list[str]) -> None:
 
 
 def _points(sites: LocationScaleFit, b: int, chosen: Any, location: bool) -> Any:
-    """Features of a site that have an estimate to shrink."""
+    """Return the features of a site whose estimate can be shrunk."""
     usable = ~sites.scale.degenerate[chosen]
     if not location:
         usable &= ~sites.effects.location_only[b, chosen]
@@ -276,7 +284,7 @@ def _check_scaled(model: LocationScale, what: str) -> None:
 
 
 def _nice_ratios(largest: float) -> FloatArray:
-    """Ratios to mark on a logarithmic bar that reaches from 2^-largest to 2^largest."""
+    """Return ratios to mark on a logarithmic colour bar from 2^-largest to 2^largest."""
     for steps in ([1.02, 1.05], [1.1, 1.2], [1.25, 1.5], [1.5, 2.0], [2.0, 4.0], [4.0, 16.0]):
         inside = [step for step in steps if np.log2(step) <= largest]
         if len(inside) == len(steps) and np.log2(steps[-1]) > 0.5 * largest:

@@ -1,4 +1,4 @@
-"""The curve that a ComBat keeps: expected values of a feature over a covariate, and the rows around it."""
+"""The curve that a ComBat preserves: expected values of a feature over a covariate, with the rows around it."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Curve:
 
     Attributes
     ----------
-    at : (G,) values or levels of the covariate; expected : (G,); half : (G,) half the interval's width, NaN for none.
-    held : what the other covariates are held at.
-    rows : (n,) the feature less the effects of what the others are away from there; sites stay as they are.
-    on_curve : (n,) rows of the curve: those with the held levels of factors that the covariate's effect depends on.
+    at : (G,) values or levels of the covariate; expected : (G,); half : (G,) half the interval's width, or NaN.
+    held : the values at which the other covariates are held.
+    rows : (n,) partial residuals: the feature at the held values of the other covariates, site effects included.
+    on_curve : (n,) rows with the held levels of the factors that the covariate's effect depends on.
     depends : these factors.
     """
 
@@ -75,27 +75,35 @@ def curve(
 ) -> Any:
     r"""Draw a feature's fitted curve over a covariate, its interval, and the rows by site.
 
-    The curve is the expected value at the average site, Σ (n_b/n) α_b + x'β, with the other covariates held: numbers at
-    their mean over the rows of `table`, levels at the commonest, random effects at zero. The interval is pointwise, of
-    Student's t with n − edf degrees of freedom, and includes the uncertainty of the level as of β: its variance is
-    φ (1/n + (x − x̄)' H⁻¹ (x − x̄)), H⁻¹ given the smoothing parameters as mgcv's `Vp`. It needs a feature without
-    missing cells. Points are partial residuals: what the row measured less the effects of its other covariates being
-    elsewhere; the sites' location and scale are left in.
+    The curve is the expected value at the average site, Σ (n_b/n) α_b + x'β. Other covariates are held: numbers at
+    their mean over the rows of `table`, factors at their commonest level, random effects at zero. The interval is
+    pointwise, uses Student's t with n − edf degrees of freedom and includes the uncertainty of both the level and β. Its variance
+    is φ (1/n + (x − x̄)' H⁻¹ (x − x̄)), with H⁻¹ conditional on the smoothing parameters, as mgcv's `Vp`. A feature with
+    missing cells has no interval. Points are partial residuals: each row's value, moved to the held values of the other
+    covariates. They include the sites' location and scale.
 
-    Where the effect depends on a factor, as in ``s(age, by=sex)`` and ``age:sex``, each level has a curve. The one
-    drawn is that of the level held, over the rows of that level; to see another level, give its rows as `table`.
+    Where the effect depends on a factor, as in ``s(age, by=sex)`` and ``age:sex``, each level has its own curve. The
+    curve of the held level is drawn, over the rows of that level; for another level, give its rows as `table`.
 
     Parameters
     ----------
-    model : a fitted `ComBat`.
-    table : rows with the formula's columns, the site and the feature, as measured.
-    feature : of the fit; covariate : column of the formula. None: that of the first smooth, else the first number.
-    level : coverage of the interval.
-    ax : matplotlib axes; new ones by default.
+    model : ComBat
+        A fitted model.
+    table : DataFrame
+        Rows with the formula's columns, the site and the feature, as measured.
+    feature : str
+        Feature of the fit.
+    covariate : str or None
+        Column of the formula. None: that of the first smooth, else the first column of numbers.
+    level : float
+        Coverage of the interval.
+    ax : matplotlib axes or None
+        New axes by default.
 
     Returns
     -------
-    The axes.
+    Axes
+        The axes.
     """
     fitted = combat_of(model, "curve")
     level = check_level(level)
@@ -135,7 +143,7 @@ def curve(
         whose = listing([shown(other, 24) for other in drawn.depends])
         under.append(f"{count(others, 'row')} of other {whose} not shown")
     under += [f"{count(missing, 'missing value')} not shown"] if missing else []
-    under += [] if sure else ["no interval, for cells of the fit are missing"]
+    under += [] if sure else ["no interval, as the fit has missing cells"]
     titled(ax, "Expected value at the average site", "; ".join(under))
     lay_out(ax)
     few_ticks(ax, "xy" if numeric else "y")
@@ -145,7 +153,7 @@ def curve(
 
 
 def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, name: str, level: float) -> Curve:
-    """Compute what `curve` draws of feature number k with values y (n,)."""
+    """Compute what `curve` draws for feature k with values y (n,)."""
     from scipy.stats import t
 
     mean = fitted.mean
@@ -157,7 +165,7 @@ def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, n
     for other in depends:
         on_curve &= (find_column(table, other, "formula") == held[other]).to_numpy(dtype=np.bool_)
     if not on_curve.any():
-        # The commonest levels of several factors need not meet in any row: those of the first row do.
+        # No row may combine the commonest levels of several factors; the levels of the first row do occur together.
         held |= {other: table[other].iloc[0] for other in depends}
         on_curve = np.logical_and.reduce([(table[other] == held[other]).to_numpy(dtype=np.bool_) for other in depends])
     at: Any
@@ -184,7 +192,7 @@ def curve_of(fitted: FittedComBat, table: pd.DataFrame, y: FloatArray, k: int, n
 
 
 def dependent_factors(formula: Formula, table: pd.DataFrame, name: str) -> tuple[str, ...]:
-    """Return the factors that share a fixed term with a column: its effect depends on them."""
+    """Return the factors that share a fixed term with a column, so that its effect depends on them."""
     terms = [term.factors for term in formula.parametric]
     terms += [
         (*smooth.args, *([] if smooth.by is None else [smooth.by])) for smooth in formula.smooths if not smooth.random
@@ -208,12 +216,12 @@ def _held(mean: MeanFit, table: pd.DataFrame, held: dict[str, object]) -> tuple[
 
 
 def _covariate(fitted: FittedComBat, table: pd.DataFrame, covariate: str | None) -> str:
-    """Return the covariate to draw over: the one asked for, that of the first smooth, or the first number."""
+    """Return the covariate to draw over: the argument, that of the first smooth, or the first column of numbers."""
     formula = fitted.mean.design.formula
     if covariate is not None:
         if covariate not in formula.variables:
             raise OptionError(
-                f"covariate '{covariate}' is not in the formula {formula}, whose columns are: "
+                f"covariate '{covariate}' is not in the formula {formula}; its columns are: "
                 f"{listing(formula.variables) or 'none'}{did_you_mean(str(covariate), formula.variables)}"
             )
         return covariate
@@ -228,7 +236,7 @@ def _covariate(fitted: FittedComBat, table: pd.DataFrame, covariate: str | None)
 
 
 def _typical(table: pd.DataFrame, name: str, factor: bool) -> object:
-    """Return the mean of a column of numbers, or the commonest level, the first by its text among equals."""
+    """Return the mean of a column of numbers, or the commonest level of a factor; ties go to the first by name."""
     column = find_column(table, name, "formula")
     if not factor:
         return float(column.mean())
@@ -264,7 +272,7 @@ def _bars(ax: Any, drawn: Curve, sure: bool) -> None:
 
 
 def _by_location(ax: Any, fitted: FittedComBat, k: int, present: list[int]) -> dict[int, Look]:
-    """Colour more sites than can be told apart by their location, dark for low, and say so in a bar."""
+    """Colour sites by their location, dark for low, with a colour bar: too many sites to tell apart otherwise."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize, to_hex
 

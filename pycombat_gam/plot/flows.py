@@ -1,4 +1,4 @@
-"""Pictures of a flow: how it was trained, and fans of counterfactuals."""
+"""Pictures of a flow: its training, and fans of counterfactuals."""
 
 from __future__ import annotations
 
@@ -34,24 +34,27 @@ from pycombat_gam.words import count, did_you_mean, listing
 POINTS = 25
 MOST_ROWS = 60
 FEW_ROWS = 12
-"""Up to this many rows have a band each; of more, their mean has one."""
+"""Most rows that have a band each; with more, only their mean has one."""
 
 
 def training(scm: object, *, ax: Any = None) -> Any:
-    """Draw what training gained in log-probability of held-out rows by epoch, a line for each stage.
+    """Draw the gain in log-probability of held-out rows by epoch, a line for each stage of training.
 
-    Stages differ in their rows and so in their level: lines are gains since the stage's first epoch, marks the best
-    epochs, and the legend has the log-probability there. A stage without held-out rows shows minus its training loss
-    instead. Of more than eight stages the latest seven are told apart.
+    Stages have different rows and so different levels: lines are gains since the stage's first epoch, marks the best
+    epochs, and the legend gives the log-probability there. A stage without held-out rows shows minus its training loss
+    instead. Of more than eight stages the latest seven have their own look.
 
     Parameters
     ----------
-    scm : a fitted `FlowSCM`.
-    ax : matplotlib axes; new ones by default.
+    scm : FlowSCM
+        A fitted model.
+    ax : matplotlib axes or None
+        New axes by default.
 
     Returns
     -------
-    The axes.
+    Axes
+        The axes.
     """
     history = flow_of(scm, "training").history_
     stages = [(str(stage), rows) for stage, rows in history.groupby("stage", sort=False)]
@@ -102,24 +105,34 @@ def fan(
     level: float = 0.95,
     ax: Any = None,
 ) -> Any:
-    """Draw counterfactual fans: what each row's feature would be, were its `over` another.
+    """Draw counterfactual fans: each row's feature as it would be at other values of `over`.
 
-    A line is a row under do(over = …) across the range of the fit, with its own noise and at its own site, or at site
-    `to`; whatever the graph makes an effect of `over` follows. Marks are rows at their own `over`. With an ensemble,
-    bands are intervals over its members, mean ± t √(1 + 1/M) sd as `FlowSCM.interval`: of each row where there are at
-    most 12, else of their mean (dark line).
+    A line is a row under do(over = …) across the range of the fit, with its own noise, at its own site or at site `to`.
+    Effects of `over` in the graph follow. Marks are rows at their own `over`. With an ensemble, bands are intervals
+    over its members, mean ± t √(1 + 1/M) sd as in `FlowSCM.interval`: one for each of up to 12 rows, otherwise one for
+    their mean (dark line).
 
     Parameters
     ----------
-    scm : a fitted `FlowSCM`; table : rows of known sites; of more than 60, that many are drawn, evenly spread.
-    feature : of the fit; over : a column of numbers in the formula.
-    to : site to set all rows to; None: their own.
-    level : coverage of the bands.
-    ax : matplotlib axes; new ones by default.
+    scm : FlowSCM
+        A fitted model.
+    table : DataFrame
+        Rows of known sites. Of more than 60 rows, 60 are drawn, evenly spread.
+    feature : str
+        Feature of the fit.
+    over : str
+        A column of numbers in the formula.
+    to : object
+        Site to set all rows to; None: their own.
+    level : float
+        Coverage of the bands.
+    ax : matplotlib axes or None
+        New axes by default.
 
     Returns
     -------
-    The axes.
+    Axes
+        The axes.
     """
     model = flow_of(scm, "fan")
     level = check_level(level)
@@ -127,7 +140,7 @@ def fan(
     names_of_fit = [str(name) for name in model.get_feature_names_out()]
     if feature not in names_of_fit:
         raise OptionError(
-            f"there is no feature '{feature}' in the fit, which has: {listing(names_of_fit)}"
+            f"feature '{feature}' is not in the fit, which has: {listing(names_of_fit)}"
             f"{did_you_mean(str(feature), names_of_fit)}"
         )
     from pycombat_gam.flow.fan import fan_of

@@ -1,4 +1,4 @@
-"""What pictures are drawn of: tables before and after, models of the right kind, in order or refused in words."""
+"""The input of pictures: tables before and after, and models of the right kind, checked."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ class LocationScale(Harmonizer, Protocol):
 
     @property
     def fitted(self) -> FittedComBat:
-        """What the fit left."""
+        """The fitted quantities."""
 
 
 def location_scale(model: object, picture: str, what: str = "") -> LocationScale:
-    """Return a fitted ComBat; another kind of model has no such picture."""
+    """Return a fitted ComBat; refuse any other model."""
     if not (is_harmonizer(model) and model.kind == "combat"):
         raise OptionError(f"{what or picture} needs a fitted ComBat; given: {kind_of(model)}")
     return cast(LocationScale, model)
 
 
 def combat_of(model: object, picture: str, what: str = "") -> FittedComBat:
-    """Return what a ComBat's fit left; another kind of model has no such picture."""
+    """Return the fitted quantities of a ComBat; refuse any other model."""
     return location_scale(model, picture, what).fitted
 
 
 def flow_of(model: object, picture: str) -> FlowSCM:
-    """Return a fitted FlowSCM; another kind of model has no such picture."""
+    """Return a fitted FlowSCM; refuse any other model."""
     if not (is_harmonizer(model) and model.kind == "flow"):
         raise OptionError(f"{picture} needs a fitted FlowSCM; given: {kind_of(model)}")
     flow = cast("FlowSCM", model)
@@ -79,7 +79,7 @@ def check_frame(table: object, name: str) -> pd.DataFrame:
 
 
 def states(before: object, after: object) -> dict[str, pd.DataFrame]:
-    """Return the tables by state; they must have the same rows."""
+    """Return the tables by state, after a check that they have the same rows."""
     tables = {BEFORE: check_frame(before, BEFORE)}
     if after is not None:
         tables[AFTER] = check_frame(after, AFTER)
@@ -95,7 +95,7 @@ def sites_of(table: pd.DataFrame, batch: str) -> tuple[tuple[str, ...], IntArray
 
 
 def places_of(labels: tuple[str, ...], model: Harmonizer | None = None) -> list[int]:
-    """Return each label's place among the sites of a model, new ones after them; without one, among themselves."""
+    """Return each label's place among a model's sites, new labels last; without a model, among the labels."""
     known = () if model is None else model.sites
     order = [*known, *(label for label in labels if label not in known)]
     return [order.index(label) for label in labels]
@@ -110,7 +110,7 @@ def numbers(table: pd.DataFrame, feature: str) -> FloatArray:
     matrix = values[:, None]
     check_cells(matrix, suspicious_features(matrix), [feature], omit_missing=True)
     if np.isnan(values).all():
-        raise DataError(f"feature column '{feature}' has no values, all are missing")
+        raise DataError(f"feature column '{feature}' has no values: all cells are missing")
     return values
 
 
@@ -129,7 +129,7 @@ def feature_index(fitted: FittedComBat, feature: str) -> int:
     """Return a feature's position in a fit."""
     if feature not in fitted.features:
         raise OptionError(
-            f"there is no feature '{feature}' in the fit, which has: {listing(fitted.features)}"
+            f"feature '{feature}' is not in the fit, which has: {listing(fitted.features)}"
             f"{did_you_mean(str(feature), fitted.features)}"
         )
     return fitted.features.index(feature)

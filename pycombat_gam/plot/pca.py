@@ -31,7 +31,7 @@ from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count
 
 DENSE = 500
-"""Up to this many rows or features all components are computed; beyond it, the first two only."""
+"""Most rows or features for which all components are computed; beyond, only the first two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,20 +53,25 @@ def components(
 ) -> Any:
     """Draw the first two principal components, a point for each row.
 
-    Features are centred and divided by their pooled sd within sites, both of `before`; the components are those of
-    `before` too, and `after` is seen along the same two axes at the same limits. Large marks are the sites' means; of
-    more than eight sites the rows are pale, and means are named as far as names fit, the outermost first.
+    Features are centred and divided by their pooled sd within sites, both from `before`. The components are from
+    `before` too; `after` is drawn on the same two axes with the same limits. Large marks are the sites' means. With
+    more than eight sites the rows are pale and the means are named where names fit, the outermost first.
 
     Parameters
     ----------
-    before, after : tables with the same rows, without missing cells.
-    batch : column of site labels, in `before`.
-    features : names, or a regular expression searched in column names.
-    axes : one or two matplotlib axes; new ones by default.
+    before, after : DataFrame
+        Tables with the same rows, without missing cells; `after` may be None.
+    batch : str
+        Column of site labels, in `before`.
+    features : list of str or str
+        Names, or a regular expression searched in column names.
+    axes : matplotlib axes or None
+        One axes, or two with `after`; new ones by default.
 
     Returns
     -------
-    Array of the axes.
+    ndarray
+        The axes.
     """
     tables = states(before, after)
     labels, codes = sites_of(tables["before"], batch)
@@ -179,14 +184,14 @@ def _by_look(ax: Any, scores: FloatArray, codes: IntArray, means: FloatArray) ->
 
 
 def _by_name(ax: Any, scores: FloatArray, means: FloatArray, names: list[str]) -> int:
-    """Draw pale rows and named means; return how many names found no room."""
+    """Draw pale rows and named means; return how many names did not fit."""
     dots(ax, scores[:, 0], scores[:, 1], Look(PALE, "o", "-"), crowd=len(scores))
     ax.scatter(means[:, 0], means[:, 1], s=20, c=INK, edgecolors="white", linewidths=0.7, zorder=4)
     lay_out(ax)
     box = ax.get_window_extent()
     points = ax.transData.transform(means)
     unit = ax.figure.dpi / 72.0
-    # Layout shrinks axes a little after this: names get that much more room.
+    # The layout shrinks the axes a little afterwards, so names are given more room.
     high, wide = 10.5 * unit, 5.2 * unit
     taken = [(x - 3 * unit, y - 3 * unit, x + 3 * unit, y + 3 * unit) for x, y in points]
     middle = points.mean(axis=0)

@@ -1,4 +1,4 @@
-"""The prior of a site's effects beside what it was estimated from, as neuroCombat's `drawPriors`."""
+"""The prior of a site's effects beside the estimates behind it, as neuroCombat's `drawPriors`."""
 
 from __future__ import annotations
 
@@ -17,28 +17,33 @@ POINTS = 400
 
 
 def prior(model: object, site: object, *, effect: str = "location", ax: Any = None) -> Any:
-    r"""Draw the density of a site's estimates over the features, and the prior that was fitted to them.
+    r"""Draw the density of a site's estimates over the features, and the prior fitted to them.
 
     Location: γ̂ and N(γ̄, τ²). Scale: δ̂, a variance, and the inverse gamma distribution with shape a and rate b. Where
-    the two differ much, the parametric prior doesn't fit. Kernel density with R's default bandwidth (`bw.nrd0`); ticks
-    below are the features. With ``prior="nonparametric"`` the estimates themselves are the prior, and the parametric
-    one, which was not used, is drawn for comparison.
+    the two curves differ much, the parametric prior does not fit. The kernel density has R's default bandwidth
+    (`bw.nrd0`); ticks below it are the features. With ``prior="nonparametric"`` the estimates themselves are the prior;
+    the parametric prior, which was not used, is drawn for comparison.
 
     Parameters
     ----------
-    model : a fitted `ComBat` with ``eb=True``.
-    site : its label.
-    effect : ``"location"`` or ``"scale"``.
-    ax : matplotlib axes; new ones by default.
+    model : ComBat
+        A fitted model with ``eb=True``.
+    site : object
+        The site's label.
+    effect : str
+        ``"location"`` or ``"scale"``.
+    ax : matplotlib axes or None
+        New axes by default.
 
     Returns
     -------
-    The axes.
+    Axes
+        The axes.
 
     Raises
     ------
     OptionError
-        Where there is no such prior: ``eb=False``, the reference site, scale with ``mean_only`` or of one subject.
+        If there is no such prior: ``eb=False``, the reference site, or scale with ``mean_only`` or for a single row.
     """
     from scipy.stats import gaussian_kde, invgamma, norm
 
@@ -51,7 +56,7 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     priors = sites.shrunken.priors
     first, second = (priors.gamma_bar[b], priors.t2[b]) if location else (priors.a_prior[b], priors.b_prior[b])
     if np.isnan(first):
-        raise OptionError(f"prior: there is none of the {effect} of site '{label}': {_why(shrunk, b)}")
+        raise OptionError(f"prior: site '{label}' has no prior of {effect}: {_why(shrunk, b)}")
     informs = ~sites.scale.degenerate
     if fitted.mean.n_rows[b] > 1:
         informs &= ~sites.effects.location_only[b]
@@ -99,13 +104,13 @@ def bandwidth(values: FloatArray) -> float:
 
 
 def _reach(values: FloatArray, tails: FloatArray) -> tuple[float, float]:
-    """Return the range to draw: estimates with room for the kernel, and all but the tails of the prior."""
+    """Return the range to draw: the estimates with room for the kernel, and the prior without its tails."""
     room = 3.0 * bandwidth(values)
     return float(min(values.min() - room, tails[0])), float(max(values.max() + room, tails[1]))
 
 
 def _why(model: LocationScale, b: int) -> str:
-    """Say why a site has no prior."""
+    """Return why a site has no prior."""
     fitted = model.fitted
     if not model.eb:
         return "the model was fitted with eb=False, where each feature keeps its own estimates; fit with eb=True"

@@ -1,4 +1,4 @@
-"""What fits: labels, ticks and legends measured on axes as the layout leaves them, down to a journal's column."""
+"""Fitting text: labels, ticks and legends are measured on the laid-out axes, down to a journal's column."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ import numpy as np
 from pycombat_gam.plot.style import inches, shown
 
 SMALLEST = 6.0
-"""Points of the smallest letters."""
+"""Size of the smallest letters, in points."""
 NARROW = 4.5
-"""Inches; legends of narrower figures are set in smaller letters."""
+"""Width in inches; narrower figures have legends in smaller letters."""
 SMALLER = 0.75
-"""So much smaller letters are better than a name that is cut short."""
+"""Factor by which letters shrink before a name is cut short."""
 SPACE = 1.2
-"""Between columns of a legend, in its letters' size."""
+"""Space between columns of a legend, in units of its font size."""
 CLOSE = 0.96
-"""Of the width of axes a legend may take: axes shrink a little after it was put there."""
+"""Share of the axes' width that a legend may take: the axes shrink a little afterwards."""
 OVERHANG = 1.1
-"""A label may be so many times as long as its axis: it has the corners to spread into."""
+"""Largest length of a label over that of its axis: it may extend beyond the corners."""
 
 
 def lay_out(ax: Any) -> None:
-    """Place the axes of the figure as they will be when it is drawn."""
+    """Lay out the figure as it will be drawn."""
     ax.figure.canvas.figure.draw_without_rendering()
 
 
 def side(ax: Any, axis: str) -> float:
-    """Return how long axes are along an axis, in inches."""
+    """Return the length of an axis, in inches."""
     box = ax.get_window_extent()
     return float(box.width if axis == "x" else box.height) / float(ax.figure.dpi)
 
 
 def side_by_side(drawn: Sequence[Any]) -> list[Any]:
-    """Return those of axes that stand in one row with the first."""
+    """Return the axes in one row with the first."""
     first = drawn[0].get_position()
     return [ax for ax in drawn if abs(ax.get_position().y0 - first.y0) < 0.01]
 
 
 def say(ax: Any, axis: str, *texts: str) -> None:
-    """Label an axis with the first text that fits, in somewhat smaller letters if need be."""
+    """Label an axis with the first text that fits, in smaller letters if needed."""
     label = (ax.xaxis if axis == "x" else ax.yaxis).label
     label.set_text(_fitting(ax, OVERHANG * side(ax, axis), label, texts))
 
 
 def fits(ax: Any, axis: str, text: str) -> bool:
-    """Tell whether a text is short enough to label an axis."""
+    """Return whether a text is short enough to label an axis."""
     label = (ax.xaxis if axis == "x" else ax.yaxis).label
     return inches(ax, text, label.get_fontsize())[0] <= OVERHANG * side(ax, axis)
 
 
 def say_shared(drawn: Sequence[Any], *texts: str) -> None:
-    """Label the x axes of panels of one quantity: each where the first text fits, else all once, in the middle."""
+    """Label the x axes of panels of one quantity: each panel if the first text fits, else once in the middle."""
     row = side_by_side(drawn)
     size = row[0].xaxis.label.get_fontsize()
     if len(row) < len(drawn) or inches(row[0], texts[0], size)[0] <= min(side(ax, "x") for ax in row):
@@ -74,19 +74,19 @@ def say_shared(drawn: Sequence[Any], *texts: str) -> None:
     middle = row[0].annotate(" ", (0.5, 0.5), xycoords=between, ha="center", va="center", annotation_clip=False)
     middle.set_fontsize(size)
     middle.set_text(_fitting(row[0], width, middle, texts))
-    # The blank labels keep its place.
+    # The blank labels reserve its place.
     middle.set_in_layout(False)
 
 
 def names_of(name: object, *suffixes: str) -> tuple[str, ...]:
-    """Return a column's name ever shorter, each with a suffix, for `say`."""
+    """Return ever shorter forms of a column's name, each with a suffix, for `say`."""
     suffixes = suffixes or ("",)
     limits = sorted({60, 40, 30, 24, 20, 16}, reverse=True)
     return tuple(dict.fromkeys(shown(name, limit) + suffix for limit in limits for suffix in suffixes))
 
 
 def few_ticks(ax: Any, axes: str = "xy") -> None:
-    """Thin the ticks of linear axes so that their numbers stand apart."""
+    """Thin the ticks of linear axes so that their numbers do not overlap."""
     from matplotlib.ticker import MaxNLocator
 
     for axis in axes:
@@ -102,7 +102,7 @@ def few_ticks(ax: Any, axes: str = "xy") -> None:
 
 
 def log_ticks(ax: Any, low: float, high: float) -> None:
-    """Mark logarithmic axes from `low` to `high` with round numbers that stand apart."""
+    """Mark logarithmic axes from `low` to `high` with round numbers that do not overlap."""
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
     for axis, along in (("x", ax.xaxis), ("y", ax.yaxis)):
@@ -130,11 +130,11 @@ def _round_between(low: float, high: float, steps: Sequence[float]) -> list[floa
 
 
 def legend_below(ax: Any, handles: Sequence[Any], names: Sequence[str], *, row: Sequence[Any] = ()) -> Any:
-    """Put a legend under the axes' own labels, which have to be there already, in as many columns as fit.
+    """Put a legend under the labels of axes, set before, in as many columns as fit.
 
     Parameters
     ----------
-    row : the panels it is of, if there are several side by side: it is as wide as they are together.
+    row : the panels side by side that share the legend: it may be as wide as all of them together.
     """
     from matplotlib.transforms import ScaledTranslation
 
@@ -149,7 +149,7 @@ def legend_below(ax: Any, handles: Sequence[Any], names: Sequence[str], *, row: 
         bbox_transform=ax.transAxes + ScaledTranslation(0.0, -depth - 0.07, ax.figure.dpi_scale_trans),
     )  # fmt: skip
     if len(across) > 1:
-        # A legend wider than its axes would push the next ones away: it is set free, and its height kept.
+        # A legend wider than its axes would push the next axes away: it leaves the layout, which keeps its height.
         height = legend.get_window_extent().height / dpi
         legend.set_in_layout(False)
         kept = ax.annotate(
@@ -166,9 +166,9 @@ def legend_beside(ax: Any, handles: Sequence[Any], names: Sequence[str]) -> Any:
 
 
 def _legend(ax: Any, handles: Sequence[Any], names: Sequence[str], width: float, **where: Any) -> Any:
-    """Make a legend as wide as `width` allows, at least of one column.
+    """Make a legend as wide as `width` allows, with at least one column.
 
-    Names are set afterwards: matplotlib leaves out labels that start with an underscore.
+    Names are set afterwards: matplotlib drops labels that start with an underscore.
     """
     from matplotlib.font_manager import FontProperties
 
@@ -188,7 +188,7 @@ def _legend(ax: Any, handles: Sequence[Any], names: Sequence[str], width: float,
 
 
 def _columns(widths: Sequence[float], space: float, most: float) -> int:
-    """Return in how many columns, filled one after the other, texts of `widths` take no more than `most`."""
+    """Return the most columns, filled one after the other, in which texts of `widths` fit into `most`."""
     for columns in range(len(widths), 1, -1):
         parts = np.array_split(np.asarray(widths), columns)
         if sum(part.max() for part in parts) + space * (columns - 1) <= most:
@@ -197,7 +197,7 @@ def _columns(widths: Sequence[float], space: float, most: float) -> int:
 
 
 def _fitting(ax: Any, length: float, text: Any, texts: Sequence[str]) -> str:
-    """Return the first of texts that is no longer than `length`, and set the size of its letters."""
+    """Return the first text no longer than `length`, and set its font size."""
     size = text.get_fontsize()
     for candidate in texts:
         for smaller in (1.0, SMALLER):

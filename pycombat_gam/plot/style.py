@@ -1,4 +1,4 @@
-"""What all pictures share: colours and shapes of sites, names as text, axes."""
+"""The style of all pictures: colours and shapes of sites, names as text, axes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count
 
 FEWEST = 10
-"""Letters of a line of a title."""
+"""Fewest letters in a line of a title."""
 INK, PALE = "0.15", "0.62"
-"""Dark for what a picture says, pale for the points it says it of."""
+"""Dark for summaries, pale for points."""
 
 
 class Look(NamedTuple):
-    """How one site looks."""
+    """The colour, marker and line of one site."""
 
     color: str
     marker: str
@@ -37,20 +37,20 @@ LOOKS = (
     Look("#000000", "X", (0, (6, 1, 1, 1, 1, 1))),
     Look("#8C8C8C", "p", (0, (3, 3))),
 )
-"""Okabe and Ito's colours, grey for their yellow, which white paper swallows; as many as can be told apart."""
+"""Okabe and Ito's colours, with grey for their yellow, which is faint on white: as many as can be told apart."""
 
 
 def look_of(b: int) -> Look:
-    """Return how site number `b` looks, by its place among all sites of the model or table: the same in all pictures.
+    """Return the look of site number `b`, set by its place among all sites of the model or table.
 
-    Where only some of many sites are drawn, those that share a colour have other shapes.
+    A site looks the same in all pictures. Sites that share a colour, when there are many, differ in shape.
     """
     look, turn = LOOKS[b % len(LOOKS)], b // len(LOOKS)
     return look._replace(marker=LOOKS[(b + turn) % len(LOOKS)].marker, line=LOOKS[(b + turn) % len(LOOKS)].line)
 
 
 def shown(name: object, limit: int = 60) -> str:
-    r"""Return a name as matplotlib has to be given it to show it as it is; one too long loses its middle.
+    r"""Return a name escaped so that matplotlib shows it verbatim; a long name loses its middle.
 
     >>> print(shown("$a$"), shown("two" + chr(10) + "lines"), shown("abcdefghij", 7))
     \$a\$ two\nlines abc…hij
@@ -63,7 +63,7 @@ def shown(name: object, limit: int = 60) -> str:
 
 
 def shown_apart(names: Sequence[object], limit: int = 18) -> list[str]:
-    """Return names as `shown`, numbered where shortening makes two of them the same."""
+    """Return names as `shown`, numbered where shortening makes two of them equal."""
     texts = [shown(name, limit) for name in names]
     times, seen = Counter(texts), Counter[str]()
     for at, text in enumerate(texts):
@@ -74,9 +74,7 @@ def shown_apart(names: Sequence[object], limit: int = 18) -> list[str]:
 
 
 def minus(number: str) -> str:
-    """Return a number's text with a minus sign as long as its plus.
-
-    Nothing has no sign.
+    """Return a number's text with a typographic minus sign; zero has no sign.
 
     >>> minus(f"{-0.5:+.2f}"), minus("1e-05"), minus(f"{-0.001:+.2f}")
     ('−0.50', '1e-05', '0.00')
@@ -87,17 +85,17 @@ def minus(number: str) -> str:
 
 
 def tick_letters(ax: Any) -> int:
-    """Return how long a name beside axes may be: about a quarter of their width."""
+    """Return the most letters of a name beside axes: about a quarter of their width."""
     return int(np.clip(ax.get_window_extent().width / ax.figure.dpi * 72.0 / 16.0, 12, 24))
 
 
 def legend_letters(ax: Any) -> int:
-    """Return how long a name in a legend may be for two columns of them to fit."""
+    """Return the most letters of a name in a legend of two columns."""
     return int(np.clip((ax.get_window_extent().width / ax.figure.dpi / 2.0 - 0.5) / 0.06, 12, 24))
 
 
 def inches(ax: Any, text: str, size: float | str = "medium") -> tuple[float, float]:
-    """Return how wide and high a text is in letters of `size`."""
+    """Return the width and height of a text in letters of `size`, in inches."""
     probe = ax.text(0.0, 0.0, text, fontsize=size)
     box = probe.get_window_extent()
     probe.remove()
@@ -105,7 +103,7 @@ def inches(ax: Any, text: str, size: float | str = "medium") -> tuple[float, flo
 
 
 def wrapped(ax: Any, text: str, size: float = 10.0, *, beyond: bool = False) -> str:
-    """Break a text into lines that fit the width of axes; `beyond`: and what stands at their right in the grid."""
+    """Break a text into lines as wide as axes; `beyond`: and as what is at their right in the grid."""
     width = ax.get_window_extent().width / ax.figure.dpi * 72.0
     place = ax.get_subplotspec() if beyond else None
     if place is not None:
@@ -120,11 +118,11 @@ def wrapped(ax: Any, text: str, size: float = 10.0, *, beyond: bool = False) -> 
 
 
 def titled(ax: Any, title: str, under: str = "", *, beyond: bool = False) -> None:
-    """Write a title, and in small letters what has to be said beneath it.
+    """Write a title, and a subtitle in small letters.
 
     Parameters
     ----------
-    beyond : go on above what stands at the right of the axes, such as a colour bar.
+    beyond : extend it above what is at the right of the axes, such as a colour bar.
     """
     ax.set_title(wrapped(ax, title, beyond=beyond), loc="left", fontsize="medium", pad=6)
     if under:
@@ -134,12 +132,12 @@ def titled(ax: Any, title: str, under: str = "", *, beyond: bool = False) -> Non
             fontsize="small", color="0.35", va="bottom", linespacing=1.15,
         )  # fmt: skip
         ax.set_title(ax.get_title(loc="left"), loc="left", fontsize="medium", pad=8 + 10.5 * (lines.count("\n") + 1))
-        # The title keeps its height; its width is to take none from the axes.
+        # The title reserves its height; its width must not shrink the axes.
         small.set_in_layout(False)
 
 
 def panels(axes: Any, wanted: int, size: tuple[float, float], **options: Any) -> list[Any]:
-    """Return axes to draw into: those given, or new ones of a figure of `size` inches."""
+    """Return the axes to draw into: the argument, or those of a new figure of `size` inches."""
     if axes is None:
         import matplotlib.pyplot as plt
 
@@ -152,12 +150,12 @@ def panels(axes: Any, wanted: int, size: tuple[float, float], **options: Any) ->
 
 
 def plain(ax: Any) -> None:
-    """Take away the frame where it borders nothing."""
+    """Remove the top and right frame."""
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def handle(look: Look, *, line: bool = False, size: float = 5.0) -> Any:
-    """Return a legend's sample of a site."""
+    """Return a site's legend handle."""
     from matplotlib.lines import Line2D
 
     style: Any = look.line if line else "none"
@@ -165,7 +163,7 @@ def handle(look: Look, *, line: bool = False, size: float = 5.0) -> Any:
 
 
 def dots(ax: Any, x: FloatArray, y: FloatArray, look: Look, *, crowd: int) -> None:
-    """Draw points, smaller and paler the more the whole picture has (`crowd`); many of them as pixels in a PDF."""
+    """Draw points, smaller and paler the more the picture has (`crowd`); more than 5,000 are rasterized."""
     size, alpha = (11, 0.6) if crowd < 1000 else (6, 0.45) if crowd < 5000 else (3, 0.3)
     ax.scatter(
         x, y, s=size, c=look.color, marker=look.marker, linewidths=0, alpha=alpha, zorder=2, rasterized=crowd > 5000
@@ -173,7 +171,7 @@ def dots(ax: Any, x: FloatArray, y: FloatArray, look: Look, *, crowd: int) -> No
 
 
 def spread_out(values: FloatArray, height: float = 0.3) -> FloatArray:
-    """Return offsets that keep neighbouring values apart, the same whatever the order of rows (golden section)."""
+    """Return offsets that separate neighbouring values, whatever the order of rows (golden section)."""
     ranks = np.empty(len(values))
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
     return np.asarray(((ranks * 0.6180339887498949) % 1.0 - 0.5) * 2.0 * height)

@@ -129,7 +129,7 @@ def test_of_many_stages_the_latest_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"feature": "thick"}, "there is no feature 'thick' in the fit"),
+        ({"feature": "thick"}, "feature 'thick' is not in the fit"),
         ({"over": "sex"}, "over='sex' is not a column of numbers in the formula; those are: age, icv"),
         ({"over": "site"}, "over='site' is not a column of numbers"),
         ({"to": "Bregen"}, "did you mean 'Bergen'"),

@@ -176,7 +176,7 @@ def test_missing_cells_take_the_interval_away_and_are_counted() -> None:
     table = study()
     table.loc[[4, 11], "vol"] = np.nan
     ax = plot.curve(small(missing="omit").fit(table), table, "vol")
-    assert "2 missing values not shown; no interval, for cells of the fit are missing" in titles(ax)
+    assert "2 missing values not shown; no interval, as the fit has missing cells" in titles(ax)
     assert legend(ax) == ["fitted", *SITES] and len(points(ax)) == len(table) - 2
 
 

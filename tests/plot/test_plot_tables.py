@@ -119,7 +119,7 @@ def test_features_only_after() -> None:
         ),
         (lambda t: {"before": t["area"]}, DataError, "before is a Series: give a DataFrame"),
         (lambda t: {"before": t.assign(area=np.inf)}, DataError, "infinite values in 'area'"),
-        (lambda t: {"before": t.assign(area=np.nan)}, DataError, "'area' has no values, all are missing"),
+        (lambda t: {"before": t.assign(area=np.nan)}, DataError, "'area' has no values: all cells are missing"),
         (lambda t: {"before": t.iloc[:0]}, DataError, "before has no rows"),
         (lambda t: {"before": pd.concat([t, t], axis=1)}, DataError, "before has duplicated columns"),
         (lambda t: {"model": "age"}, OptionError, "needs a fitted ComBat; given: a str"),
