@@ -1,4 +1,4 @@
-"""The arguments of `FlowSCM`: what each may be, their plain form, and what they ask to be trained."""
+"""The arguments of `FlowSCM`: their allowed values, their plain form, and the training that they request."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ ALLOWED = {"flow": FLOWS, "base": BASES, "ensemble": ("bootstrap", "seed"), "out
 DEFAULTS: dict[str, dict[str, Any]] = {
     # Parameters are in units of their standard errors; 1e-5 of the objective is far below what separates two variants.
     "structured": {"max_epochs": 15, "tolerance": 1e-5, "learning_rate": 0.2},
-    # At the general rate it ends before the sites' own splines have bent far.
+    # At the default rate, training ends before the sites' splines have bent far.
     "spline": {"learning_rate": 3e-3},
 }
-"""What differs from `Training`'s own defaults."""
+"""Settings that differ from the defaults of `Training`, by flow."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What flow, and how it is trained.
+    """Which flow to train, and how.
 
     Attributes
     ----------
     flow : one of `FLOWS`; base : distribution of the noise.
     options : ``variant`` of the structured flow; ``hidden``, ``transforms``, ``spline`` and ``bins`` of the others.
     training : fields of `Training`.
-    members : of the ensemble; 1 for none. bootstrap : whether they differ by rows drawn, or by seed only.
-    seed : of everything random.
+    members : size of the ensemble, 1 for none; bootstrap : whether members differ by resampled rows, or by seed only.
+    seed : seed of everything random.
     """
 
     flow: str
@@ -52,12 +52,12 @@ class Recipe:
     seed: int
 
     def settings(self) -> Training:
-        """Return how to train."""
+        """Return the training settings."""
         known = Training.__dataclass_fields__
         for name in self.training:
             if name not in known:
                 raise OptionError(
-                    f"training has no '{name}'; there are {listing(known, 20)}{did_you_mean(name, list(known))}"
+                    f"training has no '{name}'; allowed are {listing(known, 20)}{did_you_mean(name, list(known))}"
                 )
         return Training(**{**DEFAULTS.get(self.flow, {}), **self.training})
 
@@ -67,12 +67,12 @@ class Recipe:
         Raises
         ------
         OptionError
-            Naming what was given and what is allowed.
+            If an option is unknown or has a value that is not allowed.
         """
         allowed = ("variant",) if self.flow == "structured" else ("hidden", "transforms", "spline", "bins")
         for name in self.options:
             if name not in allowed:
-                raise OptionError(f"flow_options: '{self.flow}' has no '{name}'; there are {listing(allowed)}")
+                raise OptionError(f"flow_options: '{self.flow}' has no '{name}'; allowed are {listing(allowed)}")
         hidden = self.options.get("hidden", [])
         if not isinstance(hidden, list | tuple):
             raise OptionError(f"hidden is {hidden!r}; give a list of layer sizes, such as [64, 64]")
@@ -83,14 +83,14 @@ class Recipe:
 
 
 def check_arguments(params: Mapping[str, Any]) -> tuple[Recipe, Formula]:
-    """Validate the arguments; return what to train, and the parsed formula.
+    """Validate the arguments; return the recipe and the parsed formula.
 
     Raises
     ------
     OptionError
-        Naming the argument, what was given and what is allowed.
+        If an argument has a value that is not allowed.
     FormulaError, NotYetError
-        For a formula that cannot be read or fitted.
+        If the formula cannot be read or fitted.
     """
     formula, batch = params["formula"], params["batch"]
     check_texts(formula, batch)
@@ -110,7 +110,9 @@ def check_arguments(params: Mapping[str, Any]) -> tuple[Recipe, Formula]:
     parsed = parse_formula(formula)
     check_supported(parsed, absorb_intercept=True)
     if parsed.offsets:
-        raise OptionError(f"'{parsed}' has an offset, which a flow has no place for; subtract it from the features")
+        raise OptionError(
+            f"the formula '{parsed}' has an offset, which FlowSCM does not fit: subtract it from the features"
+        )
     if parsed.random:
         raise NotYetError(
             f"the formula '{parsed}' has random effects, which FlowSCM does not fit yet: leave them out, or use ComBat"

@@ -1,4 +1,4 @@
-"""Where tensors live, and how many threads work on them."""
+"""The device of tensors, and the number of threads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SMALL = 1_000_000
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``"auto"`` is a GPU by CUDA if there is one, else the CPU.
+    """Return the device of this name; ``"auto"`` is a CUDA GPU if there is one, otherwise the CPU.
 
     Raises
     ------
     OptionError
-        If it is not there, or has no double precision, without which no flow is invertible to 1e-6 sd (Apple's MPS).
+        If the device is not available, or lacks the double precision that inversion to 1e-6 sd needs (Apple's MPS).
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -41,16 +41,16 @@ def choose_device(name: str) -> torch.device:
         raise OptionError(Worded(asked, ": allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like"))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise OptionError(
-            Worded(asked, f" is not here: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'")
+            Worded(asked, f" is not available: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'")
         )
     return device
 
 
 @contextmanager
 def threads_for(values: int) -> Iterator[None]:
-    """Let torch and BLAS use one thread for a table of few feature values, and put their numbers back afterwards.
+    """Limit torch and BLAS to one thread on a table of few feature values, and restore their settings afterwards.
 
-    On small tables threads only wait for each other, and for long where other work keeps the cores busy.
+    On small tables threads mostly wait for each other, and longest on a busy machine.
     """
     if values >= SMALL:
         yield

@@ -1,9 +1,9 @@
-"""What a query asks beyond the rows of the fit, said once a query.
+"""Warnings about extrapolation beyond the rows of the fit, once per query.
 
-The features' curves are extrapolated where a covariate leaves the range of the fit. The map of a site is, where that
-site has seen nothing like the row; but a map of residuals is the same for all covariates, as ComBat's is, so that rows
-harmonized by it extrapolate no map. A counterfactual that names a site or a covariate claims more: what a person *would
-have been* there. It is checked whatever the map, and the note tells which of the two it rests on.
+A feature's curve is extrapolated where a covariate leaves the range of the fit. A site's map is extrapolated where that
+site had no similar row. A map of residuals is the same for all covariates, as ComBat's is, so rows harmonized by it
+extrapolate no map. A counterfactual that names a site or a covariate claims more: what a person *would have been*
+there. It is checked whatever the map, and the note says whether it rests on extrapolation or on an assumption.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pycombat_gam.flow.nodes.support import ROUNDING
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 EXTRAPOLATED = "the site's effect is extrapolated there"
-ASSUMED = "the model takes the site's effect to be the same there"
+ASSUMED = "the model assumes the same site effect there"
 
 
 def of_rows(fitted: Fitted, table: pd.DataFrame, site: IntArray) -> list[str]:
-    """Say where rows, at sites (n,) of their own, lie outside of the fit."""
+    """Say where rows lie outside the range of the fit; site : (n,) their own sites."""
     model = fitted.model
     coded = model.code(table, site, lenient=True)
     notes = fitted.support.outside(model.graph, coded)
@@ -35,7 +35,7 @@ def of_rows(fitted: Fitted, table: pd.DataFrame, site: IntArray) -> list[str]:
 
 
 def of_harmonized(fitted: Fitted, table: pd.DataFrame, site: IntArray, to: int | None) -> list[str]:
-    """Say where rows lie outside of the fit, or are put to a site (None: to all) that has seen nothing like them."""
+    """Say where rows lie outside the range of the fit, or go to a site (None: all) that had no similar rows."""
     model = fitted.model
     coded = model.code(table, site, lenient=True)
     notes = fitted.support.outside(model.graph, coded)
@@ -51,12 +51,12 @@ def of_harmonized(fitted: Fitted, table: pd.DataFrame, site: IntArray, to: int |
 
 
 def of_action(fitted: Fitted, changed: Coded, moved: Collection[str], before: Coded | None = None) -> list[str]:
-    """Say where nodes that an action moved are outside of the fit.
+    """Say where the nodes that an action moves leave the range of the fit.
 
     Parameters
     ----------
-    changed : the nodes' values under it; moved : the nodes that it may move.
-    before : their values without it: rows that it leaves as they were are not looked at.
+    changed : the nodes' values under the action; moved : the nodes that it may move.
+    before : their values without it; rows that it does not change are not checked.
     """
     if not moved:
         return []
@@ -77,13 +77,13 @@ def of_action(fitted: Fitted, changed: Coded, moved: Collection[str], before: Co
 def _at_sites(
     fitted: Fitted, coded: Coded, site: IntArray, ending: str, names: Collection[str] | None = None
 ) -> list[str]:
-    """Return what `Support.at_sites` says and what it means; of a model that can't tell, that."""
+    """Return the notes of `Support.at_sites` with their meaning, or that the model file cannot tell."""
     beyond = fitted.support.at_sites(fitted.model.graph, coded, site, names)
     return [f"{'; '.join(beyond)}: {ending}"] if beyond else fitted.support.unknown()
 
 
 def warn_of(notes: Sequence[str]) -> None:
-    """Warn once of all of them, in the line that called the query."""
+    """Give all notes in one warning, at the line that called the query."""
     if notes:
         warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
 

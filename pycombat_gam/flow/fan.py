@@ -15,13 +15,13 @@ from pycombat_gam.types import FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Fan:
-    """What n rows would have been.
+    """The counterfactual values of n rows.
 
     Attributes
     ----------
-    grid : (G,) values that the covariate is set to.
-    values : (G, n) the feature; members : (M, G, n) by each member, M = 0 without an ensemble.
-    here : (n,) the feature at the rows' own value of the covariate; codes : (n,) their own sites.
+    grid : (G,) values of the covariate.
+    values : (G, n) the feature; members : (M, G, n) the feature by each member, M = 0 without an ensemble.
+    here : (n,) the feature at each row's own value of the covariate; codes : (n,) their own sites.
     """
 
     grid: FloatArray
@@ -34,7 +34,7 @@ class Fan:
 def fan_of(scm: Queries, table: pd.DataFrame, feature: str, over: str, *, to: object, points: int) -> Fan:
     """Set a covariate to a grid over the range of the fit, and the site to `to` (None: each row's own).
 
-    Everything else follows as `Queries.counterfactual` has it, effects in the graph included.
+    Everything else follows as in `Queries.counterfactual`, effects in the graph included.
     """
     fitted, taken, codes = scm._rows(table, None)
     model, rows = fitted.model, taken.covariates
@@ -42,7 +42,7 @@ def fan_of(scm: Queries, table: pd.DataFrame, feature: str, over: str, *, to: ob
     if kind != "numeric":
         numeric = [name for name in model.graph.nodes if model.graph.kinds[name] == "numeric"]
         raise OptionError(
-            f"over={over!r} is not a column of numbers in the formula; those are: {', '.join(numeric) or 'none'}"
+            f"over={over!r} is not a column of numbers in the formula; allowed are: {', '.join(numeric) or 'none'}"
         )
     ends = fitted.profile["covariates"][over]
     grid = np.linspace(ends["min"], ends["max"], points)

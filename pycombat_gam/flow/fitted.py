@@ -1,4 +1,4 @@
-"""What a fit leaves, and what an ensemble says."""
+"""A fitted flow, and the intervals of an ensemble."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ class Interval:
 
     Attributes
     ----------
-    mean : over the members; sd : their standard deviation.
-    lower, upper : of the interval at `level`: mean ± t √(1 + 1/M) sd, t of Student's with M − 1 degrees of freedom.
+    mean, sd : DataFrame
+        Mean over the members, and their standard deviation.
+    lower, upper : DataFrame
+        Ends of the interval, mean ± t √(1 + 1/M) sd, with t from Student's distribution with M − 1 degrees of freedom.
+    level : float
+        Coverage of the interval.
     """
 
     mean: pd.DataFrame
@@ -35,9 +39,9 @@ class Interval:
     def of(cls, each: FloatArray, index: pd.Index, features: Sequence[str], level: float) -> Interval:
         """Return the intervals of M members' values (M, n, V)."""
         M = len(each)
-        # About the first member, so that members that agree exactly (rows of the site itself) have no spread at all.
+        # Relative to the first member, so that members that agree exactly (rows of the site itself) have no spread.
         mean, sd = each[0] + (each - each[0]).mean(axis=0), (each - each[0]).std(axis=0, ddof=1)
-        # The middle is a mean of M draws, and has an error of its own.
+        # The centre is a mean of M draws, with an error of its own.
         half = float(t.ppf(0.5 + level / 2, M - 1)) * np.sqrt(1.0 + 1.0 / M) * sd
         names = list(features)
         tables = [pd.DataFrame(values, index=index, columns=names) for values in (mean, sd, mean - half, mean + half)]
@@ -46,7 +50,7 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a fit leaves: the model, what was odd, how it was trained, what probabilities and covariates it knows."""
+    """The model, notes of the fit, its training, and the probabilities and covariate ranges of its rows."""
 
     model: StructuralModel
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a flow tells a report: the sentences of its methods, the papers it rests on, the tables of its estimates."""
+"""A flow's part of a report: methods sentences, references, and tables of estimates."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pycombat_gam.flow.results import Results
 
 VARIANTS = {
-    "residual": "location and scale, acting on what the covariates leave of a feature, as in ComBat",
-    "whole": "location and scale, acting on the whole feature, the covariates' part included",
-    "residual-shape": "location, scale, skewness and tail, acting on what the covariates leave of a feature",
-    "whole-shape": "location, scale, skewness and tail, acting on the whole feature, the covariates' part included",
+    "residual": "location and scale of the residuals from the covariates, as in ComBat",
+    "whole": "location and scale of the whole feature, the covariates' part included",
+    "residual-shape": "location, scale, skewness and tail of the residuals from the covariates",
+    "whole-shape": "location, scale, skewness and tail of the whole feature, the covariates' part included",
 }
 FAMILIES = {
     "affine": "a conditional affine flow",
@@ -24,31 +24,33 @@ FAMILIES = {
     "autoregressive": "a masked autoregressive flow",
     "coupling": "a coupling flow",
 }
-BASES = {"student_t": "a multivariate Student t, degrees of freedom estimated", "normal": "a multivariate normal"}
+BASES = {
+    "student_t": "multivariate Student t with estimated degrees of freedom",
+    "normal": "multivariate normal",
+}
 
 
 def account_of(model: Results, to: str | None) -> Account:
-    """Tell what flow was trained, on what graph, and where rows were taken to."""
+    """Describe the flow, its graph, and the target of the harmonized rows."""
     formula = parse_formula(model.formula)
     method = (
         "counterfactuals of a structural causal model whose mechanism of the features is a normalizing flow "
         f"({WANG.cited})"
     )
     summary = model.summary()
-    sentences = [_flow(model, summary.variant, formula), f"The distribution of the noise is {BASES[model.base]}."]
+    sentences = [_flow(model, summary.variant, formula), f"The noise is {BASES[model.base]}."]
     causes = {name: list(of) for name, of in (model.graph or {}).items() if of}
     if causes:
         arrows = joined([f"{name} by {joined(of)}" for name, of in causes.items()])
-        sentences.append(f"Among the covariates the graph has these causes: {arrows}.")
+        sentences.append(f"In the graph, covariates have these causes: {arrows}.")
     sentences.append(_target(to))
     if model.n_members > 1:
-        how = "rows drawn anew within sites" if model.ensemble == "bootstrap" else "other random starts"
-        sentences.append(f"An ensemble of {model.n_members} models ({how}) tells how sure harmonized values are.")
-    sentences.append(
-        f"Training took up to {count(int(summary.training['epochs'].max()), 'epoch')} a stage (seed {model.seed})."
-    )
+        how = "rows resampled within sites" if model.ensemble == "bootstrap" else "other random starts"
+        sentences.append(f"An ensemble of {model.n_members} models ({how}) gives the uncertainty of harmonized values.")
+    longest = count(int(summary.training["epochs"].max()), "epoch")
+    sentences.append(f"Each stage of training took up to {longest} (seed {model.seed}).")
     papers = (WANG, *([WOOD] if formula.smooths else []))
-    effects = "Every site's effect on every feature: model.site_effects." if model.flow == "structured" else ""
+    effects = "The effect of each site on each feature: model.site_effects." if model.flow == "structured" else ""
     return Account(method, tuple(sentences), papers, effects)
 
 
@@ -70,21 +72,21 @@ def tables_of(model: Results) -> tuple[NamedTable, ...]:
 
 def _flow(model: Results, variant: str | None, formula: Formula) -> str:
     if variant is None:
-        return f"The flow is {FAMILIES[model.flow]}, its parameters networks of covariates and site."
+        return f"The flow is {FAMILIES[model.flow]}; networks of covariates and site set its parameters."
     asked = dict(model.flow_options or {}).get("variant", "auto")
     chosen = " (chosen by held-out log-probability)" if asked == "auto" and model.summary().choice is not None else ""
-    smooth = f", its smooths penalised, their smoothing parameters by REML ({WOOD.cited})" if formula.smooths else ""
+    smooth = f" Smooths are penalised, with smoothing parameters by REML ({WOOD.cited})." if formula.smooths else ""
     return (
-        "The flow is structured: each site has a strictly monotone map of its own for each feature, of "
-        f"{VARIANTS[variant]}{chosen}; the covariates' part{smooth} and the covariance are shared by all sites."
+        "The flow is structured: each site has a strictly monotone map for each feature, which changes "
+        f"{VARIANTS[variant]}{chosen}. All sites share the covariates' part and the covariance.{smooth}"
     )
 
 
 def _target(to: str | None) -> str:
     if to is None:
         return (
-            "Harmonized values are averages over what each row would have measured at every site, sites weighted by "
-            "their rows."
+            "Harmonized values are averages of what each row would have measured at each site, weighted by the sites' "
+            "rows."
         )
     return (
         f"Harmonized values are what each row would have measured at site '{to}'; rows of that site were not changed."

@@ -1,4 +1,4 @@
-"""What a structural causal model answers: counterfactuals, their three steps apart, draws and probabilities."""
+"""The queries of a structural causal model: counterfactuals, their three steps, samples and probabilities."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ ADAPT = Remedy("adapt", "add a site with adapt(its rows), which gives a new mode
 
 
 class Queries(TableEstimator):
-    """The questions that `FlowSCM` answers once it is fitted."""
+    """The queries that a fitted `FlowSCM` answers."""
 
     @property
     @abstractmethod
     def fitted(self) -> Fitted:
-        """Return what the fit left, or say that there was none."""
+        """Return the fitted quantities; refuse an unfitted model."""
 
     def _features(self) -> tuple[str, ...]:
         return self.fitted.model.frame.features
 
     def _taken(self, X: pd.DataFrame | np.ndarray, covariates: object, fitted: Fitted) -> Intake:
-        """Sort out rows for a fitted model."""
+        """Read and check rows for a fitted model."""
         taken = self._intake(X, covariates, parse_formula(self.formula).variables, fitted.model.frame.features)
         check_cells(taken.Y, suspicious_features(taken.Y), taken.features, omit_missing=False, may_omit=False)
         return taken
 
     def _rows(self, X: pd.DataFrame | np.ndarray, covariates: object) -> tuple[Fitted, Intake, IntArray]:
-        """Sort out rows of known sites: the model, the rows, their sites' codes."""
+        """Read rows of known sites; return the fit, the rows, and their sites' codes."""
         fitted = self.fitted
         taken = self._taken(X, covariates, fitted)
         levels = fitted.model.levels
@@ -60,9 +60,9 @@ class Queries(TableEstimator):
     ) -> pd.DataFrame:
         """Return what the rows would have been under an action, such as ``do={"site": "NYU", "age": 30}``.
 
-        Values are one for all rows, or one each. Columns acted on are written into the table, and so are covariates
-        that the graph makes their effects; all else stays as observed. Values that no row of the fit supports, at
-        their site or at any, are extrapolated, with a warning that names them.
+        A value is one for all rows, or one for each row. The table returned holds the columns acted on and the
+        covariates that are their effects in the graph; all else stays as observed. Values that no row of the fit
+        supports, at their site or at any, are extrapolated, with a warning that names them.
         """
         fitted, taken, codes = self._rows(X, covariates)
         model, table = fitted.model, taken.covariates
@@ -86,8 +86,8 @@ class Queries(TableEstimator):
     def abduct(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> pd.DataFrame:
         """Return the noise of every node and feature, (n × (nodes + V)).
 
-        A discrete node's noise is uniform and known up to the interval of its level, whose middle is given; a feature
-        that is not modelled (a constant) is its own noise.
+        A discrete node's noise is uniform and known up to the interval of its level; the middle of the interval is
+        returned. A feature that is not modelled (a constant) is its own noise.
         """
         fitted, taken, codes = self._rows(X, covariates)
         model, table = fitted.model, taken.covariates
@@ -103,9 +103,9 @@ class Queries(TableEstimator):
         )
 
     def predict(self, noise: pd.DataFrame, *, do: Mapping[str, object] | None = None) -> pd.DataFrame:
-        """Return nodes and features of a noise as `abduct` gives it, under an action: covariates, then features.
+        """Return nodes and features of a noise, as `abduct` returns it, under an action: covariates, then features.
 
-        Without an action it gives back the rows that the noise was abducted from.
+        Without an action this returns the rows of which the noise was abducted.
         """
         fitted = self.fitted
         model = fitted.model
@@ -125,7 +125,7 @@ class Queries(TableEstimator):
         return _table(model, coded, values[list(model.frame.features)].to_numpy(), noise.index)
 
     def sample(self, n: int, *, do: Mapping[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
-        """Draw n rows from the model, under an action if one is given: covariates, then features."""
+        """Draw n rows from the model, optionally under an action: covariates, then features."""
         fitted = self.fitted
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise OptionError(f"sample({n!r}): give a whole number of rows, at least 1")
@@ -144,9 +144,9 @@ class Queries(TableEstimator):
     def log_prob(
         self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, by: str | None = None
     ) -> pd.Series | pd.DataFrame:
-        """Return log p of each row, in the columns' own units: of numbers a density, of levels a probability.
+        """Return log p of each row, in the columns' units: a density for numbers, a probability for levels.
 
-        ``by="node"`` gives a DataFrame, one column per node and ``features``; otherwise their sum, the joint.
+        ``by="node"`` returns a DataFrame, with a column per node and ``features``; otherwise their sum, the joint.
         """
         if by not in (None, "node"):
             raise OptionError(f"by={by!r}: allowed are None and 'node'")
@@ -162,8 +162,9 @@ class Queries(TableEstimator):
 
         Returns
         -------
-        DataFrame : site, log_prob (of the features given their parents), below (share of the fit's rows that are as
-            low), and the feature with the largest noise, with that noise.
+        DataFrame
+            The site, `log_prob` (of the features given their parents), `below` (share of the fit's rows at most as
+            probable), and the feature with the largest noise, with that noise.
         """
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
             raise OptionError(f"share={share!r}: give a number between 0 and 1, such as 0.01")
@@ -191,7 +192,7 @@ class Queries(TableEstimator):
 
 
 def _table(model: StructuralModel, coded: Coded, noise: FloatArray, index: pd.Index) -> pd.DataFrame:
-    """Return nodes and the features that a noise (n, V) makes of them."""
+    """Return nodes, and the features that a noise (n, V) gives with them as parents."""
     nodes = model.decode(coded, index)
     site = np.asarray(coded[model.graph.batch], dtype=np.intp)
     features = model.predict(noise, model.parents(nodes, site))

@@ -1,4 +1,4 @@
-"""What a fitted flow holds and tells: training, site effects, summary, and what every harmonizer is asked."""
+"""The results of a fitted flow: training, site effects, summary, and the methods of every harmonizer."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class Results(Queries):
 
     @property
     def history_(self) -> pd.DataFrame:
-        """How training went, a row per epoch."""
+        """The training history, a row per epoch."""
         return self.fitted.history.copy()
 
     @property
     def site_effects(self) -> dict[str, pd.DataFrame]:
-        """The parameters of the structured flow's site maps, sites × features: location, log_scale, and of shape.
+        """The parameters of the structured flow's site maps, sites × features: location, log_scale, and shape if any.
 
-        On the standardized scale of `ComBat.estimates`: log_scale is half the logarithm of ComBat's delta.
+        They are on the standardized scale of `ComBat.estimates`: log_scale is half the logarithm of ComBat's delta.
         """
         model = self.fitted.model
         if not isinstance(model.features, StructuredFlow):
-            raise OptionError(f"flow={self.flow!r} has no site map of its own: only the structured flow has")
+            raise OptionError(f"flow={self.flow!r} has no site maps: only flow='structured' has")
         return effect_tables(model)
 
     def summary(self) -> FlowSummary:
@@ -79,15 +79,15 @@ class Results(Queries):
         return self.sites
 
     def account(self, *, to: str | None = None, elsewhere: bool = False) -> Account:
-        """Tell what was done."""
+        """Describe the method for a report."""
         return account_of(self, to)
 
     def tables(self) -> tuple[NamedTable, ...]:
-        """Return what was estimated of sites and features."""
+        """Return the tables of estimates."""
         return tables_of(self)
 
     def differs(self, X: object, covariates: object = None, *, fit_mask: object = None) -> str:
-        """Say nothing: what a flow keeps of its rows is their sites and covariates."""
+        """Return nothing: a flow keeps only the sites and covariates of its rows."""
         return ""
 
     def unfitted(self, **changed: Any) -> Self:
@@ -95,5 +95,5 @@ class Results(Queries):
         return type(self)(**{**self.get_params(), **changed})
 
     def starting_point(self) -> ComBat:
-        """Return the ComBat that training starts from: parametric priors, or none where there is one feature."""
+        """Return the ComBat that training starts from, with parametric priors unless there is only one feature."""
         return ComBat(self.formula, self.batch, id=self.id, eb=len(self._features()) > 1)

@@ -1,4 +1,4 @@
-"""The plain-data form of a fitted flow: JSON, and every number in arrays. Reading trusts nothing."""
+"""The plain-data form of a fitted flow: JSON, and all numbers in arrays. Reading checks everything."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pycombat_gam.types import JsonDict
 KIND = "flow"
 CHOICE = ("log_prob", "behind_by", "standard_error")
 HISTORY = tuple(name for name in COLUMNS if name != "seconds")
-"""How long it took is no part of a model: equal models are equal files."""
+"""Without the time that training took: equal models are equal files."""
 
 
 def to_container(fitted: Fitted, params: JsonDict) -> Container:
@@ -78,12 +78,12 @@ def to_container(fitted: Fitted, params: JsonDict) -> Container:
 
 
 def from_container(container: Container, known: Collection[str]) -> tuple[JsonDict, Fitted]:
-    """Rebuild from plain data: the constructor's arguments, of known names, and the fit.
+    """Rebuild the constructor's arguments, of known names, and the fit from plain data.
 
     Raises
     ------
     ModelFileError
-        If anything is absent, of another shape or type, or not finite where it must be.
+        If anything is missing, has another shape or type, or is not finite where it must be.
     """
     saved, arrays = Reader(container.model, "the saved flow"), Reader(container.arrays, "the saved flow")
     with saved.guard():
@@ -129,7 +129,7 @@ def _rebuild(container: Container, saved: Reader, arrays: Reader, known: Collect
 
 
 def _params(saved: Reader, known: Collection[str]) -> tuple[JsonDict, Recipe, Formula]:
-    """Check the constructor's arguments, as a call would."""
+    """Read the constructor's arguments, checked as in a call."""
     plain = saved.child("params", "the saved parameters")
     plain.require(set(plain.names()) == set(known), "be those of FlowSCM")
     params: JsonDict = saved.value("params")
@@ -140,7 +140,7 @@ def _params(saved: Reader, known: Collection[str]) -> tuple[JsonDict, Recipe, Fo
 
 
 def _levels(saved: Reader, params: JsonDict, design: Design, graph: Graph) -> BatchLevels:
-    """Read the sites; parameters, graph and formula have the same, and the same edges."""
+    """Read the sites, checked against parameters, graph and formula."""
     batch = saved.child("batch").exactly("column", "labels")
     levels = BatchLevels(batch.choice("column", [graph.batch]), batch.texts("labels", distinct=True))
     batch.require(params["batch"] == levels.column, "be the batch of its parameters")

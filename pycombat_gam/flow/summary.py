@@ -1,4 +1,4 @@
-"""What a fitted flow says about itself, printed and as data."""
+"""The summary of a fitted flow, printed and as data."""
 
 from __future__ import annotations
 
@@ -20,13 +20,22 @@ class FlowSummary:
 
     Attributes
     ----------
-    call : the model as it was asked for.
-    graph : DataFrame, a row per node and one for the features: kind, causes.
-    sites : DataFrame, a row per site: rows, and of the structured flow mean and range over features of its parameters.
-    variant : of the structured flow; None for others.
-    choice : DataFrame, a row per variant tried: held-out log-probability, how far behind, standard error; or None.
-    training : DataFrame, a row per stage: epochs, last held-out log-probability.
-    notes : what was out of the ordinary; profile : hash and summary of the fitted table.
+    call : str
+        The model as it was called.
+    graph : DataFrame
+        A row per node and one for the features: kind, causes.
+    sites : DataFrame
+        A row per site: rows, and for the structured flow the mean and range of its parameters over features.
+    variant : str or None
+        Variant of the structured flow; None for others.
+    choice : DataFrame or None
+        A row per variant tried: held-out log-probability, distance from the chosen variant, standard error.
+    training : DataFrame
+        A row per stage: epochs, last held-out log-probability.
+    notes : tuple of str
+        What was out of the ordinary.
+    profile : dict
+        Hash and summary of the fitted table.
     """
 
     call: str

@@ -77,10 +77,10 @@ def curve(
 
     The curve is the expected value at the average site, Σ (n_b/n) α_b + x'β. Other covariates are held: numbers at
     their mean over the rows of `table`, factors at their commonest level, random effects at zero. The interval is
-    pointwise, uses Student's t with n − edf degrees of freedom and includes the uncertainty of both the level and β. Its variance
-    is φ (1/n + (x − x̄)' H⁻¹ (x − x̄)), with H⁻¹ conditional on the smoothing parameters, as mgcv's `Vp`. A feature with
-    missing cells has no interval. Points are partial residuals: each row's value, moved to the held values of the other
-    covariates. They include the sites' location and scale.
+    pointwise, uses Student's t with n − edf degrees of freedom, and includes the uncertainty of both the level and β.
+    Its variance is φ (1/n + (x − x̄)' H⁻¹ (x − x̄)), with H⁻¹ conditional on the smoothing parameters, as mgcv's `Vp`. A
+    feature with missing cells has no interval. Points are partial residuals: each row's value, moved to the held values
+    of the other covariates. They include the sites' location and scale.
 
     Where the effect depends on a factor, as in ``s(age, by=sex)`` and ``age:sex``, each level has its own curve. The
     curve of the held level is drawn, over the rows of that level; for another level, give its rows as `table`.

@@ -140,7 +140,7 @@ def fan(
     names_of_fit = [str(name) for name in model.get_feature_names_out()]
     if feature not in names_of_fit:
         raise OptionError(
-            f"feature '{feature}' is not in the fit, which has: {listing(names_of_fit)}"
+            f"there is no feature '{feature}' in the fit, which has: {listing(names_of_fit)}"
             f"{did_you_mean(str(feature), names_of_fit)}"
         )
     from pycombat_gam.flow.fan import fan_of

@@ -129,7 +129,7 @@ def feature_index(fitted: FittedComBat, feature: str) -> int:
     """Return a feature's position in a fit."""
     if feature not in fitted.features:
         raise OptionError(
-            f"feature '{feature}' is not in the fit, which has: {listing(fitted.features)}"
+            f"there is no feature '{feature}' in the fit, which has: {listing(fitted.features)}"
             f"{did_you_mean(str(feature), fitted.features)}"
         )
     return fitted.features.index(feature)

@@ -20,7 +20,7 @@ from pycombat_gam.saving.container import read_container
 QUICK = {"max_epochs": 2}
 FEATURES = ["a", "b", "c"]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-ASSUMED = "the model takes the site's effect to be the same there"
+ASSUMED = "the model assumes the same site effect there"
 EXTRAPOLATED = "the site's effect is extrapolated there"
 
 

@@ -129,8 +129,8 @@ def test_of_many_stages_the_latest_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"feature": "thick"}, "feature 'thick' is not in the fit"),
-        ({"over": "sex"}, "over='sex' is not a column of numbers in the formula; those are: age, icv"),
+        ({"feature": "thick"}, "there is no feature 'thick' in the fit"),
+        ({"over": "sex"}, "over='sex' is not a column of numbers in the formula; allowed are: age, icv"),
         ({"over": "site"}, "over='site' is not a column of numbers"),
         ({"to": "Bregen"}, "did you mean 'Bergen'"),
         ({"level": 1}, "level=1: give a number between 0 and 1"),

@@ -126,7 +126,7 @@ def test_a_missing_offset_leaves_a_row_of_gam_out() -> None:
 
 
 def test_a_flow_has_no_offset() -> None:
-    with pytest.raises(pcg.PcgError, match="has an offset, which a flow has no place for"):
+    with pytest.raises(pcg.PcgError, match="has an offset, which FlowSCM does not fit"):
         pcg.FlowSCM("~ age + offset(icv)", "site", features=FEATURES).fit(study())
 
 

@@ -170,7 +170,7 @@ FLOWS: dict[str, tuple[dict[str, Any], str | None, list[str], list[str]]] = {
     "structured": (
         {},
         None,
-        ["structured", "averages over what each row would have measured at every site", "Student t", WANG, "seed 4"],
+        ["structured", "averages of what each row would have measured at each site", "Student t", WANG, "seed 4"],
         ["ensemble", JOHNSON, "empirical Bayes"],
     ),
     "to a site": (
@@ -182,7 +182,7 @@ FLOWS: dict[str, tuple[dict[str, Any], str | None, list[str], list[str]]] = {
     "ensemble, normal": (
         {"n_members": 2, "base": "normal", "flow_options": {"variant": "whole"}},
         None,
-        ["An ensemble of 2 models (rows drawn anew within sites)", "multivariate normal", "acting on the whole"],
+        ["An ensemble of 2 models (rows resampled within sites)", "multivariate normal", "scale of the whole feature"],
         ["Student t"],
     ),
     "smooth": (
