@@ -1,4 +1,4 @@
-"""`FlowSCM`, the estimator: what users call. It sorts out input and output; the model is in `scm`."""
+"""`FlowSCM`, the estimator that users call. It handles input and output; the model is in `model.scm`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from pycombat_gam.batch.model import Batches
 from pycombat_gam.combat.fit import fit_combat
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.flow import saved
-from pycombat_gam.flow.arguments import Recipe, check_arguments, plain_arguments
+from pycombat_gam.flow.arguments import check_arguments, plain_arguments
 from pycombat_gam.flow.device import choose_device, threads_for
 from pycombat_gam.flow.extrapolation import of_harmonized, warn_of
 from pycombat_gam.flow.fitted import Fitted, Interval
-from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism
 from pycombat_gam.flow.model.outliers import Reference
 from pycombat_gam.flow.model.scm import StructuralModel, learn_covariates
 from pycombat_gam.flow.nodes.graph import Graph
@@ -34,14 +33,13 @@ from pycombat_gam.flow.training.progress import training_progress
 from pycombat_gam.flow.training.rows import Rows, canonical_order, sites_in_order
 from pycombat_gam.flow.training.sizes import size_notes
 from pycombat_gam.flow.training.start import frame_of
-from pycombat_gam.formula import Formula
 from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells, suspicious_features
-from pycombat_gam.tables.intake import FeatureChoice, Intake, find_column, intake_notes
-from pycombat_gam.types import FloatArray, IntArray, JsonDict
+from pycombat_gam.tables.intake import FeatureChoice, find_column, intake_notes
+from pycombat_gam.types import JsonDict
 from pycombat_gam.words import count, in_one, listing, percent
 
 AFTER_FIT = ("id", "output", "device")
@@ -56,32 +54,46 @@ class FlowSCM(Results):
 
     Parameters
     ----------
-    formula : one-sided R formula of what the features depend on besides the site, smooths included; a plain ``age`` is
+    formula : str
+        One-sided R formula of what the features depend on besides the site, smooths included; a plain ``age`` is
         linear. Its columns are the covariate nodes of the graph.
-    batch : column of site labels.
-    flow : ``"structured"``: the site's map outermost, per feature and strictly monotone, biology and covariance shared
-        inside (see `flow.structured`); or the paper's family, where networks of covariates and site set every
-        parameter: ``"affine"``, ``"spline"`` (elementwise), ``"autoregressive"``, ``"coupling"``. Those need many
-        rows a site.
-    ref_batch : the site that `transform` goes to unless told otherwise; its own rows pass through unchanged.
-    features : which columns to harmonize, as in `ComBat`.
-    id : column or columns that identify rows; never features.
-    graph : causes of covariates besides the features', such as ``{"icv": ["age", "sex"]}``; by default there are none.
-    base : distribution of the features' noise, ``"student_t"`` (multivariate, degrees of freedom estimated) or
-        ``"normal"``.
-    flow_options : ``variant`` of the structured flow (``"auto"``, ``"residual"``, ``"whole"``, ``"residual-shape"``,
-        ``"whole-shape"``); ``hidden``, ``transforms``, ``spline`` (``"quadratic"``, ``"linear"``), ``bins`` of the
-        others.
-    n_members : how many models, for `interval`; 1 for none.
-    ensemble : how they differ: ``"bootstrap"`` (rows drawn anew within sites) or ``"seed"`` (not the structured flow).
-    training : settings that differ from the defaults; see `flow.training.descent.Training`.
-    seed : of everything random; the global generators are not touched.
-    device : ``"auto"`` (a GPU by CUDA if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` and the like.
-    output : ``"table"`` or ``"features"``, as in `ComBat`.
+    batch : str
+        Column of site labels.
+    flow : str
+        ``"structured"``: for each feature, the outermost map is the site's and strictly monotone; biology and
+        covariance inside it are shared (see `flow.mechanisms.structured`). Or one of the paper's family, in which
+        networks of covariates and site set every parameter and need many rows per site: ``"affine"``, ``"spline"``
+        (elementwise), ``"autoregressive"``, ``"coupling"``.
+    ref_batch : object
+        Default target site of `transform`; its own rows pass through unchanged.
+    features : list of str, str or None
+        Columns to harmonize, as in `ComBat`.
+    id : str or list of str
+        Columns that identify rows; never features.
+    graph : dict or None
+        Causes of covariates, such as ``{"icv": ["age", "sex"]}``; none by default.
+    base : str
+        Distribution of the noise: ``"student_t"`` (multivariate, degrees of freedom estimated) or ``"normal"``.
+    flow_options : dict or None
+        ``variant`` of the structured flow (``"auto"``, ``"residual"``, ``"whole"``, ``"residual-shape"``,
+        ``"whole-shape"``); ``hidden``, ``transforms``, ``spline`` (``"quadratic"``, ``"linear"``), ``bins`` of others.
+    n_members : int
+        Number of models in the ensemble, for `interval`; 1 for none.
+    ensemble : str
+        How members differ: ``"bootstrap"`` (rows resampled within sites) or ``"seed"`` (not the structured flow).
+    training : dict or None
+        Settings that differ from the defaults; see `flow.training.descent.Training`.
+    seed : int
+        Seed of everything random; the global generators are not touched.
+    device : str
+        ``"auto"`` (a CUDA GPU if there is one), ``"cpu"``, ``"cuda"``, or a numbered GPU such as ``"cuda:1"``.
+    output : str
+        ``"table"`` or ``"features"``, as in `ComBat`.
 
     Attributes
     ----------
-    history_ : DataFrame, a row per epoch of each training: stage, epoch, loss, held_out (log-probability), …
+    history_ : DataFrame
+        A row per epoch of each training: stage, epoch, loss, held_out (log-probability), …
 
     Raises
     ------
@@ -147,12 +159,18 @@ class FlowSCM(Results):
 
         Parameters
         ----------
-        X : one wide DataFrame, or features only (n×V array, memory map or DataFrame) beside a covariate DataFrame.
-        covariates : DataFrame with batch, id and formula columns, when X holds features only.
-        checkpoint : file to write every few epochs; resume : go on from it, with the numbers of a run never stopped.
-        progress : show a bar with the held-out log-probability on a terminal.
+        X : DataFrame or ndarray
+            One wide DataFrame, or features only (n×V, a memory map too) with `covariates` beside them.
+        covariates : DataFrame or None
+            Batch, id and formula columns, when X holds features only.
+        checkpoint : path or None
+            File to write every few epochs.
+        resume : bool
+            Continue from the checkpoint; the result equals that of an uninterrupted run.
+        progress : bool
+            Show a bar with the held-out log-probability on a terminal.
         """
-        recipe, formula = self._recipe()
+        recipe, formula = check_arguments(self.get_params())
         taken = self._intake(X, covariates, formula.variables, None)
         table = taken.covariates
         sites = find_column(table, self.batch, "batch")
@@ -167,7 +185,7 @@ class FlowSCM(Results):
             formula.variables, self.batch, table, self.graph,
             factors=factor_columns(formula), features=taken.features, ids=names(self.id, "id"),
         )  # fmt: skip
-        # Descent goes other ways for sums in another order: rows and sites are put into an order of their own.
+        # Rounding of sums depends on their order, and so does descent: rows and sites are put into canonical order.
         order = canonical_order(taken.Y, np.zeros((len(table), 0)), codes)
         sites_by_row = sites_in_order(codes, order)
         place = np.argsort(sites_by_row)
@@ -178,7 +196,7 @@ class FlowSCM(Results):
                 Y, rows, at, batches=Batches(ranked, None, taken.features), formula=formula,
                 mean_model=AdditiveMean(), batch_model=LocationScale(eb=len(taken.features) > 1), omit_missing=False,
                 n_given=len(table),
-            )  # fmt: skip  # one feature has no others to share a prior with
+            )  # fmt: skip  # a single feature shares no prior
         frame = frame_of(combat, rows)
         device = choose_device(self.device)
         with threads_for(taken.Y.size), training_progress() if progress else nullcontext() as hook:
@@ -212,10 +230,10 @@ class FlowSCM(Results):
         return self
 
     def adapt(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> FlowSCM:
-        """Return a new model that also knows the one site of these rows, which was not in the fit.
+        """Return a new model that also knows the site of these rows, which was not in the fit.
 
-        Only that site's map is estimated; whatever the fit knew stays as it was. With few rows the map leans on those
-        of the other sites, and a warning says how much. An ensemble's members are not carried over.
+        Only that site's map is estimated; the rest of the model stays as it was. With few rows the map is shrunk toward
+        those of the other sites, and a warning says how much. The new model has no ensemble.
         """
         fitted = self.fitted
         taken = self._taken(X, covariates, fitted)
@@ -232,13 +250,13 @@ class FlowSCM(Results):
             )
         if fitted.model.graph.parents[self.batch]:
             raise OptionError(
-                f"adapt: in the graph '{self.batch}' has causes, and how they lead to a new site its rows cannot tell; "
-                "fit again with these rows"
+                f"adapt: in the graph '{self.batch}' has causes, and rows of one site cannot estimate their effects on "
+                "it; fit again with these rows"
             )
         if any(self.batch in causes for causes in fitted.model.graph.parents.values()):
             raise OptionError(
-                f"adapt: the graph makes '{self.batch}' a cause of covariates, which new rows of one site "
-                "cannot tell; fit again with these rows"
+                f"adapt: in the graph '{self.batch}' is a cause of covariates, and adapt does not estimate a new "
+                "site's effects on them; fit again with these rows"
             )
         model, label = fitted.model, labels[0]
         modelled = model.frame.modelled
@@ -246,7 +264,7 @@ class FlowSCM(Results):
         x = taken.Y if modelled.all() else taken.Y[:, modelled]
         code = np.full(len(x), len(model.levels), dtype=np.intp)
         rows = Rows(x, model.frame.location, model.frame.scale, columns, code, np.ones(len(x)), model.device)
-        recipe, _ = self._recipe()
+        recipe, _ = check_arguments(self.get_params())
         settings = replace(recipe.settings(), held_out=0.0)
         order = canonical_order(x, columns, code)
         features, share = adapted(model.features, rows, order, settings, self.seed, label)
@@ -254,7 +272,9 @@ class FlowSCM(Results):
         note = f"site '{label}' was added from its {count(len(x), 'row')}"
         if share.size:
             location, scale = (percent(part, ".0f") for part in share)
-            note += f": its location rests on them to {location} and its scale to {scale}, else on other sites"
+            note += (
+                f": they carry {location} of the weight in its location and {scale} in its scale; other sites the rest"
+            )
         new = FlowSCM(**{**self.get_params(), "n_members": 1})
         coded = model.code(taken.covariates, code, lenient=True)
         warn_of(fitted.support.outside(model.graph, coded))
@@ -266,7 +286,7 @@ class FlowSCM(Results):
         return new
 
     def with_site(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> FlowSCM:
-        """Return a model that also harmonizes rows of a site that was not in the fit: `adapt`."""
+        """Return a model that also harmonizes rows of a new site; the same as `adapt`."""
         return self.adapt(X, covariates)
 
     # Harmonize
@@ -276,18 +296,22 @@ class FlowSCM(Results):
 
         Parameters
         ----------
-        to : a site's label. None: `ref_batch`, or without one the average over sites x* = Σ_s w_s x*(do(site = s)),
-            with w_s the sites' shares among the rows of the fit.
-
-        A warning names rows unlike any of the fit, or of the site that they go to where its map sees covariates.
+        to : object
+            A site's label. None: `ref_batch`, or without one the average over sites x* = Σ_s w_s x*(do(site = s)), with
+            w_s the sites' shares of the rows of the fit.
 
         Returns
         -------
-        What came, its features replaced; covariates and site stay as they were.
+        DataFrame or ndarray
+            The input with its features replaced; covariates and site stay as they were.
+
+        Notes
+        -----
+        A warning names rows outside the range of the fit, or of their target site where its map depends on covariates.
         """
         fitted, taken, codes = self._rows(X, covariates)
         target = self._target(fitted, to)
-        out = _harmonized(fitted.model, taken, codes, target)
+        out = fitted.model.harmonized(taken.Y, taken.covariates, codes, target)
         warn_of(of_harmonized(fitted, taken.covariates, codes, target))
         return self._give(taken, out if taken.frame is not None else out.astype(taken.Y.dtype, copy=False))
 
@@ -300,28 +324,30 @@ class FlowSCM(Results):
     def interval(
         self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, to: object = None, level: float = 0.95
     ) -> Interval:
-        """Harmonize with every member of the ensemble: how sure is each harmonized value?
+        """Harmonize with each member of the ensemble: how uncertain is each harmonized value?
 
-        The interval covers what other rows (or another start) would have made of the sites' maps; that the model itself
-        is right is taken for granted. Coverage by simulation: `benchmarks/README.md`.
+        The interval covers the sampling error of the sites' maps (or, by seed, that of the start), and assumes that the
+        model is right. Coverage by simulation: `benchmarks/README.md`.
 
         Raises
         ------
         OptionError
-            Without an ensemble (``n_members`` of at least 2), or for a level outside (0, 1).
+            If there is no ensemble (``n_members`` of at least 2), or the level is outside (0, 1).
         """
         fitted, taken, codes = self._rows(X, covariates)
-        members = fitted.model.members
+        model, members = fitted.model, fitted.model.members
         if len(members) < 2:
-            raise OptionError("interval needs an ensemble: fit with n_members=20, say")
+            raise OptionError("interval needs an ensemble: fit with n_members=20, for example")
         if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
             raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
         target = self._target(fitted, to)
-        each = np.stack([_harmonized(fitted.model, taken, codes, target, member) for member in members])
+        each = np.stack([model.harmonized(taken.Y, taken.covariates, codes, target, member) for member in members])
         warn_of(of_harmonized(fitted, taken.covariates, codes, target))
         interval = Interval.of(each, taken.covariates.index, taken.features, level)
         if (target is None or (codes != target).any()) and not interval.sd.any(axis=None):
-            warnings.warn("the members agree in every digit: the intervals say nothing", PcgWarning, stacklevel=2)
+            warnings.warn(
+                "all members of the ensemble agree exactly: the intervals have no width", PcgWarning, stacklevel=2
+            )
         return interval
 
     # Files
@@ -345,20 +371,17 @@ class FlowSCM(Results):
 
     # Checks
 
-    def _recipe(self) -> tuple[Recipe, Formula]:
-        return check_arguments(self.get_params())
-
     def _plain(self) -> JsonDict:
         return plain_arguments(self.get_params())
 
     @property
     def fitted(self) -> Fitted:
-        """What the fit left.
+        """The fitted quantities.
 
         Raises
         ------
         NotFittedError
-            Before `fit`, and where an argument that matters was changed after it.
+            Before `fit`, and after a change of an argument that the fit depends on.
         """
         fitted: Fitted | None = getattr(self, "_fitted", None)
         if fitted is None:
@@ -370,20 +393,7 @@ class FlowSCM(Results):
         return fitted
 
     def _target(self, fitted: Fitted, to: object) -> int | None:
-        """Return the code of the site to go to; None for the average."""
+        """Return the code of the target site; None for the average."""
         if to is not None:
             return fitted.model.levels.index(to, "to")
         return None if self.ref_batch is None else fitted.model.levels.index(self.ref_batch)
-
-
-def _harmonized(
-    model: StructuralModel, taken: Intake, codes: IntArray, to: int | None, member: FeatureMechanism | None = None
-) -> FloatArray:
-    """Return the features (n, V) under do(site = to), or averaged over sites; rows of the site itself as they are."""
-    parents = model.parents(taken.covariates, codes)
-    if to is None:
-        return model.average(taken.Y, parents, member)
-    out = model.counterfactual(taken.Y, parents, parents.at(to), member)
-    at_target = codes == to
-    out[at_target] = taken.Y[at_target]
-    return out

@@ -188,7 +188,10 @@ def test_plain_data_and_print() -> None:
         ({"formula": "~ site"}, "batch column 'site' is in the formula"),
         ({"formula": "~ aeg"}, "formula column 'aeg' is not in the table"),
         ({"permutations": 3}, "permutations=3: give a whole number from 19 on"),
-        ({"permutations": 19, "level": 0.01}, "permutations=19: the smallest possible p-value is 0.05, above level=0.01"),
+        (
+            {"permutations": 19, "level": 0.01},
+            "permutations=19: the smallest possible p-value is 0.05, above level=0.01",
+        ),
         ({"level": 5}, "level=5: give a number between 0 and 1"),
         ({"seed": -1}, "seed=-1: give a whole number from 0 on"),
         ({"held_out": True}, "held_out=True refits the model: give it with model=…"),

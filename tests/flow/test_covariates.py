@@ -270,12 +270,12 @@ def test_bad_columns_are_named() -> None:
     with pytest.raises(DesignError, match="'age' has the same value, 7, in every row"):
         fit_covariate("numeric", np.full(20, 7.0), none(20), name="age")
     cause = torch.linspace(-1.0, 1.0, 20, dtype=torch.float64)[:, None]
-    with pytest.raises(DesignError, match="'icv' is an exact line in its causes"):
+    with pytest.raises(DesignError, match="'icv' is an exact linear function of its causes"):
         fit_covariate("numeric", 3.0 * cause[:, 0].numpy() + 1.0, cause, name="icv")
     with pytest.raises(DesignError, match="no row that estimates has 'sex' = 'M'"):
         fit_covariate("binary", np.zeros(9, dtype=np.intp), none(9), name="sex", levels=("F", "M"))
     mechanism = fit_covariate("numeric", np.random.default_rng(0).lognormal(0, 1, 50), none(50), name="x")
-    with pytest.raises(DataError, match="values must be above 0, as all were in the fit; given was -1"):
+    with pytest.raises(DataError, match="values must be above 0, as all were in the fit; the smallest is -1"):
         mechanism.abduct(torch.tensor([-1.0], dtype=torch.float64), none(1))
 
 

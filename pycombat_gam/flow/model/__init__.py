@@ -1,1 +1,1 @@
-"""The structural causal model on coded values: all mechanisms together, and the table as it sees it."""
+"""The structural causal model on coded values: all mechanisms together, and the standardized table."""

@@ -1,4 +1,4 @@
-"""How a table becomes what the feature mechanism sees, and back: design columns and features, standardized."""
+"""The scales of the feature mechanism: design columns and features, standardized and restored."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The scales of a fit with p design columns and V features, of which some are not modelled.
+    """The scales of a fit with p design columns and V features, some of which may not be modelled.
 
     Attributes
     ----------
     design : the learned design, without batch columns and intercept.
     center, spread : (p,) mean and standard deviation of its columns over the rows of the fit.
-    features : (V,) names; modelled : (V,) which of them have variance; the others pass through.
+    features : (V,) names; modelled : (V,) whether they have variance; the others pass through.
     location, scale : (modelled,) grand mean and pooled sd of each modelled feature.
     idle : (V − modelled,) grand mean of the others.
     """

@@ -1,4 +1,4 @@
-"""How unusual a row is beside those of the fit: where its log-probability stands among theirs."""
+"""How unusual a row is: the rank of its log-probability among the rows of the fit."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ class Reference:
         return cls(np.quantile(log_prob, np.linspace(0.0, 1.0, POINTS)))
 
     def below(self, log_prob: FloatArray) -> FloatArray:
-        """Return the share of the fit's rows that are as improbable as each of these, (n,)."""
+        """Return the share of the fit's rows at most as probable as each of these, (n,)."""
         share: FloatArray = np.interp(log_prob, self.quantiles, np.linspace(0.0, 1.0, POINTS), left=0.0, right=1.0)
         return share

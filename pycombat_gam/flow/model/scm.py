@@ -1,7 +1,7 @@
 r"""The structural causal model: all mechanisms together, on coded values.
 
-Every noise is independent of the others, so log p(row) is a sum over nodes; and a counterfactual (Pearl 2009, ch. 7) is
-abduction of each node's noise, the action, and prediction in the order of the graph.
+All noises are independent, so log p(row) is a sum over nodes. A counterfactual (Pearl 2009, ch. 7) is abduction of each
+node's noise, the action, and prediction in the order of the graph.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray, IntArray
 
 BLOCK = 2**22
-"""Feature values worked on at a time."""
+"""Feature values in a block of rows."""
 
 Coded = Mapping[str, FloatArray | IntArray]
 
@@ -36,7 +36,7 @@ class StructuralModel:
 
     Attributes
     ----------
-    graph : who causes whom; causes, covariates : columns of its causes and mechanism of each node.
+    graph : nodes and their causes; causes, covariates : for each node, the columns of its causes and its mechanism.
     levels : the sites; shares : (B,) share of each among the rows of the fit.
     frame : scales of the features; features : their mechanism; members : those of an ensemble, or none.
     """
@@ -84,7 +84,7 @@ class StructuralModel:
         return coded
 
     def act(self, coded: Coded, action: Coded) -> dict[str, FloatArray | IntArray]:
-        """Return what the nodes would have been under an action: what it does not reach stays as observed."""
+        """Return what the nodes would have been under an action; nodes that it does not reach stay as observed."""
         noise = self.abduct_covariates(coded)
         changed = {**coded, **action}
         for name in self.graph.descendants(list(action)):
@@ -111,7 +111,7 @@ class StructuralModel:
     # Features
 
     def parents(self, table: pd.DataFrame, site: IntArray) -> Parents:
-        """Return the features' parents; table : with the formula's columns."""
+        """Return the features' parents; table : the formula's columns."""
         return self.frame.parents(table, site, self.device)
 
     def abduct(self, Y: np.ndarray, parents: Parents) -> FloatArray:
@@ -150,6 +150,23 @@ class StructuralModel:
         chosen, weights = mechanism or self.features, torch.from_numpy(self.shares)
         return self._moved(Y, parents, lambda x, block, rows: chosen.average(x, block, block, weights))
 
+    def harmonized(
+        self,
+        Y: np.ndarray,
+        table: pd.DataFrame,
+        site: IntArray,
+        to: int | None,
+        mechanism: FeatureMechanism | None = None,
+    ) -> FloatArray:
+        """Return the features (n, V) under do(site = to), or averaged over sites (None); a site's rows stay there."""
+        parents = self.parents(table, site)
+        if to is None:
+            return self.average(Y, parents, mechanism)
+        out = self.counterfactual(Y, parents, parents.at(to), mechanism)
+        at_target = site == to
+        out[at_target] = Y[at_target]
+        return out
+
     def _moved(self, Y: np.ndarray, parents: Parents, move: Callable[[Tensor, Parents, slice], Tensor]) -> FloatArray:
         out = np.empty(Y.shape)
         for rows, x, block in self._blocks(Y, parents):
@@ -157,7 +174,7 @@ class StructuralModel:
         return out
 
     def _blocks(self, Y: np.ndarray, parents: Parents) -> Iterator[tuple[slice, Tensor, Parents]]:
-        """Go through the rows, some at a time, without gradients."""
+        """Yield blocks of rows, without gradients."""
         with torch.no_grad(), threads_for(Y.size):
             for rows in self._rows(len(Y)):
                 yield rows, self.frame.standardized(Y[rows], self.device), parents.rows(rows)
@@ -168,10 +185,9 @@ class StructuralModel:
             yield slice(top, min(top + height, n))
 
     def with_site(self, label: str, rows: int, n: int, features: FeatureMechanism) -> StructuralModel:
-        """Return the model with one more site of so many rows, beside the n of the fit.
+        """Return the model with one more site, of `rows` rows beside the n of the fit.
 
-        Its probability is its share of all rows; in averages over sites it has no weight, so that these stay as they
-        were.
+        Its probability is its share of all rows. It has no weight in averages over sites, which stay as they were.
         """
         levels = BatchLevels(self.levels.column, (*self.levels.labels, label))
         batch = self.graph.batch

@@ -1,1 +1,1 @@
-"""Covariates and site: who causes whom, what an action may say, and the mechanism of each node."""
+"""Covariates and site: the graph, actions on its nodes, and the mechanism of each node."""

@@ -1,4 +1,4 @@
-"""Actions: what `do(node = value)` may say, checked and coded for every row."""
+"""Actions: the values of `do(node = value)`, checked and coded for each row."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pycombat_gam.words import count, listing
 
 
 def per_row(name: str, value: object, n: int, index: pd.Index[Any] | None) -> pd.Series[Any]:
-    """Return the value of an action for each of n rows: the same for all, or as given.
+    """Return an action's value for each of n rows, from one value for all or one for each.
 
     Raises
     ------
     OptionError
-        If there is not one value for each row, a value is missing, or a Series has another index than the table.
+        If the number of values is not one or n, a value is missing, or a Series has another index than the table.
     """
     if isinstance(value, pd.Series) and index is not None and len(value) == n and not value.index.equals(index):
         raise OptionError(f"do: '{name}' is a Series with another index than the table: align it, or give an array")
@@ -50,12 +50,12 @@ def code_numbers(name: str, column: pd.Series[Any]) -> FloatArray:
         raise OptionError(f"do: {error}") from None
     if isinstance(values, Groups) or values.dtype == np.bool_:
         shown = sorted(map(repr, column.unique().tolist()))
-        raise OptionError(f"do: '{name}' is a number, and given was {listing(shown, 4)}; give finite numbers")
+        raise OptionError(f"do: '{name}' is numeric, but the values are {listing(shown, 4)}; give finite numbers")
     return np.asarray(values, dtype=np.float64)
 
 
 def code_labels(name: str, column: pd.Series[Any], labels: tuple[str, ...], *, batch: bool) -> IntArray:
-    """Code an action on a discrete node: (n,) positions of its levels; `batch`: spelled as sites may be."""
+    """Code an action on a discrete node: (n,) positions of its levels; `batch`: labels are spelled as for sites."""
     texts = [canonical(value) if batch else label_of(value) for value in column]
     if batch:
         position = {label: code for code, label in enumerate(labels)}

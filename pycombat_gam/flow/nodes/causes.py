@@ -1,9 +1,9 @@
-r"""The causes of a node as columns: what its mechanism is conditional on.
+r"""The causes of a node as columns, on which its mechanism is conditional.
 
 A numeric cause gives a natural cubic spline with four knots at the quantiles .05, .35, .65 and .95, three columns,
-linear beyond the outer knots (Harrell, 2015, *Regression Modeling Strategies*, §2.4.5); the line alone where there are
-fewer than 50 rows or the knots coincide. Columns of numbers are standardized over the fit. A discrete cause gives one
-column of zeros and ones for each level.
+linear beyond the outer knots (Harrell, 2015, *Regression Modeling Strategies*, §2.4.5). With fewer than 50 rows, or
+coinciding knots, it gives the line alone. Columns of numbers are standardized over the fit. A discrete cause gives an
+indicator column for each level.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Curve:
 
     @classmethod
     def learn(cls, x: FloatArray) -> Curve:
-        """Learn from the values (n,); sorted first, so that the order of rows changes not even the last digit."""
+        """Learn from the values (n,), sorted first so that not even the last digit depends on the order of rows."""
         x = np.sort(x)
         quantiles = np.quantile(x, _QUANTILES) if len(x) >= _ROWS_FOR_A_CURVE else np.zeros(1)
-        # Knots that nearly touch would make columns that are nearly jumps.
+        # Nearly coinciding knots would give columns that are nearly jumps.
         apart = len(quantiles) > 1 and float(np.diff(quantiles).min()) > 1e-3 * float(quantiles[-1] - quantiles[0])
         knots = tuple(quantiles.tolist()) if apart else ()
         raw = _natural(x, knots)
@@ -83,7 +83,7 @@ class Causes:
 
     @property
     def columns(self) -> int:
-        """Their number q; 0 for a root."""
+        """The number of columns q; 0 for a root."""
         return sum(len(coding.mean) if isinstance(coding, Curve) else coding for coding in self.codings.values())
 
     def on(self, coded: Mapping[str, FloatArray | IntArray], n: int) -> Tensor:
@@ -120,7 +120,7 @@ class Causes:
 
 
 def _natural(x: FloatArray, knots: tuple[float, ...]) -> FloatArray:
-    """Columns of a natural cubic spline: x itself and, with four knots, two that are linear beyond them."""
+    """Return columns of a natural cubic spline: x and, with four knots, two curves linear beyond them."""
     if not knots:
         return x[:, None]
     *inner, before, last = knots

@@ -1,6 +1,6 @@
-r"""Mechanisms of covariates and of the site: numbers, and levels; each conditional on its causes.
+r"""Mechanisms of covariates and site, numeric or discrete, each conditional on its causes.
 
-Both have the interface of a feature mechanism, one number a row, so that log p(x | pa) = log p(noise) + log_det.
+Both have the interface of a feature mechanism, with one number per row, so that log p(x | pa) = log p(noise) + log_det.
 `causes` (n, q) are the columns that `causes.Causes` makes of a node's parents; q is 0 for a root.
 """
 
@@ -26,16 +26,16 @@ from pycombat_gam.words import listing
 BINS, BOUND = 8, 5.0
 _SPLINE = 3 * BINS - 1
 _SPLINE_SD = 0.25
-"""Prior standard deviation of the spline's numbers, all 0 for the identity: 50 rows then bend it little."""
+"""Prior standard deviation of the spline's parameters, 0 for the identity: 50 rows then bend it little."""
 _WEIGHT_SD = 30.0
-"""Prior standard deviation of weights, in residual standard deviations or log odds for one of a cause: next to none."""
+"""Prior standard deviation of weights, in residual standard deviations per unit of a cause: nearly flat."""
 _RIDGE = 0.5 / 10.0**2
-"""Prior of a softmax's weights, likewise: it keeps them finite where a cause separates the levels."""
+"""Ridge on a softmax's weights, from a prior sd of 10: it keeps them finite where a cause separates the levels."""
 CLEARLY = 0.05
-"""Nats a row that the line has to be better than the log scale, for numbers that are all positive."""
+"""Nats per row by which the linear scale must beat the log scale for positive numbers."""
 _MAX_ROWS = 20_000
 _FLOOR = -27.0
-"""Smallest logarithm of a level's odds against the likeliest: below, intervals of u would be lost to rounding."""
+"""Smallest log odds of a level against the likeliest: below it, rounding would erase intervals of u."""
 
 
 class CovariateMechanism(ABC):
@@ -102,7 +102,7 @@ class NumericMechanism(CovariateMechanism):
             If a value is not above 0 and the mechanism is on the log scale.
         """
         if self.positive and not bool((x > 0).all()):
-            raise DataError(f"values must be above 0, as all were in the fit; given was {float(x.min()):g}")
+            raise DataError(f"values must be above 0, as all were in the fit; the smallest is {float(x.min()):g}")
         line = x.log() if self.positive else x
         standard = (line - self.location - causes @ self.weights) / self.scale
         noise, slope = _spline(self.spline).call_and_ladj(standard)
@@ -137,10 +137,10 @@ class NumericMechanism(CovariateMechanism):
 class DiscreteMechanism(CovariateMechanism):
     r"""Levels 0 … K−1, a Bernoulli or categorical variable: P(x = k | c) = softmax_k(b + cW).
 
-    The noise u is uniform and x = F⁻¹(u | c), the levels in their order: the smallest k with u < P(x ≤ k | c). An
-    observed level tells only the interval that u lies in, so abduction takes its middle. Under the row's own causes
-    that gives the observed level back; under others it is the monotone one of the couplings that no data can tell
-    apart (Oberst & Sontag, 2019, arXiv:1905.05824): a counterfactual level is the level at the same quantile.
+    The noise u is uniform and x = F⁻¹(u | c), with ordered levels: the smallest k with u < P(x ≤ k | c). An observed
+    level determines only an interval of u, so abduction takes its middle. Under the row's own causes that gives the
+    observed level back. Under others it is the monotone coupling, one of those that no data can distinguish (Oberst &
+    Sontag, 2019, arXiv:1905.05824): a counterfactual level is the level at the same quantile.
 
     Attributes
     ----------
@@ -191,8 +191,8 @@ def fit_covariate(
 ) -> CovariateMechanism:
     """Fit the mechanism of a node by penalised maximum likelihood, over all rows at once by L-BFGS.
 
-    Rows are put into an order of their own first, so that the given one changes nothing; of more than 20,000 every so
-    many-th is taken in that order.
+    Rows are sorted first, so that their order in the table changes nothing. Of more than 20,000 rows, 20,000 are used,
+    evenly spaced in the sorted order.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def fit_covariate(
     Raises
     ------
     DesignError
-        If numbers are constant, or an exact line in the causes; if a level has no rows.
+        If numbers are constant or an exact linear function of the causes, or a level has no rows.
     """
     x, columns = np.asarray(values, dtype=np.float64), causes.numpy()
     order = np.lexsort((*columns.T, x))
@@ -227,14 +227,14 @@ def _fit_numeric(x: FloatArray, columns: FloatArray, name: str) -> NumericMechan
     if not x[0] > 0:
         return line[0]
     exp = _fit_on_scale(np.log(x), columns, positive=True, name=name)
-    # Of positive numbers no draw should be negative, unless the line fits them clearly better.
+    # Draws of a positive covariate should not be negative, unless the linear scale fits clearly better.
     return line[0] if line[1] < exp[1] - CLEARLY * len(x) else exp[0]
 
 
 def _fit_on_scale(
     line: FloatArray, columns: FloatArray, *, positive: bool, name: str
 ) -> tuple[NumericMechanism, float]:
-    """Fit on the line or, given logarithms, on the log scale; the second number is the penalised loss over x itself."""
+    """Fit on the linear or, from logarithms, on the log scale; return the penalised loss on the scale of x too."""
     n, q = columns.shape
     mean, sd = float(line.mean()), float(line.std())
     y, c = torch.from_numpy((line - mean) / sd), torch.from_numpy(columns)
@@ -242,7 +242,9 @@ def _fit_on_scale(
     start = np.linalg.lstsq(basis, y.numpy(), rcond=None)[0]
     residual = float(np.std(y.numpy() - basis @ start))
     if residual < 1e-6:
-        raise DesignError(f"'{name}' is an exact line in its causes ({n} rows): take an edge to it, or a column, out")
+        raise DesignError(
+            f"'{name}' is an exact linear function of its causes ({n} rows): remove an edge to it, or a column"
+        )
     theta = torch.from_numpy(np.concatenate([start, [math.log(residual)], np.zeros(_SPLINE)]))
 
     def loss(theta: Tensor) -> Tensor:
@@ -264,7 +266,7 @@ def _fit_on_scale(
 
 
 def _fit_discrete(x: Tensor, columns: Tensor, counts: IntArray) -> DiscreteMechanism:
-    """Fit b and W; b is not penalised, so that the mean probabilities are the shares."""
+    """Fit b and W; b is not penalised, so that mean probabilities equal the levels' shares."""
     (n, q), k = columns.shape, len(counts)
     intercept = torch.from_numpy(np.log(counts / n))
     if q == 0:
@@ -280,7 +282,7 @@ def _fit_discrete(x: Tensor, columns: Tensor, counts: IntArray) -> DiscreteMecha
 
 
 def minimise(loss: Callable[[Tensor], Tensor], start: Tensor, n: int) -> tuple[Tensor, float]:
-    """Minimise a smooth sum over n rows by L-BFGS, strong Wolfe line search; return where, and the least value."""
+    """Minimise a smooth sum over n rows by L-BFGS with strong Wolfe line search; return argument and minimum."""
     theta = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [theta],
@@ -315,7 +317,7 @@ def _log_pmf(intercept: Tensor, weights: Tensor, causes: Tensor) -> Tensor:
 
 
 def covariate_from_dict(data: object, kind: Kind, q: int, levels: int) -> CovariateMechanism:
-    """Rebuild a mechanism from plain data, every piece of it checked.
+    """Rebuild a mechanism from plain data, with all of it checked.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Who causes whom: the covariates of the formula and the site, in an order in which causes come before effects.
+"""The causal graph of the formula's covariates and the site, with causes before effects.
 
 By default no covariate has a cause, as in Wang, Chaudhari & Davatzikos (2021, arXiv:2106.06845, fig. 1); edges add
-some. The features are one block, a child of every node, and not in the list of nodes.
+causes. The features are one block, a child of every node, and not in the list of nodes.
 
-A numeric node's values are coded as they are; those of a binary or categorical node by the position of their level.
+Numeric values are coded as they are, levels by their position.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pycombat_gam.types import FloatArray, IntArray, JsonDict
 from pycombat_gam.words import did_you_mean, listing
 
 FEATURES = "features"
-"""What the block of features is called beside the nodes."""
+"""Name of the block of features, beside the nodes."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Graph:
         Raises
         ------
         OptionError
-            If the edges name an unknown node, a feature or an id, point from a node to itself, or are of no such form.
+            If the edges are malformed, name an unknown node, a feature or an id, or point from a node to itself.
         DesignError
-            If the edges form a cycle, or a node has one value only.
+            If the edges form a cycle, or a node has only one value.
         DataError
             If a node's column is absent, or has missing, infinite or unusable cells.
         """
@@ -128,7 +128,7 @@ class Graph:
     def descendants(self, names: Collection[str]) -> tuple[str, ...]:
         """Return the nodes that an action on some nodes may move, in order.
 
-        A node acted on is not moved by the others; the features, which any action moves, are no node.
+        A node acted on does not follow the others. The features, which any action moves, are not a node.
         """
         moved = set(names)
         for node in self.nodes:
@@ -139,7 +139,7 @@ class Graph:
     def encode(self, name: str, column: pd.Series[Any], *, lenient: bool = False) -> FloatArray | IntArray:
         """Return a column (n,) as float64 if the node is numeric, else as codes of its levels.
 
-        Where `lenient`, a level that the fit did not know is −1.
+        If `lenient`, a level that was not in the fit is −1.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class Graph:
         for name in do:
             if name not in self.nodes:
                 raise OptionError(
-                    f"do: {name!r} is no node; what can be set is {listing(self.nodes, 20)}"
+                    f"do: {name!r} is no node; allowed are {listing(self.nodes, 20)}"
                     f"{did_you_mean(str(name), self.nodes)}"
                 )
         coded: dict[str, FloatArray | IntArray] = {}
@@ -225,12 +225,12 @@ class Graph:
 
     @classmethod
     def from_dict(cls, data: object) -> Graph:
-        """Rebuild from plain data, every piece of it checked.
+        """Rebuild from plain data, with all of it checked.
 
         Raises
         ------
         ModelFileError
-            If anything is missing, superfluous, of the wrong kind, or no graph.
+            If anything is missing, superfluous or of the wrong kind, or there is a cycle.
         """
         saved = Reader(data, "the saved graph").exactly("batch", "nodes")
         batch = saved.text("batch")
@@ -241,7 +241,7 @@ class Graph:
         for node in saved.children("nodes"):
             name, kind, causes = node.text("name"), node.choice("kind", KINDS), node.texts("parents")
             saved.require(name not in kinds, "name each node once")
-            # A parent has come before: so there are no cycles.
+            # Parents come before their children, so there is no cycle.
             before = tuple(earlier for earlier in kinds if earlier in causes)
             node.require(causes == before, "have causes among the nodes before it, in their order")
             kinds[name], parents[name] = kind, causes
@@ -272,15 +272,13 @@ def _check_edges(
             if name in ids:
                 raise OptionError(f"graph: '{name}' identifies rows and is neither cause nor effect; leave it out")
             if name in features:
-                raise OptionError(
-                    f"graph: '{name}' is a feature; features are effects of every node already: leave it out"
-                )
+                raise OptionError(f"graph: '{name}' is a feature, and so already an effect of every node; leave it out")
             raise OptionError(
-                f"graph: {name!r} is no node; the nodes are the formula's columns and the batch, {listing(names, 20)}"
+                f"graph: {name!r} is no node; nodes are the formula's columns and the batch: {listing(names, 20)}"
                 f"{did_you_mean(str(name), names)}"
             )
         if child in causes:
-            raise OptionError(f"graph: '{child}' is named as a cause of itself; leave it out of its own causes")
+            raise OptionError(f"graph: '{child}' is among its own causes; leave it out there")
         if len(set(causes)) < len(causes):
             raise OptionError(f"graph: the causes of '{child}' name {_twice(causes)} twice; name each once")
         checked[child] = tuple(causes)
@@ -292,19 +290,19 @@ def _twice(names: Sequence[str]) -> str:
 
 
 def _order(names: tuple[str, ...], causes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Sort causes before effects (Kahn, 1962), the first of `names` that is ready each time."""
+    """Sort causes before effects (Kahn, 1962), each time the first of `names` that is ready."""
     order: list[str] = []
     while len(order) < len(names):
         left = [name for name in names if name not in order]
         ready = [name for name in left if all(cause in order for cause in causes.get(name, ()))]
         if not ready:
-            raise DesignError(f"graph: these edges form a cycle: {_cycle(left, causes)}; take one of them out")
+            raise DesignError(f"graph: these edges form a cycle: {_cycle(left, causes)}; remove one of them")
         order.append(ready[0])
     return tuple(order)
 
 
 def _cycle(left: list[str], causes: Mapping[str, Sequence[str]]) -> str:
-    """Walk from effect to cause among nodes that all have a cause left, until a node returns."""
+    """Walk from effect to cause, among nodes that all have a cause left, until a node repeats."""
     trail = [left[0]]
     while trail[-1] not in trail[:-1]:
         trail.append(next(cause for cause in causes[trail[-1]] if cause in left))

@@ -1,4 +1,4 @@
-"""Kinds of nodes: numbers, or a few levels; what a table's column says, and what a saved one may say."""
+"""Kinds of nodes, numeric or discrete, learned from a table's column or read from a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DTYPES = (
 
 
 def discrete_levels(columns: Columns, name: str, *, forced: bool) -> tuple[Level, ...] | None:
-    """Levels of a column, in order; None where it is numeric."""
+    """Return the levels of a column, in order; None if it is numeric."""
     column = columns.column(name)
     if isinstance(column, np.ndarray) and column.dtype != np.bool_ and not forced:
         distinct = np.unique(column)
@@ -43,13 +43,13 @@ def discrete_levels(columns: Columns, name: str, *, forced: bool) -> tuple[Level
     values: list[Any] = [value.item() if isinstance(value, np.generic) else value for value in groups.values]
     if len(texts) < len(values):
         same = [v for v in values if [label_of(other) for other in values].count(label_of(v)) > 1]
-        raise DataError(f"column '{name}' spells one level two ways: {listing(map(repr, same), 4)}; use one of them")
+        raise DataError(f"column '{name}' spells one level in two ways: {listing(map(repr, same), 4)}; use one of them")
     kinds = {type(value) for value in values}
     return tuple(values) if len(kinds) == 1 and kinds <= {bool, int, float} else texts
 
 
 def plain_dtype(dtype: object) -> str:
-    """Name numpy's type for a column of numbers; pandas' nullable types have one."""
+    """Return the name of numpy's type for a column of numbers, of pandas' nullable types too."""
     plain = getattr(dtype, "numpy_dtype", dtype)
     if isinstance(plain, np.dtype) and plain.kind in "biuf":
         return plain.name
@@ -57,7 +57,7 @@ def plain_dtype(dtype: object) -> str:
 
 
 def read_levels(saved: Reader, kind: Kind, *, is_batch: bool) -> tuple[tuple[Level, ...], str | None]:
-    """Read the levels of a discrete node and, where they are no texts, the type of its column."""
+    """Read the levels of a discrete node and, unless they are texts, the type of its column."""
     levels = saved.value("levels")
     saved.require(_sound_levels(levels, kind, is_batch=is_batch), "have the levels of its kind")
     if isinstance(levels[0], str):
@@ -68,7 +68,7 @@ def read_levels(saved: Reader, kind: Kind, *, is_batch: bool) -> tuple[tuple[Lev
 
 
 def _sound_levels(levels: object, kind: str, *, is_batch: bool) -> bool:
-    """Check saved levels: of one type, different, as many as the kind and the node ask for."""
+    """Check saved levels: of one type, distinct, and as many as kind and node require."""
     if not isinstance(levels, list) or len({type(level) for level in levels}) != 1:
         return False
     if type(levels[0]) not in (str, bool, int, float) or not all(
@@ -84,7 +84,7 @@ def _sound_levels(levels: object, kind: str, *, is_batch: bool) -> bool:
 
 
 def _holds(dtype: str, levels: list[Level]) -> bool:
-    """Check a saved type: it can hold the levels."""
+    """Check that a saved type can hold the levels."""
     if dtype == "object":
         return True
     if dtype not in _DTYPES:

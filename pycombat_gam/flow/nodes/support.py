@@ -1,8 +1,8 @@
-"""What the rows of the fit support: ranges of numbers and levels that occur, over all rows and site by site.
+"""The support of the fit: ranges of numbers and observed levels, over all rows and by site.
 
-Beyond it a model still answers, by extrapolation, and a query says so. Three sets of pairs are looked at: a covariate
-over the whole fit, a covariate at a site, and at a site two covariates at a time, one of them at least discrete. Two
-numbers may still be unusual together; that is not looked at.
+Beyond the support a model extrapolates, and a query says so. Three things are checked: each covariate over the whole
+fit, each covariate at a site, and pairs of covariates at a site, at least one of them discrete. Unusual combinations of
+two numbers are not checked.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pycombat_gam.words import count, listing
 Coded = Mapping[str, FloatArray | IntArray]
 
 ROUNDING = 1e-9
-"""Share of a range: values that a graph computes anew differ from those of the fit by rounding."""
+"""Tolerance, as a share of a range: values that the graph recomputes differ from the fit's by rounding."""
 CHANCE = 3.0
-"""The range of m rows drawn at random from a site's ends before the site's by more than CHANCE/m of its width in
-exp(−CHANCE) = 5 % of cases: the rows of a level are held to their range only beyond that."""
+"""The range of m random rows of a site falls short of the site's range by more than CHANCE/m of its width in
+exp(−CHANCE) = 5 % of cases. The range of a level's rows is widened by that much."""
 SITES_NAMED = 4
 NO_SITES = (
-    "the model was saved by a version that kept no ranges of single sites: whether a covariate lies outside of what "
-    "its site has seen is not checked; fit again to have it checked"
+    "the model was saved by a version without the ranges of single sites, so covariates are not checked against the "
+    "range of their site; fit again for that check"
 )
 
 
@@ -41,8 +41,8 @@ class Support:
     numeric : (N,) their names; discrete : name and code of each level, (L,).
     whole : (N, 2) smallest and largest value in the fit.
     ranges : (N, B, 1 + L, 2) the same at each site, and among the site's rows of each level; NaN where there are none.
-    together : (B, L, L) rows of a site that are of both levels; on the diagonal those of one.
-    Both are None for a model saved by a version that kept neither.
+    together : (B, L, L) number of a site's rows of both levels; on the diagonal, of one.
+    `ranges` and `together` are None for a model saved by an older version.
     """
 
     numeric: tuple[str, ...]
@@ -65,7 +65,7 @@ class Support:
 
     @classmethod
     def of_profile(cls, graph: Graph, profile: JsonDict) -> Support:
-        """Return what an older model file tells: the ranges over all rows."""
+        """Return the support in an older model file: the ranges over all rows."""
         numeric, discrete = _columns(graph)
         ends = [profile["covariates"][name] for name in numeric]
         whole = np.array([[float(end["min"]), float(end["max"])] for end in ends]).reshape(len(numeric), 2)
@@ -78,14 +78,14 @@ class Support:
         Raises
         ------
         ModelFileError
-            If they are not those of the graph.
+            If they do not match the graph.
         """
         known = cls.of_profile(graph, profile)
         N, L, B = len(known.numeric), len(known.discrete), len(graph.levels[graph.batch])
         ranges = saved.array("ranges", (N, B, 1 + L, 2), finite=False)
         together = saved.array("together", (B, L, L), "i")
         low, high = ranges[..., 0], ranges[..., 1]
-        # A site without rows of a level has no range there: both ends are missing, or none.
+        # A site without rows of a level has no range there: both ends are missing, or neither.
         absent = np.isnan(low) & np.isnan(high)
         absent[:, :, 0] = False
         sound = absent | (np.isfinite(low) & np.isfinite(high) & (low <= high))
@@ -94,7 +94,7 @@ class Support:
         return replace(known, ranges=ranges, together=together)
 
     def with_site(self, coded: Coded) -> Support:
-        """Return it with one more site, whose rows these are; what the fit has seen stays."""
+        """Return the support with one more site, whose rows these are; the rest stays."""
         if self.ranges is None or self.together is None:
             return self
         n = len(next(iter(coded.values())))
@@ -106,11 +106,11 @@ class Support:
         )
 
     def unknown(self) -> list[str]:
-        """Say what cannot be told of a model from an older file."""
+        """Say what is not checked for a model from an older file."""
         return [NO_SITES] if self.ranges is None else []
 
     def outside(self, graph: Graph, coded: Coded, names: Collection[str] | None = None) -> list[str]:
-        """Say how many rows lie outside of what the fit has seen, by covariate: all of them, or those named."""
+        """Say how many rows lie outside the range of the fit, by covariate: all of them, or those named."""
         notes = []
         for i, name in enumerate(self.numeric):
             rows = int((~self._inside(i, coded)).sum()) if names is None or name in names else 0
@@ -121,7 +121,7 @@ class Support:
                     "extrapolated"
                 )
         for name in dict.fromkeys(name for name, _ in self.discrete):
-            # A column of two numbers is a line to the formula, which goes on between and beyond them.
+            # The formula treats a column of two numbers as linear, so other values are extrapolated.
             rows = int((np.asarray(coded[name]) < 0).sum())
             if rows:
                 notes.append(
@@ -131,14 +131,14 @@ class Support:
         return notes
 
     def at_sites(self, graph: Graph, coded: Coded, site: IntArray, names: Collection[str] | None = None) -> list[str]:
-        """Say which rows are at a site that has seen nothing like them.
+        """Say which rows are at a site that had no similar rows.
 
-        Rows outside the range of the whole fit are none of these: `outside` names them.
+        Rows outside the range of the whole fit are left out: `outside` names them.
 
         Parameters
         ----------
-        coded : the nodes' values; site : (n,) codes of the sites that the rows are at, or are put to.
-        names : the covariates of which one has to take part; None for any.
+        coded : the nodes' values; site : (n,) codes of the rows' own or target sites.
+        names : covariates, at least one of which must be involved; None for any.
         """
         if self.ranges is None or self.together is None or not len(site):
             return []
@@ -185,7 +185,7 @@ class Support:
     def _absent(
         self, has: list[BoolArray], occurs: list[BoolArray], site: IntArray
     ) -> Iterator[tuple[int, int, BoolArray]]:
-        """Yield levels (twice the same), then pairs of levels, that some rows have and their site has not."""
+        """Yield levels (twice the same), then pairs of levels, of rows whose site has none of them."""
         assert self.together is not None
         for j, rows in enumerate(has):
             if (absent := rows & ~occurs[j]).any():
@@ -221,7 +221,7 @@ def _columns(graph: Graph) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]
 def _of_rows(
     numeric: Sequence[str], discrete: Sequence[tuple[str, int]], coded: Coded, rows: BoolArray
 ) -> tuple[FloatArray, IntArray]:
-    """Return ranges (N, 1 + L, 2) and how many of some rows are of both levels (L, L)."""
+    """Return the ranges (N, 1 + L, 2) of some rows, and their counts by pairs of levels (L, L)."""
     has = [rows & (coded[name] == code) for name, code in discrete]
     ranges = np.full((len(numeric), 1 + len(has), 2), np.nan)
     for i, name in enumerate(numeric):
