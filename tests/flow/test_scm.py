@@ -330,7 +330,7 @@ def test_a_changed_argument_asks_for_a_new_fit() -> None:
 
 
 def test_too_few_rows_for_a_network_are_said() -> None:
-    with pytest.warns(pcg.PcgWarning, match=r"about 200 rows a site; fewer are at Aarhus \(70\)"):
+    with pytest.warns(pcg.PcgWarning, match=r"about 200 rows per site; there are fewer at Aarhus \(70\)"):
         new("~ sex", flow="spline", flow_options=None, training={"max_epochs": 1}).fit(study().table)
 
 
@@ -384,13 +384,13 @@ def test_the_least_known_site_is_the_least_sure() -> None:
 @pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")
 def test_too_few_rows_to_choose_a_variant_are_said() -> None:
     few = study().table.groupby("site").head(4)
-    with pytest.warns(pcg.PcgWarning, match="too few rows to hold any out: variant 'residual'"):
+    with pytest.warns(pcg.PcgWarning, match="too few rows to hold any out, so the variant was not chosen: 'residual'"):
         scm = new("~ age", flow_options=None).fit(few)
     assert scm.summary().variant == "residual" and scm.summary().choice is None
 
 
 def test_a_network_that_never_left_its_start_says_so() -> None:
-    with pytest.warns(pcg.PcgWarning, match="never improved on its start on held-out rows: its answer is ComBat's"):
+    with pytest.warns(pcg.PcgWarning, match="never improved on its start in held-out rows: the result is ComBat's"):
         new("~ sex", flow="affine", flow_options=None, training={"max_epochs": 1, "learning_rate": 10.0}).fit(
             study().table
         )

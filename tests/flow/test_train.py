@@ -262,7 +262,7 @@ def test_an_epoch_that_meets_nan_is_undone(call: int) -> None:
 def test_nan_without_end_is_an_error(full_batch: bool) -> None:
     mechanism = Broken(3, 5, range(10**6))
     mechanism.full_batch = full_batch
-    with pytest.raises(TrainingError, match="'features' met a loss or gradient that is not finite 6 times"):
+    with pytest.raises(TrainingError, match="'features' met a non-finite loss or gradient 6 times"):
         fit(study(), mechanism, settings=replace(QUICK, max_epochs=50))
     assert (mechanism.slope == 0).all()  # the last good state
 

@@ -1,1 +1,1 @@
-"""Mechanisms of the features: noise becomes a value, given covariates and site, and a value noise again."""
+"""Mechanisms of the features: invertible maps from noise to values, given covariates and site."""

@@ -2,8 +2,8 @@ r"""The paper's family of mechanisms: x = ConditionalTransform_θ([covariates, o
 
     ε = T_m ∘ … ∘ T₁ ∘ A (x; c, site)
 
-A is an elementwise location–scale map, linear in covariates and site plus a network (`steps.ConditionalAffine`); what
-T₁, …, T_m are says the family (Wang, Chaudhari & Davatzikos, MICCAI 2021, arXiv:2106.06845, section 2):
+A is an elementwise location–scale map, linear in covariates and site plus a network (`steps.ConditionalAffine`). The
+family sets T₁, …, T_m (Wang, Chaudhari & Davatzikos, MICCAI 2021, arXiv:2106.06845, section 2):
 
     affine          none
     spline          elementwise monotone rational splines
@@ -37,14 +37,14 @@ from pycombat_gam.words import did_you_mean
 
 FAMILIES = ("affine", "spline", "autoregressive", "coupling")
 TRANSFORMS = {"affine": 0, "spline": 1, "autoregressive": 2, "coupling": 4}
-"""Steps after the affine map, unless the caller says otherwise."""
+"""Default number of steps after the affine map."""
 SPLINES = ("quadratic", "linear")
 START_DF = 10.0
 
 
 @dataclass(frozen=True)
 class Shape:
-    """All that says which conditional flow it is, its numbers apart: plain data."""
+    """The shape of a conditional flow, without its parameters: plain data."""
 
     family: str
     features: int
@@ -66,13 +66,17 @@ class Shape:
             _at_least(name, getattr(self, name), 2 if name == "bins" else 1)
         _at_least("columns", self.columns, 0)
         if not isinstance(self.adapted, bool) or (self.adapted and self.sites < 2):
-            raise OptionError(f"adapted is {self.adapted!r} with {self.sites} sites; a new site needs one beside it")
+            raise OptionError(
+                f"adapted is {self.adapted!r} with {self.sites} sites; a new site needs at least one known site"
+            )
         if not self.hidden:
             raise OptionError("hidden is empty; give the size of at least one hidden layer, such as (64, 64)")
         for size in self.hidden:
             _at_least("hidden", size, 1)
         if self.family == "affine" and self.transforms:
-            raise OptionError(f"transforms is {self.transforms}; the affine family has no further step: leave it out")
+            raise OptionError(
+                f"transforms is {self.transforms}; the affine family has no further steps: leave transforms out"
+            )
         if self.family != "affine":
             _at_least("transforms", self.transforms, 1)
 
@@ -82,8 +86,8 @@ class ConditionalFlow(FeatureMechanism):
 
     Attributes
     ----------
-    vmap : `torch.func.vmap` over stacked parameters works (it does for every family).
-    shape : what kind of flow it is.
+    vmap : whether `torch.func.vmap` over stacked parameters works; it does for every family.
+    shape : family and sizes.
     """
 
     vmap = True
@@ -105,12 +109,12 @@ class ConditionalFlow(FeatureMechanism):
 
     @torch.no_grad()
     def start(self, location_design: Tensor, location_site: Tensor, log_scale_site: Tensor) -> None:
-        """Begin at a linear location–scale model, such as ComBat's, on the features' standardized scale.
+        """Set parameters to a linear location–scale model, such as ComBat's, on the features' standardized scale.
 
         Parameters
         ----------
         location_design : (p, V) effects of the covariates.
-        location_site, log_scale_site : (B, V) each site's intercepts and logarithms of residual sd.
+        location_site, log_scale_site : (B, V) intercepts and log residual sd of each site.
         """
         self.affine.location_design.copy_(location_design)
         self.affine.location_site.known.copy_(location_site)
@@ -118,7 +122,7 @@ class ConditionalFlow(FeatureMechanism):
 
     @torch.no_grad()
     def shift(self, location_design: Tensor, location_site: Tensor, log_scale_site: Tensor) -> None:
-        """Add to what `start` has set."""
+        """Add to the parameters that `start` sets."""
         self.affine.location_design.add_(location_design.to(self.affine.location_design))
         self.affine.location_site.known.add_(location_site.to(self.affine.location_design))
         self.affine.log_scale_site.known.add_(log_scale_site.to(self.affine.location_design))
@@ -156,7 +160,7 @@ class ConditionalFlow(FeatureMechanism):
                 part.known.copy_(part.known[torch.as_tensor(place, device=part.known.device)])
 
     def penalty(self) -> Tensor:
-        """Return minus the log-prior of a new site's own parameters; 0 in a flow without one."""
+        """Return minus the log-prior of a new site's parameters; 0 without a new site."""
         total = torch.zeros((), dtype=torch.float64, device=self.affine.location_design.device)
         for part in self.modules():
             if isinstance(part, SiteWeights) and part.new is not None:
@@ -164,10 +168,10 @@ class ConditionalFlow(FeatureMechanism):
         return total
 
     def with_site(self) -> ConditionalFlow:
-        """Return a copy with one more site, whose own parameters alone can be trained.
+        """Return a copy with one more site, in which only the new site's parameters can be trained.
 
         They start at the mean of the known sites and have a normal prior around it, with the variance of the known
-        sites: the fewer rows the site has, the nearer it stays to the mean site.
+        sites. With fewer rows they stay nearer to that mean.
         """
         other = copy.deepcopy(self)
         other.requires_grad_(False)
@@ -178,7 +182,7 @@ class ConditionalFlow(FeatureMechanism):
         return other
 
     def config(self) -> JsonDict:
-        """Return plain data that `from_config` makes a flow of the same shape from; the numbers are in `state_dict`."""
+        """Return plain data from which `from_config` makes a flow of this shape; parameters are in `state_dict`."""
         return {**asdict(self.shape), "hidden": list(self.shape.hidden)}
 
 
@@ -195,7 +199,7 @@ def conditional(
     bins: int = 8,
     base: str = "student_t",
 ) -> ConditionalFlow:
-    """Make a flow of the paper's family that starts as the identity.
+    """Make a flow of the paper's family, initially the identity.
 
     Parameters
     ----------
@@ -215,24 +219,26 @@ def conditional(
     """
     _one_of("family", family, FAMILIES)
     if family == "affine" and spline is not None:
-        raise OptionError(f"spline is '{spline}'; the affine family has no spline: leave it out, or ask for 'spline'")
+        raise OptionError(
+            f"spline is '{spline}'; the affine family has no spline: leave it out, or use the family 'spline'"
+        )
     steps = TRANSFORMS[family] if transforms is None else transforms
     kind = spline or ("quadratic" if family == "spline" else None)
     return ConditionalFlow(Shape(family, features, columns, sites, tuple(hidden), steps, kind, bins, base), seed)
 
 
 def from_config(config: Mapping[str, object]) -> ConditionalFlow:
-    """Make a flow of the shape that `ConditionalFlow.config` described; load its `state_dict` next.
+    """Make a flow of the shape that `ConditionalFlow.config` returned; load its `state_dict` next.
 
     Raises
     ------
     OptionError
-        If it describes none.
+        If it is not the shape of a conditional flow.
     """
     fields = dict(config)
     hidden = fields.get("hidden")
     if set(fields) != set(Shape.__dataclass_fields__) or not isinstance(hidden, list):
-        raise OptionError(f"no description of a conditional flow: it has {', '.join(map(str, fields)) or 'nothing'}")
+        raise OptionError(f"not the shape of a conditional flow: it has {', '.join(map(str, fields)) or 'nothing'}")
     fields["hidden"] = tuple(hidden)
     flow = ConditionalFlow(Shape(**fields), seed=0)  # type: ignore[arg-type]  # `Shape` checks them
     if flow.shape.adapted:
@@ -244,7 +250,7 @@ def from_config(config: Mapping[str, object]) -> ConditionalFlow:
 
 
 def _step(layout: Layout, shape: Shape, place: int) -> Step:
-    """Return the step at a place; one feature has no others to depend on, so all families are elementwise then."""
+    """Return the step at a place; with one feature all families are elementwise."""
     if shape.family == "spline":
         return Elementwise(layout, Univariate(False, shape.spline, shape.bins))
     univariate = Univariate(True, shape.spline, shape.bins)

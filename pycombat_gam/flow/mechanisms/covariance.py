@@ -1,4 +1,4 @@
-"""How the features' noise hangs together: one shrunken covariance for all sites.
+"""Covariance of the features' noise: one shrunken covariance for all sites.
 
 Σ is Ledoit and Wolf's (2004, J. Multivariate Analysis 88:365), and z = L⁻¹e with Σ = LLᵀ.
 """
@@ -12,7 +12,7 @@ from pycombat_gam.types import FloatArray
 
 
 def whitener(e: FloatArray) -> FloatArray:
-    """Return L⁻¹ (V, V), lower triangular, of the shrunken covariance of residuals e (n, V) with mean zero."""
+    """Return L⁻¹ (V, V), lower triangular, for the shrunken covariance of residuals e (n, V) with mean zero."""
     from sklearn.covariance import ledoit_wolf
 
     covariance, _ = ledoit_wolf(e, assume_centered=True)

@@ -1,4 +1,4 @@
-r"""What noise is distributed as: standard normal, or multivariate Student t with unit variance.
+r"""Distribution of the noise: standard normal, or multivariate Student t with unit variance.
 
 .. math:: \log p(z) = \log\frac{Γ((ν+V)/2)}{Γ(ν/2)} - \tfrac V2\log((ν-2)π)
           - \tfrac{ν+V}2\log\Bigl(1+\frac{z'z}{ν-2}\Bigr), \qquad ν > 2.
@@ -15,11 +15,11 @@ from torch import Tensor
 
 BASES = ("normal", "student_t")
 LARGEST_DF = 1000.0
-"""A Student t of so many degrees of freedom is a normal to three digits."""
+"""With so many degrees of freedom, Student's t is normal to three digits."""
 
 
 def log_density(z: Tensor, df: Tensor | None) -> Tensor:
-    """Return log p(z), (n,), of noise z (n, V); without `df` it is normal."""
+    """Return log p(z), (n,), of noise z (n, V); normal without `df`."""
     V, square = z.shape[-1], (z * z).sum(-1)
     if df is None:
         return -0.5 * square - 0.5 * V * math.log(2.0 * math.pi)
@@ -28,7 +28,7 @@ def log_density(z: Tensor, df: Tensor | None) -> Tensor:
 
 
 def degrees_of_freedom(z: Tensor) -> float:
-    """Return the ν of the largest likelihood of noise z (n, V), between 2.1 and `LARGEST_DF`."""
+    """Return the maximum likelihood estimate of ν for noise z (n, V), between 2.1 and `LARGEST_DF`."""
 
     def minus(log_extra: float) -> float:
         return -float(log_density(z, torch.tensor(2.0 + math.exp(log_extra)).to(z)).sum())

@@ -1,4 +1,4 @@
-r"""What a node of the graph does: noise becomes a value, given the node's parents, and a value noise again.
+r"""The mechanism of a node: an invertible map from noise to a value, given the node's parents.
 
 A mechanism x = F(ε; pa) is invertible in ε, so that log p(x | pa) = log p(F⁻¹(x; pa)) + log |det ∂F⁻¹/∂x|.
 """
@@ -18,7 +18,7 @@ from pycombat_gam.types import IntArray
 
 @dataclass(frozen=True, eq=False)
 class Parents:
-    """What the features depend on, n rows.
+    """The parents of the features, for n rows.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class FeatureMechanism(nn.Module, ABC):
 
     @property
     def site_meets_covariates(self) -> bool:
-        """Whether a site's map acts on what covariates explain too, so that it was learned on their values there."""
+        """Whether a site's map acts on the covariates' part too, and so is learned on that site's covariates."""
         return True
 
     @abstractmethod
@@ -76,7 +76,7 @@ class FeatureMechanism(nn.Module, ABC):
         return self.predict(self.abduct(x, parents)[0], action)
 
     def average(self, x: Tensor, parents: Parents, action: Parents, weights: Tensor) -> Tensor:
-        """Return Σ_s w_s x*(do(site = s)) under otherwise the parents of `action`, (n, V); weights : (B,)."""
+        """Return Σ_s w_s x*(do(site = s)) with the other parents of `action`, (n, V); weights : (B,)."""
         noise = self.abduct(x, parents)[0]
         total = torch.zeros_like(noise)
         for site, weight in enumerate(weights.tolist()):
@@ -96,7 +96,7 @@ class FeatureMechanism(nn.Module, ABC):
         return torch.zeros((), dtype=torch.float64)
 
     def draw_pull(self, rng: np.random.Generator, sites: Sequence[int]) -> tuple[Tensor, ...]:
-        """Draw a score of the prior, for `pulled`; nothing where there is no prior. sites : codes in drawing order."""
+        """Draw a score of the prior, for `pulled`; empty without a prior. sites : codes in drawing order."""
         return ()
 
     def pulled(self, *pull: Tensor) -> Tensor:
@@ -105,8 +105,8 @@ class FeatureMechanism(nn.Module, ABC):
 
     @abstractmethod
     def reorder_sites(self, place: IntArray) -> None:
-        """Give the site of code s the map that the site of code place[s] has now, in place; place : (B,)."""
+        """Give site s the map that site place[s] has now, in place; place : (B,)."""
 
     @torch.no_grad()
     def refresh(self, x: Tensor, parents: Parents, weight: Tensor) -> None:
-        """Update, before each epoch over all rows, what is estimated otherwise than by descent (`full_batch` only)."""
+        """Update, before each epoch over all rows, what descent does not estimate (`full_batch` only)."""

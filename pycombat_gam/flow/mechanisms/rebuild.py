@@ -1,4 +1,4 @@
-"""A mechanism of the features, rebuilt from a file that is not trusted: shapes first, memory after."""
+"""A mechanism of the features, rebuilt from an untrusted file: shapes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def mechanism_from(
     Parameters
     ----------
     config : what `FeatureMechanism.config` returned; arrays : its state, float64, a scalar as (1,).
-    recipe : what the model's parameters say that it is.
+    recipe : the recipe in the model's parameters.
 
     Raises
     ------
     ModelFileError
-        If they do not fit together. Nothing is allocated that the arrays are not there for.
+        If they do not match. No memory is allocated beyond what the arrays hold.
     """
     form, held = Reader(config, SHAPE), Reader(arrays, "the arrays of the saved flow")
     for name, length in zip(("sites", "columns", "features"), shape, strict=True):
@@ -75,7 +75,7 @@ def _check_sizes(form: Reader, held: Reader, shape: tuple[int, int, int]) -> Non
 
 
 def _check_values(form: Reader, held: Reader) -> None:
-    """Check what the arrays of a structured flow may hold."""
+    """Check the values in the arrays of a structured flow."""
     known, whitener = held.value("known"), held.value("whitener")
     sound = {
         "known": np.isin(known, (0.0, 1.0)).all() and form.flag("all_known") == bool(known.all()),

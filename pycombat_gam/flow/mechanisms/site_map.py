@@ -1,4 +1,4 @@
-r"""What a site does to a value: S(w) = g + d·h(w), strictly monotone, per site and feature.
+r"""The map of a site: S(w) = g + d·h(w), strictly monotone, for each site and feature.
 
 g is the site's location, d > 0 its scale, and h its shape, the sinh-arcsinh transformation (Jones & Pewsey 2009,
 Biometrika 96:761) with skewness a and tail t > 0:
@@ -7,8 +7,8 @@ Biometrika 96:761) with skewness a and tail t > 0:
           - μ \tanh(a/t).
 
 a = 0 and t = 1 is the identity. μ and κ make the four parameters orthogonal for a standard normal w near the identity
-(the Fisher information is diagonal), so that g and log d stay a mean and a log sd whatever the shape, and priors of
-their own are right for them. Both directions are closed forms.
+(the Fisher information is diagonal). Then g and log d stay a mean and a log sd whatever the shape, and independent
+priors suit them. Both directions have closed forms.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 PARAMETERS = ("location", "log_scale", "skewness", "log_tail")
-"""What the first axis of `effects` holds; without shape the first two."""
+"""The parameters on the first axis of `effects`; without shape only the first two."""
 MU = 0.3545308064813155
 """E√(1 + w²) − 1 for a standard normal w: the mean of the bracket, per unit of tanh(a), at t = 1."""
 KAPPA = 0.46145531624186525
@@ -29,9 +29,7 @@ KAPPA = 0.46145531624186525
 
 
 class _Asinh(torch.autograd.Function):
-    """asinh(x) in operations that work on many numbers at once; torch's own takes one after the other, and ten times as
-    long.
-    """
+    """asinh(x) in vectorized operations: ten times as fast as torch's own."""
 
     generate_vmap_rule = True
 
@@ -79,7 +77,7 @@ def do(w: Tensor, effects: Tensor, site: Tensor) -> Tensor:
 
 
 def bend(bent: Tensor, w: Tensor, effects: Tensor, site: Tensor | int) -> Tensor:
-    """Return h(w), (n, V); `bent` is asinh(w), which is the same for all sites: the caller may keep it."""
+    """Return h(w), (n, V); `bent` is asinh(w), the same for all sites, so that the caller can reuse it."""
     if len(effects) == 2:
         return w
     of = _Shape(effects)
@@ -102,7 +100,7 @@ class _Shape:
 def information() -> Tensor:
     """Return the Fisher information (4, 4) of one standard normal observation about the parameters, at the identity.
 
-    By Gauss-Hermite quadrature of the products of scores.
+    It is computed by Gauss-Hermite quadrature of the products of scores.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(100)
     x = torch.tensor(nodes, dtype=torch.float64)[:, None]

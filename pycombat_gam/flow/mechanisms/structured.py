@@ -3,15 +3,15 @@ r"""The structured flow: the site's map outermost, biology and covariance shared
 .. math:: x_k = S_{sk}(f_k + e_k) \quad\text{("whole")}\qquad\text{or}\qquad
           x_k = f_k + S_{sk}(e_k) \quad\text{("residual", ComBat's)}, \qquad e = Lz,
 
-S from `site_map`, f = design · β with the penalties of the mean model's smooths, z standard normal or Student t. What
-is estimated is a maximum a posteriori by margins (inference functions for margins; Joe 2005, J. Multivariate Analysis
-94:401): each feature's own likelihood with a unit normal e_k gives S and β, as ComBat's does, and the covariance comes
-from what is left. (With the joint likelihood and independent priors, directions of large variance, such as all cortex
-together, are shrunk most, and keep their site effects.)
+S from `site_map`, f = design · β with the penalties of the mean model's smooths, z standard normal or Student t.
+Parameters are maximum a posteriori estimates by margins (inference functions for margins; Joe 2005, J. Multivariate
+Analysis 94:401). Each feature's likelihood with a unit normal e_k gives S and β, as in ComBat, and the residuals give
+the covariance. (The joint likelihood with independent priors would shrink directions of large variance most, such as
+all cortex together, and leave their site effects.)
 
 Priors: θ_sk ~ N(c_s, τ²_s) over features for each parameter of S, and c_s ~ N(m, ω²) over sites, so that a small site
-leans on the others. τ² and ω² are set by empirical Bayes, an EM step before each epoch, from above: from below a
-variance near zero takes many steps to grow. The locations are integrated out in what the scales see (`penalty`).
+is shrunk toward the others. Empirical Bayes sets τ² and ω², by an EM step before each epoch. They start large, since a
+variance near zero takes many steps to grow. The scales' objective integrates the locations out (`penalty`).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Variant = Literal["residual", "whole", "residual-shape", "whole-shape"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 """Simplest first."""
 SHAPE = "the shape of the saved flow"
-"""What messages call the plain data that a flow is made from."""
+"""Name, in messages, of the plain data from which a flow is made."""
 MOST_CORRELATED = 4000
-"""Beyond so many features no V × V covariance is kept: they are taken as independent given site and covariates."""
+"""With more features no V × V covariance is kept: they count as independent given site and covariates."""
 LEAST_VARIANCE = 1e-6
-"""Prior variances do not go below: a parameter that is the same everywhere then stays where it is."""
+"""Least prior variance: a parameter with the same value everywhere then stays where it is."""
 FIRST_VARIANCE = 0.1
 ROWS_FOR_A_WIDTH = 30.0
-"""A site of so many rows has a prior width halfway between its own and that of all sites."""
+"""At a site of so many rows, the prior width is halfway between the site's own and that of all sites."""
 
 
 class StructuredFlow(FeatureMechanism):
@@ -49,11 +49,11 @@ class StructuredFlow(FeatureMechanism):
     Parameters
     ----------
     variant : see the module's docstring; ``-shape`` adds skewness and tail to location and scale.
-    coefficients : (p, V) start of β; effects : (2, B, V) start of location and log scale.
-    preconditioner : (1 or V, p, p) factor F with FFᵀ about the inverse of β's information.
+    coefficients : (p, V) initial β; effects : (2, B, V) initial location and log scale.
+    preconditioner : (1 or V, p, p) factor F, with FFᵀ close to the inverse of β's information.
     roots : (m, r, p) square roots of the penalties' matrices; smoothing : (m, V) their smoothing parameters.
     sizes : (B,) rows of each site; base : ``"normal"`` or ``"student_t"``.
-    known : (B, V) where a site's rows tell more than a location; elsewhere scale and shape stay as they start.
+    known : (B, V) whether a site's rows estimate more than a location; if not, scale and shape keep initial values.
     """
 
     full_batch = True
@@ -104,13 +104,13 @@ class StructuredFlow(FeatureMechanism):
         }
         for name, array in buffers.items():
             self.register_buffer(name, torch.tensor(np.asarray(array), dtype=torch.float64))
-        # In units of their own standard error, so that descent sees a round valley.
+        # In units of their standard errors, so that the objective is well conditioned.
         self.step = nn.Parameter(torch.zeros((V, len(coefficients)), dtype=torch.float64))
         self.shift = nn.Parameter(torch.zeros((m, B, V), dtype=torch.float64))
 
     @property
     def site_meets_covariates(self) -> bool:
-        """Only a "whole" map does; that of residuals is the same for all covariates, as ComBat's."""
+        """True for a "whole" map; a map of residuals is the same for all covariates, as ComBat's."""
         return self._whole
 
     @property
@@ -130,7 +130,7 @@ class StructuredFlow(FeatureMechanism):
         return torch.rsqrt(self._information() + 1.0 / FIRST_VARIANCE)[..., None]
 
     def _information(self) -> Tensor:
-        """Fisher information of a site's rows about each parameter, (m, B)."""
+        """Return the Fisher information of a site's rows about each parameter, (m, B)."""
         each = torch.diagonal(site_map.information())[: len(self.first)].to(self.sizes)
         return each[:, None] * self.sizes
 
@@ -147,7 +147,7 @@ class StructuredFlow(FeatureMechanism):
         return site_map.undo(x - f, self.effects, parents.site)
 
     def observed(self, e: Tensor, parents: Parents) -> Tensor:
-        """Return x of residuals e, (n, V)."""
+        """Return the x of residuals e, (n, V)."""
         f = parents.design @ self.coefficients
         if self._whole:
             return site_map.do(f + e, self.effects, parents.site)
@@ -173,7 +173,7 @@ class StructuredFlow(FeatureMechanism):
         return density.log_density(noise, self.df if self.base == "student_t" else None)
 
     def counterfactual(self, x: Tensor, parents: Parents, action: Parents) -> Tensor:
-        """Return what the rows would have been under other parents; L cancels and is left out."""
+        """Return what the rows would have been under other parents; L cancels."""
         return self.observed(self.residual(x, parents)[0], action)
 
     def average(self, x: Tensor, parents: Parents, action: Parents, weights: Tensor) -> Tensor:
@@ -194,16 +194,16 @@ class StructuredFlow(FeatureMechanism):
         return mean if self._whole else mean + f
 
     def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
-        """Return minus the sum of the features' own log-likelihoods, constants left out."""
+        """Return minus the sum of the features' log-likelihoods, without constants."""
         e, log_slope = self.residual(x, parents)
         return (weight @ (0.5 * e * e - log_slope)).sum()
 
     def penalty(self) -> Tensor:
-        """Return minus the log-prior, and what integrating the locations out adds to it."""
+        """Return minus the log-prior, plus the term from integrating the locations out."""
         return self.prior() + location_integral(self.effects[1], self.sizes, self.width[0])
 
     def prior(self) -> Tensor:
-        """Return minus the log-prior: of the smooths, and of the sites' parameters."""
+        """Return minus the log-prior of the smooths and of the sites' parameters."""
         rough = torch.einsum("mrp,pv->mrv", self.roots, self.coefficients)
         total = 0.5 * (self.smoothing[:, None] * rough**2).sum()
         effects = self.effects
@@ -223,7 +223,7 @@ class StructuredFlow(FeatureMechanism):
         centre[:, sites] = rng.standard_normal((m, B))
         each /= np.sqrt(width)[..., None]
         centre /= np.sqrt(spread)[:, None]
-        # Both priors are about a mean over the very parameters, and say nothing of it.
+        # Both priors are centred at the mean of the parameters themselves, and so do not inform that mean.
         each += (centre - centre.mean(axis=1, keepdims=True))[..., None] / V - each.mean(axis=2, keepdims=True)
         rough = rng.standard_normal((*roots.shape[:2], V)) * np.sqrt(smoothing)[:, None]
         pull = each, np.einsum("mrp,mrv->pv", roots, rough)
@@ -245,10 +245,10 @@ class StructuredFlow(FeatureMechanism):
         width = ((effects - centre[..., None]) ** 2).sum(-1) / max(V - 1, 1) + left
         common = (width * self.sizes).sum(1, keepdim=True) / self.sizes.sum()
         width = (width * self.sizes + common * ROWS_FOR_A_WIDTH) / (self.sizes + ROWS_FOR_A_WIDTH)
-        # Skewness and tail of one site's features are too little known for a width of each site's own.
+        # A single site estimates skewness and tail too poorly for a prior width of its own.
         width[2:] = common[2:]
-        # As in ComBat, a location's prior is as wide as its estimates scatter, their sampling error included: the
-        # narrower true width is nearer to the truth feature by feature, and lets a classifier tell the sites apart.
+        # As in ComBat, a location's prior is as wide as the scatter of its estimates, sampling error included. The
+        # narrower true width has less error in each feature, but lets a classifier predict the sites.
         width[0] += 1.0 / information[0]
         self.width.copy_(width.clamp_min(LEAST_VARIANCE))
         left = 1.0 / (V / (1.0 / information + self.width) + 1.0 / self.spread[:, None])
@@ -273,7 +273,7 @@ class StructuredFlow(FeatureMechanism):
 
     @torch.no_grad()
     def frozen(self) -> StructuredFlow:
-        """Return a copy that only predicts: its parameters written out, without penalties and preconditioner."""
+        """Return a copy for prediction only: parameters without penalties and preconditioner."""
         p, V = self.start.shape
         flow = _blank(self.variant, self.base, len(self.sizes), p, V, bool(self._all_known))
         state = flow.state_dict()
@@ -284,7 +284,7 @@ class StructuredFlow(FeatureMechanism):
         return flow.to(self.start.device)
 
     def config(self) -> JsonDict:
-        """Return plain data that `from_config` makes a frozen flow of the same shape from."""
+        """Return plain data from which `from_config` makes a frozen flow of this shape."""
         p, V = self.start.shape
         return {
             "variant": self.variant,
@@ -297,12 +297,12 @@ class StructuredFlow(FeatureMechanism):
 
     @classmethod
     def from_config(cls, config: JsonDict) -> StructuredFlow:
-        """Make a flow of the shape that `config` described; load its state next.
+        """Make a flow of the shape that `config` returned; load its state next.
 
         Raises
         ------
         ModelFileError
-            If it describes none.
+            If it is not such a shape.
         """
         saved = Reader(config, SHAPE).exactly("variant", "base", "sites", "columns", "features", "all_known")
         sites, columns, features = (saved.whole(name) for name in ("sites", "columns", "features"))
@@ -311,9 +311,9 @@ class StructuredFlow(FeatureMechanism):
 
 
 def location_integral(log_scale: Tensor, sizes: Tensor, width: Tensor) -> Tensor:
-    """Return what integrating the locations out adds to minus the log-posterior, by Laplace's method.
+    """Return the term of minus the log-posterior from integrating the locations out, by Laplace's method.
 
-    Half the logarithm of each location's information: with it a scale rests on n − 1 rows, as ComBat's and REML's do.
+    It is half the log information of each location. With it a scale rests on n − 1 rows, as in ComBat and REML.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ def location_integral(log_scale: Tensor, sizes: Tensor, width: Tensor) -> Tensor
 
 
 def _blank(variant: Variant, base: str, sites: int, columns: int, features: int, all_known: bool) -> StructuredFlow:
-    """Return a flow of a shape, without numbers."""
+    """Return a flow of a shape, with placeholder numbers."""
     known = np.ones((sites, features), dtype=bool)
     known[:1, :1] = all_known
     return StructuredFlow(

@@ -1,1 +1,1 @@
-"""Networks of covariates and site that give the parameters of a conditional transform, step by step."""
+"""Networks of covariates and site that set the parameters of a conditional transform, step by step."""

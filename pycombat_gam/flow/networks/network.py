@@ -1,10 +1,10 @@
-r"""The networks that turn a row's covariates, its site and some of its features into parameters of a transform.
+r"""Networks from a row's covariates, site and some of its features to the parameters of a transform.
 
     h₁ = tanh(W_x x + W_c c + W_s 1_site + b₁),  h₂ = tanh(W₂ h₁ + b₂), …,  output = W h + b
 
 A site enters as one row of W_s (one-hot, never a number). W_s, W and b start at zero: the transform starts as the same
-identity for every site, and what it learns does not depend on the order of the sites' labels. tanh, because a row far
-out must not get parameters far out. Weights come from a `torch.Generator`, never from the global one.
+identity for every site, and training does not depend on the order of the sites' labels. With tanh an extreme row gets
+no extreme parameters. Weights are drawn from a given `torch.Generator`, never from the global one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def zeros(*shape: int) -> nn.Parameter:
 
 
 def uniform(rows: int, columns: int, fan_in: Tensor | int, generator: torch.Generator) -> nn.Parameter:
-    """Return weights (rows, columns) ~ U(−1/√fan_in, 1/√fan_in); `fan_in` is a number or one a row (rows, 1)."""
+    """Return weights (rows, columns) ~ U(−1/√fan_in, 1/√fan_in); `fan_in` is a number or one per row (rows, 1)."""
     unit = 2 * torch.rand(rows, columns, dtype=torch.float64, generator=generator) - 1
     return nn.Parameter(unit / torch.as_tensor(fan_in, dtype=torch.float64).clamp(min=1).sqrt())
 
 
 class SiteWeights(nn.Module):
-    r"""One row of K weights a site: those of the known sites, and of one new site under adaptation.
+    r"""A row of K weights for each site: the known sites, and one new site under adaptation.
 
     The new row has the prior Normal(centre, 1/precision), with the mean of the known rows and their variance pooled
     over the K columns.
@@ -54,7 +54,7 @@ class SiteWeights(nn.Module):
         return self.known if self.new is None else torch.cat([self.known, self.new])
 
     def forward(self, site: Tensor) -> Tensor:
-        """Return one-hot(site) @ weight, (n, K); NaN for a code that is no site's, never another answer."""
+        """Return one-hot(site) @ weight, (n, K); NaN for an unknown code."""
         weight = self.weight()
         hot = site.unsqueeze(-1) == torch.arange(len(weight), device=site.device)
         value = hot.to(weight.dtype) @ weight
@@ -62,36 +62,36 @@ class SiteWeights(nn.Module):
 
     @torch.no_grad()
     def add(self) -> None:
-        """Make room for one more site, which starts at the mean of the others and alone can be trained."""
+        """Add a site, which starts at the mean of the others and is the only one that can be trained."""
         known = self.weight().detach().clone()
         self.known = nn.Parameter(known, requires_grad=False)
         self.new = nn.Parameter(known.mean(0, keepdim=True))
         self._prior()
 
     def penalty(self) -> Tensor:
-        """Return minus the log-prior of the new site's row, up to a constant; 0 without one."""
+        """Return minus the log-prior of the new site's row, up to a constant; 0 without a new site."""
         if self.new is None:
             return torch.zeros((), dtype=self.known.dtype, device=self.known.device)
         return 0.5 * self.precision * (self.new - self.centre).square().sum()
 
     def _prior(self) -> None:
         known = self.known.detach()
-        # One known site tells nothing of how sites differ: then a unit variance, that of a standardized feature.
+        # A single known site gives no variance between sites: it is then 1, that of a standardized feature.
         variance = known.var(0).mean() if len(known) > 1 else known.new_ones(())
         self.register_buffer("centre", known.mean(0, keepdim=True))
         self.register_buffer("precision", 1 / variance.clamp(min=1e-6))
 
 
 class Network(nn.Module):
-    r"""A conditioner: p covariates, B sites and m inputs become `outputs` numbers a row.
+    r"""A conditioner from p covariates, B sites and m inputs to `outputs` numbers per row.
 
-    Given degrees, it is masked (MADE; Germain et al. 2015): an output of degree k sees only inputs of degree below k.
-    Hidden degrees are spread evenly over those of the outputs. (zuko's `MaskedMLP` gives its H hidden units the degrees
-    0..H−1; with more features than hidden units, most features would then be seen by none.)
+    With degrees it is masked (MADE; Germain et al. 2015): an output of degree k depends only on inputs of degree below
+    k. Hidden degrees are spread evenly over those of the outputs. (zuko's `MaskedMLP` gives its H hidden units the
+    degrees 0..H−1, so with more features than hidden units, most features would reach none of them.)
 
     Attributes
     ----------
-    arithmetic : dtype of the matrix products; the answer is float64 whichever it is. `reduced_precision` changes it.
+    arithmetic : dtype of the matrix products, set by `reduced_precision`; outputs are always float64.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Network(nn.Module):
         return weight * getattr(self, f"mask{index}") if self.masked else weight
 
     def first(self, parents: Parents) -> Tensor:
-        """Return what covariates and site give to the first hidden layer, bias included, (n, H)."""
+        """Return the input of the first hidden layer from covariates, site and bias, (n, H)."""
         site: Tensor = self.site(parents.site)
         return site + functional.linear(parents.design, self.context, self.biases[0])
 
@@ -152,7 +152,7 @@ class Network(nn.Module):
 
 @contextmanager
 def reduced_precision(module: nn.Module) -> Iterator[None]:
-    """Let the networks of a module, and nothing else of it, compute in bfloat16 for a while."""
+    """Within the block, let only the networks of a module compute in bfloat16."""
     networks = [part for part in module.modules() if isinstance(part, Network)]
     try:
         for network in networks:
@@ -164,7 +164,7 @@ def reduced_precision(module: nn.Module) -> Iterator[None]:
 
 
 def decayed(module: nn.Module) -> list[nn.Parameter]:
-    """Return the weight matrices of a module's networks: what weight decay may shrink to zero."""
+    """Return the weight matrices of a module's networks, to which weight decay applies."""
     networks = [part for part in module.modules() if isinstance(part, Network)]
     return [weight for network in networks for weight in network.parameters() if weight.ndim > 1 and weight.numel()]
 
@@ -175,7 +175,7 @@ def _spread(size: int, inputs: int) -> Tensor:
 
 
 def _masks(hidden: Sequence[Tensor], degrees: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """Return who sees whom, from the inputs through the hidden layers to the outputs."""
+    """Return the masks of all layers, from inputs to outputs."""
     inputs, outputs = degrees
     masks = [hidden[0][:, None] > inputs]
     masks += [after[:, None] >= before for before, after in pairwise(hidden)]

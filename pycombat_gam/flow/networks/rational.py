@@ -1,7 +1,8 @@
 r"""Monotone splines of linear rational functions (Dolatabadi, Erfani & Leckie 2020, arXiv:2001.05168, algorithm 1).
 
-On [−b, b], K bins with knots (x_k, y_k), derivatives d_k > 0 there and one more knot inside each bin, at the share λ of
-its width; identity outside, with d₀ = d_K = 1. With φ = (x − x_k)/(x_{k+1} − x_k), s the slope of the bin's chord and
+The spline has K bins on [−b, b], with knots (x_k, y_k), derivatives d_k > 0 at the knots, and one more knot inside each
+bin, at the share λ of its width. Outside it is the identity, with d₀ = d_K = 1. With φ = (x − x_k)/(x_{k+1} − x_k), s
+the slope of the bin's chord and
 
     w₀ = 1,  w₁ = √(d_k / d_{k+1}),  y_m = ((1−λ) w₀ y_k + λ w₁ y_{k+1}) / ((1−λ) w₀ + λ w₁),
     w_m = (λ w₀ d_k + (1−λ) w₁ d_{k+1}) / s,
@@ -29,7 +30,7 @@ EDGE = 0.025
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """The half-bin that holds each value: ends (left, right) with their weights, in φ and in y."""
+    """The half-bin of each value: its ends (left, right) with their weights, in φ and in y."""
 
     inside: Tensor
     x0: Tensor
@@ -92,7 +93,7 @@ class LinearRationalSpline:
         share = _at(self.middle, index)
         width = x1 - x0
         w1 = (d0 / d1).sqrt()
-        # y_m as an offset from y0, so that both halves keep a height above zero whatever λ and w₁.
+        # y_m as an offset from y0, so that both halves have positive height for any λ and w₁.
         y_m = y0 + (y1 - y0) * share * w1 / ((1 - share) + share * w1)
         w_m = (share * d0 + (1 - share) * w1 * d1) * width / (y1 - y0)
         # A left half is (0, λ) with weights (1, w_m), a right half (λ, 1) with (w_m, w₁): one formula for both.

@@ -1,7 +1,7 @@
 r"""The steps of a conditional flow, each an invertible map of V features given a row's covariates and site.
 
-`forward` goes from data to noise, in one pass whatever the step, and returns log |det|; `inverse` goes back. Nothing
-here writes in place, so that gradients and `torch.func.vmap` over stacked parameters pass through both.
+`forward` maps data to noise, in one pass for every step, and returns log |det|; `inverse` maps back. Neither writes in
+place, so that gradients and `torch.func.vmap` over stacked parameters pass through both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pycombat_gam.flow.networks.univariate import Univariate, limited
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What every step of one flow shares: V features, p columns, B sites, hidden sizes; who draws its weights."""
+    """The shared layout of a flow's steps: V features, p columns, B sites, hidden sizes, generator of weights."""
 
     features: int
     columns: int
@@ -63,7 +63,7 @@ class ConditionalAffine(Step):
     Attributes
     ----------
     location_design : (p, V) W.
-    location_site, log_scale_site : M and A, one row of V a site.
+    location_site, log_scale_site : M and A, a row of V for each site.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -90,9 +90,9 @@ class ConditionalAffine(Step):
 
 
 class Elementwise(Step):
-    """Each feature by its own monotone map, with parameters of the site's own and a network's of covariates and site.
+    """A monotone map of each feature, whose parameters are the sum of the site's own and a network's output.
 
-    What a site does to a feature whoever is measured, its distortion, takes no network.
+    A distortion of a feature by its site, the same for all subjects, needs no network.
     """
 
     def __init__(self, layout: Layout, univariate: Univariate) -> None:
@@ -118,9 +118,9 @@ class Elementwise(Step):
 class Autoregressive(Step):
     r"""z_k = u(x_k; θ_k(x_{<k}, c, site)): masked autoregressive (Papamakarios et al. 2017, arXiv:1705.07057).
 
-    The shift of u has a linear part besides, Σ_{j<k} L_kj x_j, so that a Gaussian's covariance takes no network. From
-    data to noise is one pass; back, features come one after another, each with those hidden units that it is the first
-    to need, so that the V steps together cost about one pass and the answer is exact.
+    The shift of u also has a linear part, Σ_{j<k} L_kj x_j, so that a Gaussian's covariance needs no network. From data
+    to noise takes one pass. Back, features follow one another, each computing the hidden units that it is the first to
+    need: the V steps together cost about one pass, and the result is exact.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class Autoregressive(Step):
         self.univariate = univariate
         order = torch.arange(count)
         self.register_buffer("order", order.flip(0) if backwards else order, persistent=False)
-        # Everything inside works on features in this order: position k sees positions below k.
+        # Inside, features are in this order: position k depends on positions below k.
         self.linear = zeros(count, count)
         degrees = (order, order.repeat_interleave(univariate.size))
         self.network = layout.network(count * univariate.size, inputs=count, degrees=degrees)
@@ -178,7 +178,7 @@ class Autoregressive(Step):
 class Coupling(Step):
     r"""z_a = x_a, z_b = u(x_b; θ(x_a, c, site)): coupling (Dinh et al. 2014, arXiv:1410.8516), one pass either way.
 
-    As in `Autoregressive`, the shift of u has a linear part L x_a besides.
+    As in `Autoregressive`, the shift of u also has a linear part L x_a.
 
     Parameters
     ----------

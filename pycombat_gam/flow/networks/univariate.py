@@ -1,10 +1,10 @@
-r"""Monotone maps of one number, elementwise, whose raw parameters a network gives; raw zeros are the identity.
+r"""Elementwise monotone maps, whose raw parameters come from a network; zeros give the identity.
 
     affine:            z = x exp(a) + b, a limited to ±log 1000
     spline quadratic:  rational-quadratic (Durkan et al. 2019, arXiv:1906.04032), zuko's `MonotonicRQSTransform`
     spline linear:     linear rational (Dolatabadi et al. 2020), see `rational`
 
-or the affine map and then a spline.
+They can be combined: the affine map, then a spline.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Univariate:
 
     @property
     def size(self) -> int:
-        """Raw parameters a feature."""
+        """Raw parameters per feature."""
         return 2 * self.affine + {None: 0, "quadratic": 3 * self.bins - 1, "linear": 4 * self.bins - 1}[self.spline]
 
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:

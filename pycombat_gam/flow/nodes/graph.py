@@ -296,7 +296,7 @@ def _order(names: tuple[str, ...], causes: Mapping[str, Sequence[str]]) -> tuple
         left = [name for name in names if name not in order]
         ready = [name for name in left if all(cause in order for cause in causes.get(name, ()))]
         if not ready:
-            raise DesignError(f"graph: these edges form a cycle: {_cycle(left, causes)}; remove one of them")
+            raise DesignError(f"graph: these edges form a cycle: {_cycle(left, causes)}; take one of them out")
         order.append(ready[0])
     return tuple(order)
 

@@ -1,1 +1,1 @@
-"""One loop that fits any mechanism of the features: rows in, descent, checkpoints, progress."""
+"""One loop that fits any mechanism of the features: rows, descent, checkpoints, progress."""

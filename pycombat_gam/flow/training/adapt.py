@@ -1,7 +1,7 @@
-r"""A site that was not in the fit: its own map is estimated from its rows, everything else stays as it was.
+r"""A site that was not in the fit: its map is estimated from its rows, and the rest of the model stays as it was.
 
 For the structured flow, θ_k ~ N(c, τ²) over features and c ~ N(m, ω²), with τ², m and ω² from the sites of the fit,
-so that the fewer rows there are, the nearer the map stays to that of an average site.
+so that with fewer rows the map stays nearer to that of an average site.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pycombat_gam.types import FloatArray, IntArray
 def adapted(
     mechanism: FeatureMechanism, rows: Rows, order: IntArray, settings: Training, seed: int, label: str
 ) -> tuple[FeatureMechanism, FloatArray]:
-    """Return a mechanism of one more site, the last, and how much of its map rests on its rows.
+    """Return a mechanism with one more site, the last, and the weight of its rows in its map.
 
     Parameters
     ----------
-    mechanism : of B sites, with a map of their own each.
-    rows : of the new site alone, their code B; order : (n,) their canonical order.
+    mechanism : mechanism of B sites, each with its own map.
+    rows : rows of the new site alone, with code B; order : (n,) their canonical order.
 
     Returns
     -------
-    mechanism : of B + 1 sites.
-    share : (m,) weight of the rows, against the prior, in each parameter of the map; empty for flows without such.
+    mechanism : mechanism of B + 1 sites.
+    share : (m,) weight of the rows, against the prior, in each parameter of the map; empty for conditional flows.
     """
     if isinstance(mechanism, StructuredFlow):
         new = _NewSite(mechanism, len(rows))
@@ -50,7 +50,7 @@ class _NewSite(FeatureMechanism):
 
     def __init__(self, flow: StructuredFlow, rows: int) -> None:
         super().__init__()
-        # Outside of the module's tree: frozen.
+        # In a tuple, outside the module's tree: frozen.
         self._flow, self._rows = (flow,), rows
         with torch.no_grad():
             centre = flow.effects.mean(-1)

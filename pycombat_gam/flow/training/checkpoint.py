@@ -1,4 +1,4 @@
-"""Where a training stands, and its file: a `.pcg` container of plain numbers, old or new but never half."""
+"""The state of a training, and its file: a `.pcg` container, written atomically."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ COLUMNS = ("epoch", "loss", "held_out", "learning_rate", "seconds", "rollback")
 
 @dataclass(eq=False)
 class Progress:
-    """Where a training stands.
+    """The state of a training.
 
     Attributes
     ----------
-    generator : what shuffles the rows.
+    generator : generator that shuffles the rows.
     rate : learning rate of the coming epoch.
     epoch : epochs done.
     best, best_state : highest held-out log-probability so far, and the module's state then.
-    waited : epochs since.
-    rollbacks : how often a state had to be restored.
-    done : nothing is left to train.
+    waited : epochs since then.
+    rollbacks : number of times that a state was restored.
+    done : whether training is complete.
     history : (epochs, 6) rows of `COLUMNS`.
     """
 
@@ -57,7 +57,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> JsonDict:
-    """Return what must be equal for a training to be continued: plain facts, and arrays by their SHA-256."""
+    """Return what must match for a training to continue: plain facts, and arrays by their SHA-256."""
     hashed = {
         name: hashlib.sha256(repr(a.shape).encode() + np.ascontiguousarray(a).tobytes()).hexdigest()
         for name, a in arrays.items()
@@ -85,12 +85,12 @@ def write_checkpoint(
 def read_checkpoint(
     path: Path, identity: JsonDict, module: nn.Module, optimizer: torch.optim.Optimizer | None
 ) -> Progress:
-    """Put module and optimiser where a checkpoint left them, and return the rest.
+    """Restore module and optimiser from a checkpoint, and return the state of the training.
 
     Raises
     ------
     ModelFileError
-        If the file is broken, or was written by another training: other data, settings, seed or mechanism.
+        If the file is broken, or belongs to another training: other data, settings, seed or mechanism.
     """
     held = read_container(path)
     if held.kind != KIND:
@@ -124,7 +124,7 @@ def _array(value: Tensor | float) -> np.ndarray:
 
 
 def _like(module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
-    """Return arrays under a prefix as tensors of the shape, type and place of the module's state."""
+    """Return arrays under a prefix as tensors of the shape, type and device of the module's state."""
     return {
         name: torch.from_numpy(arrays[f"{prefix}/{name}"]).reshape(value.shape).to(value)
         for name, value in module.state_dict().items()

@@ -1,9 +1,10 @@
-"""Which variant of the structured flow a study asks for: the held-out log-probability of every row decides.
+"""The choice of the structured flow's variant, by the held-out log-probability of rows.
 
-Every site is halved; each half is harmonized by a fit to the other, so that each row is held out once (rows of sites
-too small to halve are not). Two variants are compared by the median over rows of the difference: a mean would be
-decided by a handful of rows far out. Of the two variants without shape the better one is taken; with shape it has to
-be better by more than a standard error of the median, for it has twice as many parameters.
+Each site is halved, and each half is evaluated by a fit to the other, so that each row is held out once (except at
+sites too small to halve). Variants are compared by the median difference over rows: a few outlying rows would decide a
+mean.
+The better variant without shape is taken, unless one with shape is better by more than a standard error of the median;
+it has twice as many parameters.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pycombat_gam.flow.training.train import Rows, Training, split, train
 from pycombat_gam.types import FloatArray, IntArray
 
 FEWEST_ROWS = 30
-"""Fewer rows than this in a half tell no variant from another."""
+"""Fewest rows of a half for a choice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +32,10 @@ class Choice:
 
     Attributes
     ----------
-    variant : the one chosen.
-    table : a row per variant: mean held-out log-probability of a row, the median over rows of how far it is behind the
-        chosen one, and the median's standard error.
-    history : of the trainings.
+    variant : the chosen variant.
+    table : a row per variant: mean held-out log-probability of a row, the median over rows of its distance behind the
+        chosen variant, and the median's standard error.
+    history : history of the trainings.
     """
 
     variant: Variant
@@ -52,11 +53,11 @@ def choose_variant(
     progress: Hook | None,
     candidates: Sequence[Variant] = VARIANTS,
 ) -> Choice | None:
-    """Choose among variants by two-fold cross-validation; None where there are too few rows to hold out.
+    """Choose among variants by two-fold cross-validation; None if too few rows can be held out.
 
     Parameters
     ----------
-    make : builds a flow of a variant for sites of so many rows (B,).
+    make : builds a flow of a variant, from the sites' numbers of rows (B,).
     rows : all rows; order : (n,) their canonical order.
     """
     halves = split(rows.site, order, 0.5, seed)
@@ -93,7 +94,7 @@ def choose_variant(
 
 
 def _swapped(halves: tuple[IntArray, IntArray], site: IntArray) -> tuple[IntArray, IntArray]:
-    """Return the halves the other way round; sites that were not halved stay in training."""
+    """Return the halves swapped; sites that were not halved stay in training."""
     rest, held_out = halves
     whole = ~np.isin(site[rest], np.unique(site[held_out]))
     return np.concatenate([held_out, rest[whole]]), rest[~whole]

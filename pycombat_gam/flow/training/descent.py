@@ -1,4 +1,4 @@
-"""The two ways to descend on the objective of `train`: minibatches by AdamW, and all rows at once by L-BFGS."""
+"""Two ways to minimise the objective of `train`: minibatches by AdamW, and all rows at once by L-BFGS."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from pycombat_gam.flow.training.rows import Rows
 from pycombat_gam.types import IntArray
 
 SAMPLE = 20_000
-"""Rows that a mechanism is refreshed from where it is trained by minibatches."""
+"""Most rows from which a mechanism trained by minibatches is refreshed."""
 RESIDENT = 2**28
 """Feature values up to this many (2 GiB) stay on the device; more are read batch by batch."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How to train.
+    """Training settings.
 
     Attributes
     ----------
-    max_epochs : most epochs.
-    held_out : share of each site's rows that is held out (`split`).
-    patience : epochs without a better held-out log-probability before AdamW stops; each third of it halves the rate.
+    max_epochs : largest number of epochs.
+    held_out : share of each site's rows to hold out (`split`).
+    patience : epochs without a better held-out log-probability before AdamW stops; each third of them halves the rate.
     batch_size : rows of a minibatch.
-    learning_rate, weight_decay, clip : of AdamW; only networks decay, and `clip` is the gradient's largest norm.
+    learning_rate, weight_decay, clip : settings of AdamW; only networks decay, and `clip` bounds the gradient's norm.
     iterations : L-BFGS iterations between refreshes.
     tolerance : relative change of the objective between epochs below which L-BFGS stops.
-    compile : let `torch.compile` translate the loss.
-    amp : "bf16" lets the networks, and nothing else, compute in bfloat16 while training; "off".
+    compile : whether `torch.compile` compiles the loss.
+    amp : "bf16" lets only the networks compute in bfloat16 while training; or "off".
     checkpoint_every : epochs between checkpoints.
-    max_rollbacks : undone epochs before the training gives up.
+    max_rollbacks : undone epochs before training fails.
     """
 
     max_epochs: int = 500
@@ -76,13 +76,13 @@ class Training:
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must not be below 0")
         if not 0 <= self.held_out < 1:
-            raise OptionError(f"held_out is {self.held_out}; it is a share of rows: from 0 to below 1")
+            raise OptionError(f"held_out is {self.held_out}; give a share of rows, from 0 to below 1")
         if self.amp not in ("off", "bf16"):
             raise OptionError(f"amp is '{self.amp}'; allowed: off, bf16")
 
 
 class Source:
-    """Some of the rows, by their place among them: held on the device if they fit, else read as they are asked for."""
+    """Some of the rows, by position: on the device if they fit, otherwise read on demand."""
 
     def __init__(self, rows: Rows, index: IntArray) -> None:
         self.rows, self.index = rows, index
@@ -106,7 +106,7 @@ class Source:
 
 
 class Descent(ABC):
-    """One way to descend."""
+    """A way to minimise the objective."""
 
     optimizer: torch.optim.Optimizer | None = None
 
@@ -123,18 +123,18 @@ class Descent(ABC):
 
     @abstractmethod
     def epoch(self, generator: torch.Generator, rate: float) -> float:
-        """Descend for an epoch and return the objective a row; it is not finite if the epoch must be undone."""
+        """Run an epoch and return the objective per row; it is not finite if the epoch must be undone."""
 
     @abstractmethod
     def finished(self, now: Progress) -> bool:
         """Return whether to stop before the last epoch."""
 
     def state(self) -> dict[str, Any]:
-        """Copy what `restore` puts back."""
+        """Copy the state for `restore`."""
         return {} if self.optimizer is None else copy.deepcopy(self.optimizer.state_dict())
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Undo what happened since `state`."""
+        """Return to a copied state."""
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state)
 
@@ -158,7 +158,7 @@ class Minibatches(Descent):
         self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate)
 
     def rate(self, now: Progress) -> float:
-        """See `Descent`: a cosine to zero, unless held-out rows say when to slow down."""
+        """See `Descent`: a cosine to zero, unless held-out rows set the rate."""
         if now.best_state:
             return now.rate
         return now.rate * 0.5 * (1 + math.cos(math.pi * now.epoch / self.settings.max_epochs))
@@ -192,7 +192,7 @@ class Minibatches(Descent):
 
 
 class FullBatch(Descent):
-    """L-BFGS over all rows, begun anew after every refresh of the mechanism, which changes the objective."""
+    """L-BFGS over all rows, restarted after each refresh of the mechanism, which changes the objective."""
 
     def rate(self, now: Progress) -> float:
         """See `Descent`: 1, the step of a Newton method, halved with every rollback."""

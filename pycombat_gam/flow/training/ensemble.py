@@ -1,14 +1,13 @@
-r"""Several members trained together: how far the harmonized values would move with other rows, or another start.
+r"""Ensemble members trained together: how much harmonized values vary with other rows, or another start.
 
-The members' parameters are stacked, and one `torch.func.vmap` evaluates all of them on the same rows, each with
-weights of its own. By the stratified bootstrap (Efron & Tibshirani 1993, ch. 6), a member's weights are how often
-each row was drawn from its site with replacement; by seed, all rows count once and the networks start elsewhere.
+The members' parameters are stacked, and one `torch.func.vmap` evaluates all of them on the same rows, each with its own
+weights. By bootstrap the weights are random within sites (`bootstrap_weights`; Efron & Tibshirani 1993, ch. 6, on the
+stratified bootstrap); by seed all rows count once and the networks start elsewhere.
 
-Weights perturb the likelihood's score only, so that members of a maximum a posteriori would all lean the same way,
-and differ less than they are wrong. Where there is a prior, each member's penalty gets a linear term at random, a
-pull, with the covariance of the prior's own score; with a normal likelihood and prior the members then are draws from
-the posterior (perturb and maximise: Papandreou & Yuille 2010, NeurIPS 23; Bardsley et al. 2014, SIAM J. Sci. Comput.
-36:A1895).
+Weights perturb the likelihood's score only, so maximum a posteriori members would all be shrunk the same way and differ
+by less than their error. With a prior, each member's penalty gets a random linear term, a pull, with the covariance of
+the prior's own score. With normal likelihood and prior the members are then draws from the posterior (perturb and
+maximise: Papandreou & Yuille 2010, NeurIPS 23; Bardsley et al. 2014, SIAM J. Sci. Comput. 36:A1895).
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from pycombat_gam.flow.training.rows import sites_in_order
 from pycombat_gam.types import FloatArray, IntArray
 
 SEPARATOR = "|"
-"""Stands for the dot in names of stacked parameters: torch allows none there."""
+"""Replaces the dot in names of stacked parameters, where torch does not allow it."""
 
 
 class Ensemble(FeatureMechanism):
     """M mechanisms of one shape as one; `train.train` takes it, with weights (n, M).
 
-    pulls : what each member's `draw_pull` gave; none for penalties as they are.
+    pulls : each member's `draw_pull`; empty for unchanged penalties.
     """
 
     def __init__(self, members: Sequence[FeatureMechanism], pulls: Sequence[tuple[Tensor, ...]] = ()) -> None:
@@ -47,7 +46,7 @@ class Ensemble(FeatureMechanism):
         for name, value in buffers.items():
             self.register_buffer(_flat(name), value)
         self._buffer_names = tuple(buffers)
-        # Outside of the module's tree: only its shape is used, its own parameters never.
+        # In a tuple, outside the module's tree: only its shape is used, never its parameters.
         self._one = (copy.deepcopy(members[0]),)
 
     def _state(self) -> dict[str, Tensor]:
@@ -89,7 +88,7 @@ class Ensemble(FeatureMechanism):
 
     def reorder_sites(self, place: IntArray) -> None:
         """Reorder the sites of every member; see `FeatureMechanism`."""
-        raise NotImplementedError("reorder the members, once they are apart")
+        raise NotImplementedError("reorder the members after members()")
 
     def loss(self, x: Tensor, parents: Parents, weight: Tensor) -> Tensor:
         """Return the sum of the members' losses; weight : (n, M)."""
@@ -106,20 +105,20 @@ class Ensemble(FeatureMechanism):
 
     @torch.no_grad()
     def members(self) -> tuple[FeatureMechanism, ...]:
-        """Return the members apart."""
+        """Return the members as separate mechanisms."""
         state = self._state()
         count = len(next(iter(state.values())))
         apart = []
         for j in range(count):
             member = copy.deepcopy(self._one[0])
-            # Masks and orders are no part of its state: every member has them already.
+            # Masks and orders are not in the state: each member has them already.
             member.load_state_dict({name: state[name][j] for name in member.state_dict()})
             apart.append(member)
         return tuple(apart)
 
 
 class _Call(nn.Module):
-    """One method of a mechanism as a module's forward, with the parents taken apart: what `functional_call` needs."""
+    """A method of a mechanism as a module's forward, with the parents unpacked, as `functional_call` needs it."""
 
     def __init__(self, mechanism: FeatureMechanism, method: str) -> None:
         super().__init__()
@@ -138,10 +137,10 @@ def _flat(name: str) -> str:
 
 
 def bootstrap_weights(site: IntArray, order: IntArray, members: int, seed: int) -> FloatArray:
-    """Return weights of the Bayesian bootstrap within each site, (n, M); the same whatever order the rows came in.
+    """Return weights of the Bayesian bootstrap within each site, (n, M), whatever the order of rows.
 
-    A site of n rows has n times a flat Dirichlet draw (Rubin 1981, Ann. Statist. 9:130). Drawing rows with replacement
-    would give a site of three rows the same row three times, and no variance, in one member of nine.
+    The weights of a site of n rows are n times a flat Dirichlet draw (Rubin 1981, Ann. Statist. 9:130). Resampling with
+    replacement would give a site of three rows one row three times, and no variance, in one member of nine.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From a table to the trained mechanism of its features: ComBat's fit first, the flow from there."""
+"""From a table to the trained mechanism of its features, which starts at ComBat's fit."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from pycombat_gam.flow.training.train import Rows, canonical_order, split, train
 from pycombat_gam.types import FloatArray, IntArray
 
 LARGEST_WHOLE = 3e7
-"""Feature values that the structured flow takes at once (240 MB, some twenty times over while it descends)."""
+"""Most feature values that the structured flow trains on at once (240 MB; training needs about 20 times that)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """The trained features: a mechanism, the members of its ensemble (none, or M), how it came about, what was odd."""
+    """The trained mechanism, the members of its ensemble (none, or M), the choice, the history and the notes."""
 
     mechanism: FeatureMechanism
     members: tuple[FeatureMechanism, ...]
@@ -58,7 +58,7 @@ def learn(
 
     Parameters
     ----------
-    fit : ComBat's fit; frame : its scales.
+    fit : fitted ComBat; frame : its scales.
     Y : (n, V) features; columns : (n, p) the frame's columns of the design; site : (n,) codes.
     checkpoint : file that the training of the final mechanism can be resumed from.
     """
@@ -77,9 +77,11 @@ def learn(
     final = [flow.frozen() if isinstance(flow, StructuredFlow) else flow for flow in (mechanism, *members)]
     notes = []
     if recipe.flow == "structured" and recipe.options.get("variant", "auto") == "auto" and choice is None:
-        notes.append(f"too few rows to hold any out: variant '{VARIANTS[0]}', ComBat's, was taken without a choice")
+        notes.append(
+            f"too few rows to hold any out, so the variant was not chosen: '{VARIANTS[0]}' was used, as in ComBat"
+        )
     if recipe.flow != "structured" and history[0]["held_out"].notna().any() and history[0]["held_out"].argmax() == 0:
-        notes.append(f"flow='{recipe.flow}' never improved on its start on held-out rows: its answer is ComBat's")
+        notes.append(f"flow='{recipe.flow}' never improved on its start in held-out rows: the result is ComBat's")
     return Learned(final[0], tuple(final[1:]), choice, pd.concat([*history, *more], ignore_index=True), tuple(notes))
 
 
@@ -95,13 +97,13 @@ class _Plan:
 
     @property
     def settings(self) -> Training:
-        """How to train; minibatches take more epochs than full descents."""
+        """The training settings; minibatches take more epochs than full batches."""
         settings = self.recipe.settings()
         large = self.recipe.flow == "structured" and self.rows.x.size > LARGEST_WHOLE
         return replace(settings, max_epochs=100) if large and "max_epochs" not in self.recipe.training else settings
 
     def make(self, variant: Variant, sizes: FloatArray) -> StructuredFlow:
-        """Return a structured flow at its start."""
+        """Return an untrained structured flow."""
         start = self.start
         flow = StructuredFlow(
             variant,
@@ -120,7 +122,7 @@ class _Plan:
     def structured(
         self, checkpoint: Path | None, resume: bool
     ) -> tuple[FeatureMechanism, Choice | None, list[pd.DataFrame]]:
-        """Choose the variant, unless one was asked for, and fit it to all rows."""
+        """Choose the variant, unless it was specified, and fit it to all rows."""
         settings, seed = self.settings, self.recipe.seed
         variant: Any = self.recipe.options.get("variant", "auto")
         choice = None
@@ -139,7 +141,7 @@ class _Plan:
         return flow, choice, [history] if choice is None else [choice.history, history]
 
     def conditional(self, checkpoint: Path | None, resume: bool) -> tuple[FeatureMechanism, list[pd.DataFrame]]:
-        """Train a flow of the paper's family, with rows held out to know when to stop."""
+        """Train a flow of the paper's family; held-out rows set when to stop."""
         rest, held_out = self._split()
         known = self._restarted(np.isin(np.arange(len(self.rows)), rest).astype(np.float64))
         flow = self._conditional(self.recipe.seed, known)
@@ -147,12 +149,12 @@ class _Plan:
             flow, self.rows, rest, held_out, settings=self.settings, seed=self.recipe.seed,
             stage=self.recipe.flow, progress=self.progress, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
-        # What training learned beside ComBat's answer stays; that answer is once more of all rows.
+        # What training added to its start is kept; the start itself is replaced by ComBat's fit to all rows.
         flow.shift(*(b - a for a, b in zip(_parts(known), _parts(self.start), strict=True)))
         return flow, [history]
 
     def ensemble(self, mechanism: FeatureMechanism) -> tuple[tuple[FeatureMechanism, ...], list[pd.DataFrame]]:
-        """Train the members together: each on rows drawn anew, or from another start."""
+        """Train the members together: each on resampled rows, or from another start."""
         recipe = self.recipe
         if recipe.bootstrap:
             weights = bootstrap_weights(self.rows.site, self.order, recipe.members, recipe.seed)
@@ -165,7 +167,7 @@ class _Plan:
         if isinstance(mechanism, StructuredFlow):
             members = Ensemble([mechanism] * recipe.members, pulls)
         else:
-            # As in `conditional`: a start that knows the held-out rows would never be left.
+            # As in `conditional`: training would never leave a start that knows the held-out rows.
             kept = np.isin(np.arange(len(self.rows)), self._split()[0]).astype(np.float64)
             starts = [(self._restarted(weight * kept), self._restarted(weight)) for weight in weights.T]
             shifts = [tuple(b - a for a, b in zip(*map(_parts, pair), strict=True)) for pair in starts]
@@ -202,7 +204,7 @@ class _Plan:
 
 
 def _parts(start: Start) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a conditional flow starts from."""
+    """Return the initial values of a conditional flow."""
     parts = (start.coefficients, start.location, start.log_scale)
     coefficients, location, log_scale = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
     return coefficients, location, log_scale

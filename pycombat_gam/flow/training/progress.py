@@ -1,4 +1,4 @@
-"""A training's progress: a bar for each stage, with the held-out log-probability beside it."""
+"""The progress of a training: a bar for each stage, with the held-out log-probability beside it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pycombat_gam.progress import progress_bar
 from pycombat_gam.types import Advance
 
 Hook: TypeAlias = Callable[[str, int, int, float], None]
-"""Called after each epoch: stage, epoch, most epochs, held-out log-probability a row (NaN if nothing is held out)."""
+"""Called after each epoch: stage, epoch, max_epochs, held-out log-probability per row (NaN without held-out rows)."""
 
 
 @contextmanager
 def training_progress(console: Console | None = None) -> Iterator[Hook]:
-    """Show a bar a stage for as long as the block runs; give the hook that `train` calls.
+    """Show a bar for each stage within the block; yield the hook that `train` calls.
 
     Parameters
     ----------
-    console : where to; None: stderr. If it is no terminal, nothing is shown.
+    console : None: stderr. Nothing is shown unless it is a terminal.
     """
     with ExitStack() as running:
         now: tuple[str, Advance] | None = None

@@ -1,4 +1,4 @@
-"""The rows that a mechanism is trained on: read a few at a time, in an order that only their content sets."""
+"""The rows that a mechanism is trained on: read in parts, in an order set only by their content."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pycombat_gam.flow.mechanisms.mechanism import Parents
 from pycombat_gam.types import FloatArray, IntArray
 
 WHOLE_SITES = 4
-"""A site of up to this many rows stays in training wholly."""
+"""Most rows of a site that stays wholly in training."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Training data of V features, n rows. The features may be a memory map: only the rows asked for are read.
+    """Training data of V features and n rows. The features may be a memory map: only requested rows are read.
 
     Attributes
     ----------
     x : (n, V) raw values, float32 or float64.
-    location, scale : (V,) of the standardization (x − location) / scale, done as rows are read.
+    location, scale : (V,) of the standardization (x − location) / scale, applied as rows are read.
     design : (n, p) columns of the formula, centred and scaled.
     site : (n,) codes 0..B−1.
     weight : (n,) weights of the rows in the likelihood.
-    device : where the tensors go.
+    device : device of the tensors.
     """
 
     x: np.ndarray
@@ -43,7 +43,7 @@ class Rows:
     def take(self, index: IntArray) -> tuple[Tensor, Parents, Tensor]:
         """Return standardized values (m, V), parents and weights (m,) of these rows, in this order, in float64."""
         order = np.argsort(index, kind="stable")
-        # Ascending, so that a memory map on a disk is read forwards.
+        # Ascending, so that a memory map is read forwards.
         x = np.empty((len(index), self.x.shape[1]))
         x[order] = self.x[index[order]]
         x -= self.location
@@ -59,14 +59,14 @@ class Rows:
 
 
 def canonical_order(x: np.ndarray, design: FloatArray, site: IntArray) -> IntArray:
-    """Return a permutation (n,) that sorts rows by their content, so that no result depends on the order they came in.
+    """Return a permutation (n,) that sorts rows by content, so that no result depends on their order.
 
     Rows are compared by the first feature, then the next, …, then the columns of the design, and the site last, so that
-    how sites are named hardly ever matters. A column is read only while rows still tie in all before it.
+    the sites' names hardly ever matter. A column is read only while rows still tie in all columns before it.
 
     Parameters
     ----------
-    x : (n, V) features, of which a memory map is read by columns as far as needed.
+    x : (n, V) features; a memory map is read by columns as far as needed.
     design : (n, p).
     site : (n,).
     """
@@ -92,7 +92,7 @@ def canonical_order(x: np.ndarray, design: FloatArray, site: IntArray) -> IntArr
 
 
 def sites_in_order(site: IntArray, order: IntArray) -> list[int]:
-    """Return the codes of the sites, (B,), by their first row in canonical order: not by what they are called."""
+    """Return the codes of the sites, (B,), by their first row in canonical order, not by name."""
     return sorted(map(int, np.unique(site)), key=lambda code: int(np.flatnonzero(site[order] == code)[0]))
 
 
@@ -102,16 +102,16 @@ def split(site: IntArray, order: IntArray, held_out: float, seed: int) -> tuple[
     Parameters
     ----------
     site : (n,) codes.
-    order : (n,) the canonical order; both answers follow it.
-    held_out : share held out of each site, rounded; sites of up to 4 rows stay in training wholly.
-    seed : which rows.
+    order : (n,) the canonical order; both results follow it.
+    held_out : share held out of each site, rounded; sites of up to 4 rows stay wholly in training.
+    seed : seed of the choice of rows.
 
     Returns
     -------
     train_index, held_out_index : row numbers.
     """
     lot = np.empty(len(site))
-    # One lot a row in canonical order, whatever its site is called.
+    # One lot per row in canonical order, whatever the site's name.
     lot[order] = np.random.default_rng(seed).random(len(site))
     out = np.zeros(len(site), dtype=bool)
     for code in np.unique(site):

@@ -1,4 +1,4 @@
-"""How many rows a flow needs, and what is said where there are fewer."""
+"""The number of rows that a flow needs, and notes where there are fewer."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from pycombat_gam.types import IntArray
 from pycombat_gam.words import Setting, Worded, listing
 
 FEW_ROWS = 10
-"""A site of the structured flow with fewer rows leans on the others, which is said."""
+"""Fewest rows of a site of the structured flow without a note: smaller sites are shrunk strongly to the others."""
 ROWS_FOR_A_NETWORK = 200
-"""Rows a site that the flows of the paper's family need before they remove site effects as well as ComBat does."""
+"""Rows per site with which flows of the paper's family remove site effects as well as ComBat does."""
 
 
 def size_notes(flow: str, levels: BatchLevels, n_rows: IntArray, V: int) -> list[str]:
-    """Say where the flow has few rows for what it estimates, or too many features for their covariance."""
+    """Note sites with too few rows for what the flow estimates, and too many features for their covariance."""
     structured = flow == "structured"
     notes = []
     if structured and V > MOST_CORRELATED:
-        notes.append(f"more than {MOST_CORRELATED:,} features: log_prob takes them as independent given their parents")
+        notes.append(f"more than {MOST_CORRELATED:,} features: log_prob treats them as independent given their parents")
     enough = FEW_ROWS if structured else ROWS_FOR_A_NETWORK
     few = [f"{label} ({rows:,})" for label, rows in zip(levels.labels, n_rows, strict=True) if 1 < rows < enough]
     if few and structured:
-        notes.append(f"few rows at {listing(few)}: what such a site does rests largely on the other sites")
+        notes.append(
+            f"few rows at {listing(few)}: the estimated effects of these sites rest largely on the other sites"
+        )
     elif few:
         notes.append(
             Worded(
-                f"flow='{flow}' estimates networks and needs about {ROWS_FOR_A_NETWORK} rows a site; fewer are at "
-                f"{listing(few)}: expect site effects to remain, or use ",
+                f"flow='{flow}' estimates networks and needs about {ROWS_FOR_A_NETWORK} rows per site; there are fewer "
+                f"at {listing(few)}: expect site effects to remain, or use ",
                 Setting("flow", "structured"),
             )
         )

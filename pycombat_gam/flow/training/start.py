@@ -1,4 +1,4 @@
-"""Where training starts: ComBat's fit of the same formula, which is the structured flow without its shapes."""
+"""The start of training: ComBat's fit of the same formula, which is the structured flow without shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pycombat_gam.flow.model.frame import Frame
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 STIFFEST_TRAINED = 1e7
-"""Penalties count up to so many times the data's information: beyond, a direction has 1e-7 degrees of freedom left."""
+"""Largest penalty over the data's information: a direction then has 1e-7 degrees of freedom left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class Start:
     Attributes
     ----------
     coefficients : (p, V); location, log_scale : (B, V) shrunken site effects.
-    preconditioner : (1 or V, p, p) F with FFᵀ the inverse of the penalised information; one where no penalty differs.
+    preconditioner : (1 or V, p, p) F with FFᵀ the inverse of the penalised information; 1 if all features share it.
     roots : (m, r, p) square roots of the penalties; smoothing : (m, V) their parameters.
-    sizes : (B,) rows; known : (B, V) where rows tell more than a location.
+    sizes : (B,) rows; known : (B, V) whether rows estimate more than a location.
     """
 
     coefficients: FloatArray
@@ -66,7 +66,7 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
     if len(each):
         total = total + np.einsum("mv,mpq->vpq", smoothing, each)
     p = len(information)
-    # What neither data nor penalties determine is left where it is by this much.
+    # A small ridge fixes directions that neither data nor penalties determine.
     total = total + 1e-10 * size * np.eye(p)
     L = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
     factor: FloatArray = np.stack([solve_triangular(lower, np.eye(p), lower=True).T for lower in L]) if p else L
@@ -83,9 +83,9 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
 
 
 def restarted(start: Start, x: FloatArray, columns: FloatArray, site: IntArray, weight: FloatArray) -> Start:
-    """Return the start as rows of other weights would have it: penalised least squares, at the same smoothness.
+    """Return the start for reweighted rows: penalised least squares with the same smoothing parameters.
 
-    Site effects are shrunk as they were: each keeps its part of the change.
+    Site effects are not shrunk anew: each changes as its unshrunken estimate does.
 
     Parameters
     ----------

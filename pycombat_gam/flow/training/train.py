@@ -1,12 +1,12 @@
-r"""One loop for every mechanism of the features: descend on minus the mean log-posterior a row.
+r"""One training loop for every mechanism of the features: it minimises minus the mean log-posterior per row.
 
     objective = (Σ_i w_i · −log p(x_i | pa_i) + penalty) / Σ_i w_i
 
-Minibatches of shuffled rows by AdamW (Loshchilov & Hutter 2019), weight decay on the networks only; or, where the
-mechanism asks for it (`full_batch`), all rows at once by L-BFGS, with the mechanism's `refresh` before each round. An
-epoch that meets a number that is not finite is undone, and the next goes at half the rate. With rows held out, AdamW
-halves its rate while their log-probability does not rise, stops after a while, and keeps the best state it saw, the
-start included; without, the rate falls by a cosine to zero and the last state stays.
+It uses AdamW (Loshchilov & Hutter 2019) on minibatches of shuffled rows, with weight decay on the networks only; or, if
+the mechanism is `full_batch`, L-BFGS on all rows at once, with the mechanism's `refresh` before each round. An epoch
+that meets a non-finite number is undone, and the next runs at half the rate. With held-out rows, AdamW halves its rate
+while their log-probability does not rise, stops after a while, and keeps the best state, the start included. Without,
+the rate falls by a cosine to zero and the last state is kept.
 """
 
 from __future__ import annotations
@@ -57,24 +57,25 @@ def train(
     ----------
     rows : all rows.
     train_index, held_out_index : (m,) and (h,) rows to train on and to hold out, in canonical order; h may be 0.
-    settings : how.
-    seed : of the shuffling.
-    stage : what this training is called in the history and to `progress`.
+    settings : training settings.
+    seed : seed of the shuffling.
+    stage : name of this training in the history and for `progress`.
     progress : called after each epoch.
     checkpoint : file written every few epochs and at the end.
-    resume : go on from the checkpoint, if there is one; the numbers are those of a training that was never stopped.
+    resume : continue from the checkpoint, if there is one; the result equals that of an uninterrupted training.
 
     Returns
     -------
-    DataFrame, one row an epoch: stage, epoch (0 is the start), loss (the objective a row, over the epoch), held_out
-    (mean log-probability a held-out row), learning_rate, seconds, rollback (whether the epoch was undone).
+    DataFrame
+        A row per epoch: stage, epoch (0 is the start), loss (objective per row, over the epoch), held_out (mean
+        log-probability of a held-out row), learning_rate, seconds, rollback (whether the epoch was undone).
 
     Raises
     ------
     TrainingError
-        If the objective keeps being not finite.
+        If the objective stays non-finite.
     ModelFileError
-        If the checkpoint to go on from is broken or of another training.
+        If the checkpoint is broken or belongs to another training.
     """
     if not len(train_index):
         raise TrainingError(f"there is no row to train '{stage}' on")
@@ -111,7 +112,7 @@ def _epoch(
     now: Progress,
     stage: str,
 ) -> None:
-    """Do one epoch, or undo it; note either in the history."""
+    """Run an epoch, or undo it, and record it in the history."""
     began = time.perf_counter()
     good = state_of(mechanism), descent.state()
     rate = descent.rate(now)
@@ -131,8 +132,8 @@ def _epoch(
     now.history.append((float(now.epoch), loss, score, rate, time.perf_counter() - began, float(failed)))
     if now.rollbacks > settings.max_rollbacks:
         raise TrainingError(
-            f"training '{stage}' met a loss or gradient that is not finite {now.rollbacks} times, the last time in "
-            f"epoch {now.epoch} at learning rate {rate:.1e}; look for extreme values, or lower learning_rate"
+            f"training '{stage}' met a non-finite loss or gradient {now.rollbacks} times, last in epoch {now.epoch} at "
+            f"learning rate {rate:.1e}; look for extreme values, or lower learning_rate"
         )
 
 
@@ -163,7 +164,7 @@ def _identity(
     seed: int,
     stage: str,
 ) -> JsonDict:
-    """Return what a checkpoint must agree in; of the features, the first rows stand for all."""
+    """Return what a checkpoint must match; the first rows stand for all features."""
     x, parents, _ = rows.take(train_index[:256])
     shapes = {name: list(value.shape) for name, value in mechanism.state_dict().items()}
     facts = {"stage": stage, "seed": seed, "mechanism": [type(mechanism).__name__, shapes]}
