@@ -41,7 +41,7 @@ class Interval:
         M = len(each)
         # Relative to the first member, so that members that agree exactly (rows of the site itself) have no spread.
         mean, sd = each[0] + (each - each[0]).mean(axis=0), (each - each[0]).std(axis=0, ddof=1)
-        # The centre is a mean of M draws, with an error of its own.
+        # The centre is a mean of M draws, with its own error.
         half = float(t.ppf(0.5 + level / 2, M - 1)) * np.sqrt(1.0 + 1.0 / M) * sd
         names = list(features)
         tables = [pd.DataFrame(values, index=index, columns=names) for values in (mean, sd, mean - half, mean + half)]

@@ -78,7 +78,7 @@ class FlowSummary:
             shown(self.sites),
         ]
         if self.choice is not None:
-            lines += ["", f"Variants (held-out log-probability a row), '{self.variant}' chosen:", shown(self.choice)]
+            lines += ["", f"Variants (held-out log-probability per row), '{self.variant}' chosen:", shown(self.choice)]
         lines += ["", "Training:", shown(self.training)]
         if profile["covariates"]:
             lines += ["", "Covariates:", *(covariate_line(name, of) for name, of in profile["covariates"].items())]

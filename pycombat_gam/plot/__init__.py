@@ -1,8 +1,8 @@
 """Pictures of tables before and after harmonization, and of fitted models; matplotlib axes in and out.
 
 Each function draws into the given axes, or into new ones, and returns them. It shows nothing and changes no setting of
-matplotlib. Sites differ in shape as well as colour (Okabe and Ito's), set by their place among all sites of the model
-or table and so the same in all pictures; more than eight sites are told apart by position or name. All text is
+matplotlib. Sites differ in shape as well as colour (Okabe and Ito's). Their place among all sites of the model or table
+sets both, so a site looks the same in all pictures. More than eight sites are told apart by position or name. Text is
 measured, so that it fits a journal's column (3.4 inches) as well as a page. Names from data are plain text: a ``$``
 starts no formula. matplotlib is imported with the first picture.
 """

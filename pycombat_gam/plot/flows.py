@@ -88,7 +88,7 @@ def training(scm: object, *, ax: Any = None) -> Any:
     ax.set_ylabel(" ")
     plain(ax)
     legend_below(ax, handles, names)
-    titled(ax, "Held-out log-probability a row", "marks, numbers: best epochs; latest stage first")
+    titled(ax, "Held-out log-probability per row", "marks, numbers: best epochs; latest stage first")
     lay_out(ax)
     few_ticks(ax)
     say(ax, "y", "gain since first epoch", "gain")

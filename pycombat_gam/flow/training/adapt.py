@@ -1,7 +1,7 @@
 r"""A site that was not in the fit: its map is estimated from its rows, and the rest of the model stays as it was.
 
-For the structured flow, θ_k ~ N(c, τ²) over features and c ~ N(m, ω²), with τ², m and ω² from the sites of the fit,
-so that with fewer rows the map stays nearer to that of an average site.
+For the structured flow, θ_k ~ N(c, τ²) over features and c ~ N(m, ω²), with τ², m and ω² from the sites of the fit.
+With fewer rows the map stays nearer to that of an average site.
 """
 
 from __future__ import annotations
