@@ -121,9 +121,7 @@ class Study:
         parsed = parse_formula(formula)
         check_supported(parsed, absorb_intercept=True)
         if batch in parsed.variables:
-            raise OptionError(
-                f"batch column '{batch}' is in the formula: diagnose adds the sites itself; remove it there"
-            )
+            raise OptionError(f"batch column '{batch}' is in the formula: diagnose adds it by itself, remove it there")
         ids = names(id, "id")
         reserved = (batch, *ids, *parsed.variables)
         taken = intake(before, covariates, reserved=reserved, choice=features, fitted=None)

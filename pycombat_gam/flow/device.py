@@ -12,6 +12,7 @@ from pycombat_gam.errors import OptionError
 from pycombat_gam.words import Setting, Worded
 
 SMALL = 1_000_000
+ALLOWED = ": allowed are 'auto', 'cpu', 'cuda', and a numbered GPU such as 'cuda:1'"
 
 
 def choose_device(name: str) -> torch.device:
@@ -28,7 +29,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise OptionError(Worded(asked, ": allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like")) from None
+        raise OptionError(Worded(asked, ALLOWED)) from None
     if device.type == "mps":
         raise OptionError(
             Worded(
@@ -38,7 +39,7 @@ def choose_device(name: str) -> torch.device:
             )
         )
     if device.type not in ("cpu", "cuda"):
-        raise OptionError(Worded(asked, ": allowed are 'auto', 'cpu', 'cuda' and 'cuda:1' and the like"))
+        raise OptionError(Worded(asked, ALLOWED))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise OptionError(
             Worded(asked, f" is not available: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'")

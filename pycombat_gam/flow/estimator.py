@@ -250,8 +250,8 @@ class FlowSCM(Results):
             )
         if fitted.model.graph.parents[self.batch]:
             raise OptionError(
-                f"adapt: in the graph '{self.batch}' has causes, and rows of one site cannot estimate their effects on "
-                "it; fit again with these rows"
+                f"adapt: in the graph '{self.batch}' has causes, whose effects on a new site cannot be estimated from "
+                "its rows; fit again with these rows"
             )
         if any(self.batch in causes for causes in fitted.model.graph.parents.values()):
             raise OptionError(
@@ -272,9 +272,7 @@ class FlowSCM(Results):
         note = f"site '{label}' was added from its {count(len(x), 'row')}"
         if share.size:
             location, scale = (percent(part, ".0f") for part in share)
-            note += (
-                f": they carry {location} of the weight in its location and {scale} in its scale; other sites the rest"
-            )
+            note += f": they carry {location} of the weight in its location and {scale} in its scale"
         new = FlowSCM(**{**self.get_params(), "n_members": 1})
         coded = model.code(taken.covariates, code, lenient=True)
         warn_of(fitted.support.outside(model.graph, coded))

@@ -86,7 +86,7 @@ def _target(to: str | None) -> str:
     if to is None:
         return (
             "Harmonized values are averages of what each row would have measured at each site, weighted by the sites' "
-            "rows."
+            "numbers of rows."
         )
     return (
         f"Harmonized values are what each row would have measured at site '{to}'; rows of that site were not changed."
