@@ -1,4 +1,4 @@
-"""`diagnose`: was there a site effect, is it gone, is the biology still there?"""
+"""`diagnose`: was there a site effect, is it gone, and is the biology still there?"""
 
 from __future__ import annotations
 

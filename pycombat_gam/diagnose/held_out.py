@@ -86,8 +86,8 @@ def by_site(
         for b in range(len(study.sites)):
             others = study.codes != b
             # Without its rows the reference site is unknown: the other sites are then brought to their mean.
-            gone = model.ref_batch is not None and canonical(model.ref_batch) == study.sites[b]
-            changed: dict[str, Any] = {"formula": formula, **({"ref_batch": None} if gone else {})}
+            left_out = model.ref_batch is not None and canonical(model.ref_batch) == study.sites[b]
+            changed: dict[str, Any] = {"formula": formula, **({"ref_batch": None} if left_out else {})}
             fitted = _fit(study, model, others if mask is None else others & mask, **changed)
             values = np.empty((study.codes.size, columns.size))
             values[others] = _apply(study, fitted, others)[:, columns]

@@ -36,7 +36,7 @@ KINDS = ("logistic", "SVM")
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Which fold each unit (row, or group of rows) is tested in.
+    """The fold in which each unit (row, or group of rows) is tested.
 
     Attributes
     ----------

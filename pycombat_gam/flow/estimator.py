@@ -185,7 +185,7 @@ class FlowSCM(Results):
             formula.variables, self.batch, table, self.graph,
             factors=factor_columns(formula), features=taken.features, ids=names(self.id, "id"),
         )  # fmt: skip
-        # Rounding of sums depends on their order, and so does descent: rows and sites are put into canonical order.
+        # Descent depends on the rounding of sums, and so on their order: rows and sites are sorted canonically first.
         order = canonical_order(taken.Y, np.zeros((len(table), 0)), codes)
         sites_by_row = sites_in_order(codes, order)
         place = np.argsort(sites_by_row)

@@ -40,7 +40,7 @@ LEAST_VARIANCE = 1e-6
 """Least prior variance: a parameter with the same value everywhere then stays where it is."""
 FIRST_VARIANCE = 0.1
 ROWS_FOR_A_WIDTH = 30.0
-"""At a site of so many rows, the prior width is halfway between the site's own and that of all sites."""
+"""Rows of a site whose prior width is halfway between its own and that of all sites."""
 
 
 class StructuredFlow(FeatureMechanism):
