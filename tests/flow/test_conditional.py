@@ -248,7 +248,7 @@ def test_wrong_arguments(wrong: dict[str, object], says: str) -> None:
 
 
 def test_wrong_config() -> None:
-    with pytest.raises(OptionError, match="no description"):
+    with pytest.raises(OptionError, match="not the shape of a conditional flow"):
         from_config({"family": "affine"})
     config = flow_of("affine", None, 3).config()
     for wrong in ({"adapted": "yes"}, {"adapted": True, "sites": 1}, {"features": 2.0}, {"hidden": ["a"]}):

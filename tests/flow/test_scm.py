@@ -196,7 +196,7 @@ def test_adapt_refuses_what_it_cannot_do() -> None:
         with pytest.raises(pcg.PcgError, match="rows of one site that was not in the fit"):
             scm.adapt(rows)
     caused = new("~ icv", graph={"icv": ["site"]}).fit(table[table["site"] != "Aarhus"])
-    with pytest.raises(pcg.PcgError, match="'site' a cause of covariates"):
+    with pytest.raises(pcg.PcgError, match="'site' is a cause of covariates"):
         caused.adapt(table[table["site"] == "Aarhus"])
 
 
