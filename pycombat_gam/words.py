@@ -65,14 +65,14 @@ def rows_named(labels: Sequence[object] | pd.Index[Any], limit: int = 3) -> str:
     return f"{count(len(labels), 'row')} ({what} {', '.join(map(str, labels[:limit]))}{more})"
 
 
-def did_you_mean(given: str, allowed: Sequence[str]) -> str:
+def did_you_mean(word: str, allowed: Sequence[str]) -> str:
     """Return ``"; did you mean 'age'?"`` when something allowed looks like what was given, else ``""``.
 
     >>> did_you_mean("aeg", ["age", "sex"])
     "; did you mean 'age'?"
     """
     lowered = {name.lower(): name for name in reversed(allowed)}
-    close = difflib.get_close_matches(given.lower(), list(lowered), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean '{lowered[close[0]]}'?" if close else ""
 
 

@@ -74,6 +74,6 @@ def doctor() -> None:
     """
     from r_bridge.checkup import doctor as diagnose
 
-    found = diagnose()
-    typer.echo(str(found))
-    raise typer.Exit(0 if found.usable else 1)
+    checkup = diagnose()
+    typer.echo(str(checkup))
+    raise typer.Exit(0 if checkup.usable else 1)

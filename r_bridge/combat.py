@@ -277,46 +277,46 @@ def _run(
             },
         )
     features = list(study.given.features)
-    found = reply.value
-    harmonized = np.asarray(found["harmonized"], dtype=np.float64)
+    value = reply.value
+    harmonized = np.asarray(value["harmonized"], dtype=np.float64)
     version = session.call("function(package) as.character(utils::packageVersion(package))", package=package)[0]
     return Harmonized(
         table=pd.DataFrame(put_back(study.given, harmonized)),
-        estimates=estimates_from_r(found["estimates"], features, study, criterion),
+        estimates=estimates_from_r(value["estimates"], features, study, criterion),
         package=f"{package} {version}",
         output=study.names.ours(reply.output),
         warnings=tuple(dict.fromkeys(map(study.names.ours, reply.warnings))),
-        n_pc=None if found.get("n_pc") is None else int(found["n_pc"][0]),
+        n_pc=None if value.get("n_pc") is None else int(value["n_pc"][0]),
     )
 
 
-def estimates_from_r(found: Mapping[str, Any], features: Sequence[str], study: Study, criterion: str = "") -> Estimates:
+def estimates_from_r(reply: Mapping[str, Any], features: Sequence[str], study: Study, criterion: str = "") -> Estimates:
     """Return R's estimates on our layout: features as columns, batches as rows, NaN for what R does not give."""
     batches = pd.Index(study.levels.labels, name=study.levels.column)
     columns = pd.Index(list(features))
 
     def table(name: str, index: pd.Index, kept: Any = None) -> pd.DataFrame:
-        values = found.get(name) if kept is None else kept
+        values = reply.get(name) if kept is None else kept
         if values is None:
             return pd.DataFrame(np.nan, index=index, columns=columns)
         return pd.DataFrame(np.asarray(values, dtype=np.float64).reshape(len(index), len(columns)), index, columns)
 
-    coefficients = found.get("coefficients")
+    coefficients = reply.get("coefficients")
     terms = pd.Index(
         study.names.labels(coefficients.index, study.formula) if isinstance(coefficients, pd.DataFrame) else [],
         name="term",
         dtype="str",
     )
-    priors = pd.DataFrame(np.asarray(found["priors"], dtype=np.float64), index=batches, columns=list(PRIORS))
-    one = {name: table(name, pd.Index([name])) for name in ("grand_mean", "var_pooled")}
+    priors = pd.DataFrame(np.asarray(reply["priors"], dtype=np.float64), index=batches, columns=list(PRIORS))
+    single = {name: table(name, pd.Index([name])) for name in ("grand_mean", "var_pooled")}
     by_batch = {name: table(name, batches) for name in ("gamma_hat", "delta_hat", "gamma_star", "delta_star")}
-    sp = found.get("sp_names")
+    sp = reply.get("sp_names")
     none = pd.DataFrame(index=pd.Index([], name="smooth", dtype="str"), columns=columns, dtype=float)
     return Estimates(
         coefficients=table("coefficients", terms)
         if len(terms)
         else pd.DataFrame(index=terms, columns=columns, dtype=float),
-        **one,
+        **single,
         **by_batch,
         **{name: priors[[name]] for name in PRIORS},
         smoothing_parameters=none

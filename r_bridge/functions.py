@@ -143,12 +143,12 @@ def _in_order(name: str, orders: dict[frozenset[str], list[str]]) -> str:
         return name
     longest_first = sorted({label for labels in orders.values() for label in labels}, key=len, reverse=True)
     starts = re.compile(f"(?:^|(?<=:))(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})")
-    found = [(match.start(), match.group()) for match in starts.finditer(name)]
-    order = orders.get(frozenset(label for _, label in found))
-    if order is None or len(order) != len(found) or found[0][0] != 0:
+    parts_at = [(match.start(), match.group()) for match in starts.finditer(name)]
+    order = orders.get(frozenset(label for _, label in parts_at))
+    if order is None or len(order) != len(parts_at) or parts_at[0][0] != 0:
         return name
-    ends = [start - 1 for start, _ in found[1:]] + [len(name)]
-    parts = {label: name[start:end] for (start, label), end in zip(found, ends, strict=True)}
+    ends = [start - 1 for start, _ in parts_at[1:]] + [len(name)]
+    parts = {label: name[start:end] for (start, label), end in zip(parts_at, ends, strict=True)}
     return ":".join(parts[label] for label in order)
 
 

@@ -91,15 +91,15 @@ class Names:
         """Return a table's columns under R's names."""
         return data.rename(columns=dict(self.sent))
 
-    def ours(self, said: object) -> str:
+    def ours(self, text: object) -> str:
         """Return what R says, a label or a message, in the names of the formula."""
         columns = {called: name_text(name) for name, called in (*self.sent.items(), *self.groups.items())}
         pattern = rf"(?<![\w.]){self.prefix}\d+_"
-        return re.sub(pattern, lambda found: columns.get(found[0], found[0]), str(said))
+        return re.sub(pattern, lambda match: columns.get(match[0], match[0]), str(text))
 
-    def labels(self, said: Iterable[object], formula: Formula) -> list[str]:
+    def labels(self, labels: Iterable[object], formula: Formula) -> list[str]:
         """Return R's labels of the columns and terms of a formula as ours: its names, and its functions'."""
-        return [self.ours(label) for label in our_names(said, self.formula(formula))]
+        return [self.ours(label) for label in our_names(labels, self.formula(formula))]
 
     @contextmanager
     def in_errors(self) -> Iterator[None]:

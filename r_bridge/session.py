@@ -177,8 +177,8 @@ def require(*packages: str) -> None:
     >>> require("stats", "utils")
     """
     source = "function(names) vapply(names, requireNamespace, TRUE, quietly = TRUE, USE.NAMES = FALSE)"
-    found = run(source, names=list(packages)).value if packages else []
-    missing = [name for name, present in zip(packages, found, strict=True) if not present]
+    installed = run(source, names=list(packages)).value if packages else []
+    missing = [name for name, present in zip(packages, installed, strict=True) if not present]
     if missing:
         noun, verb = ("package", "is") if len(missing) == 1 else ("packages", "are")
         raise RMissingError(f"R {noun} {listing(missing)} {verb} missing: {' && '.join(map(how_to_get, missing))}")

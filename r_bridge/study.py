@@ -63,21 +63,21 @@ class Study:
             check_translatable(part)
         every = tuple(dict.fromkeys(name for part in (parsed, *beside) for name in part.variables))
         ids = [id] if isinstance(id, str) else list(id or ())
-        given = intake(table, None, reserved=[batch, *ids, *more, *every], choice=features, fitted=None)
-        sites = find_column(given.covariates, batch, "batch")
+        taken = intake(table, None, reserved=[batch, *ids, *more, *every], choice=features, fitted=None)
+        sites = find_column(taken.covariates, batch, "batch")
         levels = BatchLevels.learn(sites, batch)
         codes, _ = levels.codes(sites)
         kept = {name: find_column(table, name, "argument").reset_index(drop=True) for name in more}
         wanted = replace(parsed, variables=every)
         names = Names.of(wanted, table, more)
-        data = names.table(covariates_for_r(wanted, given.covariates))
-        data = data.assign(**groups_for_r(parsed, given.covariates, names))
+        data = names.table(covariates_for_r(wanted, taken.covariates))
+        data = data.assign(**groups_for_r(parsed, taken.covariates, names))
         return cls(
-            given,
+            taken,
             parsed,
             levels,
             codes,
-            pd.DataFrame(np.asarray(given.Y, dtype=np.float64), columns=list(given.features)),
+            pd.DataFrame(np.asarray(taken.Y, dtype=np.float64), columns=list(taken.features)),
             names,
             data.assign(**{names.sent[name]: kept[name] for name in kept if name not in every}),
         )

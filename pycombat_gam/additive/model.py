@@ -393,7 +393,7 @@ class GamFit:
     def __repr__(self) -> str:
         smooths = self.design.smooth.smooths
         edf = [float(self.edf.iloc[s].sum()) for s in self.design.smooth_slices]
-        shown = ", ".join(f"{one.label} {value:.3g}" for one, value in zip(smooths, edf, strict=True))
+        shown = ", ".join(f"{smooth.label} {value:.3g}" for smooth, value in zip(smooths, edf, strict=True))
         return f"GamFit {self.formula}\n{self.method} score {self.score:.6g}, scale {self.scale:.5g}, n = {self.n}" + (
             f"\nedf: {shown}, total {float(self.edf.sum()):.4g}" if smooths else ""
         )

@@ -93,9 +93,9 @@ def _draw(fit: GamFit, smooth: Smooth, panel: Any, *, residuals: bool, level: fl
     panel.set_title(title)
 
 
-def _at(smooth: Smooth, values: Any, given: dict[str, Any], rows: int) -> Any:
+def _at(smooth: Smooth, values: Any, fixed: dict[str, Any], rows: int) -> Any:
     """Values of a smooth's variables on a grid: by-variables at one, or at the smooth's own level."""
-    at = dict(given)
+    at = dict(fixed)
     if smooth.by is not None:
         by = values[smooth.by]
         if isinstance(by, Factor):

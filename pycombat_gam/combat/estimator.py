@@ -145,39 +145,39 @@ class ComBat(Results):
 
     def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Intake:
         batch_model, formula = check_options(self.get_params())
-        given = self._intake(X, covariates, formula.variables, None)
-        sites = find_column(given.covariates, self.batch, "batch")
+        intake = self._intake(X, covariates, formula.variables, None)
+        sites = find_column(intake.covariates, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch)
         codes, _ = levels.codes(sites)
-        rows = _mask(fit_mask, given.covariates, codes, levels)
+        rows = _mask(fit_mask, intake.covariates, codes, levels)
         for name in formula.variables:
-            find_column(given.covariates, name, "formula")
+            find_column(intake.covariates, name, "formula")
         with levels.doubted(len(codes)):
             fitted = fit_combat(
-                given.Y if rows is None else given.Y[rows],
-                given.covariates if rows is None else given.covariates.loc[rows],
+                intake.Y if rows is None else intake.Y[rows],
+                intake.covariates if rows is None else intake.covariates.loc[rows],
                 codes if rows is None else codes[rows],
                 batches=Batches(
-                    levels, None if self.ref_batch is None else levels.index(self.ref_batch), given.features
+                    levels, None if self.ref_batch is None else levels.index(self.ref_batch), intake.features
                 ),
                 formula=formula,
                 mean_model=self._mean_model(),
                 batch_model=batch_model,
                 omit_missing=self.missing == "omit",
-                n_given=len(given.covariates),
+                n_given=len(intake.covariates),
             )
         if rows is not None:
             # The rows that don't estimate are adjusted all the same: they have to be in order too.
-            self._check_cells(given)
-            fitted.mean.design.on(given.covariates)
-        problems = [str(finding.verdict) for finding in self._problems(given, rows, fitted)]
+            self._check_cells(intake)
+            fitted.mean.design.on(intake.covariates)
+        problems = [str(finding.verdict) for finding in self._problems(intake, rows, fitted)]
         fitted = replace(fitted, notes=(*fitted.notes, *problems))
-        notes = [*intake_notes(given, self.features), *fitted.notes]
+        notes = [*intake_notes(intake, self.features), *fitted.notes]
         self._fitted = fitted
         self._fitted_params, self._fitted_objects = plain_params(self.get_params()), self._objects()
         if notes:
             warnings.warn(in_one(notes), PcgWarning, stacklevel=3)
-        return given
+        return intake
 
     def transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
         """Harmonize rows: known sites, any subset, any column order, one row.
@@ -189,17 +189,17 @@ class ComBat(Results):
         """
         fitted = self.fitted
         _, formula = check_options(self.get_params())
-        given = self._intake(X, covariates, formula.variables, fitted.features)
-        self._check_cells(given)
-        return self._harmonize(fitted, given)
+        intake = self._intake(X, covariates, formula.variables, fitted.features)
+        self._check_cells(intake)
+        return self._harmonize(fitted, intake)
 
     def fit_transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
-        given = self._fit(X, covariates, fit_mask)
-        return self._harmonize(self.fitted, given)
+        intake = self._fit(X, covariates, fit_mask)
+        return self._harmonize(self.fitted, intake)
 
-    def _harmonize(self, fitted: FittedComBat, given: Intake) -> Any:
-        codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
+    def _harmonize(self, fitted: FittedComBat, intake: Intake) -> Any:
+        codes, unseen = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
         if unseen and self.on_unseen == "error":
             estimate = Worded("use ", Setting("on_unseen", "estimate"), " to estimate it from these rows")
             raise DataError(
@@ -208,10 +208,10 @@ class ComBat(Results):
                     fitted.levels.advice(unseen, estimate),
                 )
             )
-        out, notes = apply_combat(fitted, given.Y, given.covariates, codes, unseen)
+        out, notes = apply_combat(fitted, intake.Y, intake.covariates, codes, unseen)
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
-        return self._give(given, out)
+        return self._give(intake, out)
 
     # As a harmonizer: see `study.harmonizer`
 
@@ -219,13 +219,13 @@ class ComBat(Results):
         """Say what shows that rows, alike in sites and covariates, are not those of the fit; empty if nothing does."""
         fitted = self.fitted
         try:
-            given = self._intake(X, covariates, fitted.mean.design.formula.variables, fitted.features)
-            self._check_cells(given)
-            mask = check_mask(fit_mask, given.covariates)
+            intake = self._intake(X, covariates, fitted.mean.design.formula.variables, fitted.features)
+            self._check_cells(intake)
+            mask = check_mask(fit_mask, intake.covariates)
             if mask is not None:
-                given = replace(given, Y=given.Y[mask], covariates=given.covariates.loc[mask])
-            codes, _ = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
-            return rows_differ(fitted, given.Y, given.covariates, codes)
+                intake = replace(intake, Y=intake.Y[mask], covariates=intake.covariates.loc[mask])
+            codes, _ = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
+            return rows_differ(fitted, intake.Y, intake.covariates, codes)
         except PcgError as error:
             return f"the model cannot be applied to them: {error}"
 
@@ -262,8 +262,8 @@ class ComBat(Results):
             raise OptionError("the model is refused: its parameters are not those of ComBat")
         _check_batch_model(container.model.get("batch_model"), batch_model)
         model = cls(**params, batch_model=batch_model)
-        own, formula = check_options(model.get_params())
-        fitted = saved.from_container(container, own)
+        standard, formula = check_options(model.get_params())
+        fitted = saved.from_container(container, standard)
         if model.batch != fitted.levels.column or str(formula) != str(fitted.mean.design.formula):
             raise OptionError("the model is refused: its parameters and its design disagree")
         reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
@@ -275,15 +275,15 @@ class ComBat(Results):
 
     # Checks
 
-    def _problems(self, given: Intake, rows: BoolArray | None, fitted: FittedComBat) -> list[Finding]:
+    def _problems(self, intake: Intake, rows: BoolArray | None, fitted: FittedComBat) -> list[Finding]:
         """Find what the audit calls a problem in the rows that estimate."""
         if rows is not None:
-            given = replace(given, Y=given.Y[rows], covariates=given.covariates.loc[rows])
-        codes, _ = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
+            intake = replace(intake, Y=intake.Y[rows], covariates=intake.covariates.loc[rows])
+        codes, _ = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
         reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
         asked = Asked(self.eb, not self.mean_only, self.missing == "omit", reference)
         formula, ids = fitted.mean.design.formula, names(self.id, "id")
-        material = gather_material(given, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
+        material = gather_material(intake, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
         return find_problems(material, fitted.mean)
 
     def _features(self) -> tuple[str, ...]:
@@ -292,8 +292,8 @@ class ComBat(Results):
     def _objects(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in OBJECTS}
 
-    def _check_cells(self, given: Intake) -> None:
-        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=self.missing == "omit")
+    def _check_cells(self, intake: Intake) -> None:
+        check_cells(intake.Y, suspicious_features(intake.Y), intake.features, omit_missing=self.missing == "omit")
 
     @property
     def fitted(self) -> FittedComBat:
@@ -315,12 +315,12 @@ class ComBat(Results):
         return fitted
 
 
-def _check_batch_model(name: object, given: BatchModel | None) -> None:
+def _check_batch_model(name: object, batch_model: BatchModel | None) -> None:
     """Stop where a file needs another batch model than the one it is loaded with."""
-    have = None if given is None else type(given).__name__
+    have = None if batch_model is None else type(batch_model).__name__
     if name is not None and not isinstance(name, str):
         raise OptionError("the model is refused: the name of its batch model is no text")
-    if name is not None and given is None:
+    if name is not None and batch_model is None:
         raise OptionError(f"it was fitted with batch_model={name}(…): give that, load(path, batch_model={name}(…))")
     if name != have:
         raise OptionError(f"batch_model is a {have}, but the model was fitted with {name or 'ComBat, its own'}")

@@ -232,9 +232,9 @@ class Systems:
         squares = self.Z.multiply(self.Z).T @ seen.astype(np.float64)
         for members in self.members:
             if members.shape[1] == 1:
-                (one,) = members.T
-                total = squares[one] + ratio[one]
-                b[one] = np.divide(right[one], total, out=np.zeros_like(total), where=total > 0)
+                (single,) = members.T
+                total = squares[single] + ratio[single]
+                b[single] = np.divide(right[single], total, out=np.zeros_like(total), where=total > 0)
                 continue
             for columns in members:
                 b[columns] = _solved(self._gram(columns, seen), ratio[columns], right[columns])

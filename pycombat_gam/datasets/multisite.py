@@ -156,8 +156,8 @@ class MultisiteStudy:
             )
         else:
             values = here["location"] + here["scale"] * spread * values + expected
-        own = (self.table[self.batch] == site).to_numpy()
-        values[own] = self.table.loc[own, list(self.features)].to_numpy()
+        at_site = (self.table[self.batch] == site).to_numpy()
+        values[at_site] = self.table.loc[at_site, list(self.features)].to_numpy()
         return _frame(values, list(self.features), self.table.index)
 
     def __repr__(self) -> str:

@@ -55,8 +55,8 @@ def site_sizes(subjects: int | Sequence[int], number: int, rng: np.random.Genera
         for value in subjects:
             check_whole("a count in subjects", value, 1)
         if len(subjects) != number:
-            given = count(len(subjects), "count")
-            raise OptionError(f"subjects has {given} for {count(number, 'site')}: one per site, or the total")
+            counts = count(len(subjects), "count")
+            raise OptionError(f"subjects has {counts} for {count(number, 'site')}: one per site, or the total")
         return np.array(subjects, dtype=np.intp)
     check_whole("subjects", subjects, 1)
     if (spare := int(subjects) - 2 * number) < 0:

@@ -47,19 +47,19 @@ def check_rank(
     features : the features concerned, when those are the rows observed for them only.
     """
     where = f" on the rows observed for {listing(features, 3)}" if features else ""
-    found = find_rank(design, X, R, n_batches=n_batches)
-    if found.extreme:
-        named = listing(map(repr, found.extreme))
+    rank = find_rank(design, X, R, n_batches=n_batches)
+    if rank.extreme:
+        named = listing(map(repr, rank.extreme))
         raise DesignError(f"values too large or too small to square in {named}: rescale them")
-    if found.dependent:
-        said = list(dict.fromkeys(f"'{what}' is {reason}" for _, what, reason in found.dependent))
-        reasons = listing(said, 5) if len(said) > 5 else "; ".join(said)
-        advice = remedy(design, [(term, what) for term, what, _ in found.dependent])
+    if rank.dependent:
+        sentences = list(dict.fromkeys(f"'{what}' is {reason}" for _, what, reason in rank.dependent))
+        reasons = listing(sentences, 5) if len(sentences) > 5 else "; ".join(sentences)
+        advice = remedy(design, [(term, what) for term, what, _ in rank.dependent])
         raise DesignError(f"the design cannot be estimated{where}: {reasons}. {advice}")
-    if found.saturated:
-        raise DesignError(f"the design is saturated{where}: {found.saturated}; use fewer terms or more rows")
-    if found.unidentified:
-        raise DesignError(f"the random effects cannot be estimated{where}: {found.unidentified}")
+    if rank.saturated:
+        raise DesignError(f"the design is saturated{where}: {rank.saturated}; use fewer terms or more rows")
+    if rank.unidentified:
+        raise DesignError(f"the random effects cannot be estimated{where}: {rank.unidentified}")
 
 
 def find_rank(design: Design, X: FloatArray, R: FloatArray, *, n_batches: int) -> Rank:
@@ -115,12 +115,12 @@ def _reasons(
             names = listing(f"'{term}'" for term in terms)
             reason[j] = f"collinear: a combination of {names}{' and the batches' if batches else ''}"
     for term, columns in design.term_slices.items():
-        own = [reason.get(j) for j in range(columns.start, columns.stop)]
+        reasons = [reason.get(j) for j in range(columns.start, columns.stop)]
         if term in many:
             yield term, written[term], many[term]
-        elif own and own[0] is not None and len(set(own)) == 1:
-            yield term, written[term], own[0]
+        elif reasons and reasons[0] is not None and len(set(reasons)) == 1:
+            yield term, written[term], reasons[0]
         elif written[term] != term:
-            yield from ((term, written[term], why) for why in dict.fromkeys(filter(None, own)))
+            yield from ((term, written[term], why) for why in dict.fromkeys(filter(None, reasons)))
         else:
             yield from ((term, design.columns[j], reason[j]) for j in range(columns.start, columns.stop) if j in reason)

@@ -155,24 +155,24 @@ def bind(call: Call) -> Bound:
             raise FormulaError(f"{deparse(call)}: {call.name}() takes one or more unnamed expressions{rest}")
         return Bound(call.name, {str(i): node for i, node in enumerate(call.args)}, dict(call.kwargs))
     formal = (*function.data, *function.options)
-    given: dict[str, Node] = {}
+    matched: dict[str, Node] = {}
     for name, node in call.kwargs:
         if name not in formal:
             hint = did_you_mean(name, formal)
             raise FormulaError(
                 f"{deparse(call)}: {call.name}() has no argument '{name}'{hint}; allowed are {listing(formal)}"
             )
-        given[name] = node
-    free = [name for name in formal if name not in given]
+        matched[name] = node
+    free = [name for name in formal if name not in matched]
     if len(call.args) > len(free):
         raise FormulaError(f"{deparse(call)}: {call.name}() takes at most {len(formal)} arguments ({listing(formal)})")
-    given.update(zip(free, call.args, strict=False))
-    missing = [name for name in function.data[: function.required] if name not in given]
+    matched.update(zip(free, call.args, strict=False))
+    missing = [name for name in function.data[: function.required] if name not in matched]
     if missing:
         example = "ifelse(age > 40, 1, 0)" if call.name == "ifelse" else f"{call.name}(age)"
         raise FormulaError(f"{deparse(call)}: {call.name}() needs an expression, for example {example}")
-    data = {name: given[name] for name in function.data if name in given}
-    return Bound(call.name, data, {name: given[name] for name in function.options if name in given})
+    data = {name: matched[name] for name in function.data if name in matched}
+    return Bound(call.name, data, {name: matched[name] for name in function.options if name in matched})
 
 
 def check_package(call: Call, package: str) -> None:

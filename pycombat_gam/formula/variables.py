@@ -155,9 +155,9 @@ def _apply_factor(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatAr
         return code_levels(groups, spec.levels, spec.label, evaluator.columns)
     value = evaluator.evaluate(node)
     if isinstance(value, (Groups, Factor)):
-        found = value.values if isinstance(value, Groups) else value.levels
+        cells = value.values if isinstance(value, Groups) else value.levels
         raise DataError(
-            f"{spec.label} holds text ({listing(map(repr, found), 3)}), but was a number in the fit; give numbers"
+            f"{spec.label} holds text ({listing(map(repr, cells), 3)}), but was a number in the fit; give numbers"
         )
     array = np.asarray(value, dtype=np.float64)
     evaluator.require_finite(array, node)

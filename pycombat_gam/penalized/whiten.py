@@ -115,10 +115,10 @@ class Whitened:
         for block in self.blocks:
             diagonal[block.members, block.rows] = block.diagonal
             if dense is not None:
-                own = block.dense
-                if own is None:
-                    own = np.array([np.diag(row) for row in block.diagonal])
-                dense[block.members, block.rows, block.rows] = own
+                A = block.dense
+                if A is None:
+                    A = np.array([np.diag(row) for row in block.diagonal])
+                dense[block.members, block.rows, block.rows] = A
         return diagonal, dense
 
 

@@ -255,7 +255,7 @@ def learn_smooth(
     df = X.shape[1] if Z is None else Z.shape[1]
     if options.fixed:
         penalties, scales, null_dim = [], [], df
-    one = Smooth(
+    smooth = Smooth(
         label=term.label,
         term=term,
         basis=basis,
@@ -276,9 +276,9 @@ def learn_smooth(
             f"{options.where}: sp holds {len(options.sp)} numbers, but the smooth has {len(penalties)} penalties"
         )
     if not isinstance(by_value, Factor):
-        return [one]
+        return [smooth]
     first = 1 if by in ordered else 0
-    return [replace(one, label=f"{term.label}{level}", by_level=level) for level in by_value.levels[first:]]
+    return [replace(smooth, label=f"{term.label}{level}", by_level=level) for level in by_value.levels[first:]]
 
 
 def _is_constant(by: FloatArray) -> bool:
@@ -338,11 +338,11 @@ def add_null_penalty(smooth: Smooth) -> Smooth:
 
 def check_id(smooths: Collection[Smooth]) -> None:
     """Stop where smooths of one id have different numbers of penalties."""
-    found: dict[str, Smooth] = {}
+    first_of: dict[str, Smooth] = {}
     for smooth in smooths:
         if smooth.id is None:
             continue
-        first = found.setdefault(smooth.id, smooth)
+        first = first_of.setdefault(smooth.id, smooth)
         if len(first.penalties) != len(smooth.penalties):
             raise DesignError(
                 f"{first.label} and {smooth.label} share id={smooth.id}, but have {len(first.penalties)} and "

@@ -292,8 +292,8 @@ class BSplineBasis:
                 f"{options.where}: m={list(m)} must be the degree, then different derivative orders up to it"
             )
         k = _dimension(options, variables, x, max(10, degree), degree + 1)
-        given = options.knots.get(label)
-        if given is not None and given.size == 4 < k + degree + 1:
+        knots = options.knots.get(label)
+        if knots is not None and knots.size == 4 < k + degree + 1:
             return cls(variables, _nested_knots(x, options, label, k - degree + 1, degree), degree, derivatives)
         return cls(variables, _full_knots(x, options, label, k - degree + 1, degree), degree, derivatives)
 
@@ -309,11 +309,11 @@ class BSplineBasis:
         nodes, weights = np.polynomial.legendre.leggauss(self.degree + 1)
         at = np.concatenate([(a + b) / 2 + (b - a) / 2 * nodes for a, b in pairwise(inner)])
         w = np.concatenate([(b - a) / 2 * weights for a, b in pairwise(inner)])
-        found = []
+        penalties = []
         for order in self.derivatives:
             D = _b_splines(at, self.knots, self.degree, order)
-            found.append(symmetric((D * w[:, None]).T @ D))
-        return tuple(found)
+            penalties.append(symmetric((D * w[:, None]).T @ D))
+        return tuple(penalties)
 
     @property
     def ranks(self) -> tuple[int, ...]:

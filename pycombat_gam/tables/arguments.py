@@ -21,10 +21,10 @@ def check_texts(formula: object, batch: object) -> None:
             f"batch={list(batch)}: it is one column; make one of them, table['{joined}'] = {made}, and give "
             f"batch='{joined}'"
         )
-    for name, given, what in (("formula", formula, "the formula"), ("batch", batch, "the column's name")):
-        if not isinstance(given, str):
-            short = given is None or isinstance(given, int | float)
-            shown = f"{name}={given!r}" if short else f"{name} is a {type(given).__name__}"
+    for name, value, what in (("formula", formula, "the formula"), ("batch", batch, "the column's name")):
+        if not isinstance(value, str):
+            short = value is None or isinstance(value, int | float)
+            shown = f"{name}={value!r}" if short else f"{name} is a {type(value).__name__}"
             raise OptionError(f"{shown}: give {what} as text")
 
 
@@ -37,16 +37,16 @@ def check_choices(params: Mapping[str, Any], allowed: Mapping[str, Sequence[str]
             raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, values))}{hint}")
 
 
-def names(given: object, argument: str) -> list[str]:
+def names(value: object, argument: str) -> list[str]:
     """Return column names as a list of text; None is none."""
-    if given is None:
+    if value is None:
         return []
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given, list | tuple | np.ndarray | pd.Index):
-        shown = " ".join(reprlib.repr(given).split())
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list | tuple | np.ndarray | pd.Index):
+        shown = " ".join(reprlib.repr(value).split())
         raise OptionError(f"{argument}={shown}: give a column's name, a list of names, or None")
-    for name in given:
+    for name in value:
         if not isinstance(name, str | int | np.integer):
             raise OptionError(f"{argument} holds {name!r}: give the names of columns")
-    return [str(name) for name in given]
+    return [str(name) for name in value]

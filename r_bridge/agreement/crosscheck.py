@@ -206,8 +206,8 @@ def _installed(engine: str) -> bool:
 def _versions(engines: Sequence[str]) -> dict[str, str]:
     version = "function(x) as.character(utils::packageVersion(x))"
     code = f"function(names) c(as.character(getRversion()), vapply(names, {version}, ''))"
-    found = session.call(code, names=list(engines))
-    return dict(zip(["R", *engines], map(str, np.asarray(found)), strict=True))
+    versions = session.call(code, names=list(engines))
+    return dict(zip(["R", *engines], map(str, np.asarray(versions)), strict=True))
 
 
 def _source(function: str) -> str:
@@ -268,7 +268,7 @@ def _compare(engine: str, ours: Quantity, theirs: FloatArray, differences: Seque
         variant = None if difference is None else difference.quantities.get(ours.name)
         if difference is not None and variant is None:
             continue
-        found = session.call(
+        verdict = session.call(
             _source("verdict"),
             ours=ours.values,
             theirs=theirs,
@@ -281,11 +281,11 @@ def _compare(engine: str, ours: Quantity, theirs: FloatArray, differences: Seque
         row = Row(
             engine=engine,
             quantity=ours,
-            largest=float(found["largest"][0]),
-            median=float(found["median"][0]),
-            feature=str(found["feature"][0]),
-            site=str(found["site"][0] or ""),
-            verdict=str(found["verdict"][0]),
+            largest=float(verdict["largest"][0]),
+            median=float(verdict["median"][0]),
+            feature=str(verdict["feature"][0]),
+            site=str(verdict["site"][0] or ""),
+            verdict=str(verdict["verdict"][0]),
             explanation="",
             variant=None,
             blame=None,

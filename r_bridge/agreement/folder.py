@@ -63,15 +63,15 @@ def write(agreement: Agreement, page: Path, *, force: bool) -> list[Path]:
         for old in part.glob("*.csv"):
             old.unlink()
     for part in sorted({Path(name).parent for name in content}):
-        own = {Path(name).name: text for name, text in content.items() if Path(name).parent == part}
-        write_files(folder / part, {name: _writer(text) for name, text in own.items()})
+        texts = {Path(name).name: text for name, text in content.items() if Path(name).parent == part}
+        write_files(folder / part, {name: _writer(text) for name, text in texts.items()})
     write_file(page, _writer(agreement.to_html()))
     return [page, *(folder / name for name in content)]
 
 
 def contents(agreement: Agreement) -> dict[str, str]:
     """Return the folder's files, by name."""
-    found = _table(agreement) | {
+    files = _table(agreement) | {
         "settings.csv": _settings(agreement.sent),
         "agreement.R": "\n".join(sources.text(name) for name in SCRIPT),
         "README.md": README.format(
@@ -86,12 +86,12 @@ def contents(agreement: Agreement) -> dict[str, str]:
         stem = f"{row.engine}-{re.sub('[^A-Za-z0-9]+', '-', row.quantity.name).strip('-')}"
         stem += f"-{len(rows) + 1}"
         features = list(agreement.study.given.features)
-        found[f"ours/{stem}.csv"] = _numbers(row.quantity.values, features)
-        found[f"ours/{stem}.unit.csv"] = _numbers(np.atleast_2d(row.quantity.unit), features)
+        files[f"ours/{stem}.csv"] = _numbers(row.quantity.values, features)
+        files[f"ours/{stem}.unit.csv"] = _numbers(np.atleast_2d(row.quantity.unit), features)
         if row.blame is not None:
-            found[f"by-their-rule/{stem}.sp.csv"] = _numbers(row.blame.sp, features)
+            files[f"by-their-rule/{stem}.sp.csv"] = _numbers(row.blame.sp, features)
         if row.variant is not None:
-            found[f"by-their-rule/{stem}.csv"] = _numbers(row.variant.values, features)
+            files[f"by-their-rule/{stem}.csv"] = _numbers(row.variant.values, features)
         rows.append(
             {
                 "engine": row.engine,
@@ -113,7 +113,7 @@ def contents(agreement: Agreement) -> dict[str, str]:
                 "blamed": "" if row.blame is None else " ".join(map(str, np.flatnonzero(row.blame.features) + 1)),
             }
         )
-    return found | {"agreement.csv": _csv(pd.DataFrame(rows).replace("inf", "Inf"))}
+    return files | {"agreement.csv": _csv(pd.DataFrame(rows).replace("inf", "Inf"))}
 
 
 def _table(agreement: Agreement) -> dict[str, str]:

@@ -190,7 +190,7 @@ def _batch_rules(engine: str, fit: FittedComBat, study: Study, theirs: Mapping[s
             "carry it into the other features.",
             {"as_it_is": True},
         )
-    if flat.any() and all(np.isfinite(one[:, flat]).all() for one in naive):
+    if flat.any() and all(np.isfinite(estimate[:, flat]).all() for estimate in naive):
         yield Rule(
             f"{_some(flat, study)} have no residual variance: we pass them through. R divides their rounding by their "
             "rounding, and the priors carry it into the other features, which agree once R's numbers for these are "

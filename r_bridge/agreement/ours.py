@@ -48,13 +48,13 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
         if smooth
         else "one least-squares problem in double precision"
     )
-    found: dict[str, Quantity] = {}
+    by_name: dict[str, Quantity] = {}
 
     def add(
         name: str, values: FloatArray, unit: FloatArray, measured_in: str, rows: str, limit: float = tolerance,
         why: str = reason,
     ) -> None:  # fmt: skip
-        found[name] = Quantity(name, np.asarray(values, dtype=np.float64), unit, measured_in, rows, limit, why)
+        by_name[name] = Quantity(name, np.asarray(values, dtype=np.float64), unit, measured_in, rows, limit, why)
 
     taken = {j for columns in slices for j in range(columns.start, columns.stop)}
     parametric = [j for j in range(X.shape[1]) if j not in taken]
@@ -78,16 +78,16 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
             "the criterion itself, which both minimise")  # fmt: skip
     add("grand mean", sites.scale.grand_mean[None], sd, "residual sd", "terms")
     add("pooled variance", sites.scale.var_pooled[None], sd**2, "share of it", "terms")
-    one = np.ones_like(sd)
-    add("gamma hat", sites.effects.gamma, one, "residual sd", "sites")
-    add("delta hat", sites.effects.delta, one, "ratio of variances", "sites")
-    add("gamma star", sites.shrunken.gamma, one, "residual sd", "sites")
-    add("delta star", sites.shrunken.delta, one, "ratio of variances", "sites")
+    ones = np.ones_like(sd)
+    add("gamma hat", sites.effects.gamma, ones, "residual sd", "sites")
+    add("delta hat", sites.effects.delta, ones, "ratio of variances", "sites")
+    add("gamma star", sites.shrunken.gamma, ones, "residual sd", "sites")
+    add("delta star", sites.shrunken.delta, ones, "ratio of variances", "sites")
     Y = study.Y.to_numpy()
     harmonized = np.empty_like(Y)
     sites.adjust(Y, mean.rows(study.given.covariates, sites.level), study.codes, harmonized)
     add("harmonized", harmonized, sd, "residual sd", "subjects")
-    return found
+    return by_name
 
 
 def sensitivity(fit: FittedComBat) -> FloatArray:
