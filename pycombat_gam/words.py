@@ -89,7 +89,7 @@ def plain_table(frame: pd.DataFrame) -> JsonDict:
 def printable(text: str) -> str:
     """Return a text without control characters.
 
-    Labels and notes may come from a stranger's model file: nothing of them drives the terminal.
+    Labels and notes may come from a stranger's model file: they must not drive the terminal.
     """
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
@@ -102,7 +102,7 @@ def covariate_line(name: str, about: JsonDict) -> str:
 
 
 NO_VALUE: Final = object()
-"""What a `Setting` has that names an argument alone."""
+"""The value of a `Setting` that only names an argument."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Remedy:
-    """What a message advises Python's users to do, under a name by which others find their own way to do it."""
+    """Advice to Python's users, under a name by which another interface finds its own advice."""
 
     name: str
     words: str
@@ -136,11 +136,11 @@ class Remedy:
 
 
 class Worded(str):
-    """A message that knows which of its words name arguments; as text it is what Python's users read.
+    """A message that knows which of its words name arguments; as text it is written for Python's users.
 
     Attributes
     ----------
-    parts : text, `Setting` and `Remedy`, in order; those of a `Worded` among them are taken over.
+    parts : text, `Setting` and `Remedy`, in order; a `Worded` among them is replaced by its parts.
 
     Examples
     --------

@@ -28,7 +28,7 @@ AFTER_FIT = ("id", "on_unseen", "missing", "output")
 
 
 OBJECTS = ("mean_model", "batch_model")
-"""Arguments that are objects: a saved model holds what they fitted, not them."""
+"""Arguments that are objects: a saved model holds what they fitted, not the objects."""
 
 
 def check_options(params: Mapping[str, Any]) -> tuple[BatchModel, Formula]:

@@ -56,7 +56,7 @@ class Estimates(_Printed):
 
 
 def estimates_of(mean: MeanFit, batch: BatchFit) -> Any:
-    """Join the tables of mean model and batch model: `Estimates`, or alike with another batch model's tables."""
+    """Join the tables of mean model and batch model: `Estimates`, or the same with another batch model's tables."""
     features, smoothing = pd.Index(batch.batches.features), mean.smoothing
 
     def by_term(values: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:

@@ -167,7 +167,7 @@ class ComBat(Results):
                 n_given=len(intake.covariates),
             )
         if rows is not None:
-            # The rows that don't estimate are adjusted all the same: they have to be in order too.
+            # Rows outside fit_mask are adjusted too, so they are checked as well.
             self._check_cells(intake)
             fitted.mean.design.on(intake.covariates)
         problems = [str(finding.verdict) for finding in self._problems(intake, rows, fitted)]
@@ -216,7 +216,7 @@ class ComBat(Results):
     # As a harmonizer: see `study.harmonizer`
 
     def differs(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> str:
-        """Say what shows that rows, alike in sites and covariates, are not those of the fit; empty if nothing does."""
+        """Say how rows with the fit's sites and covariates differ from those of the fit; empty if they do not."""
         fitted = self.fitted
         try:
             intake = self._intake(X, covariates, fitted.mean.design.formula.variables, fitted.features)
@@ -230,7 +230,7 @@ class ComBat(Results):
             return f"the model cannot be applied to them: {error}"
 
     def unfitted(self, **changed: Any) -> Self:
-        """Return an unfitted model with other arguments, which estimates sites that it will not know."""
+        """Return an unfitted model with other arguments, which estimates sites that are not in its fit."""
         return type(self)(**{**self.get_params(), "on_unseen": "estimate", **changed})
 
     def with_site(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Self:
@@ -238,7 +238,7 @@ class ComBat(Results):
         return copy(self).set_params(on_unseen="estimate")
 
     def starting_point(self) -> ComBat:
-        """Return an unfitted ComBat with the options that decide what a fit stops for."""
+        """Return an unfitted ComBat with the options that decide whether a fit stops."""
         others = ("features", "mean_model", "output")
         return ComBat(**{name: value for name, value in self.get_params().items() if name not in others})
 
@@ -319,9 +319,9 @@ def _check_batch_model(name: object, batch_model: BatchModel | None) -> None:
     """Stop where a file needs another batch model than the one it is loaded with."""
     have = None if batch_model is None else type(batch_model).__name__
     if name is not None and not isinstance(name, str):
-        raise OptionError("the model is refused: the name of its batch model is no text")
+        raise OptionError("the model is refused: the name of its batch model is not text")
     if name is not None and batch_model is None:
-        raise OptionError(f"it was fitted with batch_model={name}(…): give that, load(path, batch_model={name}(…))")
+        raise OptionError(f"it was fitted with batch_model={name}(…): pass it, load(path, batch_model={name}(…))")
     if name != have:
         raise OptionError(f"batch_model is a {have}, but the model was fitted with {name or 'ComBat, its own'}")
 

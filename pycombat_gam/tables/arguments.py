@@ -1,4 +1,4 @@
-"""Arguments that every model of tables has, or checks alike: texts, choices from a list, names of columns."""
+"""Arguments that all models of tables share: texts, choices from a list, names of columns."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from pycombat_gam.words import did_you_mean, listing
 
 
 def check_texts(formula: object, batch: object) -> None:
-    """Stop for a formula or batch that is no text, such as a table in the formula's place."""
+    """Stop for a formula or batch that is not text, such as a table in the formula's place."""
     if isinstance(batch, list | tuple | pd.Index) and len(batch) > 1 and all(isinstance(name, str) for name in batch):
         joined, made = "_".join(batch), " + '_' + ".join(f"table['{name}'].astype(str)" for name in batch)
         raise OptionError(
-            f"batch={list(batch)}: it is one column; make one of them, table['{joined}'] = {made}, and give "
-            f"batch='{joined}'"
+            f"batch={list(batch)}: give one column; combine them, table['{joined}'] = {made}, and give batch='{joined}'"
         )
     for name, value, what in (("formula", formula, "the formula"), ("batch", batch, "the column's name")):
         if not isinstance(value, str):
@@ -29,7 +28,7 @@ def check_texts(formula: object, batch: object) -> None:
 
 
 def check_choices(params: Mapping[str, Any], allowed: Mapping[str, Sequence[str]]) -> None:
-    """Stop for an argument whose value is none of those allowed."""
+    """Stop for an argument whose value is not allowed."""
     for name, values in allowed.items():
         value = params[name]
         if not isinstance(value, str) or value not in values:

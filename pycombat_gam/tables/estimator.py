@@ -1,4 +1,4 @@
-"""What the models that take and give tables share: scikit-learn's conventions, and the way in and out."""
+"""What all models of tables share: scikit-learn's conventions, and how tables come in and go out."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class TableEstimator(ABC):
         fitted: tuple[str, ...] | None,
     ) -> Intake:
         taken = take(X, covariates, variables, fitted, batch=self.batch, id=self.id, features=self.features)
-        # An index of a covariate's name is no id, whose duplicates would be looked for.
+        # A covariate's name on the index means a misplaced column, not an id to search for duplicates.
         for name in {*variables} & {str(level) for level in taken.covariates.index.names}:
             find_column(taken.covariates, name, "formula")
         check_ids(taken.covariates, names(self.id, "id"))
@@ -115,7 +115,7 @@ def take(
     id: str | list[str] | tuple[str, ...] | None,
     features: FeatureChoice,
 ) -> Intake:
-    """Sort out what a caller gave, `variables` being the formula's; ids may come twice here. See `intake`."""
+    """Sort out the caller's tables; `variables` are the formula's, and ids may come twice here. See `intake`."""
     reserved = (batch, *names(id, "id"), *variables)
     choice = features if features is None or isinstance(features, str) else names(features, "features")
     taken = intake(X, covariates, reserved=reserved, choice=choice, fitted=fitted)

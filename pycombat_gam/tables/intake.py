@@ -24,7 +24,7 @@ from pycombat_gam.words import Remedy, Setting, Worded, count, did_you_mean, lis
 FeatureChoice = list[str] | tuple[str, ...] | str | None
 _MAX_RUNS = 64
 DEFAULT_BATCH = "batch"
-"""Where `ComBat` and others look for sites if they aren't told."""
+"""The column of sites by default."""
 DEFAULT_TAKEN = Remedy("name the batch", " (no batch= was given?)")
 
 
@@ -60,7 +60,7 @@ def intake(
     choice: FeatureChoice,
     fitted: tuple[str, ...] | None,
 ) -> Intake:
-    """Sort out what a caller gave.
+    """Sort out the caller's tables.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
 
 
 def _shown(names: Sequence[str]) -> str:
-    """List columns, quoted where a name has spaces around it, which a file with ", " between its cells gives it."""
+    """List columns, quoted where a name has spaces around it: a file with ", " between its cells makes such names."""
     return listing((name if name == name.strip() else repr(name) for name in names), 12)
 
 
@@ -199,7 +199,7 @@ def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitt
     if not names:
         raise DataError("X has no columns: there is nothing to harmonize")
     mask = np.ma.getmaskarray(X).copy() if isinstance(X, np.ma.MaskedArray) else None
-    plain = np.asarray(X)  # neither a matrix, which multiplies otherwise, nor a masked array
+    plain = np.asarray(X)  # neither a matrix, whose product differs, nor a masked array
     Y = plain if plain.dtype in (np.float64, np.float32) else plain.astype(np.float64)
     if mask is not None:
         Y = np.where(mask, np.array(np.nan, dtype=Y.dtype), Y)

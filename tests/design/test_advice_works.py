@@ -299,7 +299,7 @@ TABLES: list[tuple[str, Callable[[], object], str, Callable[[], object]]] = [
     (
         "two batch columns",
         lambda: fit("~ age", TWO, ["site", "scanner"]),
-        "make one of them, table['site_scanner'] = table['site'].astype(str) + '_' + table['scanner'].astype(str), "
+        "combine them, table['site_scanner'] = table['site'].astype(str) + '_' + table['scanner'].astype(str), "
         "and give batch='site_scanner'",
         lambda: fit(
             "~ age",
