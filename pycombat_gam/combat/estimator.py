@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # Python 3.10 has no typing.Self
 
 
 class ComBat(Results):
-    r"""Harmonize features measured at several sites: remove location and scale of each site, keep the covariates' part.
+    r"""Harmonize features measured at several sites: remove each site's location and scale, keep covariate effects.
 
     Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear, or additive with smooths (ComBat-GAM; Pomponio
     et al. 2020), and (g, d) shrunk by empirical Bayes (Johnson, Li & Rabinovic 2007; Fortin et al. 2017, 2018).
@@ -51,33 +51,47 @@ class ComBat(Results):
 
     Parameters
     ----------
-    formula : one-sided R formula of what to keep, such as ``"~ age + I(age^2) + sex*dx"``. The batch is no part of it;
-        batch columns hold the intercept, so ``-1`` and ``+0`` change nothing. Smooths ``s te ti t2`` and random effects
+    formula : str
+        One-sided R formula of what to keep, such as ``"~ age + I(age^2) + sex*dx"``. Leave the batch out; its columns
+        hold the intercept, so ``-1`` and ``+0`` change nothing. Smooths ``s te ti t2`` and random effects
         ``(1|subject)`` are mgcv's, and kept like other covariates.
-    batch : column of site labels.
-    features : which columns to harmonize: None (numeric columns that formula, batch and id don't name), a list of
-        names, or a regular expression searched in column names.
-    id : column or columns that identify rows; never features, and duplicates are an error.
-    ref_batch : site to bring the others to; its rows pass through unchanged.
-    eb : shrink site effects over features (True) or use each feature's own estimates (False).
-    prior : ``"parametric"`` or ``"nonparametric"``.
-    mean_only : adjust location only.
-    smoothing : what sets the smoothing parameters of each feature, ``"REML"``, ``"ML"`` or ``"GCV"``; a parametric
-        formula has none.
-    mean_model : None (`mean.AdditiveMean`), or an object that fits the formula, such as ``r_bridge.MgcvMean()``; it has
-        ``fit``, ``predict`` and ``describe``.
-    batch_model : None (location and scale of each site, as `eb`, `prior` and `mean_only` say), or an object that fits
-        something else; see `batch.model.BatchModel`.
-    on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given,
+    batch : str
+        Column of site labels.
+    features : list of str or str, optional
+        Columns to harmonize: names, or a regular expression searched in column names. By default all numeric columns
+        that formula, batch and id don't name.
+    id : str or list of str, optional
+        Column or columns that identify rows; never features, and duplicates are an error.
+    ref_batch : label, optional
+        Site to bring the others to; its rows pass through unchanged.
+    eb : bool
+        Shrink site effects over features (True), or use each feature's own estimates (False).
+    prior : {"parametric", "nonparametric"}
+        Prior of the site effects.
+    mean_only : bool
+        Adjust location only.
+    smoothing : {"REML", "ML", "GCV"}
+        Criterion for the smoothing parameters of each feature; a parametric formula has none.
+    mean_model : MeanModel, optional
+        Object that fits the formula, such as ``r_bridge.MgcvMean()``, with ``fit``, ``predict`` and ``describe``. By
+        default `mean.AdditiveMean`.
+    batch_model : BatchModel, optional
+        Object that fits other site effects than location and scale; see `batch.model.BatchModel`. By default location
+        and scale of each site, as `eb`, `prior` and `mean_only` say.
+    on_unseen : {"error", "estimate"}
+        What `transform` does with a site that was not in the fit: stop, or estimate its effects from the rows given,
         with a random intercept for each of its groups where the formula has one.
-    missing : ``"error"``, or ``"omit"``: each feature is fitted on its observed cells and missing cells stay missing.
-    output : ``"table"`` (what was given, features replaced) or ``"features"`` (features only, for a pipeline).
+    missing : {"error", "omit"}
+        With ``"omit"``, each feature is fitted on its observed cells, and missing cells stay missing.
+    output : {"table", "features"}
+        Return the table given with its features replaced, or the features only (for a pipeline).
 
     Attributes
     ----------
-    estimates : everything estimated, as DataFrames: `coefficients`, `grand_mean`, `var_pooled`, and the site effects
-        before (`gamma_hat`, `delta_hat`) and after shrinkage (`gamma_star`, `delta_star`) on the scale of the pooled
-        sd, where delta is a variance; their priors `gamma_bar`, `t2`, `a_prior`, `b_prior`; and of smooths
+    estimates : Estimates
+        Everything estimated, as DataFrames: `coefficients`, `grand_mean`, `var_pooled`, and the site effects before
+        (`gamma_hat`, `delta_hat`) and after shrinkage (`gamma_star`, `delta_star`) on the scale of the pooled sd,
+        where delta is a variance; their priors `gamma_bar`, `t2`, `a_prior`, `b_prior`; and, of smooths,
         `smoothing_parameters`, `edf` and `score`.
 
     Raises
@@ -135,10 +149,13 @@ class ComBat(Results):
 
         Parameters
         ----------
-        X : one wide DataFrame (covariates and features), or features only, n×V array or DataFrame.
-        covariates : DataFrame with batch, id and formula columns, when X holds features only. A 1-D second argument
-            beside a wide table is scikit-learn's ``y`` and ignored.
-        fit_mask : (n,) booleans, the rows that estimate (controls only, say). All rows are checked.
+        X : DataFrame, or array of shape (n, V)
+            One wide table (covariates and features), or the features only.
+        covariates : DataFrame, optional
+            Batch, id and formula columns, when X holds features only. A 1-D second argument beside a wide table is
+            scikit-learn's ``y`` and ignored.
+        fit_mask : array of bool, shape (n,), optional
+            Rows to estimate from (controls only, say). All rows are checked.
         """
         self._fit(X, covariates, fit_mask)
         return self
@@ -180,12 +197,14 @@ class ComBat(Results):
         return intake
 
     def transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
-        """Harmonize rows: known sites, any subset, any column order, one row.
+        """Harmonize rows of known sites: any subset, even one row, with columns in any order.
 
         Returns
         -------
-        The wide table with its features replaced, or an array for an array; with ``output="features"`` the features
-        only. float32 features come back float32, integers and booleans float64; other columns are not touched.
+        DataFrame or array
+            The wide table with its features replaced, or an array for an array; with ``output="features"`` the
+            features only. float32 features come back float32, integers and booleans float64; other columns are not
+            touched.
         """
         fitted = self.fitted
         _, formula = check_options(self.get_params())
