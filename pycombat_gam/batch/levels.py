@@ -126,7 +126,7 @@ class BatchLevels:
 
     @contextmanager
     def doubted(self, rows: int) -> Iterator[None]:
-        """Say of a fit that fails with hardly more rows than batches that the column is none of sites."""
+        """If a fit fails with hardly more rows than batches, say that the column does not hold sites."""
         try:
             yield
         except DataError as error:
@@ -153,8 +153,8 @@ class BatchLevels:
 
 def _no_sites(column: str, distinct: int, rows: int) -> str:
     return (
-        f"batch column '{column}' has {distinct} distinct values in {rows} rows, which are no sites: name the column "
-        "that holds the sites"
+        f"batch column '{column}' has {distinct} distinct values in {rows} rows, so it does not hold sites: name the "
+        "column that does"
     )
 
 

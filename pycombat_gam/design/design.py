@@ -301,10 +301,10 @@ class Unpenalised(NamedTuple):
 
 
 def check_offsets(offsets: Variables) -> Variables:
-    """Stop for an offset that is no single number a row."""
+    """Stop for an offset that is not one number per row."""
     for spec in offsets.specs:
         if spec.categorical or spec.columns != 1:
-            raise FormulaError(f"offset({spec.label}) is not one number a row; give a numeric expression")
+            raise FormulaError(f"offset({spec.label}) is not one number per row; give a numeric expression")
     return offsets
 
 
@@ -312,8 +312,8 @@ def check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
     """Stop for what a design cannot hold: a response where the formula is one-sided, correlated random effects."""
     if formula.response is not None and absorb_intercept:
         raise FormulaError(
-            f"the formula '{formula}' has a response on its left; here it is one-sided, for the features are the "
-            f"responses: write '{formula.right}'"
+            f"the formula '{formula}' has a response on its left; here it is one-sided, since the features are "
+            f"the responses: write '{formula.right}'"
         )
     for _ in smooth_terms(formula):
         pass

@@ -1,4 +1,4 @@
-"""The rank of a design: what stands in the way of estimating it, and what to say then."""
+"""The rank of a design: what prevents its estimation, and how to say so."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LARGEST = 1e150
 
 
 class Rank(NamedTuple):
-    """What stands in the way of estimating a design; all of it empty where nothing does.
+    """What prevents the estimation of a design; all of it empty where nothing does.
 
     Attributes
     ----------
     extreme : columns whose squares overflow or vanish; where there are any, the rest was not looked at.
     dependent : (term, the term itself or one of its columns, reason) of what is not estimable.
-    saturated : how many rows there are for how much, where no residual is left.
-    unidentified : which random effects have variances that the rows cannot tell apart.
+    saturated : the rows and the columns they have to estimate, where no residual is left.
+    unidentified : which random effects have variances that the rows cannot separate.
     """
 
     extreme: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ def _reasons(
     *,
     batches: bool,
 ) -> Iterator[tuple[str, str, str]]:
-    """Say why columns are dependent; a term all of whose columns are so for one reason is named as a whole.
+    """Say why columns are dependent; a term is named as a whole if one reason holds for all its columns.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def _reasons(
     reason = {}
     for j, others in bad.items():
         if np.ptp(X[:, j]) == 0:
-            reason[j] = "constant: it tells nothing"
+            reason[j] = "constant: it explains nothing"
         elif not others:
             reason[j] = "confounded with batch: it is constant within every batch"
         elif not many:  # nearly every column is a combination of such a factor's

@@ -11,7 +11,7 @@ from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.words import listing
 
 MANY = 0.5
-"""A factor that takes this share of the rows for its levels is dates, ids or numbers as text, and none of groups."""
+"""A factor with levels for this share of the rows holds dates, ids or numbers as text, not groups."""
 
 
 def as_written(design: Design) -> dict[str, str]:
@@ -34,10 +34,10 @@ def many_levels(design: Design, n: int) -> dict[str, str]:
 
 
 def remedy(design: Design, dependent: Sequence[tuple[str, str]]) -> str:
-    """Say how to mend a formula some of whose terms (by label, and what of them) are combinations of others.
+    """Say how to mend a formula in which terms (by label, and which part of each) are combinations of others.
 
-    Curves of a factor's levels hold the curve that is common to them, unless the first level has none (R: an ordered
-    factor); and a smooth holds the straight line of its variable.
+    Curves by the levels of a factor contain their common curve, unless the first level has none (R: an ordered factor).
+    A smooth contains the straight line of its variable.
     """
     advice: dict[str, None] = {}
     written, gone = as_written(design), []
@@ -68,7 +68,7 @@ def _of_smooth(design: Design, smooth: Smooth) -> Iterator[str]:
     lines = {*_variables(term), *([] if smooth.by is None or smooth.by_level is not None else [smooth.by])}
     for parametric in design.formula.parametric:
         if {deparse(node) for node in parametric.factors} <= lines:
-            yield f"drop '{parametric.label}', whose line '{_written(smooth)}' holds"
+            yield f"drop '{parametric.label}': '{_written(smooth)}' contains its line"
 
 
 def _variables(term: SmoothTerm) -> frozenset[str]:

@@ -121,7 +121,7 @@ class SmoothPart:
         return notes
 
     def unknown(self, table: pd.DataFrame) -> list[str]:
-        """Say which random effects are zero in which rows, for their level was not in the fit."""
+        """Say which random effects are zero in which rows, because their level was not in the fit."""
         notes = []
         for label, value in self.values(table).items() if self.lenient else ():
             rows = int((value.codes < 0).sum()) if isinstance(value, Factor) else 0

@@ -227,7 +227,7 @@ def learn_levels(groups: Groups, expression: str) -> tuple[str, ...]:
     if any(not level.strip() for level in levels):
         raise DataError(f"{expression} has blank cells; fill them or leave the rows out")
     if len(levels) < 2:
-        only = f"only one level ('{levels[0]}')" if levels else "no level, for the table has no rows"
+        only = f"only one level ('{levels[0]}')" if levels else "no level, since the table has no rows"
         raise DesignError(f"{expression} has {only}; remove it from the formula")
     return levels
 

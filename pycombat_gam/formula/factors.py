@@ -33,7 +33,7 @@ class FactorFunctions(ABC):
     ----------
     columns, states, learning : see `Evaluator`.
     lenient : bool
-        Code a level unknown to the fit −1 instead of raising an error.
+        Code a level that was not in the fit −1 instead of raising an error.
     """
 
     columns: Columns
@@ -205,7 +205,7 @@ class FactorFunctions(ABC):
 
 
 def named_labels(node: Call) -> tuple[str, ...]:
-    """Return the labels that a call of `factor` or `ordered` gives to its levels; none where it gives none."""
+    """Return the labels that a call of `factor` or `ordered` gives to its levels; empty where it gives none."""
     labels = bind(node).options.get("labels")
     return () if labels is None else _distinct(literal(labels, node), "labels", node)
 

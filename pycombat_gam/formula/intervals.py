@@ -127,7 +127,7 @@ def _breaks(x: FloatArray, breaks_option: Literal, expression: str) -> FloatArra
 
 
 def _labels(breaks: FloatArray, digits: int, *, right: bool, lowest: bool) -> tuple[str, ...]:
-    """Print intervals with as few digits, from `digits` on, as tell neighbouring breaks apart."""
+    """Print intervals with the fewest digits, from `digits` on, that distinguish neighbouring breaks."""
     # R pads what is infinite to a common width.
     infinite = {-np.inf: "-Inf", np.inf: " Inf" if breaks[0] == -np.inf else "Inf"}
     shown: list[str] = []

@@ -179,7 +179,7 @@ def _code_known(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatArra
 
 
 def levels_in(node: Node, table: pd.DataFrame) -> Factor:
-    """Code a factor of n rows by the levels that the table itself holds, be it one; none is known from a fit."""
+    """Code a factor of n rows by the levels of the table itself, even if there is only one."""
     core = _core(node)
     crossed = isinstance(core, Call) and core.name == "interaction"
     if isinstance(core, Call) and core.name in FACTORS and not crossed:
@@ -193,7 +193,7 @@ def levels_in(node: Node, table: pd.DataFrame) -> Factor:
 
 
 def _read_state(node: Call, saved: Reader) -> int | tuple[str, ...]:
-    """Check what a call learned, and return what it makes: so many columns, or levels."""
+    """Check what a call learned, and return what it makes: a number of columns, or levels."""
     if node.name in TRANSFORMS:
         return TRANSFORMS[node.name].width(saved)
     if node.name in SUMMARIES:

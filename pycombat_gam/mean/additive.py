@@ -28,7 +28,8 @@ class AdditiveMean:
 
     Parameters
     ----------
-    criterion : what chooses the smoothing parameters: ``"REML"``, ``"ML"`` or ``"GCV"``.
+    criterion : {"REML", "ML", "GCV"}
+        Criterion that chooses the smoothing parameters.
     """
 
     def __init__(self, criterion: Method = "REML") -> None:
@@ -56,7 +57,7 @@ class AdditiveMean:
         Parameters
         ----------
         table : (n rows) covariates; Y : (n, V) features of any real dtype; batch : (n,) codes.
-        formula : one-sided; the batch is no part of it, its columns are added and hold the intercept.
+        formula : one-sided, without the batch: its columns are added and hold the intercept.
         features, labels : names of the V features and B batches, for messages; numbered if not given.
         omit_missing : fit each feature on its observed cells; otherwise a missing cell is an error.
 

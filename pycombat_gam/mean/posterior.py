@@ -1,4 +1,4 @@
-r"""How sure the coefficients of a mean model are, batches included, for many features at once.
+r"""The precision of a mean model's coefficients, batches included, for many features at once.
 
 With X the design less its batch means, S the penalties and H_k = X'X + Σ λ_jk S_j, the covariance of feature k's
 coefficients is φ_k H_k⁻¹ (mgcv's Bayesian `Vp`; of a linear model the usual one), φ = rss/(n − edf). A batch's level

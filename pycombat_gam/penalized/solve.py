@@ -60,7 +60,8 @@ def dependent_columns(R: FloatArray, size: FloatArray) -> dict[int, list[int]]:
 
     Returns
     -------
-    For each dependent column, the earlier columns it is a combination of; none if it is constant within batches.
+    dict of int to list of int
+        For each dependent column, the earlier columns it is a combination of; none if it is constant within batches.
     """
     scale = np.sqrt(np.einsum("ij,ij->j", R, R))
     rounding = 64 * np.finfo(float).eps * size

@@ -69,7 +69,7 @@ def check_distinct(
     names, have = " and ".join(variables), "has" if len(variables) == 1 else "have"
     values = f"{distinct} distinct value{'' if distinct == 1 else 's'}"
     if distinct == 1:
-        raise DistinctError(f"{options.where}: {names} {have} {values} and tells nothing; leave the term out", None)
+        raise DistinctError(f"{options.where}: {names} {have} {values} and explains nothing; leave the term out", None)
     if distinct < least:
         plain = " + ".join(variables)
         factors = f", or factor({names}) for a level each" if len(variables) == 1 else ""

@@ -73,7 +73,7 @@ def _without(groups: list[tuple[str, ...]], place: int, values: Values, where: s
     distinct, have = _distinct(few, values), "has" if len(few) == 1 else "have"
     names = " and ".join(few)
     if distinct == 1:
-        return f"{where}: {names} {have} 1 distinct value and tells nothing; leave it out"
+        return f"{where}: {names} {have} 1 distinct value and explains nothing; leave it out"
     # By a number, a smooth is not centred: it holds the number's own line.
     curves = len(few) == 1 and _distinct(tuple(others), values) >= CURVE ** len(others)
     smooth = f"s({', '.join(others)}"

@@ -49,7 +49,7 @@ def _even_knots(low: float, high: float, inner: int, degree: int) -> FloatArray:
 def _ends(x: FloatArray, label: str, where: str) -> tuple[float, float]:
     low, high = float(x.min()), float(x.max())
     if not high > low:
-        raise DesignError(f"{where}: {label} has 1 distinct value and tells nothing; leave the term out")
+        raise DesignError(f"{where}: {label} has 1 distinct value and explains nothing; leave the term out")
     return low, high
 
 

@@ -40,7 +40,7 @@ def is_random(basis: Basis) -> bool:
 
 
 def grouping_factors(basis: Basis) -> tuple[str, ...]:
-    """Return the variables whose levels have effects of their own; none where the basis is no random effect."""
+    """Return the variables whose levels have effects of their own; empty where the basis is not a random effect."""
     if isinstance(basis, FactorSmoothBasis):
         return (basis.factor,)
     if isinstance(basis, RandomBasis):

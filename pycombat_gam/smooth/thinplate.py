@@ -209,7 +209,7 @@ def _check_spread(x: FloatArray, variables: tuple[str, ...], where: str) -> None
     flat = np.array([np.unique(column).size == 1 for column in x.T])
     if flat.any():
         constant = variables[int(flat.argmax())]
-        raise DistinctError(f"{where}: {constant} has 1 distinct value and tells nothing; leave it out", None)
+        raise DistinctError(f"{where}: {constant} has 1 distinct value and explains nothing; leave it out", None)
     if np.linalg.matrix_rank(x / reach) < len(variables):
         raise DesignError(f"{where}: one of {listing(variables)} is a combination of the others; leave one out")
 
