@@ -1,4 +1,4 @@
-"""What there is of R on this machine, whether it fits rpy2, and the commands that mend what is missing.
+"""The state of R on this machine: what is installed, whether it fits rpy2, and the commands that mend it.
 
 R is asked by its own executables and rpy2 in a Python of its own: nothing is loaded or started in this process.
 """
@@ -39,11 +39,18 @@ class Checkup:
 
     Attributes
     ----------
-    r_home, r_version : of the R that was found; None without one.
-    rpy2_version : of rpy2's interface to R, None if it is not installed.
-    fits : whether rpy2 can load this R.
-    packages : versions of the R packages that are of use here; None where one is missing.
-    problems : what is wrong, a sentence each; remedies : the commands that mend it, in order.
+    r_home, r_version : str or None
+        Of the R that was found.
+    rpy2_version : str or None
+        Of rpy2's interface to R, if it is installed.
+    fits : bool
+        Whether rpy2 can load this R.
+    packages : dict of str to (str or None)
+        Versions of the R packages that are used here; None where one is missing.
+    problems : tuple of str
+        What is wrong, a sentence each.
+    remedies : tuple of str
+        The commands that mend it, in order.
     """
 
     r_home: str | None
@@ -80,7 +87,7 @@ class Checkup:
 
 
 def doctor() -> Checkup:
-    """Look for R, rpy2 and the R packages of use here, and say how to get what is missing.
+    """Look for R, rpy2 and the R packages used here, and say how to get what is missing.
 
     Never raises: every broken state is an answer. R itself is not started in this process.
 

@@ -68,7 +68,7 @@ def crosscheck(
 
 
 def doctor() -> None:
-    """Say what there is of R, whether rpy2 fits it, and how to get what is missing.
+    """Check R, rpy2 and R's packages, and say how to get what is missing.
 
     Exits with 0 if R, rpy2 and mgcv are usable, with 1 otherwise.
     """

@@ -1,4 +1,4 @@
-"""The functions that our formulas may call, as R's: what R has under another name or in another package, and what not.
+"""The functions that our formulas may call, as R's: those with another name or package in R, and those R lacks.
 
 R's own model matrix is made of the translated text, so its columns are named after that; `our_names` turns the names
 back.
@@ -32,7 +32,7 @@ from pycombat_gam.formula.nodes import (
 NOT_IN_R = {
     "cr": "it is patsy's; write ns(age, df = 4) for a natural spline, or s(age, bs = 'cr', fx = TRUE) for mgcv's basis",
 }
-"""Functions of ours that R has not, and what to write instead."""
+"""Functions of ours that R does not have, and what to write instead."""
 NUMBERS = ("as.numeric", "as.double", "as.integer")
 """Functions that read text as numbers; of a factor, which text is in R, they would give codes."""
 

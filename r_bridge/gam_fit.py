@@ -33,11 +33,18 @@ class RGamFit:
 
     Attributes
     ----------
-    response : as written; formula : with the response; method : the criterion; n : rows used.
-    coef, sp, edf, edf1, edf2, fitted, residuals : Series, labelled as R labels them.
-    vcov, vcov_frequentist, vcov_corrected : DataFrame (p, p), R's `Vp`, `Ve`, `Vc`.
-    score, scale, loglik, aic, bic, deviance, null_deviance, deviance_explained, r_squared, df_residual : float.
-    converged : whether R says so.
+    response, formula, method : str
+        The response as written, the formula with it, and the criterion.
+    n : int
+        Number of rows used.
+    coef, sp, edf, edf1, edf2, fitted, residuals : Series
+        Labelled as R labels them.
+    vcov, vcov_frequentist, vcov_corrected : DataFrame, shape (p, p)
+        R's `Vp`, `Ve`, `Vc`.
+    score, scale, loglik, aic, bic, deviance, null_deviance, deviance_explained, r_squared, df_residual : float
+        As R computes them.
+    converged : bool
+        Whether R's search converged, by R's account.
     """
 
     def __init__(
@@ -167,13 +174,14 @@ def gam(
 
     Parameters
     ----------
-    tight : search on to a gradient of 1e-12 of the score, as comparisons need; R's default stops at 1e-6, which leaves
-        a curve 1e-4 of a residual sd from its optimum at times.
+    tight : bool
+        Search down to a gradient of 1e-12 of the score, as comparisons need. R's default stops at 1e-6, which may
+        leave a curve 1e-4 of a residual sd from its optimum.
 
     Returns
     -------
-    RGamFit, or a dict of them
-        The latter for ``cbind(a, b) ~ …`` and for `responses`, a list or a regular expression.
+    RGamFit or dict of str to RGamFit
+        A dict for ``cbind(a, b) ~ …`` and for `responses` (a list or a regular expression).
 
     Raises
     ------
@@ -219,7 +227,7 @@ def _responses(parsed: Formula, data: pd.DataFrame, responses: Sequence[str] | s
     else:
         names = list(responses)
     if not names:
-        raise OptionError(f"responses={responses!r}: no column is one")
+        raise OptionError(f"responses={responses!r} matches no column of the table")
     return [deparse(Name(name)) for name in names]
 
 

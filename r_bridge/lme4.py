@@ -23,12 +23,24 @@ class LmerFit:
 
     Attributes
     ----------
-    formula : as given.
-    coef : Series, the fixed effects; vcov : DataFrame, their covariance.
-    random : the modes of the random effects, a DataFrame (levels × effects) for each grouping.
-    variances : DataFrame: group, first and second effect (none: a variance), covariance; without the residual.
-    scale : residual variance; fitted, residuals : Series, indexed as the rows used.
-    loglik, aic, bic : of the (restricted) likelihood; singular : whether a variance is at its bound.
+    formula : str
+        As given.
+    coef : Series
+        Fixed effects.
+    vcov : DataFrame
+        Their covariance.
+    random : dict of str to DataFrame
+        Modes of the random effects, levels × effects, for each grouping.
+    variances : DataFrame
+        Group, first and second effect (none: a variance), covariance; without the residual.
+    scale : float
+        Residual variance.
+    fitted, residuals : Series
+        Indexed as the rows used.
+    loglik, aic, bic : float
+        Of the (restricted) likelihood.
+    singular : bool
+        Whether a variance is at its bound.
     """
 
     formula: str
@@ -66,8 +78,12 @@ def lmer(formula: str, data: pd.DataFrame, *, REML: bool = True) -> LmerFit:
 
     Parameters
     ----------
-    formula : with a response and at least one random effect, ``"y ~ age + (1 + age | site)"``.
-    REML : restricted likelihood; otherwise the likelihood itself.
+    formula : str
+        With a response and at least one random effect, ``"y ~ age + (1 + age | site)"``.
+    data : DataFrame
+        Rows with a missing value in a used column are left out.
+    REML : bool
+        Maximise the restricted likelihood (True) or the likelihood itself.
 
     Raises
     ------

@@ -48,8 +48,10 @@ class MgcvMean:
 
     Parameters
     ----------
-    method : what chooses the smoothing parameters: ``"REML"``, ``"ML"`` or ``"GCV"``.
-    discrete : fit with ``mgcv::bam(discrete=TRUE)`` by fast REML, which rounds covariates; needs complete features.
+    method : {"REML", "ML", "GCV"}
+        Criterion for the smoothing parameters.
+    discrete : bool
+        Fit with ``mgcv::bam(discrete=TRUE)`` by fast REML, which rounds covariates; needs complete features.
 
     Raises
     ------
@@ -147,7 +149,7 @@ class MgcvMean:
         if not fitted["converged"].all():
             stopped = [str(features[k]) for k in np.flatnonzero(varying)[~fitted["converged"]]]
             warnings.warn(
-                f"R's search for smoothing parameters did not arrive: {listing(stopped)}", RWarning, stacklevel=2
+                f"R's search for smoothing parameters did not converge: {listing(stopped)}", RWarning, stacklevel=2
             )
         maps = None if design is None else _maps(design, fitted, table)
         if design is None or maps is None:

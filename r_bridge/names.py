@@ -1,4 +1,4 @@
-"""Covariates under names of ours: R's functions have names of their own, and one of a table may be among them.
+"""Covariates under names of ours: a column's name may be one that R's functions use themselves.
 
 ComBatFamily writes ``y`` and ``batch`` into the data that it fits, mgcv's parser takes the backticks off a name,
 longCombat searches terms for the batch as a regular expression. So every covariate goes to R as ``v1_``, ``v2_``, …;
@@ -128,7 +128,7 @@ class Names:
 
 
 def _texts(column: pd.Series) -> list[object]:
-    """The distinct labels of a column that is no number: what R joins to its name."""
+    """The distinct labels of a column that is not numeric: what R joins to its name."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return list(column.cat.categories)
     return [] if pd.api.types.is_numeric_dtype(column.dtype) else list(column.dropna().unique())

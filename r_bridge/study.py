@@ -55,7 +55,7 @@ class Study:
 
         Parameters
         ----------
-        id : no feature; more : columns kept as they are beside the covariates.
+        id : never a feature; more : columns kept as they are beside the covariates.
         beside : further formulas whose columns R needs.
         """
         parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
@@ -128,7 +128,7 @@ def _text_as_numbers(column: pd.Series, name: str, *, alone: bool) -> pd.Series:
     numbers = [number_of(str(level)) for level in column.cat.categories]
     if not alone or any(number is None for number in numbers):
         raise OptionError(
-            f"column '{name}' is text and stands both in as.numeric() and elsewhere in the formula: in R it is one "
+            f"column '{name}' is text, used both in as.numeric() and elsewhere in the formula: in R it can be one "
             "of them only; add a numeric copy of the column"
         )
     values = np.array([np.nan, *(float(number or 0) for number in numbers)])

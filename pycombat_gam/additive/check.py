@@ -1,4 +1,4 @@
-"""Checks of a fitted model's smooths: is the basis large enough, and can terms stand for one another."""
+"""Checks of a fitted model's smooths: is the basis large enough, and can terms replace one another."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def k_index(residuals: FloatArray, at: FloatArray, generator: np.random.Generato
 
 
 def concurvity(X: FloatArray, blocks: Sequence[tuple[str, slice]], beta: FloatArray) -> pd.DataFrame:
-    """How much of each term the rest of the model could say, 0 to 1: worst case, as estimated, and by its columns.
+    """How much of each term the rest of the model could explain, 0 to 1: worst case, as estimated, by its columns.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ MEASURES = ("worst", "observed", "estimate")
 def pairwise_concurvity(
     X: FloatArray, blocks: Sequence[tuple[str, slice]], beta: FloatArray
 ) -> dict[str, pd.DataFrame]:
-    """How much of the column term the row term alone could say: a table for each measure."""
+    """How much of the column term the row term alone could explain: a table for each measure."""
     labels = [label for label, _ in blocks]
     tables = {name: pd.DataFrame(np.eye(len(labels)) * 0 + 1.0, index=labels, columns=labels) for name in MEASURES}
     for by, other in blocks:

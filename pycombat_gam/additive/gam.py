@@ -58,7 +58,7 @@ def gam(
     responses : list of str or str, optional
         For a one-sided formula: column names, or a regular expression searched in column names.
     method : {"REML", "ML", "GCV"}
-        What chooses the smoothing parameters; ``"GCV.Cp"`` is the same as ``"GCV"``.
+        Criterion for the smoothing parameters; ``"GCV.Cp"`` is the same as ``"GCV"``.
     select : bool
         Penalise the null space of every smooth too, so that a term can shrink to nothing.
     weights : array of shape (n,) or str, optional
@@ -169,7 +169,7 @@ def _share(
     root = np.sqrt(w)[:, None]
     Q, R = np.linalg.qr(X * root)
     if R.shape[0] < R.shape[1]:
-        # More coefficients than rows, as random effects may have whose columns repeat one another.
+        # More coefficients than rows: columns of random effects may repeat one another.
         lack = R.shape[1] - R.shape[0]
         Q, R = np.pad(Q, ((0, 0), (0, lack))), np.pad(R, ((0, lack), (0, 0)))
     check_rank(design, X, R, n_batches=0)

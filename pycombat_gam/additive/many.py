@@ -15,8 +15,12 @@ class GamFits(Mapping[str, GamFit]):
 
     Attributes
     ----------
-    coef, edf : DataFrames, coefficients × responses. sp : smoothing parameters × responses.
-    score, scale : Series by response.
+    coef, edf : DataFrame
+        Coefficients × responses.
+    sp : DataFrame
+        Smoothing parameters × responses.
+    score, scale : Series
+        By response.
     """
 
     def __init__(self, fits: Mapping[str, GamFit]) -> None:

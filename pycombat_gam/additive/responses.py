@@ -1,4 +1,4 @@
-"""What `gam` is given, sorted out: responses, weights, offset, and the rows that can be used."""
+"""The arguments of `gam`, sorted out: responses, weights, offset, and the rows that can be used."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _responses(formula: Formula, table: pd.DataFrame, responses: Sequence[str] |
         try:
             pattern = re.compile(responses)
         except re.error as error:
-            raise OptionError(f"responses={responses!r} is no regular expression: {error}") from None
+            raise OptionError(f"responses={responses!r} is not a regular expression: {error}") from None
         used = set(formula.variables)
         names = [str(n) for n in table.columns if isinstance(n, str) and pattern.search(n) and n not in used]
         if not names:
@@ -177,5 +177,5 @@ def patterns_of(observations: Observations) -> list[tuple[BoolArray, list[int]]]
         flat = is_constant(Y.min(axis=0), Y.max(axis=0), 16 * last_digit(Y))
         if flat.any():
             constant = listing(np.array([observations.names[k] for k in members], dtype=object)[flat])
-            raise DataError(f"constant, there is nothing to fit: {constant}; leave such responses out")
+            raise DataError(f"nothing to fit in constant responses: {constant}; leave them out")
     return list(groups.values())

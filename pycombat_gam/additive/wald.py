@@ -46,7 +46,7 @@ def parametric_test(beta: FloatArray, V: FloatArray, df_residual: float) -> Wald
 
 @dataclass(frozen=True, eq=False)
 class SmoothStatistic:
-    """What a smooth's test knows before its p-value.
+    """A smooth's test before its p-value.
 
     Attributes
     ----------

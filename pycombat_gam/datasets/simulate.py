@@ -24,13 +24,13 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 
 
 def check_whole(name: str, value: object, least: int) -> None:
-    """Stop for what is no whole number of at least `least`."""
+    """Stop for anything but a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise OptionError(f"{name}={value!r} is not allowed: give a whole number of at least {least}")
 
 
 def check_number(name: str, value: object, below: float = math.inf) -> None:
-    """Stop for what is no finite number of at least 0."""
+    """Stop for anything but a finite number of at least 0."""
     usable = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not usable or not 0 <= float(value) < below:  # type: ignore[arg-type]  # `usable` has seen to it
         limit = f" and below {below:g}" if math.isfinite(below) else ""
