@@ -35,7 +35,7 @@ class SmoothPart:
     variables : Variables
         The expressions that smooths are of, and by-variables.
     lenient : tuple of str
-        Factors used by random effects only: a level unknown to the fit has effect zero.
+        Factors used by random effects only: a level that was not in the fit has effect zero.
     smooths : tuple of Smooth
         In mgcv's order, one for each level of a factor by-variable; random effects of bars come last.
     ranges : dict of str to (float, float)

@@ -67,7 +67,7 @@ class Variables:
         Parameters
         ----------
         table : DataFrame, shape (n, any)
-        lenient : labels of factors in which a level unknown to the fit is coded −1 instead of an error.
+        lenient : labels of factors in which a level that was not in the fit is coded −1 instead of an error.
         """
         evaluator = Evaluator(Columns(table), self.states, learning=False)
         return [

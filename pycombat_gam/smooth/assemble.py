@@ -82,7 +82,7 @@ class Smooth:
 
     @property
     def one_variance(self) -> bool:
-        """Whether all its coefficients are draws of one variance: what mgcv's tests take as random."""
+        """Whether all its coefficients share one variance: what mgcv's tests take as random."""
         return isinstance(self.basis, RandomBasis)
 
     @property
@@ -119,7 +119,7 @@ class Smooth:
         return np.asarray(X * np.asarray(weight, dtype=np.float64)[:, None])
 
     def dropping(self, columns: Collection[int]) -> Smooth:
-        """Take columns away, from the penalties too; a penalty of which nothing is left goes with them."""
+        """Drop columns, from the penalties too; an empty penalty goes with them."""
         left = [i for i in range(self.df) if i not in set(columns)]
         kept = tuple(range(self.df)) if self.keep is None else self.keep
         penalties = [S[np.ix_(left, left)] for S in self.penalties]

@@ -1,4 +1,4 @@
-"""What a smooth was asked for, read from its call, and the basis that follows from it."""
+"""The options of a smooth, read from its call, and the basis that follows from them."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def read_options(term: SmoothTerm) -> TermOptions:
 def linked(terms: Iterable[SmoothTerm]) -> Iterator[SmoothTerm]:
     """Give terms of one `id` the options of the first of them, as mgcv does; variables and `by` stay their own.
 
-    So does `pc`, which mgcv drops; it only moves a constant between smooth and intercept.
+    So does `pc`, which mgcv drops: it only moves a constant between smooth and intercept.
 
     Raises
     ------
     FormulaError
-        If terms of one id are of another kind or of another number of variables.
+        If terms of one id differ in kind or in number of variables.
     """
     first: dict[str, SmoothTerm] = {}
     for term in terms:
@@ -93,7 +93,7 @@ def linked(terms: Iterable[SmoothTerm]) -> Iterator[SmoothTerm]:
             continue
         if (term.kind, len(term.args)) != (base.kind, len(base.args)):
             raise FormulaError(
-                f"smooths of id={label} must be of one kind and of as many variables each: {base.label}, {term.label}"
+                f"smooths of id={label} must share their kind and number of variables: {base.label}, {term.label}"
             )
         pc = tuple(option for option in term.options if option[0] == "pc")
         yield replace(term, options=(*(option for option in base.options if option[0] != "pc"), *pc))

@@ -54,7 +54,7 @@ def _ends(x: FloatArray, label: str, where: str) -> tuple[float, float]:
 
 
 def _dimension(options: BasisOptions, variables: tuple[str, ...], x: FloatArray, default: int, least: int) -> int:
-    """Return k; beyond the distinct values only where columns need not be independent, for penalties fill gaps."""
+    """Return k; beyond the distinct values only where columns need not be independent: penalties fill gaps."""
     if not options.independent and np.ptp(x) > 0:
         return dimension(options, default, least)
     return check_distinct(options, variables, np.unique(x).size, x.size, default, least)

@@ -1,4 +1,4 @@
-"""The folder beside a report: data, our numbers, and an R script that comes to the verdict without Python."""
+"""The folder beside a report: data, our numbers, and an R script that reaches the verdict without Python."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ README = """# Agreement of pycombat_gam with R
 
     Rscript agreement.R
 
-fits the model again in R, compares it with the numbers of pycombat_gam in this folder, prints the table and the
-verdict, and exits with 0 if all differences are within their tolerance or explained, and with 1 otherwise. It needs
+fits the model again in R, compares it with the numbers of pycombat_gam in this folder, and prints the table and the
+verdict. It exits with 0 if all differences are within their tolerance or explained, and with 1 otherwise. It needs
 R with {packages}, and no Python.
 
 Model: {call}
@@ -44,7 +44,7 @@ Verdict when this was written: {verdict}
 | `by-their-rule/` | our numbers under R's rule, where a known difference is at work |
 | `by-their-rule/*.sp.csv` | our smoothing parameters, where R's search is blamed: R's score has to be better there |
 
-In texts, `\\n`, `\\r` and `\\\\` stand for line ends and the backslash, and a cell of `\\N` alone is a missing one.
+In text, `\\n`, `\\r` and `\\\\` stand for line ends and the backslash; a cell that holds `\\N` alone is missing.
 """
 
 

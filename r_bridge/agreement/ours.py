@@ -1,4 +1,4 @@
-"""What we give for a study, quantity by quantity, with the unit that a difference is measured in."""
+"""Our numbers for a study, quantity by quantity, with the unit that a difference is measured in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Quantity:
     ----------
     name : as in the report; values : rows × features; unit : rows × features or 1 × features, what 1 means.
     measured_in : the unit in words; rows : what the rows are, ``"subjects"``, ``"sites"`` or ``"terms"``.
-    tolerance : the largest difference that counts as agreement; reason : why that.
+    tolerance : the largest difference that counts as agreement; reason : for it.
     """
 
     name: str
@@ -71,7 +71,7 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
         weight = sensitivity(fit)
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(mean.smoothing.parameters), -300.0)
-        where = "the score is flat at its minimum, so that its square root counts here"
+        where = "the score is flat at its minimum, so its square root counts here"
         add("log smoothing parameters", logs, 1.0 / weight, "degrees of freedom it moves", "terms", 1e-3, where)
         add("edf", mean.smoothing.edf, np.ones_like(sd), "degrees of freedom", "terms", 1e-3, where)
         add("score", mean.smoothing.score, np.ones_like(sd), mean.smoothing.criterion, "terms", 1e-6,

@@ -140,7 +140,7 @@ class Agreement:
         return page.render(agreement=self, reasons=self._reasons())
 
     def write(self, path: str | Path, *, force: bool = False) -> list[Path]:
-        """Write the page, and beside it a folder with everything that R needs to come to the same verdict.
+        """Write the page, and beside it a folder with everything that R needs to reach the same verdict.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""ComBat's steps after the mean once more, under a rule of R's."""
+"""ComBat's steps after the mean, recomputed under a rule of R's."""
 
 from __future__ import annotations
 
