@@ -43,7 +43,7 @@ def crosscheck(
         from r_bridge.agreement import crosscheck as compare
 
         if out.suffix.lower() not in (".html", ".htm"):
-            raise OutputError(f"'{out}' is no page: give --out a name that ends in .html")
+            raise OutputError(f"'{out}' is not a page: give --out a name that ends in .html")
         source = read_table(data, [batch, *(ids or [])])
         model = ComBat(
             formula,

@@ -70,7 +70,7 @@ def _choose(fit: GamFit, terms: list[str] | str | None) -> list[Smooth]:
     for label in wanted:
         if label not in smooths:
             raise OptionError(
-                f"there is no smooth {label!r}; there are {listing(smooths)}{did_you_mean(label, list(smooths))}"
+                f"there is no smooth {label!r}; the smooths are {listing(smooths)}{did_you_mean(label, list(smooths))}"
             )
     return [smooths[label] for label in wanted]
 

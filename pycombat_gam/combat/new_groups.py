@@ -38,7 +38,7 @@ RIDGE = 1e-14
 """Added to a matrix of unit diagonal that may be singular: beyond what its digits tell."""
 
 NO_VARIANCE = 1e30
-"""A ratio of variances as good as infinite, that still leaves room for sums."""
+"""A practically infinite ratio of variances that still leaves room for sums."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing
 
 LEAST = 1e-12
-"""A ratio of variances as good as none: effects of groups that are not shrunk."""
+"""A ratio of variances that is zero for practical purposes: effects of groups are not shrunk."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.types import FloatArray, IntArray
 
 AS_GOOD_AS_INFINITE = 1e10
-"""A penalty this many times the data is as good as infinite, and an inverse in double precision loses no digit yet."""
+"""A penalty this many times the data is practically infinite, yet an inverse in double precision loses no digit."""
 ROUNDING = 1e-12
 """What is left of a column, relative to it, after a projection onto columns that hold it: a few thousand roundings."""
 

@@ -313,7 +313,7 @@ def _valleys(scores: FloatArray, shape: tuple[int, ...] | None) -> list[IntArray
         # Three points a parameter: any two of them are valleys apart.
         return list(np.argsort(scores, axis=0, kind="stable")[:VALLEYS])
     first = np.argmin(scores, axis=0)
-    # A plateau, where a λ is as good as infinite, is one valley: differences below this are flat, not a minimum.
+    # A plateau, where a λ is practically infinite, is one valley: smaller differences are flat, not a minimum.
     cube = np.round(scores / (1.0 + np.abs(scores)) / FLAT).reshape(*shape, -1)
     valley = np.ones(cube.shape, dtype=bool)
     for axis in range(len(shape)):

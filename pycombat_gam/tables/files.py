@@ -214,7 +214,9 @@ def _header(path: Path, separator: str) -> list[str]:
         raise DataError(f"'{path}' is empty")
     mark = re.fullmatch(r"sep=(.?)\s*", lines[0], re.IGNORECASE)
     if mark is not None:
-        raise DataError(f"'{path}' begins with Excel's line '{lines[0].strip()}', which is no header: delete that line")
+        raise DataError(
+            f"'{path}' begins with Excel's line '{lines[0].strip()}', which is not a header: delete that line"
+        )
     header = next(csv.reader(lines, delimiter=separator), [])
     if not header:
         raise DataError(f"'{path}' begins with an empty line: the first line must name the columns")

@@ -94,7 +94,7 @@ def sensitivity(fit: FittedComBat) -> FloatArray:
     """How many degrees of freedom a unit of log λ moves, for each smoothing parameter and feature.
 
     tr(H⁻¹ λS H⁻¹ X'X), H = X'X + ΣλS, from the blocks of one QR of X's factor over the square roots of all λS, which
-    stays exact for a λ as good as infinite: it moves none, and may be any large number.
+    stays exact for a practically infinite λ: it moves none, and may be any large number.
     """
     mean = fit.mean
     p = mean.coefficients.shape[0]

@@ -74,7 +74,7 @@ def test_a_dangling_link_makes_the_file_it_names(here: Path) -> None:
     ("target", "says"),
     [
         ("none/target.csv", "which does not exist"),
-        ("link.csv", "circle"),
+        ("link.csv", "loop"),
         ("folder", "a folder"),
         (os.devnull, "device"),
     ],
