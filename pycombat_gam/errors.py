@@ -39,7 +39,7 @@ class OptionError(PcgError):
 
 
 class ModelFileError(PcgError):
-    """A saved model is broken, was altered, or is not one of ours."""
+    """A saved model is broken, was altered, or was not written by this package."""
 
 
 class OutputError(PcgError):
@@ -51,7 +51,7 @@ class NotFittedError(PcgError, AttributeError):
 
 
 class TrainingError(PcgError, ArithmeticError):
-    """A model's training cannot go on: its objective keeps being not finite."""
+    """A model's training cannot go on: its objective stays non-finite."""
 
 
 class NotYetError(PcgError, NotImplementedError):
@@ -67,7 +67,7 @@ class PcgWarning(UserWarning):
 
 
 FLOW = "pip install 'torch>=2.2' 'zuko>=1.2'"
-"""What the extra `flow` installs, by names that an index knows wherever the package itself came from."""
+"""What the extra `flow` installs. These names work wherever this package itself came from."""
 
 
 def flow_requirements() -> None:

@@ -40,8 +40,15 @@ def load(path: str | Path, *, batch_model: BatchModel | None = None) -> ComBat |
 
     Parameters
     ----------
-    path : the file that `save` wrote.
-    batch_model : the object that a ComBat was fitted with, if it was; a file names no code to run.
+    path : str or Path
+        The file that `save` wrote.
+    batch_model : BatchModel, optional
+        The `batch_model` that a ComBat was fitted with, if it had one: a file never names code to run.
+
+    Returns
+    -------
+    ComBat or FlowSCM
+        The fitted model.
 
     Raises
     ------
@@ -56,5 +63,5 @@ def load(path: str | Path, *, batch_model: BatchModel | None = None) -> ComBat |
     except PcgError as error:
         raise ModelFileError(f"'{path}': {error}") from error
     if not same(model.to_container(), container):
-        raise ModelFileError(f"'{path}' is refused: it holds more, or other, than the model it describes")
+        raise ModelFileError(f"'{path}' is refused: its content differs from the model it describes")
     return model

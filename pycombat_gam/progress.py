@@ -43,11 +43,11 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def bars(console: Console | None = None) -> Iterator[Progress]:
-    """Give what draws bars, shared by all that run at the same time; outside a terminal it draws nothing.
+    """Open the display that all bars running at the same time share; outside a terminal it shows nothing.
 
     Parameters
     ----------
-    console : where to; None: stderr. If it is no terminal, nothing is shown.
+    console : where to draw; None: stderr. If it is not a terminal, nothing is shown.
     """
     running = _running.get()
     if running is not None:
@@ -73,7 +73,7 @@ def progress_bar(what: str, total: int, console: Console | None = None) -> Itera
     ----------
     what : what is being done, a few words.
     total : steps in all.
-    console : where to; None: stderr. If it is no terminal, nothing is shown.
+    console : where to draw; None: stderr. If it is not a terminal, nothing is shown.
 
     Returns
     -------

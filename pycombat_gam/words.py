@@ -65,14 +65,14 @@ def rows_named(labels: Sequence[object] | pd.Index[Any], limit: int = 3) -> str:
     return f"{count(len(labels), 'row')} ({what} {', '.join(map(str, labels[:limit]))}{more})"
 
 
-def did_you_mean(given: str, allowed: Sequence[str]) -> str:
+def did_you_mean(word: str, allowed: Sequence[str]) -> str:
     """Return ``"; did you mean 'age'?"`` when something allowed looks like what was given, else ``""``.
 
     >>> did_you_mean("aeg", ["age", "sex"])
     "; did you mean 'age'?"
     """
     lowered = {name.lower(): name for name in reversed(allowed)}
-    close = difflib.get_close_matches(given.lower(), list(lowered), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean '{lowered[close[0]]}'?" if close else ""
 
 
@@ -89,7 +89,7 @@ def plain_table(frame: pd.DataFrame) -> JsonDict:
 def printable(text: str) -> str:
     """Return a text without control characters.
 
-    Labels and notes may come from a stranger's model file: nothing of them drives the terminal.
+    Labels and notes may come from a stranger's model file: they must not drive the terminal.
     """
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
@@ -102,7 +102,7 @@ def covariate_line(name: str, about: JsonDict) -> str:
 
 
 NO_VALUE: Final = object()
-"""What a `Setting` has that names an argument alone."""
+"""The value of a `Setting` that only names an argument."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Remedy:
-    """What a message advises Python's users to do, under a name by which others find their own way to do it."""
+    """Advice to Python's users, under a name by which another interface finds its own advice."""
 
     name: str
     words: str
@@ -136,11 +136,11 @@ class Remedy:
 
 
 class Worded(str):
-    """A message that knows which of its words name arguments; as text it is what Python's users read.
+    """A message that knows which of its words name arguments; as text it is written for Python's users.
 
     Attributes
     ----------
-    parts : text, `Setting` and `Remedy`, in order; those of a `Worded` among them are taken over.
+    parts : text, `Setting` and `Remedy`, in order; a `Worded` among them is replaced by its parts.
 
     Examples
     --------

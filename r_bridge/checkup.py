@@ -1,4 +1,4 @@
-"""What there is of R on this machine, whether it fits rpy2, and the commands that mend what is missing.
+"""The state of R on this machine: what is installed, whether it fits rpy2, and the commands that mend it.
 
 R is asked by its own executables and rpy2 in a Python of its own: nothing is loaded or started in this process.
 """
@@ -39,11 +39,18 @@ class Checkup:
 
     Attributes
     ----------
-    r_home, r_version : of the R that was found; None without one.
-    rpy2_version : of rpy2's interface to R, None if it is not installed.
-    fits : whether rpy2 can load this R.
-    packages : versions of the R packages that are of use here; None where one is missing.
-    problems : what is wrong, a sentence each; remedies : the commands that mend it, in order.
+    r_home, r_version : str or None
+        Of the R that was found.
+    rpy2_version : str or None
+        Of rpy2's interface to R, if it is installed.
+    fits : bool
+        Whether rpy2 can load this R.
+    packages : dict of str to (str or None)
+        Versions of the R packages that are used here; None where one is missing.
+    problems : tuple of str
+        What is wrong, a sentence each.
+    remedies : tuple of str
+        The commands that mend it, in order.
     """
 
     r_home: str | None
@@ -69,9 +76,9 @@ class Checkup:
             f"R        {f'{self.r_version} in {self.r_home}' if self.r_version else 'not found'}",
             f"rpy2     {self.rpy2_version or 'not installed'}{unfit}",
         ]
-        said = {name: found or "missing" for name, found in self.packages.items()}
-        widths = [max(map(len, column), default=0) + 2 for column in (said, said.values())]
-        lines += [f"{name:<{widths[0]}}{found:<{widths[1]}}for {PACKAGES[name]}" for name, found in said.items()]
+        shown = {name: number or "missing" for name, number in self.packages.items()}
+        widths = [max(map(len, column), default=0) + 2 for column in (shown, shown.values())]
+        lines += [f"{name:<{widths[0]}}{number:<{widths[1]}}for {PACKAGES[name]}" for name, number in shown.items()]
         if self.problems:
             lines += ["", *self.problems, "", "To mend it:", *(f"  {remedy}" for remedy in self.remedies)]
         else:
@@ -80,7 +87,7 @@ class Checkup:
 
 
 def doctor() -> Checkup:
-    """Look for R, rpy2 and the R packages of use here, and say how to get what is missing.
+    """Look for R, rpy2 and the R packages used here, and say how to get what is missing.
 
     Never raises: every broken state is an answer. R itself is not started in this process.
 
@@ -120,7 +127,7 @@ def doctor() -> Checkup:
             fits = True
     if r_version is not None:
         packages = _packages(home)
-        for name in [name for name, found in packages.items() if found is None]:
+        for name in [name for name, version in packages.items() if version is None]:
             problems.append(f"R has no package {name}, for {PACKAGES[name]}.")
             remedies.append("   # or: ".join([how_to_get(name), *_elsewhere(name)]))
     return Checkup(home, r_version, rpy2_version, fits, packages, tuple(problems), tuple(remedies))
@@ -141,23 +148,21 @@ def _r() -> tuple[str | None, str | None]:
     """R's home and version, from its own executable: the one of R_HOME, else of the PATH."""
     home = os.environ.get("R_HOME")
     asked = [str(Path(home) / "bin" / "R")] if home else []
-    asked += [found] if (found := shutil.which("R")) else []
+    asked += [on_path] if (on_path := shutil.which("R")) else []
     for executable in asked:
-        said = _ask([executable, "--version"])
-        if said and (number := re.search(r"R version (\d+\.\d+\.\d+)", said)):
-            found_home = (
-                home if home and executable == asked[0] else _ask([executable, "RHOME"]).strip().splitlines()[-1]
-            )
-            return found_home, number.group(1)
+        output = _ask([executable, "--version"])
+        if output and (number := re.search(r"R version (\d+\.\d+\.\d+)", output)):
+            r_home = home if home and executable == asked[0] else _ask([executable, "RHOME"]).strip().splitlines()[-1]
+            return r_home, number.group(1)
     return None, None
 
 
 def _packages(home: str | None) -> dict[str, str | None]:
     script = str(Path(home) / "bin" / "Rscript") if home else "Rscript"
     code = "for (p in commandArgs(TRUE)) if (nzchar(system.file(package = p))) cat(p, format(packageVersion(p)), '\\n')"
-    said = _ask([script, "-e", code, *PACKAGES])
-    found = dict(line.split()[:2] for line in said.splitlines() if len(line.split()) >= 2)
-    return {name: found.get(name) for name in PACKAGES}
+    output = _ask([script, "-e", code, *PACKAGES])
+    versions = dict(line.split()[:2] for line in output.splitlines() if len(line.split()) >= 2)
+    return {name: versions.get(name) for name in PACKAGES}
 
 
 def _failure() -> str:
@@ -169,8 +174,8 @@ def _failure() -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"{type(error).__name__}"
-    said = done.stderr.strip().splitlines()
-    return "" if done.returncode == 0 else (said[-1] if said else f"it ended with {done.returncode}")
+    stderr = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else (stderr[-1] if stderr else f"it ended with {done.returncode}")
 
 
 def _ask(command: list[str]) -> str:

@@ -43,7 +43,7 @@ def crosscheck(
         from r_bridge.agreement import crosscheck as compare
 
         if out.suffix.lower() not in (".html", ".htm"):
-            raise OutputError(f"'{out}' is no page: give --out a name that ends in .html")
+            raise OutputError(f"'{out}' is not a page: give --out a name that ends in .html")
         source = read_table(data, [batch, *(ids or [])])
         model = ComBat(
             formula,
@@ -68,12 +68,12 @@ def crosscheck(
 
 
 def doctor() -> None:
-    """Say what there is of R, whether rpy2 fits it, and how to get what is missing.
+    """Check R, rpy2 and R's packages, and say how to get what is missing.
 
     Exits with 0 if R, rpy2 and mgcv are usable, with 1 otherwise.
     """
     from r_bridge.checkup import doctor as diagnose
 
-    found = diagnose()
-    typer.echo(str(found))
-    raise typer.Exit(0 if found.usable else 1)
+    checkup = diagnose()
+    typer.echo(str(checkup))
+    raise typer.Exit(0 if checkup.usable else 1)

@@ -339,10 +339,10 @@ def column_names(table: pd.DataFrame, name: str) -> list[str]:
 def row_names(table: pd.DataFrame, name: str) -> tuple[np.ndarray[Any, Any] | list[str], list[str | None]]:
     """Return the row names for R, and what the index was: its dtype, its name, and the name of the columns."""
     index = table.index
-    own, across = index.name, table.columns.name
-    if isinstance(index, pd.MultiIndex) or any(not isinstance(label, (str, type(None))) for label in (own, across)):
+    named, across = index.name, table.columns.name
+    if isinstance(index, pd.MultiIndex) or any(not isinstance(label, (str, type(None))) for label in (named, across)):
         raise RError(f"{name} has an index that R's row names cannot hold: use .reset_index()")
-    about = [None if own is None else str(own), None if across is None else str(across)]
+    about = [None if named is None else str(named), None if across is None else str(across)]
     if isinstance(index, pd.RangeIndex) and (index.start, index.step) == (0, 1):
         return np.arange(1, len(index) + 1), ["range", *about]
     if not index.is_unique:
@@ -356,12 +356,12 @@ def row_names(table: pd.DataFrame, name: str) -> tuple[np.ndarray[Any, Any] | li
 
 def index(rows: list[str] | np.ndarray[Any, Any], about: Sequence[str | None]) -> pd.Index:
     """Return the index for R's row names; `about` is what `row_names` said, or empty."""
-    kind, own = (about[0], about[1]) if about else (None, None)
+    kind, name = (about[0], about[1]) if about else (None, None)
     if not isinstance(rows, list):
         size = -int(rows[1]) if rows.size == 2 and rows[0] in (NA_INTEGER, np.iinfo(np.int64).min) else rows.size
         if size != rows.size or (rows == np.arange(1, size + 1)).all():
-            return pd.RangeIndex(abs(size), name=own)
-        return pd.Index(list(map(int, rows)), name=own)
+            return pd.RangeIndex(abs(size), name=name)
+        return pd.Index(list(map(int, rows)), name=name)
     if kind and kind not in (*TEXT_LEVELS, "range"):
-        return _parsed(rows, kind, own)
-    return pd.Index(rows, dtype={"object": "object", "string": "string"}.get(kind or "", "str"), name=own)
+        return _parsed(rows, kind, name)
+    return pd.Index(rows, dtype={"object": "object", "string": "string"}.get(kind or "", "str"), name=name)

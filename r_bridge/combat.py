@@ -36,11 +36,18 @@ class Harmonized:
 
     Attributes
     ----------
-    table : the table that was given, its features replaced.
-    estimates : on our layout; NaN (or no rows) where the package gives none.
-    package : the R package, with its version.
-    output : what R wrote to the console; warnings : R's warnings, each once.
-    n_pc : how many principal components ``covfam`` harmonized; None for the others.
+    table : DataFrame or array
+        The table given, its features replaced.
+    estimates : Estimates
+        In our layout; NaN (or no rows) where the package gives none.
+    package : str
+        The R package, with its version.
+    output : str
+        What R wrote to the console.
+    warnings : tuple of str
+        R's warnings, each once.
+    n_pc : int or None
+        Number of principal components that ``covfam`` harmonized; None for the others.
     """
 
     table: pd.DataFrame
@@ -129,10 +136,19 @@ def comfam(
 
     Parameters
     ----------
-    which : None for ``combat``; ``combat_gam`` where the formula has smooths, ``long_combat`` where it has random
-        effects and no smooths.
-    smoothing : ``method`` of mgcv, for smooths; sigma_formula : of ``combatls``; robust : ``robust.LS``.
-    percent_var, n_pc : principal components of ``covfam``.
+    which : {"combat", "combat_gam", "covfam", "combatls", "long_combat"}, optional
+        By default ``combat_gam`` if the formula has smooths, ``long_combat`` if it has random effects and no smooths,
+        else ``combat``.
+    smoothing : str
+        mgcv's ``method``, for smooths.
+    sigma_formula : str
+        Formula of the scale, for ``combatls``.
+    robust : bool
+        ComBatFamily's ``robust.LS``.
+    percent_var : float
+        Share of the variance that the principal components of ``covfam`` explain.
+    n_pc : int, optional
+        Number of principal components of ``covfam``, in place of `percent_var`.
 
     Raises
     ------
@@ -154,7 +170,7 @@ def comfam(
     chosen = which or ("combat_gam" if smooth else "long_combat" if random else "combat")
     allowed = {"combat": (), "combat_gam": ("s", "r"), "covfam": ("s",), "combatls": ("s",), "long_combat": ("r",)}
     if (smooth and "s" not in allowed[chosen]) or (random and "r" not in allowed[chosen]):
-        raise OptionError(f"ComBatFamily's {chosen} fits no '{formula}': leave smooths and random effects out")
+        raise OptionError(f"ComBatFamily's {chosen} cannot fit '{formula}': leave smooths and random effects out")
     if chosen == "long_combat" and not random:
         raise OptionError(f"ComBatFamily's long_combat needs a random effect, like '~ age + (1|{id or 'subject'})'")
     _no_offset(study, "ComBatFamily")
@@ -209,8 +225,14 @@ def longcombat(
 
     Parameters
     ----------
-    formula : with its random effects, ``"~ age + dx*time + (1|subject)"``; id, time : columns of subject and time.
-    iterations : ``niter``; method : of the residual variance, ``"REML"`` or ``"MSR"``.
+    formula : str
+        With its random effects, ``"~ age + dx*time + (1|subject)"``.
+    id, time : str
+        Columns of subject and time.
+    iterations : int
+        longCombat's ``niter``.
+    method : {"REML", "MSR"}
+        Estimator of the residual variance.
 
     Raises
     ------
@@ -223,7 +245,7 @@ def longcombat(
     parsed = study.formula
     if parsed.smooths or not parsed.random:
         raise OptionError(
-            f"longCombat fits random effects and no smooths: '{formula}' has to be like '~ age + (1|{id})'"
+            f"longCombat fits random effects but no smooths: give a formula like '~ age + (1|{id})', not '{formula}'"
         )
     _no_offset(study, "longCombat")
     return _run(
@@ -247,7 +269,7 @@ def _linear(study: Study, package: str) -> None:
 
 
 def _no_offset(study: Study, package: str) -> None:
-    """Stop where a package would drop an offset without a word."""
+    """Stop where a package would silently drop an offset."""
     if study.formula.offsets:
         raise OptionError(f"{package} has no offset: '{study.formula}' asks for one; subtract it from the features")
 
@@ -277,46 +299,46 @@ def _run(
             },
         )
     features = list(study.given.features)
-    found = reply.value
-    harmonized = np.asarray(found["harmonized"], dtype=np.float64)
+    value = reply.value
+    harmonized = np.asarray(value["harmonized"], dtype=np.float64)
     version = session.call("function(package) as.character(utils::packageVersion(package))", package=package)[0]
     return Harmonized(
         table=pd.DataFrame(put_back(study.given, harmonized)),
-        estimates=estimates_from_r(found["estimates"], features, study, criterion),
+        estimates=estimates_from_r(value["estimates"], features, study, criterion),
         package=f"{package} {version}",
         output=study.names.ours(reply.output),
         warnings=tuple(dict.fromkeys(map(study.names.ours, reply.warnings))),
-        n_pc=None if found.get("n_pc") is None else int(found["n_pc"][0]),
+        n_pc=None if value.get("n_pc") is None else int(value["n_pc"][0]),
     )
 
 
-def estimates_from_r(found: Mapping[str, Any], features: Sequence[str], study: Study, criterion: str = "") -> Estimates:
-    """Return R's estimates on our layout: features as columns, batches as rows, NaN for what R does not give."""
+def estimates_from_r(reply: Mapping[str, Any], features: Sequence[str], study: Study, criterion: str = "") -> Estimates:
+    """Return R's estimates in our layout: features as columns, batches as rows, NaN for what R does not give."""
     batches = pd.Index(study.levels.labels, name=study.levels.column)
     columns = pd.Index(list(features))
 
     def table(name: str, index: pd.Index, kept: Any = None) -> pd.DataFrame:
-        values = found.get(name) if kept is None else kept
+        values = reply.get(name) if kept is None else kept
         if values is None:
             return pd.DataFrame(np.nan, index=index, columns=columns)
         return pd.DataFrame(np.asarray(values, dtype=np.float64).reshape(len(index), len(columns)), index, columns)
 
-    coefficients = found.get("coefficients")
+    coefficients = reply.get("coefficients")
     terms = pd.Index(
         study.names.labels(coefficients.index, study.formula) if isinstance(coefficients, pd.DataFrame) else [],
         name="term",
         dtype="str",
     )
-    priors = pd.DataFrame(np.asarray(found["priors"], dtype=np.float64), index=batches, columns=list(PRIORS))
-    one = {name: table(name, pd.Index([name])) for name in ("grand_mean", "var_pooled")}
+    priors = pd.DataFrame(np.asarray(reply["priors"], dtype=np.float64), index=batches, columns=list(PRIORS))
+    single = {name: table(name, pd.Index([name])) for name in ("grand_mean", "var_pooled")}
     by_batch = {name: table(name, batches) for name in ("gamma_hat", "delta_hat", "gamma_star", "delta_star")}
-    sp = found.get("sp_names")
+    sp = reply.get("sp_names")
     none = pd.DataFrame(index=pd.Index([], name="smooth", dtype="str"), columns=columns, dtype=float)
     return Estimates(
         coefficients=table("coefficients", terms)
         if len(terms)
         else pd.DataFrame(index=terms, columns=columns, dtype=float),
-        **one,
+        **single,
         **by_batch,
         **{name: priors[[name]] for name in PRIORS},
         smoothing_parameters=none

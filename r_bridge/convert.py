@@ -242,5 +242,5 @@ def _attribute(ri: Any, sexp: Any, name: str) -> Any:
 
 def _strings(ri: Any, sexp: Any, name: str) -> list[str] | None:
     """An attribute of texts, or None where there is none."""
-    found = _attribute(ri, sexp, name)
-    return None if found is ri.NULL else [str(item) for item in found]
+    attribute = _attribute(ri, sexp, name)
+    return None if attribute is ri.NULL else [str(item) for item in attribute]

@@ -35,7 +35,7 @@ def to_r(formula: str | Formula, *, engine: Engine = "mgcv", response: str | Non
     Raises
     ------
     FormulaError, OptionError
-        If the text is no formula; for smooths in lme4; for a function that R does not have.
+        If the text is not a formula; for smooths in lme4; for a function that R does not have.
     NotYetError
         For correlated random effects in mgcv, which has none.
 

@@ -1,4 +1,4 @@
-"""The functions that our formulas may call, as R's: what R has under another name or in another package, and what not.
+"""The functions that our formulas may call, as R's: those with another name or package in R, and those R lacks.
 
 R's own model matrix is made of the translated text, so its columns are named after that; `our_names` turns the names
 back.
@@ -32,7 +32,7 @@ from pycombat_gam.formula.nodes import (
 NOT_IN_R = {
     "cr": "it is patsy's; write ns(age, df = 4) for a natural spline, or s(age, bs = 'cr', fx = TRUE) for mgcv's basis",
 }
-"""Functions of ours that R has not, and what to write instead."""
+"""Functions of ours that R does not have, and what to write instead."""
 NUMBERS = ("as.numeric", "as.double", "as.integer")
 """Functions that read text as numbers; of a factor, which text is in R, they would give codes."""
 
@@ -143,12 +143,12 @@ def _in_order(name: str, orders: dict[frozenset[str], list[str]]) -> str:
         return name
     longest_first = sorted({label for labels in orders.values() for label in labels}, key=len, reverse=True)
     starts = re.compile(f"(?:^|(?<=:))(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})")
-    found = [(match.start(), match.group()) for match in starts.finditer(name)]
-    order = orders.get(frozenset(label for _, label in found))
-    if order is None or len(order) != len(found) or found[0][0] != 0:
+    parts_at = [(match.start(), match.group()) for match in starts.finditer(name)]
+    order = orders.get(frozenset(label for _, label in parts_at))
+    if order is None or len(order) != len(parts_at) or parts_at[0][0] != 0:
         return name
-    ends = [start - 1 for start, _ in found[1:]] + [len(name)]
-    parts = {label: name[start:end] for (start, label), end in zip(found, ends, strict=True)}
+    ends = [start - 1 for start, _ in parts_at[1:]] + [len(name)]
+    parts = {label: name[start:end] for (start, label), end in zip(parts_at, ends, strict=True)}
     return ":".join(parts[label] for label in order)
 
 

@@ -33,42 +33,49 @@ class RGamFit:
 
     Attributes
     ----------
-    response : as written; formula : with the response; method : the criterion; n : rows used.
-    coef, sp, edf, edf1, edf2, fitted, residuals : Series, labelled as R labels them.
-    vcov, vcov_frequentist, vcov_corrected : DataFrame (p, p), R's `Vp`, `Ve`, `Vc`.
-    score, scale, loglik, aic, bic, deviance, null_deviance, deviance_explained, r_squared, df_residual : float.
-    converged : whether R says so.
+    response, formula, method : str
+        The response as written, the formula with it, and the criterion.
+    n : int
+        Number of rows used.
+    coef, sp, edf, edf1, edf2, fitted, residuals : Series
+        Labelled as R labels them.
+    vcov, vcov_frequentist, vcov_corrected : DataFrame, shape (p, p)
+        R's `Vp`, `Ve`, `Vc`.
+    score, scale, loglik, aic, bic, deviance, null_deviance, deviance_explained, r_squared, df_residual : float
+        As R computes them.
+    converged : bool
+        Whether R's search converged, by R's account.
     """
 
     def __init__(
-        self, found: Mapping[str, Any], formula: Formula, names_in_r: Names, response: str, method: str, index: pd.Index
+        self, reply: Mapping[str, Any], formula: Formula, names_in_r: Names, response: str, method: str, index: pd.Index
     ) -> None:
-        self._found = found
+        self._reply = reply
         self._formula = formula
         self._names = names_in_r
         self._index = index
-        names = pd.Index(names_in_r.labels(found["names"], formula))
+        names = pd.Index(names_in_r.labels(reply["names"], formula))
         self.response = response
         self.formula = f"{response} {formula.right}"
         self.method = "GCV" if method == "GCV.Cp" else method
         self.n = len(index)
-        self.coef = pd.Series(found["coef"], index=names)
+        self.coef = pd.Series(reply["coef"], index=names)
         self.sp = pd.Series(
-            _floats(found["sp"]), index=pd.Index(names_in_r.labels(found["sp_names"], formula)), dtype=float
+            _floats(reply["sp"]), index=pd.Index(names_in_r.labels(reply["sp_names"], formula)), dtype=float
         )
-        self.edf = pd.Series(found["edf"], index=names)
-        self.edf1 = pd.Series(found["edf1"], index=names)
-        self.edf2 = None if found["edf2"] is None else pd.Series(found["edf2"], index=names)
-        self.vcov = pd.DataFrame(found["vcov"], names, names)
-        self.vcov_frequentist = pd.DataFrame(found["vcov_frequentist"], names, names)
-        corrected = found["vcov_corrected"]
+        self.edf = pd.Series(reply["edf"], index=names)
+        self.edf1 = pd.Series(reply["edf1"], index=names)
+        self.edf2 = None if reply["edf2"] is None else pd.Series(reply["edf2"], index=names)
+        self.vcov = pd.DataFrame(reply["vcov"], names, names)
+        self.vcov_frequentist = pd.DataFrame(reply["vcov_frequentist"], names, names)
+        corrected = reply["vcov_corrected"]
         self.vcov_corrected = None if corrected is None else pd.DataFrame(corrected, names, names)
-        self.fitted = pd.Series(found["fitted"], index=index)
-        self.residuals = pd.Series(found["residuals"], index=index)
-        self.converged = bool(found["converged"][0])
+        self.fitted = pd.Series(reply["fitted"], index=index)
+        self.residuals = pd.Series(reply["residuals"], index=index)
+        self.converged = bool(reply["converged"][0])
         for name in ("score", "scale", "deviance", "null_deviance", "deviance_explained", "r_squared", "loglik",
                      "loglik_df", "aic", "bic", "df_residual"):  # fmt: skip
-            setattr(self, name, float(found[name][0]))
+            setattr(self, name, float(reply[name][0]))
 
     score: float
     scale: float
@@ -99,11 +106,11 @@ class RGamFit:
         if data is not None and data.isna().to_numpy().any():
             raise DataError(f"missing cells in {listing(map(self._names.ours, data.columns[data.isna().any()]))}")
         left_out = [exclude] if isinstance(exclude, str) else exclude
-        labels = self._found["labels"]
+        labels = self._reply["labels"]
         called = dict(zip(self._names.labels(labels, self._formula), map(str, labels), strict=True))
-        found = session.call(
+        reply = session.call(
             sources.function("gam_predict", "gam"),
-            fit=self._found["fit"], data=data, type=type, se=se and type != "lpmatrix",
+            fit=self._reply["fit"], data=data, type=type, se=se and type != "lpmatrix",
             exclude=None if left_out is None else [called.get(label, label) for label in left_out],
             unconditional=unconditional,
         )  # fmt: skip
@@ -114,19 +121,19 @@ class RGamFit:
                 return pd.Series(values, index=index)
             made = pd.DataFrame(values, index, self._names.labels(part["names"], self._formula))
             if type == "terms":
-                made.attrs["constant"] = float(found["constant"][0]) if found["constant"].size else 0.0
+                made.attrs["constant"] = float(reply["constant"][0]) if reply["constant"].size else 0.0
             return made
 
-        return Prediction(table(found["fit"]), table(found["se"])) if found["se"] is not None else table(found["fit"])
+        return Prediction(table(reply["fit"]), table(reply["se"])) if reply["se"] is not None else table(reply["fit"])
 
     def summary(self) -> GamSummary:
         """Summarize the fit in R's tables, as ours prints them."""
 
         def table(name: str, columns: Sequence[str]) -> pd.DataFrame:
-            found = self._found[name]
-            if not isinstance(found, pd.DataFrame):
+            part = self._reply[name]
+            if not isinstance(part, pd.DataFrame):
                 return pd.DataFrame(columns=list(columns), dtype=float)
-            named = found.set_axis(list(columns), axis=1)
+            named = part.set_axis(list(columns), axis=1)
             return named.set_axis(self._names.labels(named.index, self._formula), axis=0)
 
         return GamSummary(
@@ -167,13 +174,14 @@ def gam(
 
     Parameters
     ----------
-    tight : search on to a gradient of 1e-12 of the score, as comparisons need; R's default stops at 1e-6, which leaves
-        a curve 1e-4 of a residual sd from its optimum at times.
+    tight : bool
+        Search down to a gradient of 1e-12 of the score, as comparisons need. R's default stops at 1e-6, which may
+        leave a curve 1e-4 of a residual sd from its optimum.
 
     Returns
     -------
-    RGamFit, or a dict of them
-        The latter for ``cbind(a, b) ~ …`` and for `responses`, a list or a regular expression.
+    RGamFit or dict of str to RGamFit
+        A dict for ``cbind(a, b) ~ …`` and for `responses` (a list or a regular expression).
 
     Raises
     ------
@@ -215,21 +223,21 @@ def _responses(parsed: Formula, data: pd.DataFrame, responses: Sequence[str] | s
             return [deparse(node) for node in parsed.response.args]
         return [deparse(parsed.response)]
     if isinstance(responses, str):
-        found = [str(name) for name in data.columns if re.search(responses, str(name))]
+        names = [str(name) for name in data.columns if re.search(responses, str(name))]
     else:
-        found = list(responses)
-    if not found:
-        raise OptionError(f"responses={responses!r}: no column is one")
-    return [deparse(Name(name)) for name in found]
+        names = list(responses)
+    if not names:
+        raise OptionError(f"responses={responses!r} matches no column of the table")
+    return [deparse(Name(name)) for name in names]
 
 
 def _fit(
     parsed: Formula, response: str, data: pd.DataFrame, method: str, select: bool, weights: Rows, offset: Rows,
     gamma: float, sp: Sequence[float] | None, knots: Mapping[str, Sequence[float]] | None, tight: bool,
 ) -> RGamFit:  # fmt: skip
-    own = parse_formula(f"{response} {parsed.right}")
-    names = Names.of(own, data)
-    used = columns_of(own, data, names, response=True)
+    formula = parse_formula(f"{response} {parsed.right}")
+    names = Names.of(formula, data)
+    used = columns_of(formula, data, names, response=True)
     kept = ~used.isna().any(axis=1).to_numpy()
     if not kept.all():
         dropped = count(int((~kept).sum()), "row")
@@ -239,15 +247,15 @@ def _fit(
         return None if values is None else np.asarray(values, dtype=np.float64)[kept].tolist()
 
     with names.in_errors():
-        found = session.call(
+        reply = session.call(
             sources.function("gam_fit", "mgcv", "gam"),
-            data=used[kept].reset_index(drop=True), formula=to_r(names.formula(own)), method=method, select=select,
+            data=used[kept].reset_index(drop=True), formula=to_r(names.formula(formula)), method=method, select=select,
             gamma=gamma, weights=rows(weights), offset=rows(offset),
-            sp=None if sp is None else [float(one) for one in sp],
+            sp=None if sp is None else [float(parameter) for parameter in sp],
             knots=None if knots is None else {names.to_r(name): [float(x) for x in at] for name, at in knots.items()},
             tightly=tight,
         )  # fmt: skip
-    return RGamFit(found, own, names, response, method, data.index[kept])
+    return RGamFit(reply, formula, names, response, method, data.index[kept])
 
 
 def _floats(values: Any) -> FloatArray:

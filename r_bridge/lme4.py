@@ -23,12 +23,24 @@ class LmerFit:
 
     Attributes
     ----------
-    formula : as given.
-    coef : Series, the fixed effects; vcov : DataFrame, their covariance.
-    random : the modes of the random effects, a DataFrame (levels × effects) for each grouping.
-    variances : DataFrame: group, first and second effect (none: a variance), covariance; without the residual.
-    scale : residual variance; fitted, residuals : Series, indexed as the rows used.
-    loglik, aic, bic : of the (restricted) likelihood; singular : whether a variance is at its bound.
+    formula : str
+        As given.
+    coef : Series
+        Fixed effects.
+    vcov : DataFrame
+        Their covariance.
+    random : dict of str to DataFrame
+        Modes of the random effects, levels × effects, for each grouping.
+    variances : DataFrame
+        Group, first and second effect (none: a variance), covariance; without the residual.
+    scale : float
+        Residual variance.
+    fitted, residuals : Series
+        Indexed as the rows used.
+    loglik, aic, bic : float
+        Of the (restricted) likelihood.
+    singular : bool
+        Whether a variance is at its bound.
     """
 
     formula: str
@@ -49,13 +61,13 @@ class LmerFit:
 
     def predict(self, newdata: pd.DataFrame, *, population: bool = False) -> pd.Series:
         """Predict for new rows; without the random effects if `population`. A new level has effect zero."""
-        found = session.call(
+        fitted = session.call(
             sources.function("lmer_predict", "gam"),
             fit=self._fit,
             data=columns_of(self._parsed, newdata, self._names, response=False),
             population=population,
         )
-        return pd.Series(found, index=newdata.index)
+        return pd.Series(fitted, index=newdata.index)
 
     def __repr__(self) -> str:
         return f"LmerFit({self.formula!r}: {len(self.fitted)} rows, residual variance {self.scale:.6g})"
@@ -66,8 +78,12 @@ def lmer(formula: str, data: pd.DataFrame, *, REML: bool = True) -> LmerFit:
 
     Parameters
     ----------
-    formula : with a response and at least one random effect, ``"y ~ age + (1 + age | site)"``.
-    REML : restricted likelihood; otherwise the likelihood itself.
+    formula : str
+        With a response and at least one random effect, ``"y ~ age + (1 + age | site)"``.
+    data : DataFrame
+        Rows with a missing value in a used column are left out.
+    REML : bool
+        Maximise the restricted likelihood (True) or the likelihood itself.
 
     Raises
     ------
@@ -92,38 +108,38 @@ def lmer(formula: str, data: pd.DataFrame, *, REML: bool = True) -> LmerFit:
     used = columns_of(parsed, data, called, response=True)
     kept = ~used.isna().any(axis=1).to_numpy()
     with called.in_errors():
-        found = session.call(
+        reply = session.call(
             sources.function("lmer_fit", "gam"), data=used[kept].reset_index(drop=True), formula=text, REML=REML
         )
-    index, names = data.index[kept], called.labels(found["names"], parsed)
+    index, names = data.index[kept], called.labels(reply["names"], parsed)
 
     def ours(labels: Any) -> list[str | None]:
         return [None if label is None else called.labels([label], parsed)[0] for label in labels]
 
     return LmerFit(
         formula=formula,
-        coef=pd.Series(found["coef"], index=names),
-        vcov=pd.DataFrame(found["vcov"], names, names),
+        coef=pd.Series(reply["coef"], index=names),
+        vcov=pd.DataFrame(reply["vcov"], names, names),
         random={
             called.ours(group): pd.DataFrame(np.asarray(part["values"]), list(part["rows"]), ours(part["names"]))
-            for group, part in found["random"].items()
+            for group, part in reply["random"].items()
         },
         variances=pd.DataFrame(
             {
-                "group": ours(found["group"]),
-                "first": ours(found["first"]),
-                "second": ours(found["second"]),
-                "covariance": found["covariance"],
+                "group": ours(reply["group"]),
+                "first": ours(reply["first"]),
+                "second": ours(reply["second"]),
+                "covariance": reply["covariance"],
             }
         ).query("group != 'Residual'"),
-        scale=float(found["scale"][0]),
-        fitted=pd.Series(found["fitted"], index=index),
-        residuals=pd.Series(found["residuals"], index=index),
-        loglik=float(found["loglik"][0]),
-        aic=float(found["aic"][0]),
-        bic=float(found["bic"][0]),
-        singular=bool(found["singular"][0]),
+        scale=float(reply["scale"][0]),
+        fitted=pd.Series(reply["fitted"], index=index),
+        residuals=pd.Series(reply["residuals"], index=index),
+        loglik=float(reply["loglik"][0]),
+        aic=float(reply["aic"][0]),
+        bic=float(reply["bic"][0]),
+        singular=bool(reply["singular"][0]),
         _parsed=parsed,
         _names=called,
-        _fit=found["fit"],
+        _fit=reply["fit"],
     )

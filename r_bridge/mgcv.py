@@ -48,8 +48,10 @@ class MgcvMean:
 
     Parameters
     ----------
-    method : what chooses the smoothing parameters: ``"REML"``, ``"ML"`` or ``"GCV"``.
-    discrete : fit with ``mgcv::bam(discrete=TRUE)`` by fast REML, which rounds covariates; needs complete features.
+    method : {"REML", "ML", "GCV"}
+        Criterion for the smoothing parameters.
+    discrete : bool
+        Fit with ``mgcv::bam(discrete=TRUE)`` by fast REML, which rounds covariates; needs complete features.
 
     Raises
     ------
@@ -147,18 +149,18 @@ class MgcvMean:
         if not fitted["converged"].all():
             stopped = [str(features[k]) for k in np.flatnonzero(varying)[~fitted["converged"]]]
             warnings.warn(
-                f"R's search for smoothing parameters did not arrive: {listing(stopped)}", RWarning, stacklevel=2
+                f"R's search for smoothing parameters did not converge: {listing(stopped)}", RWarning, stacklevel=2
             )
         maps = None if design is None else _maps(design, fitted, table)
         if design is None or maps is None:
             design = _design_of_r(parsed, table, fitted, names)
             maps = [np.eye(int(size)) for size in fitted["sizes"]]
-        found = gather(
+        gathered = gather(
             design, table, Y, batch, features=features, labels=labels, omit_missing=omit_missing, bar=progress_bar
         )
         coefficients = np.zeros((len(design.columns), Y.shape[1]))
         coefficients[:, varying] = _coefficients(design, maps, fitted, len(labels))
-        return assemble(found, Y, _solutions(found, coefficients), self._smoothing(design, fitted, varying))
+        return assemble(gathered, Y, _solutions(gathered, coefficients), self._smoothing(design, fitted, varying))
 
     def _smoothing(self, design: Design, fitted: dict[str, Any], varying: np.ndarray[Any, Any]) -> Smoothing:
         V = varying.size
@@ -174,7 +176,7 @@ class MgcvMean:
             parameters=spread(fitted["sp"], 0.0),
             names=tuple(fitted["sp_names"]),
             edf=spread(fitted["edf"], 0.0),
-            smooths=tuple(one.label for one in design.smooth.smooths),
+            smooths=tuple(smooth.label for smooth in design.smooth.smooths),
             score=spread(fitted["score"][None], np.nan),
             criterion="GCV" if self.method == "GCV.Cp" else self.method,
         )
@@ -217,16 +219,16 @@ def _coefficients(design: Design, maps: Sequence[FloatArray], fitted: dict[str, 
 
 
 def _parametric(design: Design) -> list[str]:
-    smooths = {one.label for one in design.smooth.smooths}
+    smooths = {smooth.label for smooth in design.smooth.smooths}
     return [label for label in design.term_slices if label not in smooths]
 
 
-def _solutions(found: Groups, coefficients: FloatArray) -> list[LeastSquares]:
+def _solutions(gathered: Groups, coefficients: FloatArray) -> list[LeastSquares]:
     """Batch intercepts and residual sums of squares at R's coefficients."""
     solutions = []
-    for group in found.groups:
-        own = np.ascontiguousarray(coefficients[:, group.members])
-        solutions.append(LeastSquares(own, *by_batch(group.statistics, own), pooled_factor(group.statistics.R)[1]))
+    for group in gathered.groups:
+        beta = np.ascontiguousarray(coefficients[:, group.members])
+        solutions.append(LeastSquares(beta, *by_batch(group.statistics, beta), pooled_factor(group.statistics.R)[1]))
     return solutions
 
 

@@ -1,4 +1,4 @@
-"""Covariates under names of ours: R's functions have names of their own, and one of a table may be among them.
+"""Covariates under names of ours: a column's name may be one that R's functions use themselves.
 
 ComBatFamily writes ``y`` and ``batch`` into the data that it fits, mgcv's parser takes the backticks off a name,
 longCombat searches terms for the batch as a regular expression. So every covariate goes to R as ``v1_``, ``v2_``, …;
@@ -91,15 +91,15 @@ class Names:
         """Return a table's columns under R's names."""
         return data.rename(columns=dict(self.sent))
 
-    def ours(self, said: object) -> str:
+    def ours(self, text: object) -> str:
         """Return what R says, a label or a message, in the names of the formula."""
         columns = {called: name_text(name) for name, called in (*self.sent.items(), *self.groups.items())}
         pattern = rf"(?<![\w.]){self.prefix}\d+_"
-        return re.sub(pattern, lambda found: columns.get(found[0], found[0]), str(said))
+        return re.sub(pattern, lambda match: columns.get(match[0], match[0]), str(text))
 
-    def labels(self, said: Iterable[object], formula: Formula) -> list[str]:
+    def labels(self, labels: Iterable[object], formula: Formula) -> list[str]:
         """Return R's labels of the columns and terms of a formula as ours: its names, and its functions'."""
-        return [self.ours(label) for label in our_names(said, self.formula(formula))]
+        return [self.ours(label) for label in our_names(labels, self.formula(formula))]
 
     @contextmanager
     def in_errors(self) -> Iterator[None]:
@@ -128,7 +128,7 @@ class Names:
 
 
 def _texts(column: pd.Series) -> list[object]:
-    """The distinct labels of a column that is no number: what R joins to its name."""
+    """The distinct labels of a column that is not numeric: what R joins to its name."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return list(column.cat.categories)
     return [] if pd.api.types.is_numeric_dtype(column.dtype) else list(column.dropna().unique())

@@ -47,7 +47,7 @@ TICK = "\f"
 """What R code writes to its console to tell that a step is done."""
 CRAN = "https://cloud.r-project.org"
 RPY2 = "pip install 'rpy2==3.6.6' 'rpy2-rinterface==3.6.5'"
-"""What the extra `r` installs, by names that an index knows wherever the package itself came from."""
+"""What the extra `r` installs. These names work wherever this package itself came from."""
 
 # The whole exchange as one R closure: a function's text and arguments in; value, warnings and error out.
 _RUNNER = """
@@ -177,8 +177,8 @@ def require(*packages: str) -> None:
     >>> require("stats", "utils")
     """
     source = "function(names) vapply(names, requireNamespace, TRUE, quietly = TRUE, USE.NAMES = FALSE)"
-    found = run(source, names=list(packages)).value if packages else []
-    missing = [name for name, present in zip(packages, found, strict=True) if not present]
+    installed = run(source, names=list(packages)).value if packages else []
+    missing = [name for name, present in zip(packages, installed, strict=True) if not present]
     if missing:
         noun, verb = ("package", "is") if len(missing) == 1 else ("packages", "are")
         raise RMissingError(f"R {noun} {listing(missing)} {verb} missing: {' && '.join(map(how_to_get, missing))}")

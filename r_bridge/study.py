@@ -55,7 +55,7 @@ class Study:
 
         Parameters
         ----------
-        id : no feature; more : columns kept as they are beside the covariates.
+        id : never a feature; more : columns kept as they are beside the covariates.
         beside : further formulas whose columns R needs.
         """
         parsed = with_intercept(parse_formula(formula) if isinstance(formula, str) else formula)
@@ -63,21 +63,21 @@ class Study:
             check_translatable(part)
         every = tuple(dict.fromkeys(name for part in (parsed, *beside) for name in part.variables))
         ids = [id] if isinstance(id, str) else list(id or ())
-        given = intake(table, None, reserved=[batch, *ids, *more, *every], choice=features, fitted=None)
-        sites = find_column(given.covariates, batch, "batch")
+        taken = intake(table, None, reserved=[batch, *ids, *more, *every], choice=features, fitted=None)
+        sites = find_column(taken.covariates, batch, "batch")
         levels = BatchLevels.learn(sites, batch)
         codes, _ = levels.codes(sites)
         kept = {name: find_column(table, name, "argument").reset_index(drop=True) for name in more}
         wanted = replace(parsed, variables=every)
         names = Names.of(wanted, table, more)
-        data = names.table(covariates_for_r(wanted, given.covariates))
-        data = data.assign(**groups_for_r(parsed, given.covariates, names))
+        data = names.table(covariates_for_r(wanted, taken.covariates))
+        data = data.assign(**groups_for_r(parsed, taken.covariates, names))
         return cls(
-            given,
+            taken,
             parsed,
             levels,
             codes,
-            pd.DataFrame(np.asarray(given.Y, dtype=np.float64), columns=list(given.features)),
+            pd.DataFrame(np.asarray(taken.Y, dtype=np.float64), columns=list(taken.features)),
             names,
             data.assign(**{names.sent[name]: kept[name] for name in kept if name not in every}),
         )
@@ -128,7 +128,7 @@ def _text_as_numbers(column: pd.Series, name: str, *, alone: bool) -> pd.Series:
     numbers = [number_of(str(level)) for level in column.cat.categories]
     if not alone or any(number is None for number in numbers):
         raise OptionError(
-            f"column '{name}' is text and stands both in as.numeric() and elsewhere in the formula: in R it is one "
+            f"column '{name}' is text, used both in as.numeric() and elsewhere in the formula: in R it can be one "
             "of them only; add a numeric copy of the column"
         )
     values = np.array([np.nan, *(float(number or 0) for number in numbers)])

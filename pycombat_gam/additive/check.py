@@ -1,4 +1,4 @@
-"""Checks of a fitted model's smooths: is the basis large enough, and can terms stand for one another."""
+"""Checks of a fitted model's smooths: is the basis large enough, and can terms replace one another."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def k_index(residuals: FloatArray, at: FloatArray, generator: np.random.Generato
         order = np.argsort(at[:, 0], kind="stable")
         pairs = np.column_stack([order[:-1], order[1:]])
     else:
-        found = cKDTree(at).query(at, k=NEIGHBOURS + 1)[1]
-        own = np.arange(n)
+        nearest = cKDTree(at).query(at, k=NEIGHBOURS + 1)[1]
+        points = np.arange(n)
         # A point with a twin may not be its own nearest neighbour.
-        rows = [[j for j in row if j != i][:NEIGHBOURS] for i, row in enumerate(np.asarray(found).tolist())]
-        pairs = np.column_stack([np.repeat(own, NEIGHBOURS), np.concatenate(rows)])
+        rows = [[j for j in row if j != i][:NEIGHBOURS] for i, row in enumerate(np.asarray(nearest).tolist())]
+        pairs = np.column_stack([np.repeat(points, NEIGHBOURS), np.concatenate(rows)])
 
     def variance(values: FloatArray) -> float:
         return float(((values[pairs[:, 0]] - values[pairs[:, 1]]) ** 2).mean()) / 2.0
@@ -53,7 +53,7 @@ def k_index(residuals: FloatArray, at: FloatArray, generator: np.random.Generato
 
 
 def concurvity(X: FloatArray, blocks: Sequence[tuple[str, slice]], beta: FloatArray) -> pd.DataFrame:
-    """How much of each term the rest of the model could say, 0 to 1: worst case, as estimated, and by its columns.
+    """How much of each term the rest of the model could explain, 0 to 1: worst case, as estimated, by its columns.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ def concurvity(X: FloatArray, blocks: Sequence[tuple[str, slice]], beta: FloatAr
     R's `concurvity(full=TRUE)`; see `pairwise_concurvity` for the terms two by two.
     """
     table = {}
-    for label, own in blocks:
+    for label, columns in blocks:
         rest = np.ones(X.shape[1], dtype=bool)
-        rest[own] = False
-        table[label] = _measures(X[:, rest], X[:, own], beta[own])
+        rest[columns] = False
+        table[label] = _measures(X[:, rest], X[:, columns], beta[columns])
     return pd.DataFrame(table, index=list(MEASURES))
 
 
@@ -77,30 +77,30 @@ MEASURES = ("worst", "observed", "estimate")
 def pairwise_concurvity(
     X: FloatArray, blocks: Sequence[tuple[str, slice]], beta: FloatArray
 ) -> dict[str, pd.DataFrame]:
-    """How much of the column term the row term alone could say: a table for each measure."""
+    """How much of the column term the row term alone could explain: a table for each measure."""
     labels = [label for label, _ in blocks]
     tables = {name: pd.DataFrame(np.eye(len(labels)) * 0 + 1.0, index=labels, columns=labels) for name in MEASURES}
     for by, other in blocks:
-        for label, own in blocks:
+        for label, columns in blocks:
             if label != by:
-                for name, value in zip(MEASURES, _measures(X[:, other], X[:, own], beta[own]), strict=True):
+                for name, value in zip(MEASURES, _measures(X[:, other], X[:, columns], beta[columns]), strict=True):
                     tables[name].loc[by, label] = value
     return tables
 
 
-def _measures(rest: FloatArray, own: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
+def _measures(rest: FloatArray, term: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
     """Split a term's columns into what the rest spans and what it does not."""
-    if not own.shape[1]:
+    if not term.shape[1]:
         return float("nan"), float("nan"), float("nan")
     U, size, _ = np.linalg.svd(rest, full_matrices=False)
-    shared = U[:, size > DEPENDENT * size.max(initial=0.0)].T @ own
-    whole = np.linalg.qr(own)[1]
+    shared = U[:, size > DEPENDENT * size.max(initial=0.0)].T @ term
+    whole = np.linalg.qr(term)[1]
     # Columns of random effects repeat one another: a pseudo-inverse.
     turned = shared @ np.linalg.pinv(whole, rcond=DEPENDENT)
     worst = float(np.linalg.svd(turned, compute_uv=False).max(initial=0.0) ** 2)
     effect = float(((whole @ beta) ** 2).sum())
     observed = float(((shared @ beta) ** 2).sum()) / effect if effect > 0 else float("nan")
-    return min(worst, 1.0), observed, float((shared**2).sum() / (own**2).sum())
+    return min(worst, 1.0), observed, float((shared**2).sum() / (term**2).sum())
 
 
 def scaled_positions(smooth: Smooth, values: Mapping[str, FloatArray | Factor], beta: FloatArray) -> FloatArray:

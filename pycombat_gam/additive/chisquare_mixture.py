@@ -37,7 +37,7 @@ def upper_tails(q: FloatArray, weights: FloatArray, df: FloatArray) -> FloatArra
     w = np.where(df > 0, weights, 0.0)
     unit = np.abs(w).max(axis=1)
     some = unit > 0
-    found = np.where(q < 0, 1.0, 0.0)
+    p = np.where(q < 0, 1.0, 0.0)
     w, d, q = w[some] / unit[some, None], df[some], q[some] / unit[some]
     flipped = q < (w * d).sum(axis=1)
     sign = np.where(flipped, -1.0, 1.0)
@@ -46,8 +46,8 @@ def upper_tails(q: FloatArray, weights: FloatArray, df: FloatArray) -> FloatArra
     for left in range(0, q.size, step):
         part = slice(left, left + step)
         tail[part] = _tails(sign[part] * q[part], sign[part, None] * w[part], d[part])
-    found[some] = np.where(flipped, 1.0 - tail, tail)
-    return np.asarray(found)
+    p[some] = np.where(flipped, 1.0 - tail, tail)
+    return np.asarray(p)
 
 
 def _tails(q: FloatArray, w: FloatArray, d: FloatArray) -> FloatArray:
@@ -73,8 +73,8 @@ def _tails(q: FloatArray, w: FloatArray, d: FloatArray) -> FloatArray:
         step = (np.cosh(t) - 1j * bend * np.sinh(t)) / spread[:, None]  # ds / (i dt)
         return np.asarray((np.exp(exponent) / s * step).real, dtype=float)
 
-    found = np.clip(np.exp(height) / np.pi * _trapezoids(integrand, q.size), 0.0, 1.0)
-    return np.where((top <= 0) & (q >= 0), 0.0, found)
+    tail = np.clip(np.exp(height) / np.pi * _trapezoids(integrand, q.size), 0.0, 1.0)
+    return np.where((top <= 0) & (q >= 0), 0.0, tail)
 
 
 def _saddles(slope: Callable[[FloatArray], FloatArray], edge: FloatArray, start: FloatArray) -> FloatArray:

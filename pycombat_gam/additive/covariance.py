@@ -4,7 +4,7 @@ With H = X'WX + S and F = H⁻¹X'WX (Wood 2017, §§4.2.4, 6.10, 6.12):
 
     Vp = H⁻¹φ,      Ve = FH⁻¹φ,      edf = diag F,      edf1 = diag(2F − FF).
 
-Wood, Pya & Säfken (2016, §4) add what is not known of the smoothing parameters,
+Wood, Pya & Säfken (2016, §4) add the uncertainty of the smoothing parameters,
 
     Vc = Vp + JV_ρJ' + φ Σ_jk [V*_ρ]_jk (∂C/∂ρ_j)(∂C/∂ρ_k)',      edf2 = diag(VcX'WX)/φ,
 
@@ -31,7 +31,7 @@ PRIOR_PRECISION = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """What is known of p coefficients, under mgcv's names.
+    """Covariances and degrees of freedom of p coefficients, under mgcv's names.
 
     Attributes
     ----------

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pycombat_gam.additive.many import GamFits
 from pycombat_gam.additive.model import GamFit, Shared
-from pycombat_gam.additive.responses import Given, RowNumbers, patterns_of, sort_out
+from pycombat_gam.additive.responses import Observations, RowNumbers, patterns_of, sort_out
 from pycombat_gam.design.design import Design
 from pycombat_gam.design.identified import idle_note
 from pycombat_gam.design.rank import check_rank
@@ -58,7 +58,7 @@ def gam(
     responses : list of str or str, optional
         For a one-sided formula: column names, or a regular expression searched in column names.
     method : {"REML", "ML", "GCV"}
-        What chooses the smoothing parameters; ``"GCV.Cp"`` is the same as ``"GCV"``.
+        Criterion for the smoothing parameters; ``"GCV.Cp"`` is the same as ``"GCV"``.
     select : bool
         Penalise the null space of every smooth too, so that a term can shrink to nothing.
     weights : array of shape (n,) or str, optional
@@ -107,21 +107,23 @@ def gam(
     if not isinstance(select, bool):
         raise OptionError(f"select={select!r}: allowed are True and False")
     parsed = parse_formula(formula)
-    given = sort_out(parsed, data, responses, weights, offset)
+    observations = sort_out(parsed, data, responses, weights, offset)
     fits: dict[str, GamFit] = {}
     notes: list[str] = []
-    groups = patterns_of(given)
+    groups = patterns_of(observations)
     for rows, members in groups:
-        shared = _share(parsed, data.loc[rows], given, rows, NAMES[method], float(gamma), select, sp, knots or {})
-        fits |= _fit(shared, given, rows, members)
+        shared = _share(
+            parsed, data.loc[rows], observations, rows, NAMES[method], float(gamma), select, sp, knots or {}
+        )
+        fits |= _fit(shared, observations, rows, members)
         size = np.sqrt(np.einsum("ij,ij->j", shared.X, shared.X))
         notes += idle_note(shared.design, shared.R, size, batches=False)
-    notes += _left_out(given, groups) + _perfect(fits)
+    notes += _left_out(observations, groups) + _perfect(fits)
     if notes:
         warnings.warn("; ".join(dict.fromkeys(notes)), PcgWarning, stacklevel=2)
-    if len(given.names) == 1 and not given.several:
-        return fits[given.names[0]]
-    return GamFits({name: fits[name] for name in given.names})
+    if len(observations.names) == 1 and not observations.several:
+        return fits[observations.names[0]]
+    return GamFits({name: fits[name] for name in observations.names})
 
 
 def check_family(family: object) -> None:
@@ -151,7 +153,7 @@ def check_family(family: object) -> None:
 def _share(
     formula: Formula,
     table: pd.DataFrame,
-    given: Given,
+    observations: Observations,
     rows: BoolArray,
     method: Method,
     gamma: float,
@@ -163,23 +165,23 @@ def _share(
     at = {name: np.asarray(values, dtype=np.float64) for name, values in knots.items()}
     design = Design.learn(formula, table, absorb_intercept=False, knots=at, select=select)
     X = design.on(table)
-    w = given.weights[rows]
+    w = observations.weights[rows]
     root = np.sqrt(w)[:, None]
     Q, R = np.linalg.qr(X * root)
     if R.shape[0] < R.shape[1]:
-        # More coefficients than rows, as random effects may have whose columns repeat one another.
+        # More coefficients than rows: columns of random effects may repeat one another.
         lack = R.shape[1] - R.shape[0]
         Q, R = np.pad(Q, ((0, 0), (0, lack))), np.pad(R, ((0, lack), (0, 0)))
     check_rank(design, X, R, n_batches=0)
     fixed = None if sp is None else np.atleast_1d(np.asarray(sp, dtype=np.float64)).tolist()
     parameters = design.smoothing_parameters(fixed)
-    shift = given.offset[rows] + design.offset(table)
+    shift = observations.offset[rows] + design.offset(table)
     return Shared(design, table, X, Q, R, w, shift, parameters, method, gamma)
 
 
-def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) -> dict[str, GamFit]:
+def _fit(shared: Shared, observations: Observations, rows: BoolArray, members: Sequence[int]) -> dict[str, GamFit]:
     """Fit the responses `members` at once."""
-    Y = given.Y[rows][:, list(members)]
+    Y = observations.Y[rows][:, list(members)]
     root = np.sqrt(shared.weights)[:, None]
     target = (Y - shared.offset[:, None]) * root
     f = shared.Q.T @ target
@@ -199,15 +201,15 @@ def _fit(shared: Shared, given: Given, rows: BoolArray, members: Sequence[int]) 
             problem, shared.parameters.penalties, method=shared.method, gamma=shared.gamma, advance=advance
         )
     return {
-        given.names[k]: GamFit(shared, given.names[k], given.written[k], Y[:, i], solved, i)
+        observations.names[k]: GamFit(shared, observations.names[k], observations.written[k], Y[:, i], solved, i)
         for i, k in enumerate(members)
     }
 
 
-def _left_out(given: Given, groups: list[tuple[BoolArray, list[int]]]) -> list[str]:
+def _left_out(observations: Observations, groups: list[tuple[BoolArray, list[int]]]) -> list[str]:
     """Count the rows left out, in one note or none."""
-    n = given.usable.size
-    observed = given.weights > 0
+    n = observations.usable.size
+    observed = observations.weights > 0
     lost = [(n - int((rows | ~observed).sum()), members) for rows, members in groups]
     worst = max(rows for rows, _ in lost)
     if not worst:

@@ -15,8 +15,12 @@ class GamFits(Mapping[str, GamFit]):
 
     Attributes
     ----------
-    coef, edf : DataFrames, coefficients × responses. sp : smoothing parameters × responses.
-    score, scale : Series by response.
+    coef, edf : DataFrame
+        Coefficients × responses.
+    sp : DataFrame
+        Smoothing parameters × responses.
+    score, scale : Series
+        By response.
     """
 
     def __init__(self, fits: Mapping[str, GamFit]) -> None:
@@ -69,7 +73,7 @@ class GamFits(Mapping[str, GamFit]):
             smooths = zip(fit.design.smooth.smooths, fit.design.smooth_slices, strict=True)
             rows[name] = {
                 "n": fit.n,
-                **{f"edf {one.label}": float(fit.edf.iloc[columns].sum()) for one, columns in smooths},
+                **{f"edf {smooth.label}": float(fit.edf.iloc[columns].sum()) for smooth, columns in smooths},
                 "R-sq.(adj)": fit.r_squared,
                 "deviance explained": fit.deviance_explained,
                 "score": fit.score,

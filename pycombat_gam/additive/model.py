@@ -54,22 +54,22 @@ class Shared:
 class GamFit:
     """A fitted additive model of one response: n rows, p coefficients, m smoothing parameters, J smooths.
 
-    What the attributes hold, and what R calls it:
-
     Attributes
     ----------
-    response : the response's name.
-    coef : Series (p,), R's `coef(fit)`.
-    sp : Series (m,), smoothing parameters, R's `fit$sp` (`full.sp` where some are fixed or shared).
-    score : the minimised criterion, constants included, R's `gcv.ubre`.
-    scale : estimated residual variance, R's `sig2`.
-    edf, edf1 : Series (p,), effective degrees of freedom of each coefficient; their sum is the model's.
-    edf2 : Series (p,), corrected for the uncertainty of the smoothing parameters; None for GCV.
-    vcov : DataFrame (p, p), Bayesian covariance of the coefficients, R's `Vp`.
-    vcov_frequentist : R's `Ve`. vcov_corrected : R's `Vc`; None for GCV.
-    loglik, aic, bic, deviance, null_deviance, deviance_explained, r_squared : as R's `logLik`, `AIC`, `BIC`, `summary`.
-    fitted, residuals : Series (n,), indexed as the rows used.
-    df_residual : n − edf.
+    response : str
+        Name of the response.
+    coef, sp : Series
+        Coefficients (p,), smoothing parameters (m,): R's `coef(fit)`, `fit$sp` (`full.sp` if some are fixed or shared).
+    score, scale : float
+        Minimised criterion with its constants, and estimated residual variance: R's `gcv.ubre`, `sig2`.
+    edf, edf1, edf2 : Series, shape (p,)
+        Effective degrees of freedom, summing to the model's; as tests of smooths use them; with smoothing uncertainty.
+    vcov, vcov_frequentist, vcov_corrected : DataFrame, shape (p, p)
+        R's `Vp` (Bayesian), `Ve` and `Vc`; `vcov_corrected` and `edf2` are None for GCV.
+    loglik, aic, bic, deviance, null_deviance, deviance_explained, r_squared, df_residual : float
+        As R's `logLik`, `AIC`, `BIC`, `summary`; `df_residual` is n − edf.
+    fitted, residuals : Series, shape (n,)
+        Indexed as the rows used.
     """
 
     def __init__(
@@ -393,7 +393,7 @@ class GamFit:
     def __repr__(self) -> str:
         smooths = self.design.smooth.smooths
         edf = [float(self.edf.iloc[s].sum()) for s in self.design.smooth_slices]
-        shown = ", ".join(f"{one.label} {value:.3g}" for one, value in zip(smooths, edf, strict=True))
+        shown = ", ".join(f"{smooth.label} {value:.3g}" for smooth, value in zip(smooths, edf, strict=True))
         return f"GamFit {self.formula}\n{self.method} score {self.score:.6g}, scale {self.scale:.5g}, n = {self.n}" + (
             f"\nedf: {shown}, total {float(self.edf.sum()):.4g}" if smooths else ""
         )

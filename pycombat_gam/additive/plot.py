@@ -70,7 +70,7 @@ def _choose(fit: GamFit, terms: list[str] | str | None) -> list[Smooth]:
     for label in wanted:
         if label not in smooths:
             raise OptionError(
-                f"there is no smooth {label!r}; there are {listing(smooths)}{did_you_mean(label, list(smooths))}"
+                f"there is no smooth {label!r}; the smooths are {listing(smooths)}{did_you_mean(label, list(smooths))}"
             )
     return [smooths[label] for label in wanted]
 
@@ -93,9 +93,9 @@ def _draw(fit: GamFit, smooth: Smooth, panel: Any, *, residuals: bool, level: fl
     panel.set_title(title)
 
 
-def _at(smooth: Smooth, values: Any, given: dict[str, Any], rows: int) -> Any:
+def _at(smooth: Smooth, values: Any, fixed: dict[str, Any], rows: int) -> Any:
     """Values of a smooth's variables on a grid: by-variables at one, or at the smooth's own level."""
-    at = dict(given)
+    at = dict(fixed)
     if smooth.by is not None:
         by = values[smooth.by]
         if isinstance(by, Factor):

@@ -47,7 +47,7 @@ def predict(
 
     Notes
     -----
-    Follows R's `predict.gam`: terms are not centred, the intercept is none of them.
+    Follows R's `predict.gam`: terms are not centred, and the intercept is not among them.
     """
     if type not in TYPES:
         raise OptionError(f"type={type!r}: allowed are {listing(map(repr, TYPES))}{did_you_mean(type, TYPES)}")

@@ -1,4 +1,4 @@
-"""What `gam` is given, sorted out: responses, weights, offset, and the rows that can be used."""
+"""The arguments of `gam`, sorted out: responses, weights, offset, and the rows that can be used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RowNumbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series | str | None
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class Observations:
     """The numbers of a fit: n rows, V responses.
 
     Attributes
@@ -52,7 +52,7 @@ def sort_out(
     responses: Sequence[str] | str | None,
     weights: RowNumbers,
     offset: RowNumbers,
-) -> Given:
+) -> Observations:
     """Read responses, weights and offset from what the user gave.
 
     Raises
@@ -76,7 +76,7 @@ def sort_out(
     names = tuple(deparse(node) if not isinstance(node, Name) else node.name for node in nodes)
     Y = np.column_stack([_values(node, table) for node in nodes])
     several = responses is not None or (isinstance(formula.response, Call) and formula.response.name == "cbind")
-    return Given(names, tuple(map(deparse, nodes)), Y, w, shift, usable, several)
+    return Observations(names, tuple(map(deparse, nodes)), Y, w, shift, usable, several)
 
 
 def _responses(formula: Formula, table: pd.DataFrame, responses: Sequence[str] | str | None) -> list[Node]:
@@ -93,7 +93,7 @@ def _responses(formula: Formula, table: pd.DataFrame, responses: Sequence[str] |
         try:
             pattern = re.compile(responses)
         except re.error as error:
-            raise OptionError(f"responses={responses!r} is no regular expression: {error}") from None
+            raise OptionError(f"responses={responses!r} is not a regular expression: {error}") from None
         used = set(formula.variables)
         names = [str(n) for n in table.columns if isinstance(n, str) and pattern.search(n) and n not in used]
         if not names:
@@ -141,19 +141,19 @@ def _values(node: Node, table: pd.DataFrame) -> FloatArray:
     return filled
 
 
-def _row_numbers(given: RowNumbers, table: pd.DataFrame, name: str, default: float) -> FloatArray:
+def _row_numbers(source: RowNumbers, table: pd.DataFrame, name: str, default: float) -> FloatArray:
     """Return one number per row; NaN where missing."""
-    if given is None:
+    if source is None:
         return np.full(len(table), default)
-    if isinstance(given, str):
-        series = Columns(table).series(given)
+    if isinstance(source, str):
+        series = Columns(table).series(source)
         if not pd.api.types.is_numeric_dtype(series.dtype):
-            raise DataError(f"{name}='{given}': the column is not numeric")
-        given = series
-    elif isinstance(given, pd.Series) and not given.index.equals(table.index):
+            raise DataError(f"{name}='{source}': the column is not numeric")
+        source = series
+    elif isinstance(source, pd.Series) and not source.index.equals(table.index):
         raise OptionError(f"{name} is a Series with another index than the table: align it, or give an array")
     try:
-        values = np.asarray(given, dtype=np.float64)
+        values = np.asarray(source, dtype=np.float64)
     except (TypeError, ValueError):
         raise OptionError(f"{name}: give one number per row, or the name of a column") from None
     if values.shape != (len(table),):
@@ -163,19 +163,19 @@ def _row_numbers(given: RowNumbers, table: pd.DataFrame, name: str, default: flo
     return values
 
 
-def patterns_of(given: Given) -> list[tuple[BoolArray, list[int]]]:
+def patterns_of(observations: Observations) -> list[tuple[BoolArray, list[int]]]:
     """Group the responses by the rows they can use: [(rows (n,), members)]."""
-    usable = given.usable & (given.weights > 0)
+    usable = observations.usable & (observations.weights > 0)
     groups: dict[bytes, tuple[BoolArray, list[int]]] = {}
-    for k in range(given.Y.shape[1]):
-        rows = usable & ~np.isnan(given.Y[:, k])
+    for k in range(observations.Y.shape[1]):
+        rows = usable & ~np.isnan(observations.Y[:, k])
         groups.setdefault(rows.tobytes(), (rows, []))[1].append(k)
     for rows, members in groups.values():
         if not rows.any():
-            raise DataError(f"no row is complete for {listing(given.names[k] for k in members)}")
-        Y = given.Y[rows][:, members]
+            raise DataError(f"no row is complete for {listing(observations.names[k] for k in members)}")
+        Y = observations.Y[rows][:, members]
         flat = is_constant(Y.min(axis=0), Y.max(axis=0), 16 * last_digit(Y))
         if flat.any():
-            constant = listing(np.array([given.names[k] for k in members], dtype=object)[flat])
-            raise DataError(f"constant, there is nothing to fit: {constant}; leave such responses out")
+            constant = listing(np.array([observations.names[k] for k in members], dtype=object)[flat])
+            raise DataError(f"nothing to fit in constant responses: {constant}; leave them out")
     return list(groups.values())

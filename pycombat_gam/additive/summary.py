@@ -23,13 +23,24 @@ class GamSummary:
 
     Attributes
     ----------
-    formula : with the response.
-    parametric : DataFrame, a row per parametric coefficient: Estimate, Std. Error, t value, Pr(>|t|).
-    terms : DataFrame, a row per parametric term, its coefficients tested at once: df, F, p-value (R's `pTerms.table`).
-    smooth : DataFrame, a row per smooth: edf, Ref.df, F, p-value.
-    r_squared : adjusted; deviance_explained : a share of one.
-    score : of the criterion `method`; scale : residual variance; n : rows.
-    perfect : the terms explain every value, so that scale, errors and tests are rounding.
+    formula : str
+        With the response.
+    parametric : DataFrame
+        A row per parametric coefficient: Estimate, Std. Error, t value, Pr(>|t|).
+    terms : DataFrame
+        A row per parametric term, its coefficients tested jointly: df, F, p-value (R's `pTerms.table`).
+    smooth : DataFrame
+        A row per smooth: edf, Ref.df, F, p-value.
+    r_squared, deviance_explained : float
+        Adjusted R², and the share of the deviance explained.
+    method, score : str, float
+        The criterion and its value.
+    scale : float
+        Residual variance.
+    n : int
+        Number of rows.
+    perfect : bool
+        Whether the terms explain every value, so that scale, errors and tests are rounding.
     """
 
     formula: str

@@ -46,7 +46,7 @@ def parametric_test(beta: FloatArray, V: FloatArray, df_residual: float) -> Wald
 
 @dataclass(frozen=True, eq=False)
 class SmoothStatistic:
-    """What a smooth's test knows before its p-value.
+    """A smooth's test before its p-value.
 
     Attributes
     ----------
@@ -65,23 +65,23 @@ def smooth_test(beta: FloatArray, V: FloatArray, R: FloatArray, rank: float, df_
     """Wood's (2013a) test of a smooth; see `smooth_statistic`."""
     if not beta.size:
         return WaldTest(float("nan"), 0, float("nan"))
-    found = smooth_statistic(beta, V, R, rank)
-    return WaldTest(found.values[0], found.df, float(smooth_p_values([found], np.array([df_residual]))[0]))
+    statistic = smooth_statistic(beta, V, R, rank)
+    return WaldTest(statistic.values[0], statistic.df, float(smooth_p_values([statistic], np.array([df_residual]))[0]))
 
 
-def smooth_p_values(found: Sequence[SmoothStatistic], df_residual: FloatArray) -> FloatArray:
+def smooth_p_values(tests: Sequence[SmoothStatistic], df_residual: FloatArray) -> FloatArray:
     """p-values of many tests at once, (v,): their tail probabilities are integrals that cost little together."""
-    p = np.zeros(len(found))
-    plain = [i for i, one in enumerate(found) if len(one.weights) == 1]
-    mixed = [i for i, one in enumerate(found) if len(one.weights) > 1]
+    p = np.zeros(len(tests))
+    plain = [i for i, test in enumerate(tests) if len(test.weights) == 1]
+    mixed = [i for i, test in enumerate(tests) if len(test.weights) > 1]
     if plain:
-        statistic, df = np.array([(found[i].values[0], found[i].weight_df[0]) for i in plain]).T
+        statistic, df = np.array([(tests[i].values[0], tests[i].weight_df[0]) for i in plain]).T
         p[plain] = f_distribution.sf(statistic / df, df, df_residual[plain])
     if mixed:
-        weights = np.array([found[i].weights for i in mixed])
-        df = np.array([found[i].weight_df for i in mixed])
+        weights = np.array([tests[i].weights for i in mixed])
+        df = np.array([tests[i].weight_df for i in mixed])
         for sign in (0, 1):
-            statistic = np.array([found[i].values[sign] for i in mixed])
+            statistic = np.array([tests[i].values[sign] for i in mixed])
             p[mixed] += ratio_tails(statistic, weights, df, df_residual[mixed]) / 2.0
     return p
 

@@ -24,7 +24,7 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Adjustment:
-    """What sites do to V features, ready to be taken off.
+    """Site effects on V features, ready to be removed.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ def adjust(
     ----------
     Y : (n, V) raw features, any real dtype; missing cells stay missing.
     mean : the mean model on the same rows; codes : (n,) batch of each row.
-    by : what to take off.
+    by : the effects to remove.
     out : (n, V) float array; float32 is written as float32 and computed in float64.
-    advance : told of the cells that are done.
+    advance : called with the number of cells done.
     """
     order, bounds = group_rows(codes, by.shift.shape[0])
     # [X − x̄, o, 1] times [β(1 − s); 1 − s; m(1 − s) − σ̂γ*s]

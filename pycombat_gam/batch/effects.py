@@ -3,8 +3,8 @@ r"""Naive batch effects on the standardized scale.
     γ̂_bk = (α_bk − ĝ_k)/σ̂_k            δ̂_bk = rss_bk / ((n_bk − 1) σ̂²_k)
 
 which are the batch's mean and variance of the standardized data (residuals sum to zero in every batch, because the
-batch columns stand in the design). A feature all of whose observed values in a batch are equal, that has only one
-there, or whose residuals there are rounding, tells nothing about scale: it gets a location only, δ̂ = 1.
+batch columns are in the design). If a feature has one observed value in a batch, only equal values, or residuals that
+are rounding, it says nothing about scale there: it gets a location only, δ̂ = 1.
 """
 
 from __future__ import annotations

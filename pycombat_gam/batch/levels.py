@@ -37,9 +37,9 @@ def canonical(label: object) -> str:
 
 
 FEW = 10
-"""So many batches may be real ones in any table, however small."""
+"""Up to this many batches may be real in any table, however small."""
 _WHOLE = re.compile(r"-?[0-9]+\.0+")
-"""What writers make of whole numbers in a column that once held a missing value."""
+"""How files spell whole numbers in a column that once held a missing value."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ class BatchLevels:
         return next((known for known in self.labels if _sound(known) == _sound(label)), None)
 
     def meant(self, label: str) -> str:
-        """Return ``"; did you mean '001'?"`` where a known label is spelled like this one, or nearly so."""
+        """Return ``"; did you mean '001'?"`` if a known label is spelled (nearly) like this one."""
         known = self.spelled_like(label)
         return did_you_mean(label, self.labels) if known is None else f"; did you mean '{known}'?"
 
     def advice(self, unseen: Sequence[str], new: str | Remedy) -> Worded:
-        """Say what to do about labels that the fit did not know.
+        """Say what to do about labels that were not in the fit.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class BatchLevels:
 
     @contextmanager
     def doubted(self, rows: int) -> Iterator[None]:
-        """Say of a fit that fails with hardly more rows than batches that the column is none of sites."""
+        """If a fit fails with hardly more rows than batches, say that the column does not hold sites."""
         try:
             yield
         except DataError as error:
@@ -153,8 +153,8 @@ class BatchLevels:
 
 def _no_sites(column: str, distinct: int, rows: int) -> str:
     return (
-        f"batch column '{column}' has {distinct} distinct values in {rows} rows, which are no sites: name the column "
-        "that holds the sites"
+        f"batch column '{column}' has {distinct} distinct values in {rows} rows, so it does not hold sites: name the "
+        "column that does"
     )
 
 

@@ -196,7 +196,7 @@ class LocationScaleFit:
         )
 
     def posterior(self) -> Posterior:
-        """What the shrinkage knows of γ and δ; see `batch.posterior`."""
+        """The posterior of γ and δ; see `batch.posterior`."""
         return posterior(
             self.effects, self.shrunken, self.n_observed,
             prior=self.model.prior, eb=self.model.eb, mean_only=self.model.mean_only, reference=self.batches.reference,

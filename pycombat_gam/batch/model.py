@@ -1,4 +1,4 @@
-"""What a batch model is: an object that estimates what sites do, and a fit that takes it off and keeps the mean.
+"""What a batch model is: an object that estimates site effects, and a fit that removes them and keeps the mean.
 
 `ComBat(..., batch_model=…)` takes any such object; None is `LocationScale`, ComBat's own. A batch model says which pass
 over the rows it needs: the `Moments` that the mean model leaves of every batch, or the residuals themselves too.
@@ -114,7 +114,7 @@ class BatchModel(Protocol):
 
 
 class BatchFit(Protocol):
-    """What sites do to features, estimated: B batches, V features."""
+    """Estimated site effects: B batches, V features."""
 
     @property
     def model(self) -> BatchModel:
@@ -138,10 +138,10 @@ class BatchFit(Protocol):
         """
 
     def extend(self, moments: Moments, labels: Sequence[str], residuals: Residuals | None = None) -> BatchFit:
-        """Return a fit that also knows batches that it did not see, which follow those known; they change nothing."""
+        """Return a fit with further batches after the known ones, whose effects stay as they are."""
 
     def posterior(self) -> object:
-        """What is known of the effects once they are estimated: for intervals and draws."""
+        """The posterior of the effects, for intervals and draws."""
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return what was estimated.

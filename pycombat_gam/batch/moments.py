@@ -4,9 +4,8 @@ r"""What a mean model leaves of every batch: all that a site's location and scal
     residual_ss_bk  Σ_i (y − α̂ − x'β̂)² over the rows of the batch
     df_bk           n_bk − 1 − tr(M_b (M + S_k)⁻¹), M_b = R_b'R_b, M = Σ_b M_b, S_k = Σ_j λ_jk S_j
 
-so that df is what the batch has left of its rows, its own level and its share of the covariates' degrees of freedom
-taken off, and Σ_b df_bk = n_k − edf_k. Without penalties residual_ss/df is unbiased for the batch's variance where all
-batches have one.
+so df is what remains of the batch's rows after its own level and its share of the covariates' degrees of freedom, and
+Σ_b df_bk = n_k − edf_k. Without penalties, and if all batches share one variance, residual_ss/df is unbiased for it.
 """
 
 from __future__ import annotations

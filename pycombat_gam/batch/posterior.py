@@ -1,4 +1,4 @@
-r"""What empirical Bayes knows of a site's location and scale, each given the other's estimate.
+r"""Empirical-Bayes posteriors of a site's location and scale, each given the other's estimate.
 
     γ_bk | δ*_bk ~ N(γ*, τ²δ*/(nτ² + δ*)),      δ_bk | γ*_bk ~ InvGamma(n/2 + a, b + ½[(n − 1)δ̂ + n(γ̂ − γ*)²])
 

@@ -81,7 +81,7 @@ def shrink(
     prior : "parametric", "nonparametric", or "none" (γ* = γ̂, δ* = δ̂).
     mean_only : location only, everywhere.
     reference : index of the reference batch (γ* = 0, δ* = 1), or None.
-    advance : told of the features that are done, batch by batch.
+    advance : called with the number of features done, batch by batch.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def parametric(
     Raises
     ------
     DataError
-        If the iteration does not settle, which takes data on the edge of what floating point holds.
+        If the iteration does not converge, which takes data at the limits of floating point.
     """
     g_bar, t2, a, b = (moments[name] for name in ("gamma_bar", "t2", "a_prior", "b_prior"))
     g, d = g_hat, d_hat
@@ -201,7 +201,7 @@ def parametric(
             return g, d, iteration
     raise DataError(
         Worded(
-            f"the empirical-Bayes iteration did not settle in {MAX_ITERATIONS} steps; use ",
+            f"the empirical-Bayes iteration did not converge in {MAX_ITERATIONS} steps; use ",
             Setting("eb", False),
             " and look at the data",
         )
@@ -216,7 +216,7 @@ def nonparametric(
     Parameters
     ----------
     g_hat, d_hat, n : (V,) naive location, naive variance, observed cells of one batch; V ≥ 2.
-    advance : told of the features that are done.
+    advance : called with the number of features done.
 
     Returns
     -------

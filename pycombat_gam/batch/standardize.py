@@ -49,6 +49,6 @@ def standardize(moments: Moments, reference: int | None) -> Standardization:
     var_pooled = ss / n_cells
     degenerate = ~(np.sqrt(var_pooled) > limit)
     if reference is not None:
-        # Covariates would lend it a variance that none of its values has.
+        # Covariates would lend it a variance that its values do not have.
         degenerate |= moments.constant[reference]
     return Standardization(grand_mean, np.where(degenerate, 0.0, var_pooled), degenerate)

@@ -28,7 +28,7 @@ AFTER_FIT = ("id", "on_unseen", "missing", "output")
 
 
 OBJECTS = ("mean_model", "batch_model")
-"""Arguments that are objects: a saved model holds what they fitted, not them."""
+"""Arguments that are objects: a saved model holds what they fitted, not the objects."""
 
 
 def check_options(params: Mapping[str, Any]) -> tuple[BatchModel, Formula]:
@@ -63,15 +63,15 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchModel, Formula]:
 
 def _batch_model(params: Mapping[str, Any]) -> BatchModel:
     """Return the batch model given, or ComBat's own."""
-    own = LocationScale(params["prior"], bool(params["mean_only"]), bool(params["eb"]))
+    standard = LocationScale(params["prior"], bool(params["mean_only"]), bool(params["eb"]))
     model: BatchModel | None = params["batch_model"]
     if model is None:
-        return own
+        return standard
     if not all(hasattr(model, name) for name in ("needs", "fit", "from_arrays")):
         raise OptionError("batch_model must be an object with needs, fit and from_arrays; see batch.model.BatchModel")
     if model.needs not in ("moments", "residuals"):
         raise OptionError(f"batch_model.needs={model.needs!r}: allowed are 'moments' and 'residuals'")
-    if own != LocationScale():
+    if standard != LocationScale():
         raise OptionError("batch_model takes the place of eb, prior and mean_only: leave these out")
     return model
 

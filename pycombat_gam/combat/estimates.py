@@ -31,12 +31,17 @@ class Estimates(_Printed):
 
     Attributes
     ----------
-    coefficients : design columns × features.
-    grand_mean, var_pooled : one row × features.
-    gamma_hat, delta_hat, gamma_star, delta_star : batches × features, on the standardized scale; delta is a variance.
-    gamma_bar, t2, a_prior, b_prior : batches × one column; NaN where a batch has no such prior (the reference batch,
-        `eb=False`, a batch of location only).
-    smoothing_parameters, edf, score : smooths (or one row) × features; without rows for a linear model.
+    coefficients : DataFrame
+        Design columns × features.
+    grand_mean, var_pooled : DataFrame
+        One row × features.
+    gamma_hat, delta_hat, gamma_star, delta_star : DataFrame
+        Batches × features, on the standardized scale; delta is a variance.
+    gamma_bar, t2, a_prior, b_prior : DataFrame
+        Batches × one column; NaN where a batch has no such prior (the reference batch, `eb=False`, a batch adjusted
+        in location only).
+    smoothing_parameters, edf, score : DataFrame
+        Smooths (or one row) × features; without rows for a linear model.
     """
 
     coefficients: pd.DataFrame
@@ -56,7 +61,7 @@ class Estimates(_Printed):
 
 
 def estimates_of(mean: MeanFit, batch: BatchFit) -> Any:
-    """Join the tables of mean model and batch model: `Estimates`, or alike with another batch model's tables."""
+    """Join the tables of mean model and batch model: `Estimates`, or the same with another batch model's tables."""
     features, smoothing = pd.Index(batch.batches.features), mean.smoothing
 
     def by_term(values: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:

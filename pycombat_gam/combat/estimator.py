@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # Python 3.10 has no typing.Self
 
 
 class ComBat(Results):
-    r"""Harmonize features measured at several sites: remove location and scale of each site, keep the covariates' part.
+    r"""Harmonize features measured at several sites: remove each site's location and scale, keep covariate effects.
 
     Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear, or additive with smooths (ComBat-GAM; Pomponio
     et al. 2020), and (g, d) shrunk by empirical Bayes (Johnson, Li & Rabinovic 2007; Fortin et al. 2017, 2018).
@@ -51,33 +51,47 @@ class ComBat(Results):
 
     Parameters
     ----------
-    formula : one-sided R formula of what to keep, such as ``"~ age + I(age^2) + sex*dx"``. The batch is no part of it;
-        batch columns hold the intercept, so ``-1`` and ``+0`` change nothing. Smooths ``s te ti t2`` and random effects
+    formula : str
+        One-sided R formula of what to keep, such as ``"~ age + I(age^2) + sex*dx"``. Leave the batch out; its columns
+        hold the intercept, so ``-1`` and ``+0`` change nothing. Smooths ``s te ti t2`` and random effects
         ``(1|subject)`` are mgcv's, and kept like other covariates.
-    batch : column of site labels.
-    features : which columns to harmonize: None (numeric columns that formula, batch and id don't name), a list of
-        names, or a regular expression searched in column names.
-    id : column or columns that identify rows; never features, and duplicates are an error.
-    ref_batch : site to bring the others to; its rows pass through unchanged.
-    eb : shrink site effects over features (True) or use each feature's own estimates (False).
-    prior : ``"parametric"`` or ``"nonparametric"``.
-    mean_only : adjust location only.
-    smoothing : what sets the smoothing parameters of each feature, ``"REML"``, ``"ML"`` or ``"GCV"``; a parametric
-        formula has none.
-    mean_model : None (`mean.AdditiveMean`), or an object that fits the formula, such as ``r_bridge.MgcvMean()``; it has
-        ``fit``, ``predict`` and ``describe``.
-    batch_model : None (location and scale of each site, as `eb`, `prior` and `mean_only` say), or an object that fits
-        something else; see `batch.model.BatchModel`.
-    on_unseen : at transform, ``"error"`` for a site not in the fit, or ``"estimate"`` its effects from the rows given,
+    batch : str
+        Column of site labels.
+    features : list of str or str, optional
+        Columns to harmonize: names, or a regular expression searched in column names. By default all numeric columns
+        that formula, batch and id don't name.
+    id : str or list of str, optional
+        Column or columns that identify rows; never features, and duplicates are an error.
+    ref_batch : label, optional
+        Site to bring the others to; its rows pass through unchanged.
+    eb : bool
+        Shrink site effects over features (True), or use each feature's own estimates (False).
+    prior : {"parametric", "nonparametric"}
+        Prior of the site effects.
+    mean_only : bool
+        Adjust location only.
+    smoothing : {"REML", "ML", "GCV"}
+        Criterion for the smoothing parameters of each feature; a parametric formula has none.
+    mean_model : MeanModel, optional
+        Object that fits the formula, such as ``r_bridge.MgcvMean()``, with ``fit``, ``predict`` and ``describe``. By
+        default `mean.AdditiveMean`.
+    batch_model : BatchModel, optional
+        Object that fits other site effects than location and scale; see `batch.model.BatchModel`. By default location
+        and scale of each site, as `eb`, `prior` and `mean_only` say.
+    on_unseen : {"error", "estimate"}
+        What `transform` does with a site that was not in the fit: stop, or estimate its effects from the rows given,
         with a random intercept for each of its groups where the formula has one.
-    missing : ``"error"``, or ``"omit"``: each feature is fitted on its observed cells and missing cells stay missing.
-    output : ``"table"`` (what was given, features replaced) or ``"features"`` (features only, for a pipeline).
+    missing : {"error", "omit"}
+        With ``"omit"``, each feature is fitted on its observed cells, and missing cells stay missing.
+    output : {"table", "features"}
+        Return the table given with its features replaced, or the features only (for a pipeline).
 
     Attributes
     ----------
-    estimates : everything estimated, as DataFrames: `coefficients`, `grand_mean`, `var_pooled`, and the site effects
-        before (`gamma_hat`, `delta_hat`) and after shrinkage (`gamma_star`, `delta_star`) on the scale of the pooled
-        sd, where delta is a variance; their priors `gamma_bar`, `t2`, `a_prior`, `b_prior`; and of smooths
+    estimates : Estimates
+        Everything estimated, as DataFrames: `coefficients`, `grand_mean`, `var_pooled`, and the site effects before
+        (`gamma_hat`, `delta_hat`) and after shrinkage (`gamma_star`, `delta_star`) on the scale of the pooled sd,
+        where delta is a variance; their priors `gamma_bar`, `t2`, `a_prior`, `b_prior`; and, of smooths,
         `smoothing_parameters`, `edf` and `score`.
 
     Raises
@@ -135,71 +149,76 @@ class ComBat(Results):
 
         Parameters
         ----------
-        X : one wide DataFrame (covariates and features), or features only, n×V array or DataFrame.
-        covariates : DataFrame with batch, id and formula columns, when X holds features only. A 1-D second argument
-            beside a wide table is scikit-learn's ``y`` and ignored.
-        fit_mask : (n,) booleans, the rows that estimate (controls only, say). All rows are checked.
+        X : DataFrame, or array of shape (n, V)
+            One wide table (covariates and features), or the features only.
+        covariates : DataFrame, optional
+            Batch, id and formula columns, when X holds features only. A 1-D second argument beside a wide table is
+            scikit-learn's ``y`` and ignored.
+        fit_mask : array of bool, shape (n,), optional
+            Rows to estimate from (controls only, say). All rows are checked.
         """
         self._fit(X, covariates, fit_mask)
         return self
 
     def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Intake:
         batch_model, formula = check_options(self.get_params())
-        given = self._intake(X, covariates, formula.variables, None)
-        sites = find_column(given.covariates, self.batch, "batch")
+        intake = self._intake(X, covariates, formula.variables, None)
+        sites = find_column(intake.covariates, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch)
         codes, _ = levels.codes(sites)
-        rows = _mask(fit_mask, given.covariates, codes, levels)
+        rows = _mask(fit_mask, intake.covariates, codes, levels)
         for name in formula.variables:
-            find_column(given.covariates, name, "formula")
+            find_column(intake.covariates, name, "formula")
         with levels.doubted(len(codes)):
             fitted = fit_combat(
-                given.Y if rows is None else given.Y[rows],
-                given.covariates if rows is None else given.covariates.loc[rows],
+                intake.Y if rows is None else intake.Y[rows],
+                intake.covariates if rows is None else intake.covariates.loc[rows],
                 codes if rows is None else codes[rows],
                 batches=Batches(
-                    levels, None if self.ref_batch is None else levels.index(self.ref_batch), given.features
+                    levels, None if self.ref_batch is None else levels.index(self.ref_batch), intake.features
                 ),
                 formula=formula,
                 mean_model=self._mean_model(),
                 batch_model=batch_model,
                 omit_missing=self.missing == "omit",
-                n_given=len(given.covariates),
+                n_given=len(intake.covariates),
             )
         if rows is not None:
-            # The rows that don't estimate are adjusted all the same: they have to be in order too.
-            self._check_cells(given)
-            fitted.mean.design.on(given.covariates)
-        problems = [str(finding.verdict) for finding in self._problems(given, rows, fitted)]
+            # Rows outside fit_mask are adjusted too, so they are checked as well.
+            self._check_cells(intake)
+            fitted.mean.design.on(intake.covariates)
+        problems = [str(finding.verdict) for finding in self._problems(intake, rows, fitted)]
         fitted = replace(fitted, notes=(*fitted.notes, *problems))
-        notes = [*intake_notes(given, self.features), *fitted.notes]
+        notes = [*intake_notes(intake, self.features), *fitted.notes]
         self._fitted = fitted
         self._fitted_params, self._fitted_objects = plain_params(self.get_params()), self._objects()
         if notes:
             warnings.warn(in_one(notes), PcgWarning, stacklevel=3)
-        return given
+        return intake
 
     def transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
-        """Harmonize rows: known sites, any subset, any column order, one row.
+        """Harmonize rows of known sites: any subset, even one row, with columns in any order.
 
         Returns
         -------
-        The wide table with its features replaced, or an array for an array; with ``output="features"`` the features
-        only. float32 features come back float32, integers and booleans float64; other columns are not touched.
+        DataFrame or array
+            The wide table with its features replaced, or an array for an array; with ``output="features"`` the
+            features only. float32 features come back float32, integers and booleans float64; other columns are not
+            touched.
         """
         fitted = self.fitted
         _, formula = check_options(self.get_params())
-        given = self._intake(X, covariates, formula.variables, fitted.features)
-        self._check_cells(given)
-        return self._harmonize(fitted, given)
+        intake = self._intake(X, covariates, formula.variables, fitted.features)
+        self._check_cells(intake)
+        return self._harmonize(fitted, intake)
 
     def fit_transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
-        given = self._fit(X, covariates, fit_mask)
-        return self._harmonize(self.fitted, given)
+        intake = self._fit(X, covariates, fit_mask)
+        return self._harmonize(self.fitted, intake)
 
-    def _harmonize(self, fitted: FittedComBat, given: Intake) -> Any:
-        codes, unseen = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
+    def _harmonize(self, fitted: FittedComBat, intake: Intake) -> Any:
+        codes, unseen = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
         if unseen and self.on_unseen == "error":
             estimate = Worded("use ", Setting("on_unseen", "estimate"), " to estimate it from these rows")
             raise DataError(
@@ -208,29 +227,29 @@ class ComBat(Results):
                     fitted.levels.advice(unseen, estimate),
                 )
             )
-        out, notes = apply_combat(fitted, given.Y, given.covariates, codes, unseen)
+        out, notes = apply_combat(fitted, intake.Y, intake.covariates, codes, unseen)
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
-        return self._give(given, out)
+        return self._give(intake, out)
 
     # As a harmonizer: see `study.harmonizer`
 
     def differs(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> str:
-        """Say what shows that rows, alike in sites and covariates, are not those of the fit; empty if nothing does."""
+        """Say how rows with the fit's sites and covariates differ from those of the fit; empty if they do not."""
         fitted = self.fitted
         try:
-            given = self._intake(X, covariates, fitted.mean.design.formula.variables, fitted.features)
-            self._check_cells(given)
-            mask = check_mask(fit_mask, given.covariates)
+            intake = self._intake(X, covariates, fitted.mean.design.formula.variables, fitted.features)
+            self._check_cells(intake)
+            mask = check_mask(fit_mask, intake.covariates)
             if mask is not None:
-                given = replace(given, Y=given.Y[mask], covariates=given.covariates.loc[mask])
-            codes, _ = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
-            return rows_differ(fitted, given.Y, given.covariates, codes)
+                intake = replace(intake, Y=intake.Y[mask], covariates=intake.covariates.loc[mask])
+            codes, _ = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
+            return rows_differ(fitted, intake.Y, intake.covariates, codes)
         except PcgError as error:
             return f"the model cannot be applied to them: {error}"
 
     def unfitted(self, **changed: Any) -> Self:
-        """Return an unfitted model with other arguments, which estimates sites that it will not know."""
+        """Return an unfitted model with other arguments, which estimates sites that are not in its fit."""
         return type(self)(**{**self.get_params(), "on_unseen": "estimate", **changed})
 
     def with_site(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Self:
@@ -238,7 +257,7 @@ class ComBat(Results):
         return copy(self).set_params(on_unseen="estimate")
 
     def starting_point(self) -> ComBat:
-        """Return an unfitted ComBat with the options that decide what a fit stops for."""
+        """Return an unfitted ComBat with the options that decide whether a fit stops."""
         others = ("features", "mean_model", "output")
         return ComBat(**{name: value for name, value in self.get_params().items() if name not in others})
 
@@ -262,8 +281,8 @@ class ComBat(Results):
             raise OptionError("the model is refused: its parameters are not those of ComBat")
         _check_batch_model(container.model.get("batch_model"), batch_model)
         model = cls(**params, batch_model=batch_model)
-        own, formula = check_options(model.get_params())
-        fitted = saved.from_container(container, own)
+        standard, formula = check_options(model.get_params())
+        fitted = saved.from_container(container, standard)
         if model.batch != fitted.levels.column or str(formula) != str(fitted.mean.design.formula):
             raise OptionError("the model is refused: its parameters and its design disagree")
         reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
@@ -275,15 +294,15 @@ class ComBat(Results):
 
     # Checks
 
-    def _problems(self, given: Intake, rows: BoolArray | None, fitted: FittedComBat) -> list[Finding]:
+    def _problems(self, intake: Intake, rows: BoolArray | None, fitted: FittedComBat) -> list[Finding]:
         """Find what the audit calls a problem in the rows that estimate."""
         if rows is not None:
-            given = replace(given, Y=given.Y[rows], covariates=given.covariates.loc[rows])
-        codes, _ = fitted.levels.codes(find_column(given.covariates, self.batch, "batch"))
+            intake = replace(intake, Y=intake.Y[rows], covariates=intake.covariates.loc[rows])
+        codes, _ = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
         reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
         asked = Asked(self.eb, not self.mean_only, self.missing == "omit", reference)
         formula, ids = fitted.mean.design.formula, names(self.id, "id")
-        material = gather_material(given, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
+        material = gather_material(intake, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
         return find_problems(material, fitted.mean)
 
     def _features(self) -> tuple[str, ...]:
@@ -292,8 +311,8 @@ class ComBat(Results):
     def _objects(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in OBJECTS}
 
-    def _check_cells(self, given: Intake) -> None:
-        check_cells(given.Y, suspicious_features(given.Y), given.features, omit_missing=self.missing == "omit")
+    def _check_cells(self, intake: Intake) -> None:
+        check_cells(intake.Y, suspicious_features(intake.Y), intake.features, omit_missing=self.missing == "omit")
 
     @property
     def fitted(self) -> FittedComBat:
@@ -315,13 +334,13 @@ class ComBat(Results):
         return fitted
 
 
-def _check_batch_model(name: object, given: BatchModel | None) -> None:
+def _check_batch_model(name: object, batch_model: BatchModel | None) -> None:
     """Stop where a file needs another batch model than the one it is loaded with."""
-    have = None if given is None else type(given).__name__
+    have = None if batch_model is None else type(batch_model).__name__
     if name is not None and not isinstance(name, str):
-        raise OptionError("the model is refused: the name of its batch model is no text")
-    if name is not None and given is None:
-        raise OptionError(f"it was fitted with batch_model={name}(…): give that, load(path, batch_model={name}(…))")
+        raise OptionError("the model is refused: the name of its batch model is not text")
+    if name is not None and batch_model is None:
+        raise OptionError(f"it was fitted with batch_model={name}(…): pass it, load(path, batch_model={name}(…))")
     if name != have:
         raise OptionError(f"batch_model is a {have}, but the model was fitted with {name or 'ComBat, its own'}")
 

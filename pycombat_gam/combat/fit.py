@@ -104,9 +104,9 @@ def apply_combat(
 
 
 def _mean_notes(mean: MeanFit) -> list[str]:
-    """Say what of the formula adds nothing."""
+    """Say which parts of the formula add nothing."""
     powers = mean.design.formula.idle_powers
-    notes = [f"'{power}' outside I() means no power, as in R: write I({power})" for power in powers]
+    notes = [f"'{power}' outside I() is not a power, as in R: write I({power})" for power in powers]
     # Length of the columns before batches are taken out, at least.
     size = np.sqrt(np.einsum("ij,ij->j", mean.R, mean.R) + mean.n_rows.sum() * mean.center**2)
     return notes + idle_note(mean.design, mean.R, size, batches=True)

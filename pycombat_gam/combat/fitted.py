@@ -49,8 +49,8 @@ class FittedComBat:
         if self.mean.batch_factor is not None:
             return ()
         return (
-            "saved in format version 1, which holds no site's own design: tests and intervals need a model that is "
-            "fitted and saved again",
+            "saved in format version 1, which does not hold the design of each site: for tests and intervals, fit and "
+            "save the model again",
         )
 
     def location_scale(self, what: str) -> LocationScaleFit:

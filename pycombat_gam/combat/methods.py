@@ -23,13 +23,13 @@ EFFECTS = "Every site's effect on every feature: model.estimates (gamma_hat, gam
 
 
 def account_of(model: Results, *, elsewhere: bool) -> Account:
-    """Tell what a ComBat did; `elsewhere`: it was fitted to another table than the one reported on."""
+    """Describe what a ComBat did; `elsewhere`: it was fitted to another table than the one reported on."""
     formula = parse_formula(model.formula)
     where = " in the table of the fit" if elsewhere else ""
     missing = _missing(model, model.profile, where)
     if model.batch_model is not None:
         name = type(model.batch_model).__name__
-        sites = f"What sites do was estimated and taken off by the batch model {name}."
+        sites = f"Site effects were estimated and removed by the batch model {name}."
         return Account(f"the batch model {name}", (_mean(model, formula), sites, missing), (), "")
     sentences = (_mean(model, formula), _scale(model), _effects(model), _target(model), missing)
     return Account(_name(formula), sentences, _papers(formula), EFFECTS)
@@ -59,11 +59,13 @@ def tables_of(model: Results) -> tuple[NamedTable, ...]:
 
 
 def _name(formula: Formula) -> str:
-    base = f"{JOHNSON.cited}; {FORTIN_2017.cited}, {FORTIN_2018.fields['year']}"
-    name = f"ComBat-GAM ({POMPONIO.cited}), the extension to smooth effects of" if formula.smooths else ""
+    combat = f"ComBat ({JOHNSON.cited}; {FORTIN_2017.cited}, {FORTIN_2018.fields['year']})"
+    if formula.smooths:
+        random = f" with the random effects of longitudinal ComBat (after {BEER.cited})" if formula.random else ""
+        return f"ComBat-GAM ({POMPONIO.cited}){random}, an extension of {combat} to smooth effects"
     if formula.random:
-        name = f"{name} longitudinal ComBat with random effects (after {BEER.cited}), an extension of".strip()
-    return f"{name} ComBat ({base})".strip()
+        return f"longitudinal ComBat with random effects (after {BEER.cited}), an extension of {combat}"
+    return combat
 
 
 def _papers(formula: Formula) -> tuple[Reference, ...]:

@@ -38,7 +38,7 @@ RIDGE = 1e-14
 """Added to a matrix of unit diagonal that may be singular: beyond what its digits tell."""
 
 NO_VARIANCE = 1e30
-"""A ratio of variances as good as infinite, that still leaves room for sums."""
+"""A practically infinite ratio of variances that still leaves room for sums."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class NewLevels:
 
     @property
     def note(self) -> str:
-        """Say that they are predicted."""
+        """Say that these levels are predicted."""
         return (
             f"{self.columns} has {count(self.size, 'level')} not known from the fit in "
             f"{count(self.rows.size, 'row')}: {self.label} is predicted there from these rows"
@@ -120,7 +120,7 @@ def new_group_effects(
     if systems.largest > 1 and Y.shape[1] * float(systems.largest) ** 3 > LARGEST:
         raise DataError(
             f"{listing(levels.label for levels in new)}: {systems.largest:,} effects of groups that were not in the "
-            "fit hang together, too many to be predicted; fit again with these rows"
+            "fit share rows, too many to be predicted together; fit again with these rows"
         )
     # Levels of one random effect share their Λ: it is spread out a block of features at a time.
     ratio = np.vstack([levels.ratio for levels in new])
@@ -144,7 +144,7 @@ def _on_rows(value: FloatArray | Factor, rows: IntArray) -> FloatArray | Factor:
 
 
 def _unknown(mean: MeanFit, smooth: Smooth, values: Values, columns: slice) -> BoolArray:
-    """Tell the rows whose level has no row in the fit; a combination of known levels may be new too."""
+    """Find the rows whose level has no row in the fit; a combination of known levels may be new too."""
     factors = [value for label in smooth.groups if isinstance(value := values[label], Factor)]
     if isinstance(smooth.basis, FactorSmoothBasis):
         grouping = values[smooth.basis.factor]
@@ -232,9 +232,9 @@ class Systems:
         squares = self.Z.multiply(self.Z).T @ seen.astype(np.float64)
         for members in self.members:
             if members.shape[1] == 1:
-                (one,) = members.T
-                total = squares[one] + ratio[one]
-                b[one] = np.divide(right[one], total, out=np.zeros_like(total), where=total > 0)
+                (single,) = members.T
+                total = squares[single] + ratio[single]
+                b[single] = np.divide(right[single], total, out=np.zeros_like(total), where=total > 0)
                 continue
             for columns in members:
                 b[columns] = _solved(self._gram(columns, seen), ratio[columns], right[columns])

@@ -75,11 +75,10 @@ def check_profile(profile: JsonDict, labels: tuple[str, ...]) -> JsonDict:
 
 
 def rows_differ(fit: FittedComBat, Y: np.ndarray, table: pd.DataFrame, codes: IntArray) -> str:
-    """Say what shows that rows are not those of the fit; empty if nothing does.
+    """Say how rows differ from those of the fit; empty if they do not.
 
-    The rows that a mean model was fitted to have, feature by feature and site by site, the residual mean and sum of
-    squares that the fit kept: site intercepts are not penalised. Nothing is fitted again, and in what order the rows
-    come does not matter.
+    The rows of the fit have, for each feature and site, the residual mean and sum of squares that the fit kept: site
+    intercepts are not penalised. Nothing is fitted again, and the order of the rows does not matter.
 
     Parameters
     ----------
@@ -89,7 +88,7 @@ def rows_differ(fit: FittedComBat, Y: np.ndarray, table: pd.DataFrame, codes: In
     mean = fit.mean
     B = len(fit.levels)
     if not np.array_equal(np.bincount(codes, minlength=B), mean.n_rows):
-        return "their sites have other numbers of rows"
+        return "their sites have different numbers of rows"
     X = mean.design.on(table) - mean.center
     less = mean.design.less_offset(Y, table)
     order = np.argsort(codes, kind="stable")
@@ -114,5 +113,5 @@ def rows_differ(fit: FittedComBat, Y: np.ndarray, table: pd.DataFrame, codes: In
             if far.any():
                 b, k = (int(at[0]) for at in np.nonzero(far))
                 name, site = fit.features[columns.start + k], fit.levels.labels[b]
-                return f"{name} has another {what} at site {site} than in the fit"
+                return f"{name} has a different {what} at site {site} than in the fit"
     return ""

@@ -94,7 +94,7 @@ class Results(TableEstimator):
         return self.estimates if self.batch_model is None else None
 
     def account(self, *, to: str | None = None, elsewhere: bool = False) -> Account:
-        """Tell what was done."""
+        """Describe what was done."""
         return account_of(self, elsewhere=elsewhere)
 
     def tables(self) -> tuple[NamedTable, ...]:

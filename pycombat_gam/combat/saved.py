@@ -25,14 +25,14 @@ def to_container(fit: FittedComBat, params: JsonDict) -> Container:
     more = fit.batch.arrays()
     if taken := sorted({*arrays} & {*more}):
         raise OptionError(f"the batch model's arrays have names of the mean model's, {', '.join(taken)}: rename them")
-    own = isinstance(fit.batch.model, LocationScale)
+    standard = isinstance(fit.batch.model, LocationScale)
     model: JsonDict = {
         "params": params,
         "design": fit.mean.design.to_dict(),
         "criterion": fit.mean.smoothing.criterion,
         "batch": {"column": fit.levels.column, "labels": list(fit.levels.labels)},
         "reference": fit.reference,
-        **({} if own else {"batch_model": type(fit.batch.model).__name__}),
+        **({} if standard else {"batch_model": type(fit.batch.model).__name__}),
         "notes": list(fit.notes),
         "profile": fit.profile,
     }

@@ -19,12 +19,18 @@ class Summary:
 
     Attributes
     ----------
-    call : the model as it was asked for.
-    batches : DataFrame, a row per batch: rows, range and spread of location γ*, range of scale √δ*, priors, iterations.
-    features : DataFrame, a row per feature: grand mean, pooled sd, largest |γ*|, range of √δ*, how it was handled.
-    smooths : DataFrame, a row per smooth: range and median over features of its effective degrees of freedom.
-    notes : what was out of the ordinary.
-    profile : hash and summary of the fitted table.
+    call : str
+        The model as it was asked for.
+    batches : DataFrame
+        A row per batch: rows, range and spread of location γ*, range of scale √δ*, priors, iterations.
+    features : DataFrame
+        A row per feature: grand mean, pooled sd, largest |γ*|, range of √δ*, how it was handled.
+    smooths : DataFrame
+        A row per smooth: range and median over features of its effective degrees of freedom.
+    notes : tuple of str
+        Whatever was out of the ordinary.
+    profile : dict
+        Hash and summary of the fitted table.
     """
 
     call: str

@@ -34,7 +34,7 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing
 
 LEAST = 1e-12
-"""A ratio of variances as good as none: effects of groups that are not shrunk."""
+"""A ratio of variances that is zero for practical purposes: effects of groups are not shrunk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def extend_to(
     Raises
     ------
     DataError
-        For random effects whose part in a new site cannot be told from the site's.
+        For random effects that cannot be separated from a new site's effects.
     """
     notes: list[str] = []
     columns, coefficients, parts = [mean.X], [mean.coefficients], []
@@ -185,8 +185,8 @@ def _grouping(fit: FittedComBat, table: pd.DataFrame, codes: IntArray, unseen: t
         what = "a random intercept of one column" if not more else "one random intercept"
         raise DataError(
             f"batch {listing(unseen)} was not in the fit, and the formula has {listing([s.label for s in grouping])}: "
-            f"a new site's scale cannot be told from them here, only from {what} such as (1|subject); fit again with "
-            "the site's rows"
+            f"a new site's scale cannot be separated from them here, only from {what} such as (1|subject); fit again "
+            "with the site's rows"
         )
     return first
 
@@ -217,8 +217,8 @@ def _groups_of(
     if incomplete.any() and (in_fit >= 0).any():
         old = listing([whole.levels[g] for g in members[in_fit >= 0]], 5)
         raise DataError(
-            f"batch '{label}' was not in the fit, but {name} {old} was, and cells of the fit are missing: how "
-            "sure its random intercepts there are is not known; fit again with the site's rows"
+            f"batch '{label}' was not in the fit, but {name} {old} was, and cells of the fit are missing: the "
+            "precision of that random intercept is unknown; fit again with the site's rows"
         )
     columns = design.term_slices[smooth.label]
     in_rows = np.where(in_fit >= 0, np.round(fit.mean.center[columns][in_fit] * n_rows), 0.0)

@@ -135,7 +135,7 @@ class MultisiteStudy:
         if site not in self.location.index:
             labels = list(map(str, self.location.index))
             raise OptionError(
-                f"there is no site {site!r} in this study, whose sites are: {listing(labels, 30)}"
+                f"there is no site {site!r} in this study; its sites are: {listing(labels, 30)}"
                 f"{did_you_mean(str(site), labels)}"
             )
         spread = np.asarray(self.spread, dtype=np.float64)
@@ -156,8 +156,8 @@ class MultisiteStudy:
             )
         else:
             values = here["location"] + here["scale"] * spread * values + expected
-        own = (self.table[self.batch] == site).to_numpy()
-        values[own] = self.table.loc[own, list(self.features)].to_numpy()
+        at_site = (self.table[self.batch] == site).to_numpy()
+        values[at_site] = self.table.loc[at_site, list(self.features)].to_numpy()
         return _frame(values, list(self.features), self.table.index)
 
     def __repr__(self) -> str:
@@ -189,7 +189,7 @@ def simulate_multisite(
     """Simulate brain measures of one study at many sites, and return them with the truth.
 
     Sites differ in size, ages and proportion of patients, as they do in life: a difference between site
-    means is partly biology. The model stands in this module's docstring.
+    means is partly biology. This module's docstring has the model.
 
     Parameters
     ----------

@@ -24,13 +24,13 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 
 
 def check_whole(name: str, value: object, least: int) -> None:
-    """Stop for what is no whole number of at least `least`."""
+    """Stop for anything but a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise OptionError(f"{name}={value!r} is not allowed: give a whole number of at least {least}")
 
 
 def check_number(name: str, value: object, below: float = math.inf) -> None:
-    """Stop for what is no finite number of at least 0."""
+    """Stop for anything but a finite number of at least 0."""
     usable = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not usable or not 0 <= float(value) < below:  # type: ignore[arg-type]  # `usable` has seen to it
         limit = f" and below {below:g}" if math.isfinite(below) else ""
@@ -55,8 +55,8 @@ def site_sizes(subjects: int | Sequence[int], number: int, rng: np.random.Genera
         for value in subjects:
             check_whole("a count in subjects", value, 1)
         if len(subjects) != number:
-            given = count(len(subjects), "count")
-            raise OptionError(f"subjects has {given} for {count(number, 'site')}: one per site, or the total")
+            counts = count(len(subjects), "count")
+            raise OptionError(f"subjects has {counts} for {count(number, 'site')}: one per site, or the total")
         return np.array(subjects, dtype=np.intp)
     check_whole("subjects", subjects, 1)
     if (spare := int(subjects) - 2 * number) < 0:

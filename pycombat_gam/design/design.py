@@ -142,15 +142,15 @@ class Design:
         for term, labels in zip(formula.parametric, parametric.labels(), strict=True):
             slices[term.label] = slice(len(columns), len(columns) + len(labels))
             columns += labels
-        for one in smooth.smooths:
-            slices[one.label] = slice(len(columns), len(columns) + one.df)
-            columns += [f"{one.label}.{i + 1}" for i in range(one.df)]
+        for smooth_term in smooth.smooths:
+            slices[smooth_term.label] = slice(len(columns), len(columns) + smooth_term.df)
+            columns += [f"{smooth_term.label}.{i + 1}" for i in range(smooth_term.df)]
         return cls(formula, tuple(columns), slices, absorb_intercept, parametric, smooth, offsets)
 
     @property
     def smooth_slices(self) -> list[slice]:
         """The columns of each smooth."""
-        return [self.term_slices[one.label] for one in self.smooth.smooths]
+        return [self.term_slices[smooth.label] for smooth in self.smooth.smooths]
 
     @property
     def random_effects(self) -> list[tuple[Smooth, slice]]:
@@ -209,14 +209,14 @@ class Design:
         names: list[str] = []
         slices: dict[str, slice] = {}
         maps: list[FloatArray] = []
-        of_smooth = {one.label: one for one in self.smooth.smooths}
+        of_smooth = {smooth.label: smooth for smooth in self.smooth.smooths}
         for label, columns in self.term_slices.items():
-            one = of_smooth.get(label)
-            held = np.eye(columns.stop - columns.start) if one is None else null_space(one)
+            smooth = of_smooth.get(label)
+            held = np.eye(columns.stop - columns.start) if smooth is None else null_space(smooth)
             slices[label] = slice(len(names), len(names) + held.shape[1])
             names += (
                 self.columns[columns]
-                if one is None
+                if smooth is None
                 else [f"{label} (unpenalised {i + 1})" for i in range(held.shape[1])]
             )
             maps.append(held)
@@ -276,9 +276,9 @@ class Design:
     def _describe(self, label: str) -> tuple[str, str, str]:
         columns = self.term_slices[label]
         if label not in (parametric := [term.label for term in self.formula.parametric]):
-            one = next(one for one in self.smooth.smooths if one.label == label)
-            kind = "random effect" if one.random else "smooth"
-            return kind, str(columns.stop - columns.start), count(len(one.penalties), "penalty", "penalties")
+            smooth = next(smooth for smooth in self.smooth.smooths if smooth.label == label)
+            kind = "random effect" if smooth.random else "smooth"
+            return kind, str(columns.stop - columns.start), count(len(smooth.penalties), "penalty", "penalties")
         position = parametric.index(label)
         specs = [self.parametric.specs[i] for i in self.parametric.codings[position].factors]
         kind = " x ".join("factor" if spec.categorical else "numeric" for spec in specs)
@@ -301,10 +301,10 @@ class Unpenalised(NamedTuple):
 
 
 def check_offsets(offsets: Variables) -> Variables:
-    """Stop for an offset that is no single number a row."""
+    """Stop for an offset that is not one number per row."""
     for spec in offsets.specs:
         if spec.categorical or spec.columns != 1:
-            raise FormulaError(f"offset({spec.label}) is not one number a row; give a numeric expression")
+            raise FormulaError(f"offset({spec.label}) is not one number per row; give a numeric expression")
     return offsets
 
 
@@ -312,8 +312,8 @@ def check_supported(formula: Formula, *, absorb_intercept: bool) -> None:
     """Stop for what a design cannot hold: a response where the formula is one-sided, correlated random effects."""
     if formula.response is not None and absorb_intercept:
         raise FormulaError(
-            f"the formula '{formula}' has a response on its left; here it is one-sided, for the features are the "
-            f"responses: write '{formula.right}'"
+            f"the formula '{formula}' has a response on its left; here it is one-sided, since the features are "
+            f"the responses: write '{formula.right}'"
         )
     for _ in smooth_terms(formula):
         pass

@@ -1,16 +1,16 @@
-r"""Whether the data tell the variances of random effects from the residual variance, and from one another.
+r"""Whether the data identify the variances of random effects: apart from the residual variance and one another.
 
 With P the projection that takes batches and unpenalised columns out, a response has covariance
 
     σ² P + Σ_j σ_j² V_j,      V_j = P Z_j Z_j' P,
 
-so that its variances can be told apart where P, V_1, …, V_m are linearly independent. σ² can be told from the others
-where columns, penalised or not, leave a row: R's `lme4` asks for fewer levels than rows, `mgcv` for fewer coefficients
-than rows; here the rank decides, as columns may come twice. The others can be told from one another where the Gram
-matrix of the inner products tr(V_jV_k) is of full rank; two factors that group the rows alike make it singular.
+so that its variances are identified where P, V_1, …, V_m are linearly independent. σ² is identified where the columns,
+penalised or not, leave a row: R's `lme4` asks for fewer levels than rows, `mgcv` for fewer coefficients than rows. Here
+the rank decides, because columns may repeat. The others are identified where the Gram matrix of the inner products
+tr(V_jV_k) is of full rank; two factors that group the rows alike make it singular.
 
-V_j = 0, a random effect inside the span of what is not penalised (a random country beside a fixed site), is another
-matter: its variance is zero, and the fit is that without it.
+V_j = 0 is another matter, a random effect in the span of the unpenalised columns (a random country beside a fixed
+site): its variance is zero, and the fit is the one without it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Held:
 
 
 def rows_used_up(R: FloatArray, n: int, n_batches: int) -> bool:
-    """Say whether batches and the columns of R (p, p), penalised ones too, leave none of n rows."""
+    """Whether batches and the columns of R (p, p), penalised ones included, leave none of n rows."""
     size = np.sqrt(np.einsum("ij,ij->j", R, R))
     if n_batches + int((size > 0).sum()) < n:
         return False
@@ -110,7 +110,7 @@ def idle_note(design: Design, R: FloatArray, size: FloatArray, *, batches: bool)
 
 
 def find_unidentified(design: Design, X: FloatArray, R: FloatArray, n_batches: int) -> str:
-    """Say which random effects have variances that the rows cannot tell apart; empty where all can be told.
+    """Say which random effects have variances that the rows cannot separate; empty where all are identified.
 
     Parameters
     ----------
@@ -141,20 +141,20 @@ def find_unidentified(design: Design, X: FloatArray, R: FloatArray, n_batches: i
     involved = np.flatnonzero(np.abs(vectors[:, 0]) > 1e-4)
     labels = dict.fromkeys(part.smooth.label for k in involved for part in groups[k])
     return (
-        f"{listing(labels)} say the same of the rows, so that their variances cannot be told apart: "
+        f"{listing(labels)} group the rows alike, so that their variances cannot be separated: "
         "keep one of them in the formula"
     )
 
 
 def _used_up(design: Design, random: list[Smooth], X: FloatArray, n_batches: int) -> str:
-    """Word that no residual is left; where one factor has as many levels as rows, that it does."""
+    """Word that no residual is left, or that one factor has as many levels as there are rows."""
     n = len(X)
     for smooth in random:
         levels = int((X[:, design.term_slices[smooth.label]] != 0).any(axis=0).sum())
         if smooth.random_intercept and levels >= n:
             return (
                 f"{smooth.label} has {count(levels, 'level')} for {count(n, 'row')}, so that its variance cannot be "
-                "told from the residual variance: it needs fewer levels than rows; remove it from the formula"
+                "separated from the residual variance: it needs fewer levels than rows; remove it from the formula"
             )
     columns = sum(smooth.df for smooth in random)
     others = len(design.columns) - columns

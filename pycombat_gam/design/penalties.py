@@ -78,13 +78,13 @@ class SmoothingParameters:
                     first[smooth.id] = start
             links.append(list(range(start, start + m)))
         if sp is not None:
-            given = np.atleast_1d(np.asarray(sp, dtype=np.float64))
-            if given.shape != (len(names),) or np.isnan(given).any():
+            values = np.atleast_1d(np.asarray(sp, dtype=np.float64))
+            if values.shape != (len(names),) or np.isnan(values).any():
                 raise OptionError(
-                    f"sp holds {given.size} numbers; this model has {count(len(names), 'smoothing parameter')}"
+                    f"sp holds {values.size} numbers; this model has {count(len(names), 'smoothing parameter')}"
                     f" ({listing(names, 12)}): give one for each, negative to estimate it"
                 )
-            fixed = given.tolist()
+            fixed = values.tolist()
         return cls._linked(tuple(names), fixed, smooths, slices, links)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The rank of a design: what stands in the way of estimating it, and what to say then."""
+"""The rank of a design: what prevents its estimation, and how to say so."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LARGEST = 1e150
 
 
 class Rank(NamedTuple):
-    """What stands in the way of estimating a design; all of it empty where nothing does.
+    """What prevents the estimation of a design; all of it empty where nothing does.
 
     Attributes
     ----------
     extreme : columns whose squares overflow or vanish; where there are any, the rest was not looked at.
     dependent : (term, the term itself or one of its columns, reason) of what is not estimable.
-    saturated : how many rows there are for how much, where no residual is left.
-    unidentified : which random effects have variances that the rows cannot tell apart.
+    saturated : the rows and the columns they have to estimate, where no residual is left.
+    unidentified : which random effects have variances that the rows cannot separate.
     """
 
     extreme: tuple[str, ...] = ()
@@ -47,19 +47,19 @@ def check_rank(
     features : the features concerned, when those are the rows observed for them only.
     """
     where = f" on the rows observed for {listing(features, 3)}" if features else ""
-    found = find_rank(design, X, R, n_batches=n_batches)
-    if found.extreme:
-        named = listing(map(repr, found.extreme))
+    rank = find_rank(design, X, R, n_batches=n_batches)
+    if rank.extreme:
+        named = listing(map(repr, rank.extreme))
         raise DesignError(f"values too large or too small to square in {named}: rescale them")
-    if found.dependent:
-        said = list(dict.fromkeys(f"'{what}' is {reason}" for _, what, reason in found.dependent))
-        reasons = listing(said, 5) if len(said) > 5 else "; ".join(said)
-        advice = remedy(design, [(term, what) for term, what, _ in found.dependent])
+    if rank.dependent:
+        sentences = list(dict.fromkeys(f"'{what}' is {reason}" for _, what, reason in rank.dependent))
+        reasons = listing(sentences, 5) if len(sentences) > 5 else "; ".join(sentences)
+        advice = remedy(design, [(term, what) for term, what, _ in rank.dependent])
         raise DesignError(f"the design cannot be estimated{where}: {reasons}. {advice}")
-    if found.saturated:
-        raise DesignError(f"the design is saturated{where}: {found.saturated}; use fewer terms or more rows")
-    if found.unidentified:
-        raise DesignError(f"the random effects cannot be estimated{where}: {found.unidentified}")
+    if rank.saturated:
+        raise DesignError(f"the design is saturated{where}: {rank.saturated}; use fewer terms or more rows")
+    if rank.unidentified:
+        raise DesignError(f"the random effects cannot be estimated{where}: {rank.unidentified}")
 
 
 def find_rank(design: Design, X: FloatArray, R: FloatArray, *, n_batches: int) -> Rank:
@@ -94,7 +94,7 @@ def _reasons(
     *,
     batches: bool,
 ) -> Iterator[tuple[str, str, str]]:
-    """Say why columns are dependent; a term all of whose columns are so for one reason is named as a whole.
+    """Say why columns are dependent; a term is named as a whole if one reason holds for all its columns.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def _reasons(
     reason = {}
     for j, others in bad.items():
         if np.ptp(X[:, j]) == 0:
-            reason[j] = "constant: it tells nothing"
+            reason[j] = "constant: it explains nothing"
         elif not others:
             reason[j] = "confounded with batch: it is constant within every batch"
         elif not many:  # nearly every column is a combination of such a factor's
@@ -115,12 +115,12 @@ def _reasons(
             names = listing(f"'{term}'" for term in terms)
             reason[j] = f"collinear: a combination of {names}{' and the batches' if batches else ''}"
     for term, columns in design.term_slices.items():
-        own = [reason.get(j) for j in range(columns.start, columns.stop)]
+        reasons = [reason.get(j) for j in range(columns.start, columns.stop)]
         if term in many:
             yield term, written[term], many[term]
-        elif own and own[0] is not None and len(set(own)) == 1:
-            yield term, written[term], own[0]
+        elif reasons and reasons[0] is not None and len(set(reasons)) == 1:
+            yield term, written[term], reasons[0]
         elif written[term] != term:
-            yield from ((term, written[term], why) for why in dict.fromkeys(filter(None, own)))
+            yield from ((term, written[term], why) for why in dict.fromkeys(filter(None, reasons)))
         else:
             yield from ((term, design.columns[j], reason[j]) for j in range(columns.start, columns.stop) if j in reason)

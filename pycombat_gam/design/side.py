@@ -22,7 +22,7 @@ TOLERANCE = float(np.finfo(float).eps) ** 0.5
 def side_conditions(smooths: Sequence[Smooth], values: Values, *, intercept: bool) -> list[Smooth]:
     """Drop the columns of each smooth that smooths of as many or fewer variables have already.
 
-    So does te(x, z) beside s(x), and te(x, w) beside te(x, z), for both hold the curves of x.
+    te(x, z) loses columns to s(x), and te(x, w) to te(x, z), for both contain the curves of x.
 
     Parameters
     ----------

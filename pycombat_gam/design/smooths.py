@@ -35,7 +35,7 @@ class SmoothPart:
     variables : Variables
         The expressions that smooths are of, and by-variables.
     lenient : tuple of str
-        Factors used by random effects only: a level unknown to the fit has effect zero.
+        Factors used by random effects only: a level that was not in the fit has effect zero.
     smooths : tuple of Smooth
         In mgcv's order, one for each level of a factor by-variable; random effects of bars come last.
     ranges : dict of str to (float, float)
@@ -107,30 +107,30 @@ class SmoothPart:
 
     def outside(self, table: pd.DataFrame) -> list[str]:
         """Say how many rows lie outside the range of the fit, by variable."""
-        said = []
+        notes = []
         for label, value in self.values(table).items() if self.ranges else ():
             if isinstance(value, Factor):
                 continue
             low, high = self.ranges[label]
             rows = int(((value < low) | (value > high)).sum())
             if rows:
-                said.append(
+                notes.append(
                     f"{label} is outside the range of the fit ({low:.6g} to {high:.6g}) in {count(rows, 'row')}: "
                     "extrapolated"
                 )
-        return said
+        return notes
 
     def unknown(self, table: pd.DataFrame) -> list[str]:
-        """Say which random effects are zero in which rows, for their level was not in the fit."""
-        said = []
+        """Say which random effects are zero in which rows, because their level was not in the fit."""
+        notes = []
         for label, value in self.values(table).items() if self.lenient else ():
             rows = int((value.codes < 0).sum()) if isinstance(value, Factor) else 0
             if rows:
-                said.append(
+                notes.append(
                     f"{label} has levels not known from the fit in {count(rows, 'row')}: "
                     "the random effect is taken as zero there"
                 )
-        return said
+        return notes
 
     def to_dict(self) -> JsonDict:
         """Plain data for `read`."""

@@ -75,10 +75,10 @@ class Columns:
                 f"the formula uses {name_text(name)}, which is not a column of the table"
                 f"{from_index(self.table, name) or _nearest(name, self.table.columns)}"
             )
-        found = self.table[name]
-        if isinstance(found, pd.DataFrame):
-            raise DataError(f"the table has {found.shape[1]} columns named '{name}'; rename or drop all but one")
-        return found
+        column = self.table[name]
+        if isinstance(column, pd.DataFrame):
+            raise DataError(f"the table has {column.shape[1]} columns named '{name}'; rename or drop all but one")
+        return column
 
     def column(self, name: str) -> Column:
         """Return a column as numbers (float64), logicals or groups.
@@ -181,8 +181,8 @@ def as_groups(values: NDArray[Any]) -> Groups:
     >>> as_groups(np.array(["b", "a", "b"], dtype=object)).values
     ('a', 'b')
     """
-    codes, found = pd.factorize(values)
-    items = list(found.tolist() if isinstance(found, np.ndarray) else found)
+    codes, distinct = pd.factorize(values)
+    items = list(distinct.tolist() if isinstance(distinct, np.ndarray) else distinct)
     order = sorted(range(len(items)), key=items.__getitem__)
     rank = np.empty(len(items), dtype=np.intp)
     rank[order] = np.arange(len(items))
@@ -227,7 +227,7 @@ def learn_levels(groups: Groups, expression: str) -> tuple[str, ...]:
     if any(not level.strip() for level in levels):
         raise DataError(f"{expression} has blank cells; fill them or leave the rows out")
     if len(levels) < 2:
-        only = f"only one level ('{levels[0]}')" if levels else "no level, for the table has no rows"
+        only = f"only one level ('{levels[0]}')" if levels else "no level, since the table has no rows"
         raise DesignError(f"{expression} has {only}; remove it from the formula")
     return levels
 

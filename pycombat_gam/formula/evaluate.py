@@ -165,8 +165,8 @@ class Evaluator(FactorFunctions):
         what = deparse(node)
         if isinstance(value, str):
             return f"{deparse(whole)}: {what} is text where a number is needed; give a number"
-        found = value.values if isinstance(value, Groups) else value.levels
-        words = [v for v in found if not isinstance(v, str) or number_of(v) is None] or found
+        cells = value.values if isinstance(value, Groups) else value.levels
+        words = [v for v in cells if not isinstance(v, str) or number_of(v) is None] or cells
         return (
             f"{deparse(whole)} needs numbers, but {what} holds text or groups "
             f"({listing(map(repr, words), 3)}); "

@@ -33,7 +33,7 @@ class FactorFunctions(ABC):
     ----------
     columns, states, learning : see `Evaluator`.
     lenient : bool
-        Code a level unknown to the fit −1 instead of raising an error.
+        Code a level that was not in the fit −1 instead of raising an error.
     """
 
     columns: Columns
@@ -178,7 +178,7 @@ class FactorFunctions(ABC):
                 f"{deparse(node)}: the contrast {deparse(chosen)} is not allowed; allowed are {listing(CONTRASTS)}"
             )
         factor = self._levels(node, argument, lambda levels: levels)
-        given = options.get("base")
+        position = options.get("base")
         reference: Literal = None
         if isinstance(chosen, Call):
             extra = [*chosen.args, *(value for key, value in chosen.kwargs if key in ("reference", "base"))]
@@ -187,7 +187,7 @@ class FactorFunctions(ABC):
                     f'{deparse(node)}: only Treatment("level") takes an argument; for R\'s contrasts write base='
                 )
             reference = literal(extra[0], node) if extra else None
-        if (given is not None or reference is not None) and CONTRASTS[name] != "contr.treatment":
+        if (position is not None or reference is not None) and CONTRASTS[name] != "contr.treatment":
             raise FormulaError(f"{deparse(node)}: base= belongs to contr.treatment only; remove it")
         base = 0
         if reference is not None:
@@ -197,24 +197,24 @@ class FactorFunctions(ABC):
                     f"{listing(map(repr, factor.levels))}"
                 )
             base = factor.levels.index(label_of(reference))
-        elif given is not None:
-            if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= len(factor.levels):
+        elif position is not None:
+            if not isinstance(position, int) or isinstance(position, bool) or not 1 <= position <= len(factor.levels):
                 raise FormulaError(f"{deparse(node)}: base must be the number of a level, 1 to {len(factor.levels)}")
-            base = given - 1
-        return Factor(factor.codes, factor.levels, CONTRASTS[name], base, numbered=given is not None)
+            base = position - 1
+        return Factor(factor.codes, factor.levels, CONTRASTS[name], base, numbered=position is not None)
 
 
 def named_labels(node: Call) -> tuple[str, ...]:
-    """Return the labels that a call of `factor` or `ordered` gives to its levels; none where it gives none."""
-    given = bind(node).options.get("labels")
-    return () if given is None else _distinct(literal(given, node), "labels", node)
+    """Return the labels that a call of `factor` or `ordered` gives to its levels; empty where it gives none."""
+    labels = bind(node).options.get("labels")
+    return () if labels is None else _distinct(literal(labels, node), "labels", node)
 
 
-def _distinct(given: Literal, name: str, node: Call) -> tuple[str, ...]:
+def _distinct(value: Literal, name: str, node: Call) -> tuple[str, ...]:
     """Read `levels` or `labels` of a factor, two or more; none where they are not given."""
-    if given is None:
+    if value is None:
         return ()
-    items = given if isinstance(given, list) else [given]
+    items = value if isinstance(value, list) else [value]
     wanted = tuple(dict.fromkeys(label_of(item) for item in items))
     if len(wanted) < 2 or any(isinstance(item, (list, dict)) or item is None for item in items):
         raise FormulaError(f'{deparse(node)}: {name} must be two or more values, as in {name}=c("a", "b")')

@@ -69,8 +69,8 @@ class SmoothTerm:
 
     def option(self, name: str, default: Literal = None) -> Literal:
         """Read an option as plain data, ``c(5, 5)`` as ``[5, 5]``."""
-        given = dict(self.options)
-        return literal(given[name], self.call) if name in given else default
+        options = dict(self.options)
+        return literal(options[name], self.call) if name in options else default
 
 
 @dataclass(frozen=True)

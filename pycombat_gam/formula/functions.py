@@ -80,7 +80,7 @@ FUNCTIONS: dict[str, Function] = {
     "ns": Function(("x",), ("df", "knots", "intercept", "Boundary.knots"), package="splines"),
     "cr": Function(("x",), ("df", "knots", "constraints"), package=""),
 }
-"""Every function that a parametric term may call, with the R package it is from (none: not of R's own packages)."""
+"""Every function that a parametric term may call, with the R package it is from (empty: not from R)."""
 
 SMOOTHS: dict[str, tuple[str, ...]] = {
     "s": ("k", "fx", "bs", "m", "by", "xt", "id", "sp", "pc", "knots"),
@@ -100,7 +100,7 @@ ALIASES = {
     "rcs": ("ns", "s"),
     "pspline": ("s",),
 }
-"""What other packages (gam, survival, rms) and habit call a curve, and what it is here."""
+"""Names of a curve in other packages (gam, survival, rms) and in habit, and what to write here."""
 
 INSTEAD = {
     "is.na": "covariates have no missing cells here, so it is FALSE in every row",
@@ -108,7 +108,7 @@ INSTEAD = {
     "c": "it writes options only; for membership write I(x %in% c(...))",
     "quantile": "write its numbers, as in cut(age, breaks = c(20, 40, 60))",
 }
-"""Functions that R's users try, and why they are not allowed where they stand."""
+"""Functions that R's users try, and why they are not allowed there."""
 
 CONTRASTS = {
     "contr.treatment": "contr.treatment",
@@ -129,7 +129,7 @@ MEMBER = "%in%"
 
 @dataclass(frozen=True)
 class Bound:
-    """A call whose arguments have found their names."""
+    """A call with its arguments matched to names."""
 
     name: str
     data: dict[str, Node]
@@ -155,24 +155,24 @@ def bind(call: Call) -> Bound:
             raise FormulaError(f"{deparse(call)}: {call.name}() takes one or more unnamed expressions{rest}")
         return Bound(call.name, {str(i): node for i, node in enumerate(call.args)}, dict(call.kwargs))
     formal = (*function.data, *function.options)
-    given: dict[str, Node] = {}
+    matched: dict[str, Node] = {}
     for name, node in call.kwargs:
         if name not in formal:
             hint = did_you_mean(name, formal)
             raise FormulaError(
                 f"{deparse(call)}: {call.name}() has no argument '{name}'{hint}; allowed are {listing(formal)}"
             )
-        given[name] = node
-    free = [name for name in formal if name not in given]
+        matched[name] = node
+    free = [name for name in formal if name not in matched]
     if len(call.args) > len(free):
         raise FormulaError(f"{deparse(call)}: {call.name}() takes at most {len(formal)} arguments ({listing(formal)})")
-    given.update(zip(free, call.args, strict=False))
-    missing = [name for name in function.data[: function.required] if name not in given]
+    matched.update(zip(free, call.args, strict=False))
+    missing = [name for name in function.data[: function.required] if name not in matched]
     if missing:
         example = "ifelse(age > 40, 1, 0)" if call.name == "ifelse" else f"{call.name}(age)"
         raise FormulaError(f"{deparse(call)}: {call.name}() needs an expression, for example {example}")
-    data = {name: given[name] for name in function.data if name in given}
-    return Bound(call.name, data, {name: given[name] for name in function.options if name in given})
+    data = {name: matched[name] for name in function.data if name in matched}
+    return Bound(call.name, data, {name: matched[name] for name in function.options if name in matched})
 
 
 def check_package(call: Call, package: str) -> None:

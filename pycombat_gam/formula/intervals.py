@@ -101,8 +101,8 @@ class Intervals:
         return cls(breaks, labels, saved.flag("right"), saved.flag("lowest"))
 
 
-def _breaks(x: FloatArray, given: Literal, expression: str) -> FloatArray:
-    items = given if isinstance(given, list) else [given]
+def _breaks(x: FloatArray, breaks_option: Literal, expression: str) -> FloatArray:
+    items = breaks_option if isinstance(breaks_option, list) else [breaks_option]
     numbers = [float(item) for item in items if isinstance(item, (int, float)) and not isinstance(item, bool)]
     if not numbers or len(numbers) < len(items):
         raise FormulaError(f"{expression}: cut() needs breaks, as in breaks = c(20, 40, 60), or breaks = 3")
@@ -127,7 +127,7 @@ def _breaks(x: FloatArray, given: Literal, expression: str) -> FloatArray:
 
 
 def _labels(breaks: FloatArray, digits: int, *, right: bool, lowest: bool) -> tuple[str, ...]:
-    """Print intervals with as few digits, from `digits` on, as tell neighbouring breaks apart."""
+    """Print intervals with the fewest digits, from `digits` on, that distinguish neighbouring breaks."""
     # R pads what is infinite to a common width.
     infinite = {-np.inf: "-Inf", np.inf: " Inf" if breaks[0] == -np.inf else "Inf"}
     shown: list[str] = []

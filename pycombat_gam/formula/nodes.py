@@ -122,7 +122,7 @@ def is_syntactic(name: str) -> bool:
 def number_text(value: float) -> str:
     """Print a number as R does: 15 significant digits, the shorter of fixed and scientific notation.
 
-    A number that 15 digits don't give back is printed with as many as it needs.
+    A number that 15 digits don't reproduce is printed with as many as it needs.
 
     >>> number_text(1.0), number_text(0.001), number_text(100000.0), number_text(123456.0)
     ('1', '0.001', '1e+05', '123456')

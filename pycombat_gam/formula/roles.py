@@ -1,4 +1,4 @@
-"""Which columns play which part in a formula, and the same formula without one of them."""
+"""The part that each column plays in a formula, and the same formula without one of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def factor_columns(formula: Formula) -> tuple[str, ...]:
 
 
 def fixed_columns(formula: Formula) -> tuple[str, ...]:
-    """Return the columns of parametric terms, of offsets, and of smooths that are no random effects.
+    """Return the columns of parametric terms, of offsets, and of smooths other than random effects.
 
     >>> fixed_columns(parse_formula("~ sex:dx + s(age, by=group) + s(scanner, bs='re') + (1 | family)"))
     ('sex', 'dx', 'age', 'group')
@@ -46,7 +46,7 @@ def random_groups(formula: Formula) -> list[tuple[str, ...]]:
 
 
 def without(formula: Formula, column: str) -> Formula:
-    """Return the formula without the terms that a column stands in.
+    """Return the formula without the terms that use a column.
 
     >>> print(without(parse_formula("~ age*sex + s(icv, by=sex) + (1 | site)"), "sex"))
     ~age + (1 | site)

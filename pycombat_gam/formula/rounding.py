@@ -1,4 +1,4 @@
-"""R's `round`: to the nearest number that has so many decimals, not to that of a scaled copy."""
+"""R's `round`: to the nearest number with that many decimals, not by rounding a scaled copy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DIGITS = 15
 
 
 def round_decimal(x: FloatArray, digits: int) -> FloatArray:
-    """Round to `digits` decimals; of two candidates the nearer, and where both are as near, the even one.
+    """Round to `digits` decimals: to the nearer of two candidates, and in a tie to the even one.
 
     Notes
     -----

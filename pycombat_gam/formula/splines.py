@@ -77,16 +77,16 @@ def learn_cr(x: FloatArray, options: Options, expression: str) -> JsonDict:
     if options.get("constraints", "center") != "center":
         raise FormulaError(f"{expression}: constraints can only be 'center'; leave it out")
     unique = np.unique(x)
-    given, df = options.get("knots"), options.get("df")
-    if given is None and df is None:
+    inner_option, df = options.get("knots"), options.get("df")
+    if inner_option is None and df is None:
         raise FormulaError(f"{expression}: cr() needs df or knots; write for example cr(age, df=4)")
-    if given is None:
+    if inner_option is None:
         size = whole(df, "df", expression)
         if not 1 <= size <= MAX_DF:
             raise FormulaError(f"{expression}: df {size} is not allowed; give a whole number from 1 to {MAX_DF}")
         inner = np.quantile(unique, np.linspace(0, 1, size + 1)[1:-1])
     else:
-        inner = np.array(numbers(given, "knots", expression))
+        inner = np.array(numbers(inner_option, "knots", expression))
         if df is not None and df != len(inner) + 1:
             raise FormulaError(f"{expression}: df and knots disagree; give one of them")
     knots = np.unique(np.concatenate([unique[[0, -1]], inner]))
@@ -122,9 +122,9 @@ def _bounds_and_knots(x: FloatArray, options: Options, expression: str, fewest: 
         raise FormulaError(f"{expression}: Boundary.knots must be two numbers, as in Boundary.knots=c(18, 90)")
     if ends[0] >= ends[1]:
         raise DesignError(f"{expression}: the column has one unique value; remove the term")
-    given, df = options.get("knots"), options.get("df")
-    if given is not None:
-        inner = numbers(given, "knots", expression)
+    inner_option, df = options.get("knots"), options.get("df")
+    if inner_option is not None:
+        inner = numbers(inner_option, "knots", expression)
     elif df is None:
         inner = []
     else:

@@ -1,4 +1,4 @@
-"""Summands of a formula that are no terms of columns: smooths, and offsets."""
+"""Summands of a formula that are not terms of columns: smooths and offsets."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Variables:
         Parameters
         ----------
         table : DataFrame, shape (n, any)
-        lenient : labels of factors in which a level unknown to the fit is coded −1 instead of an error.
+        lenient : labels of factors in which a level that was not in the fit is coded −1 instead of an error.
         """
         evaluator = Evaluator(Columns(table), self.states, learning=False)
         return [
@@ -155,9 +155,9 @@ def _apply_factor(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatAr
         return code_levels(groups, spec.levels, spec.label, evaluator.columns)
     value = evaluator.evaluate(node)
     if isinstance(value, (Groups, Factor)):
-        found = value.values if isinstance(value, Groups) else value.levels
+        cells = value.values if isinstance(value, Groups) else value.levels
         raise DataError(
-            f"{spec.label} holds text ({listing(map(repr, found), 3)}), but was a number in the fit; give numbers"
+            f"{spec.label} holds text ({listing(map(repr, cells), 3)}), but was a number in the fit; give numbers"
         )
     array = np.asarray(value, dtype=np.float64)
     evaluator.require_finite(array, node)
@@ -179,7 +179,7 @@ def _code_known(node: Node, spec: FactorSpec, evaluator: Evaluator) -> FloatArra
 
 
 def levels_in(node: Node, table: pd.DataFrame) -> Factor:
-    """Code a factor of n rows by the levels that the table itself holds, be it one; none is known from a fit."""
+    """Code a factor of n rows by the levels of the table itself, even if there is only one."""
     core = _core(node)
     crossed = isinstance(core, Call) and core.name == "interaction"
     if isinstance(core, Call) and core.name in FACTORS and not crossed:
@@ -193,7 +193,7 @@ def levels_in(node: Node, table: pd.DataFrame) -> Factor:
 
 
 def _read_state(node: Call, saved: Reader) -> int | tuple[str, ...]:
-    """Check what a call learned, and return what it makes: so many columns, or levels."""
+    """Check what a call learned, and return what it makes: a number of columns, or levels."""
     if node.name in TRANSFORMS:
         return TRANSFORMS[node.name].width(saved)
     if node.name in SUMMARIES:

@@ -28,7 +28,8 @@ class AdditiveMean:
 
     Parameters
     ----------
-    criterion : what chooses the smoothing parameters: ``"REML"``, ``"ML"`` or ``"GCV"``.
+    criterion : {"REML", "ML", "GCV"}
+        Criterion that chooses the smoothing parameters.
     """
 
     def __init__(self, criterion: Method = "REML") -> None:
@@ -56,7 +57,7 @@ class AdditiveMean:
         Parameters
         ----------
         table : (n rows) covariates; Y : (n, V) features of any real dtype; batch : (n,) codes.
-        formula : one-sided; the batch is no part of it, its columns are added and hold the intercept.
+        formula : one-sided, without the batch: its columns are added and hold the intercept.
         features, labels : names of the V features and B batches, for messages; numbered if not given.
         omit_missing : fit each feature on its observed cells; otherwise a missing cell is an error.
 
@@ -67,7 +68,7 @@ class AdditiveMean:
         DataError
             Missing cells (unless `omit_missing`), infinite cells, a feature without values in a batch.
         """
-        found = gather(
+        gathered = gather(
             Design.learn(formula, table, absorb_intercept=True),
             table,
             Y,
@@ -77,31 +78,31 @@ class AdditiveMean:
             omit_missing=omit_missing,
             bar=progress_bar,
         )
-        slices = found.design.smooth_slices
-        parameters = found.design.smoothing_parameters()
+        slices = gathered.design.smooth_slices
+        parameters = gathered.design.smoothing_parameters()
         if slices:
             with progress_bar("choosing smoothing parameters", Y.shape[1]) as advance:
-                solutions = [self.solve(group.statistics, parameters.penalties, advance) for group in found.groups]
+                solutions = [self.solve(group.statistics, parameters.penalties, advance) for group in gathered.groups]
         else:
-            solutions = [solve(group.statistics) for group in found.groups]
-        smoothing = self._smoothing(found, parameters, solutions) if slices else Smoothing.none(Y.shape[1])
-        return assemble(found, Y, solutions, smoothing)
+            solutions = [solve(group.statistics) for group in gathered.groups]
+        smoothing = self._smoothing(gathered, parameters, solutions) if slices else Smoothing.none(Y.shape[1])
+        return assemble(gathered, Y, solutions, smoothing)
 
     def solve(self, statistics: Statistics, penalties: Penalties, advance: Advance | None = None) -> LeastSquares:
         """Choose smoothing parameters for features that are observed on the same rows, and fit them."""
         return solve_penalised(statistics, penalties, self.criterion, advance)
 
     def _smoothing(
-        self, found: Groups, parameters: SmoothingParameters, solutions: Sequence[LeastSquares]
+        self, gathered: Groups, parameters: SmoothingParameters, solutions: Sequence[LeastSquares]
     ) -> Smoothing:
         fits = [solution.smoothing for solution in solutions if solution.smoothing is not None]
-        edf = in_order(found.groups, [fit.edf for fit in fits])
+        edf = in_order(gathered.groups, [fit.edf for fit in fits])
         return Smoothing(
-            parameters.values(in_order(found.groups, [fit.sp for fit in fits])),
+            parameters.values(in_order(gathered.groups, [fit.sp for fit in fits])),
             parameters.names,
-            np.array([edf[columns].sum(axis=0) for columns in found.design.smooth_slices]),
-            tuple(one.label for one in found.design.smooth.smooths),
-            in_order(found.groups, [fit.score[None] for fit in fits]),
+            np.array([edf[columns].sum(axis=0) for columns in gathered.design.smooth_slices]),
+            tuple(smooth.label for smooth in gathered.design.smooth.smooths),
+            in_order(gathered.groups, [fit.score[None] for fit in fits]),
             self.criterion,
         )
 

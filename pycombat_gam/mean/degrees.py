@@ -21,7 +21,7 @@ from pycombat_gam.types import FloatArray, IntArray
 
 BLOCK_BYTES = 2**24
 INFINITE = 1e300
-"""A smoothing parameter as good as infinite, whose products still are numbers."""
+"""A practically infinite smoothing parameter whose products are still finite."""
 
 
 def left_to_batches(design: Design, statistics: Statistics, smoothing: Smoothing, members: IntArray) -> FloatArray:

@@ -109,9 +109,9 @@ def _added_up(Y: np.ndarray, factor: DesignFactor, bar: Bar) -> Statistics:
         return accumulate(Y, factor, advance)
 
 
-def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], smoothing: Smoothing) -> MeanFit:
+def assemble(gathered: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], smoothing: Smoothing) -> MeanFit:
     """Put the groups' solutions together, features in order; `smoothing` is in order already."""
-    X, groups = found.X, found.groups
+    X, groups = gathered.X, gathered.groups
     unit = rounding_unit(Y)
 
     def residual_ss(group: Group, solution: LeastSquares) -> FloatArray:
@@ -130,20 +130,20 @@ def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], sm
         for row in np.moveaxis(statistics.Z, 1, 0):
             np.maximum(reach, np.abs(row), out=reach)
         reach /= np.sqrt(np.maximum(statistics.n, 1))[:, None]
-        np.maximum(reach, found.reach[:, None], out=reach)
+        np.maximum(reach, gathered.reach[:, None], out=reach)
         return np.maximum(unit * np.maximum(np.abs(statistics.y_mean), reach, out=reach), SMALLEST_SD)
 
     def left(group: Group) -> FloatArray:
-        df = left_to_batches(found.design, group.statistics, smoothing, group.members)
+        df = left_to_batches(gathered.design, group.statistics, smoothing, group.members)
         return np.broadcast_to(df, group.statistics.y_mean.shape)
 
     return MeanFit(
-        design=found.design,
+        design=gathered.design,
         coefficients=in_order(groups, [solution.coefficients for solution in solutions]),
         intercepts=in_order(groups, [solution.intercepts for solution in solutions]),
         residual_ss=in_order(groups, [residual_ss(*pair) for pair in zip(groups, solutions, strict=True)]),
         df=in_order(groups, [left(group) for group in groups]),
-        n_rows=found.factor.n,
+        n_rows=gathered.factor.n,
         # Features with the same rows share their counts: the view costs no memory.
         n_observed=in_order(
             groups, [np.broadcast_to(g.statistics.n[:, None], g.statistics.y_mean.shape) for g in groups]
@@ -152,9 +152,9 @@ def assemble(found: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares], sm
         constant=in_order(groups, [group.statistics.constant for group in groups]),
         rounding=in_order(groups, [rounding(group.statistics) for group in groups]),
         center=X[0] + (X - X[0]).mean(axis=0),
-        R=pooled_factor(found.factor.R)[1],
-        batch_center=found.factor.x_mean,
-        batch_factor=found.factor.R,
+        R=pooled_factor(gathered.factor.R)[1],
+        batch_center=gathered.factor.x_mean,
+        batch_factor=gathered.factor.R,
         smoothing=smoothing,
     )
 

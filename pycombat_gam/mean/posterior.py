@@ -1,4 +1,4 @@
-r"""How sure the coefficients of a mean model are, batches included, for many features at once.
+r"""The precision of a mean model's coefficients, batches included, for many features at once.
 
 With X the design less its batch means, S the penalties and H_k = X'X + Σ λ_jk S_j, the covariance of feature k's
 coefficients is φ_k H_k⁻¹ (mgcv's Bayesian `Vp`; of a linear model the usual one), φ = rss/(n − edf). A batch's level
@@ -17,7 +17,7 @@ from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.types import FloatArray, IntArray
 
 AS_GOOD_AS_INFINITE = 1e10
-"""A penalty this many times the data is as good as infinite, and an inverse in double precision loses no digit yet."""
+"""A penalty this many times the data is practically infinite, yet an inverse in double precision loses no digit."""
 ROUNDING = 1e-12
 """What is left of a column, relative to it, after a projection onto columns that hold it: a few thousand roundings."""
 

@@ -20,7 +20,7 @@ numbers, and
     minimise  ‖z − Kv‖² + Σ_j λ_j v'A_jv + rss₀,     H = K'K + Σ_j λ_jA_j.
 
 A λ of 10¹⁵ only adds to the diagonal of H; scaled to a unit diagonal, its Cholesky factor keeps its digits (van der
-Sluis 1969). A singular K, as dummies of a random effect beside an intercept give, is as good as any other.
+Sluis 1969). A singular K, as from dummies of a random effect beside an intercept, does no harm.
 
 **Criteria** (`criterion`, `logdet`). REML, ML and GCV with mgcv's constants (Wood 2011), so that scores compare with
 `gcv.ubre` of an R fit. The penalised deviance is always a sum of squares. log|Σλ_jA_j| is a log-sum-exp of joint

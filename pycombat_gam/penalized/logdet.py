@@ -32,13 +32,13 @@ def log_determinant(problem: Whitened, rho: FloatArray) -> LogDeterminant:
     v, m = rho.shape
     value, gradient, hessian = np.zeros(v), np.zeros((v, m)), np.zeros((v, m, m))
     for block in problem.blocks:
-        own = rho[:, block.members]
+        rho_block = rho[:, block.members]
         if len(block.members) == 1:
             r = block.rows.stop - block.rows.start
-            value += r * own[:, 0]
+            value += r * rho_block[:, 0]
             gradient[:, block.members[0]] = r
             continue
-        part = _diagonal(block, own) if block.dense is None else _dense(block, own)
+        part = _diagonal(block, rho_block) if block.dense is None else _dense(block, rho_block)
         value += part.value
         gradient[:, block.members] = part.gradient
         hessian[np.ix_(np.arange(v), block.members, block.members)] = part.hessian

@@ -1,4 +1,4 @@
-"""What the engine is given, and what it gives back: one design, its penalties, V responses."""
+"""What the engine takes and returns: one design, its penalties, V responses."""
 
 from __future__ import annotations
 

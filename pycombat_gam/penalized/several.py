@@ -160,19 +160,19 @@ class Search:
             starts = _valleys(scores, shape)
             for left in range(0, members.size, chunk):
                 some = slice(left, left + chunk)
-                own = members[some]
-                rho[own], score, converged[own] = self._newton(points[starts[0][some]], own)
+                responses = members[some]
+                rho[responses], score, converged[responses] = self._newton(points[starts[0][some]], responses)
                 for other in starts[1:]:
                     again = np.flatnonzero(other[some] >= 0)
                     if not again.size:
                         break
-                    found, lower, fine = self._newton(points[other[some][again]], own[again])
-                    better = self._preferred(found, lower, rho[own[again]], score[again])
-                    rho[own[again[better]]], converged[own[again[better]]] = found[better], fine[better]
+                    other_rho, lower, fine = self._newton(points[other[some][again]], responses[again])
+                    better = self._preferred(other_rho, lower, rho[responses[again]], score[again])
+                    rho[responses[again[better]]], converged[responses[again[better]]] = other_rho[better], fine[better]
                     score[again[better]] = lower[better]
-                self._look_again(own, rho, score, converged, upwards=shape is None)
+                self._look_again(responses, rho, score, converged, upwards=shape is None)
                 if advance is not None:
-                    advance(own.size)
+                    advance(responses.size)
         return rho, converged, rho >= self.box.top - 1.0
 
     def _look_again(
@@ -313,7 +313,7 @@ def _valleys(scores: FloatArray, shape: tuple[int, ...] | None) -> list[IntArray
         # Three points a parameter: any two of them are valleys apart.
         return list(np.argsort(scores, axis=0, kind="stable")[:VALLEYS])
     first = np.argmin(scores, axis=0)
-    # A plateau, where a λ is as good as infinite, is one valley: differences below this are flat, not a minimum.
+    # A plateau, where a λ is practically infinite, is one valley: smaller differences are flat, not a minimum.
     cube = np.round(scores / (1.0 + np.abs(scores)) / FLAT).reshape(*shape, -1)
     valley = np.ones(cube.shape, dtype=bool)
     for axis in range(len(shape)):
@@ -327,9 +327,9 @@ def _valleys(scores: FloatArray, shape: tuple[int, ...] | None) -> list[IntArray
     others = np.where(valley.reshape(scores.shape), scores, np.inf)
     columns = np.arange(first.size)
     others[first, columns] = np.inf
-    found = [first]
-    while len(found) < VALLEYS:
+    minima = [first]
+    while len(minima) < VALLEYS:
         best = np.argmin(others, axis=0)
-        found.append(np.where(np.isfinite(others[best, columns]), best, -1))
+        minima.append(np.where(np.isfinite(others[best, columns]), best, -1))
         others[best, columns] = np.inf
-    return found
+    return minima

@@ -73,8 +73,8 @@ class _Scalars:
             rss1 = 2.0 * (z2 * t * u).sum(axis=0) / rss
             rss2 = 2.0 * (z2 * u * t * (2.0 - 3.0 * t)).sum(axis=0) / rss
             left = n - gamma * (c.problem.M + (1.0 - t).sum(axis=0))
-            one, two = gamma * u.sum(axis=0) / left, gamma * (u * (1.0 - 2.0 * t)).sum(axis=0) / left
-            return rss1 - 2.0 * one, rss2 - rss1**2 - 2.0 * (two - one**2)
+            edf1, edf2 = gamma * u.sum(axis=0) / left, gamma * (u * (1.0 - 2.0 * t)).sum(axis=0) / left
+            return rss1 - 2.0 * edf1, rss2 - rss1**2 - 2.0 * (edf2 - edf1**2)
         D = np.maximum(rss0 + (z2 * t).sum(axis=0), TINY)
         D1 = (z2 * u).sum(axis=0) / D
         D2 = (z2 * u * (1.0 - 2.0 * t)).sum(axis=0) / D

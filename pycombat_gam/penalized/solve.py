@@ -60,16 +60,17 @@ def dependent_columns(R: FloatArray, size: FloatArray) -> dict[int, list[int]]:
 
     Returns
     -------
-    For each dependent column, the earlier columns it is a combination of; none if it is constant within batches.
+    dict of int to list of int
+        For each dependent column, the earlier columns it is a combination of; none if it is constant within batches.
     """
     scale = np.sqrt(np.einsum("ij,ij->j", R, R))
     rounding = 64 * np.finfo(float).eps * size
-    found: dict[int, list[int]] = {}
+    dependent: dict[int, list[int]] = {}
     keep: list[int] = []
     basis = np.zeros((R.shape[0], 0))
     for j in range(R.shape[1]):
         if scale[j] <= rounding[j]:
-            found[j] = []
+            dependent[j] = []
             continue
         column = R[:, j] / scale[j]
         # Twice is enough (Kahan, Parlett): the second projection removes what rounding left of the first.
@@ -78,11 +79,11 @@ def dependent_columns(R: FloatArray, size: FloatArray) -> dict[int, list[int]]:
         norm = float(np.linalg.norm(left))
         if norm <= max(RANK_TOLERANCE, rounding[j] / scale[j]):
             share = np.linalg.lstsq(R[:, keep] / scale[keep], column, rcond=None)[0]
-            found[j] = [k for k, part in zip(keep, share, strict=True) if abs(part) > 1e-6]
+            dependent[j] = [k for k, part in zip(keep, share, strict=True) if abs(part) > 1e-6]
             continue
         keep.append(j)
         basis = np.column_stack([basis, left / norm])
-    return found
+    return dependent
 
 
 def solve(statistics: Statistics) -> LeastSquares:

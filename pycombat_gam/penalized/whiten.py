@@ -13,7 +13,7 @@ left of the penalised columns
     minimise ‖z − Kv‖² + Σ_j λ_j v'A_jv + rss₀,      H = K'K + Σ_j λ_jA_j.
 
 With diagonal A_j a huge λ adds to the diagonal of H alone, and a Cholesky factor of the matrix scaled to a unit
-diagonal keeps its digits (van der Sluis 1969); a singular K (a random effect beside an intercept) is as good as any.
+diagonal keeps its digits (van der Sluis 1969); a singular K (a random effect beside an intercept) does no harm.
 log|X'WX + S| − log|S|₊ does not change with step 2 (both gain the same constant), so scores keep mgcv's constants.
 """
 
@@ -94,7 +94,7 @@ class Whitened:
         """Sum of squares (V,) outside the span of all columns, which may be dependent."""
         everything = self.rss0 + np.einsum("iv,iv->v", self.z, self.z)
         total = self.rss0.copy()
-        # Where rss₀ is no rounding it is enough to know that.
+        # Where rss₀ is more than rounding it is enough to know that.
         exact = np.flatnonzero(self.rss0 <= EPS * everything)
         if exact.size and self.K.size:
             size = np.linalg.norm(self.K, axis=0)
@@ -115,10 +115,10 @@ class Whitened:
         for block in self.blocks:
             diagonal[block.members, block.rows] = block.diagonal
             if dense is not None:
-                own = block.dense
-                if own is None:
-                    own = np.array([np.diag(row) for row in block.diagonal])
-                dense[block.members, block.rows, block.rows] = own
+                A = block.dense
+                if A is None:
+                    A = np.array([np.diag(row) for row in block.diagonal])
+                dense[block.members, block.rows, block.rows] = A
         return diagonal, dense
 
 

@@ -27,7 +27,7 @@ PATIENCE = 600.0
 """Seconds to wait for another writer: it computed before, as we did, and has only to write."""
 _POLL = 0.02
 _LONG = 120
-"""Bytes of a name above which a staged file is not named after it: its own name would be longer than disks take."""
+"""Bytes of the longest name that a staged file is named after: its own name is longer, and disks have a limit."""
 
 
 def write_files(
@@ -81,10 +81,10 @@ def write_file(path: Path, write: Callable[[BinaryIO], None], *, check: Callable
 
 
 def _target(path: Path) -> Path:
-    """Follow symbolic links to the file to write; stop for what is no file, which a rename would replace by one."""
+    """Follow symbolic links to the file to write; stop for anything but a file, since the rename would replace it."""
     try:
         target = Path(os.path.realpath(path))
-        mode = "a circle of symbolic links" if target.is_symlink() else ""
+        mode = "a loop of symbolic links" if target.is_symlink() else ""
         if target.is_dir():
             mode = "a folder"
         elif target.exists() and not target.is_file():
@@ -126,7 +126,7 @@ def _stem(name: str) -> str:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: its renames are of one run, and no sweep takes the parts of a run that goes on."""
+    """Hold the folder's lock: one run renames at a time, and no sweep takes the parts of a live run."""
     if fcntl is None:
         yield
         return

@@ -83,9 +83,9 @@ def proven(model: Saved, rebuild: Callable[[Container], Saved] | None = None) ->
         read = replace(container, model=json.loads(json.dumps(container.model, allow_nan=False)))
         again = (rebuild or model.from_container)(read).to_container()
     except (PcgError, ValueError, TypeError) as error:
-        raise ModelFileError(f"this model is not saved, for its file would not load again: {error}") from error
+        raise ModelFileError(f"this model cannot be saved, because its file would not load again: {error}") from error
     if not same(again, container):
-        raise ModelFileError("this model is not saved, for its file would hold another one")
+        raise ModelFileError("this model cannot be saved, because its file would hold a different model")
     return container
 
 
@@ -141,7 +141,7 @@ def read_container(path: str | Path) -> Container:
     Raises
     ------
     ModelFileError
-        Not a model file, truncated, altered, of a newer format, or holding what a model file does not hold.
+        Not a model file, truncated, altered, of a newer format, or with unexpected content.
     """
     path = Path(path)
     if not path.is_file():
@@ -154,7 +154,7 @@ def read_container(path: str | Path) -> Container:
     # Everything that zipfile, json and numpy raise on a broken file says the same thing to the user.
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         raise ModelFileError(
-            f"'{path}' is not a readable pycombat_gam model (truncated or not one): {_one_line(error)}"
+            f"'{path}' is not a readable pycombat_gam model (truncated, or another kind of file): {_one_line(error)}"
         ) from error
     except (NotImplementedError, OverflowError, MemoryError, SyntaxError) as error:
         raise ModelFileError(f"'{path}' is refused: {_one_line(error)}") from error

@@ -71,7 +71,7 @@ class Reader:
     Parameters
     ----------
     data : object
-        Plain data or named arrays. What is no mapping is refused when the first value is read.
+        Plain data or named arrays. Anything but a mapping is refused when the first value is read.
     what : str
         What messages call it, such as ``"the saved design"``.
     remedy : str

@@ -82,7 +82,7 @@ class Smooth:
 
     @property
     def one_variance(self) -> bool:
-        """Whether all its coefficients are draws of one variance: what mgcv's tests take as random."""
+        """Whether all its coefficients share one variance: what mgcv's tests take as random."""
         return isinstance(self.basis, RandomBasis)
 
     @property
@@ -119,7 +119,7 @@ class Smooth:
         return np.asarray(X * np.asarray(weight, dtype=np.float64)[:, None])
 
     def dropping(self, columns: Collection[int]) -> Smooth:
-        """Take columns away, from the penalties too; a penalty of which nothing is left goes with them."""
+        """Drop columns, from the penalties too; an empty penalty goes with them."""
         left = [i for i in range(self.df) if i not in set(columns)]
         kept = tuple(range(self.df)) if self.keep is None else self.keep
         penalties = [S[np.ix_(left, left)] for S in self.penalties]
@@ -255,7 +255,7 @@ def learn_smooth(
     df = X.shape[1] if Z is None else Z.shape[1]
     if options.fixed:
         penalties, scales, null_dim = [], [], df
-    one = Smooth(
+    smooth = Smooth(
         label=term.label,
         term=term,
         basis=basis,
@@ -276,9 +276,9 @@ def learn_smooth(
             f"{options.where}: sp holds {len(options.sp)} numbers, but the smooth has {len(penalties)} penalties"
         )
     if not isinstance(by_value, Factor):
-        return [one]
+        return [smooth]
     first = 1 if by in ordered else 0
-    return [replace(one, label=f"{term.label}{level}", by_level=level) for level in by_value.levels[first:]]
+    return [replace(smooth, label=f"{term.label}{level}", by_level=level) for level in by_value.levels[first:]]
 
 
 def _is_constant(by: FloatArray) -> bool:
@@ -338,11 +338,11 @@ def add_null_penalty(smooth: Smooth) -> Smooth:
 
 def check_id(smooths: Collection[Smooth]) -> None:
     """Stop where smooths of one id have different numbers of penalties."""
-    found: dict[str, Smooth] = {}
+    first_of: dict[str, Smooth] = {}
     for smooth in smooths:
         if smooth.id is None:
             continue
-        first = found.setdefault(smooth.id, smooth)
+        first = first_of.setdefault(smooth.id, smooth)
         if len(first.penalties) != len(smooth.penalties):
             raise DesignError(
                 f"{first.label} and {smooth.label} share id={smooth.id}, but have {len(first.penalties)} and "

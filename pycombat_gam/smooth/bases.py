@@ -1,4 +1,4 @@
-"""The bases by their names in mgcv, and those of mgcv that are not here."""
+"""The bases by their names in mgcv, and mgcv's bases that are missing here."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ ELSEWHERE = ("ad", "ds", "gp", "mrf", "so", "sos", "sw", "sf", "sz", "ms", "fz")
 def check_name(name: object, where: str, allowed: tuple[str, ...]) -> str:
     """Stop for a basis that is not here."""
     if name in ELSEWHERE:
-        raise NotYetError(f"{where}: mgcv's basis '{name}' is not here yet; there are {listing(allowed, 12)}")
+        raise NotYetError(f"{where}: mgcv's basis '{name}' is not here yet; available are {listing(allowed, 12)}")
     if not isinstance(name, str) or name not in allowed:
         hint = did_you_mean(name, allowed) if isinstance(name, str) else ""
-        raise FormulaError(f"{where}: there is no basis {name!r} here{hint}; there are {listing(allowed, 12)}")
+        raise FormulaError(f"{where}: there is no basis {name!r} here{hint}; available are {listing(allowed, 12)}")
     return name
 
 

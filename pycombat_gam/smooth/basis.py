@@ -16,14 +16,14 @@ from pycombat_gam.formula.columns import Factor
 from pycombat_gam.types import FloatArray, JsonDict
 
 Variable: TypeAlias = FloatArray | Factor
-"""One variable of a smooth on n rows: numbers (n,), or a factor (codes (n,); −1 marks a level unknown to the fit)."""
+"""One variable of a smooth on n rows: numbers (n,), or a factor (codes (n,); −1 for a level not in the fit)."""
 Values: TypeAlias = Mapping[str, Variable]
 """The variables of a formula's smooths by their label, ``"age"`` or ``"log(age)"``."""
 
 
 @dataclass(frozen=True)
 class BasisOptions:
-    """What one basis was asked for.
+    """The options of one basis.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ def numbers_of(values: Values, label: str, where: str) -> FloatArray:
     value = values[label]
     if isinstance(value, Factor):
         raise FormulaError(
-            f"{where}: {label} is a factor, of which there is no smooth; write s({label}, bs='re') for a random "
+            f"{where}: {label} is a factor, and a smooth needs numbers; write s({label}, bs='re') for a random "
             f"effect, or by={label} for a curve per level"
         )
     return value
@@ -63,13 +63,13 @@ def check_distinct(
 ) -> int:
     """Return the basis dimension k; the variables must have as many distinct values on their n rows.
 
-    What a message advises has to work: no k does where there are fewer values than the basis needs, and all values are
-    too many where half the rows would be used up.
+    Advice in a message has to work: no k does if there are fewer values than the basis needs, and a k of all values is
+    too many if half the rows would be used up.
     """
     names, have = " and ".join(variables), "has" if len(variables) == 1 else "have"
     values = f"{distinct} distinct value{'' if distinct == 1 else 's'}"
     if distinct == 1:
-        raise DistinctError(f"{options.where}: {names} {have} {values} and tells nothing; leave the term out", None)
+        raise DistinctError(f"{options.where}: {names} {have} {values} and explains nothing; leave the term out", None)
     if distinct < least:
         plain = " + ".join(variables)
         factors = f", or factor({names}) for a level each" if len(variables) == 1 else ""

@@ -1,4 +1,4 @@
-"""The margins of a tensor product, learned one after the other; where their dimensions won't do, what would."""
+"""The margins of a tensor product, learned in turn; if their dimensions are impossible, which ones would work."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pycombat_gam.smooth.knots import DimensionError, DistinctError
 from pycombat_gam.types import FloatArray
 
 PLENTY = 5
-"""Every margin is content with so many coefficients, its default: less is not advised to save rows."""
+"""The default number of coefficients of a margin: advice to save rows does not go below it."""
 
 
 CURVE = 10
-"""So many values a variable needs for an s() of the default dimension, in one variable."""
+"""Distinct values that a variable needs for an s() of the default dimension."""
 
 
 def learn_margins(
@@ -68,12 +68,12 @@ def _vector(ks: list[int]) -> str:
 
 
 def _without(groups: list[tuple[str, ...]], place: int, values: Values, where: str) -> str:
-    """Say how to write a product one of whose margins has too few values for any curve."""
+    """Say how to rewrite a product in which one margin has too few values for any curve."""
     few, others = groups[place], [label for group in groups if group is not groups[place] for label in group]
     distinct, have = _distinct(few, values), "has" if len(few) == 1 else "have"
     names = " and ".join(few)
     if distinct == 1:
-        return f"{where}: {names} {have} 1 distinct value and tells nothing; leave it out"
+        return f"{where}: {names} {have} 1 distinct value and explains nothing; leave it out"
     # By a number, a smooth is not centred: it holds the number's own line.
     curves = len(few) == 1 and _distinct(tuple(others), values) >= CURVE ** len(others)
     smooth = f"s({', '.join(others)}"

@@ -1,4 +1,4 @@
-"""What a smooth was asked for, read from its call, and the basis that follows from it."""
+"""The options of a smooth, read from its call, and the basis that follows from them."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def read_options(term: SmoothTerm) -> TermOptions:
 def linked(terms: Iterable[SmoothTerm]) -> Iterator[SmoothTerm]:
     """Give terms of one `id` the options of the first of them, as mgcv does; variables and `by` stay their own.
 
-    So does `pc`, which mgcv drops; it only moves a constant between smooth and intercept.
+    So does `pc`, which mgcv drops: it only moves a constant between smooth and intercept.
 
     Raises
     ------
     FormulaError
-        If terms of one id are of another kind or of another number of variables.
+        If terms of one id differ in kind or in number of variables.
     """
     first: dict[str, SmoothTerm] = {}
     for term in terms:
@@ -93,10 +93,10 @@ def linked(terms: Iterable[SmoothTerm]) -> Iterator[SmoothTerm]:
             continue
         if (term.kind, len(term.args)) != (base.kind, len(base.args)):
             raise FormulaError(
-                f"smooths of id={label} must be of one kind and of as many variables each: {base.label}, {term.label}"
+                f"smooths of id={label} must share their kind and number of variables: {base.label}, {term.label}"
             )
-        own = tuple(option for option in term.options if option[0] == "pc")
-        yield replace(term, options=(*(option for option in base.options if option[0] != "pc"), *own))
+        pc = tuple(option for option in term.options if option[0] == "pc")
+        yield replace(term, options=(*(option for option in base.options if option[0] != "pc"), *pc))
 
 
 def build_basis(
@@ -196,16 +196,16 @@ def _product(
 
 def _own_knots(term: SmoothTerm, variables: tuple[str, ...], where: str) -> dict[str, FloatArray]:
     """Knots given with the term: numbers for one variable, a list by name for several."""
-    given = term.option("knots")
-    if given is None:
+    knots = term.option("knots")
+    if knots is None:
         return {}
-    if isinstance(given, dict):
-        if not set(given) <= set(variables):
-            raise FormulaError(f"{where}: knots are given for {listing(given)}; the smooth is of {listing(variables)}")
-        return {name: np.array(_numbers(at, "knots", where)) for name, at in given.items()}
+    if isinstance(knots, dict):
+        if not set(knots) <= set(variables):
+            raise FormulaError(f"{where}: knots are given for {listing(knots)}; the smooth is of {listing(variables)}")
+        return {name: np.array(_numbers(at, "knots", where)) for name, at in knots.items()}
     if len(variables) != 1:
         raise FormulaError(f"{where}: give knots by name, as in knots=list({variables[0]}=c(…), …)")
-    return {variables[0]: np.array(_numbers(given, "knots", where))}
+    return {variables[0]: np.array(_numbers(knots, "knots", where))}
 
 
 def _orders(m: Any, margins: int, where: str) -> list[tuple[float, ...] | None]:
@@ -220,10 +220,10 @@ def _orders(m: Any, margins: int, where: str) -> list[tuple[float, ...] | None]:
 
 
 def _ord(term: SmoothTerm, margins: int, where: str) -> tuple[int, ...] | None:
-    given = term.option("ord")
-    if given is None:
+    value = term.option("ord")
+    if value is None:
         return None
-    orders = [int(x) for x in _numbers(given, "ord", where)]
+    orders = [int(x) for x in _numbers(value, "ord", where)]
     if not set(orders) <= set(range(margins + 1)):
         raise FormulaError(f"{where}: ord must hold numbers from 0 to {margins}")
     if set(orders) <= {0}:

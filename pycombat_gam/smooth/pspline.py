@@ -49,12 +49,12 @@ def _even_knots(low: float, high: float, inner: int, degree: int) -> FloatArray:
 def _ends(x: FloatArray, label: str, where: str) -> tuple[float, float]:
     low, high = float(x.min()), float(x.max())
     if not high > low:
-        raise DesignError(f"{where}: {label} has 1 distinct value and tells nothing; leave the term out")
+        raise DesignError(f"{where}: {label} has 1 distinct value and explains nothing; leave the term out")
     return low, high
 
 
 def _dimension(options: BasisOptions, variables: tuple[str, ...], x: FloatArray, default: int, least: int) -> int:
-    """Return k; beyond the distinct values only where columns need not be independent, for penalties fill gaps."""
+    """Return k; beyond the distinct values only where columns need not be independent: penalties fill gaps."""
     if not options.independent and np.ptp(x) > 0:
         return dimension(options, default, least)
     return check_distinct(options, variables, np.unique(x).size, x.size, default, least)
@@ -292,8 +292,8 @@ class BSplineBasis:
                 f"{options.where}: m={list(m)} must be the degree, then different derivative orders up to it"
             )
         k = _dimension(options, variables, x, max(10, degree), degree + 1)
-        given = options.knots.get(label)
-        if given is not None and given.size == 4 < k + degree + 1:
+        knots = options.knots.get(label)
+        if knots is not None and knots.size == 4 < k + degree + 1:
             return cls(variables, _nested_knots(x, options, label, k - degree + 1, degree), degree, derivatives)
         return cls(variables, _full_knots(x, options, label, k - degree + 1, degree), degree, derivatives)
 
@@ -309,11 +309,11 @@ class BSplineBasis:
         nodes, weights = np.polynomial.legendre.leggauss(self.degree + 1)
         at = np.concatenate([(a + b) / 2 + (b - a) / 2 * nodes for a, b in pairwise(inner)])
         w = np.concatenate([(b - a) / 2 * weights for a, b in pairwise(inner)])
-        found = []
+        penalties = []
         for order in self.derivatives:
             D = _b_splines(at, self.knots, self.degree, order)
-            found.append(symmetric((D * w[:, None]).T @ D))
-        return tuple(found)
+            penalties.append(symmetric((D * w[:, None]).T @ D))
+        return tuple(penalties)
 
     @property
     def ranks(self) -> tuple[int, ...]:

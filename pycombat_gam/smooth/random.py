@@ -40,7 +40,7 @@ def is_random(basis: Basis) -> bool:
 
 
 def grouping_factors(basis: Basis) -> tuple[str, ...]:
-    """Return the variables whose levels have effects of their own; none where the basis is no random effect."""
+    """Return the variables whose levels have effects of their own; empty where the basis is not a random effect."""
     if isinstance(basis, FactorSmoothBasis):
         return (basis.factor,)
     if isinstance(basis, RandomBasis):
@@ -99,8 +99,8 @@ class RandomBasis:
             value = values[label]
             if isinstance(value, Factor) != bool(count):
                 raise FormulaError(f"{label} was {'a factor' if count else 'a number'} in the fit")
-            own = indicators(value) if isinstance(value, Factor) else value[:, None]
-            X = own if X is None else (own[:, :, None] * X[:, None, :]).reshape(len(own), -1)
+            columns = indicators(value) if isinstance(value, Factor) else value[:, None]
+            X = columns if X is None else (columns[:, :, None] * X[:, None, :]).reshape(len(columns), -1)
         assert X is not None
         return np.array(X, dtype=np.float64)
 

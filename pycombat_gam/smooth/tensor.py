@@ -137,14 +137,14 @@ class TensorBasis:
     @property
     def penalties(self) -> tuple[FloatArray, ...]:
         """One along each margin."""
-        found = []
+        penalties = []
         for j, used in enumerate(self.used):
             S: FloatArray = np.ones((1, 1))
             for i, margin in enumerate(self.margins):
                 S = np.asarray(np.kron(S, self.matrices[i] if i == j else np.eye(margin.map.shape[1])))
             if used:
-                found.append(S)
-        return tuple(found)
+                penalties.append(S)
+        return tuple(penalties)
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -283,12 +283,12 @@ class SplitTensorBasis:
         groups, free_last = self._groups()
         sizes = [len(group) for group in groups]
         starts = np.cumsum([0, *sizes])
-        found = []
+        penalties = []
         for j in range(len(groups) - free_last):
             diagonal = np.zeros(starts[-1])
             diagonal[starts[j] : starts[j + 1]] = 1.0
-            found.append(np.diag(diagonal))
-        return tuple(found)
+            penalties.append(np.diag(diagonal))
+        return tuple(penalties)
 
     @property
     def ranks(self) -> tuple[int, ...]:

@@ -209,24 +209,28 @@ def _check_spread(x: FloatArray, variables: tuple[str, ...], where: str) -> None
     flat = np.array([np.unique(column).size == 1 for column in x.T])
     if flat.any():
         constant = variables[int(flat.argmax())]
-        raise DistinctError(f"{where}: {constant} has 1 distinct value and tells nothing; leave it out", None)
+        raise DistinctError(f"{where}: {constant} has 1 distinct value and explains nothing; leave it out", None)
     if np.linalg.matrix_rank(x / reach) < len(variables):
         raise DesignError(f"{where}: one of {listing(variables)} is a combination of the others; leave one out")
 
 
 def _order(options: BasisOptions, d: int) -> tuple[int, bool]:
     """Order m of the derivatives penalised, and whether the polynomials stay."""
-    given = options.m or (0,)
-    if len(given) > 2 or not all(float(v).is_integer() for v in given) or (len(given) == 2 and given[1] != 0):
+    m_option = options.m or (0,)
+    if (
+        len(m_option) > 2
+        or not all(float(v).is_integer() for v in m_option)
+        or (len(m_option) == 2 and m_option[1] != 0)
+    ):
         raise FormulaError(f"{options.where}: m must be one whole number, or c(m, 0) to drop the polynomials")
-    m = int(given[0])
-    if (m <= 0 and len(given) == 1) or 2 * m <= d:
+    m = int(m_option[0])
+    if (m <= 0 and len(m_option) == 1) or 2 * m <= d:
         m = (d + 1) // 2
         while 2 * m < d + 2:
             m += 1
     if m > 20:
         raise FormulaError(f"{options.where}: m={m} is more than 20")
-    return m, len(given) == 1
+    return m, len(m_option) == 1
 
 
 def _points(
@@ -236,12 +240,12 @@ def _points(
     names = " and ".join(variables)
     if all(label in options.knots for label in variables):
         k = dimension(options, default, least)
-        given = [np.asarray(options.knots[label], dtype=np.float64) for label in variables]
-        if len({knots.size for knots in given}) != 1:
+        knots_of = [np.asarray(options.knots[label], dtype=np.float64) for label in variables]
+        if len({knots.size for knots in knots_of}) != 1:
             raise FormulaError(f"{options.where}: give as many knots for each of {names}")
-        points = np.unique(np.column_stack(given) - shift, axis=0)
-        if len(points) < max(k, given[0].size):
-            raise FormulaError(f"{options.where}: k={k} needs at least {k} different knots; {given[0].size} given")
+        points = np.unique(np.column_stack(knots_of) - shift, axis=0)
+        if len(points) < max(k, knots_of[0].size):
+            raise FormulaError(f"{options.where}: k={k} needs at least {k} different knots; {knots_of[0].size} given")
         if len(points) > len(x):
             raise FormulaError(f"{options.where}: {len(points)} knots are given for {len(x)} rows; give fewer")
         return points, True, k

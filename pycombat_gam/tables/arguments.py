@@ -1,4 +1,4 @@
-"""Arguments that every model of tables has, or checks alike: texts, choices from a list, names of columns."""
+"""Arguments that all models of tables share: texts, choices from a list, names of columns."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from pycombat_gam.words import did_you_mean, listing
 
 
 def check_texts(formula: object, batch: object) -> None:
-    """Stop for a formula or batch that is no text, such as a table in the formula's place."""
+    """Stop for a formula or batch that is not text, such as a table in the formula's place."""
     if isinstance(batch, list | tuple | pd.Index) and len(batch) > 1 and all(isinstance(name, str) for name in batch):
         joined, made = "_".join(batch), " + '_' + ".join(f"table['{name}'].astype(str)" for name in batch)
         raise OptionError(
-            f"batch={list(batch)}: it is one column; make one of them, table['{joined}'] = {made}, and give "
-            f"batch='{joined}'"
+            f"batch={list(batch)}: give one column; combine them, table['{joined}'] = {made}, and give batch='{joined}'"
         )
-    for name, given, what in (("formula", formula, "the formula"), ("batch", batch, "the column's name")):
-        if not isinstance(given, str):
-            short = given is None or isinstance(given, int | float)
-            shown = f"{name}={given!r}" if short else f"{name} is a {type(given).__name__}"
+    for name, value, what in (("formula", formula, "the formula"), ("batch", batch, "the column's name")):
+        if not isinstance(value, str):
+            short = value is None or isinstance(value, int | float)
+            shown = f"{name}={value!r}" if short else f"{name} is a {type(value).__name__}"
             raise OptionError(f"{shown}: give {what} as text")
 
 
 def check_choices(params: Mapping[str, Any], allowed: Mapping[str, Sequence[str]]) -> None:
-    """Stop for an argument whose value is none of those allowed."""
+    """Stop for an argument whose value is not allowed."""
     for name, values in allowed.items():
         value = params[name]
         if not isinstance(value, str) or value not in values:
@@ -37,16 +36,16 @@ def check_choices(params: Mapping[str, Any], allowed: Mapping[str, Sequence[str]
             raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, values))}{hint}")
 
 
-def names(given: object, argument: str) -> list[str]:
+def names(value: object, argument: str) -> list[str]:
     """Return column names as a list of text; None is none."""
-    if given is None:
+    if value is None:
         return []
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given, list | tuple | np.ndarray | pd.Index):
-        shown = " ".join(reprlib.repr(given).split())
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list | tuple | np.ndarray | pd.Index):
+        shown = " ".join(reprlib.repr(value).split())
         raise OptionError(f"{argument}={shown}: give a column's name, a list of names, or None")
-    for name in given:
+    for name in value:
         if not isinstance(name, str | int | np.integer):
             raise OptionError(f"{argument} holds {name!r}: give the names of columns")
-    return [str(name) for name in given]
+    return [str(name) for name in value]

@@ -1,4 +1,4 @@
-"""Cells that are no usable number: missing, infinite, or text. Found cheaply, counted exactly, named in the message."""
+"""Cells without a usable number: missing, infinite, or text. Found cheaply, counted exactly, named in the message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pycombat_gam.types import IntArray
 from pycombat_gam.words import Remedy, Setting, Worded, listing, rows_named
 
 MAX_CODES = 12
-"""So many numbers as text may be codes of groups; more are taken for numbers."""
+"""Up to this many different numbers stored as text may be codes of groups; more are taken for numbers."""
 MISSING = {"", "na", "n/a", "nan", "none", "null", "missing", "?", "-", "--", "."}
 MISSING |= {"#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!"}
 """Words that stand for a missing number; a column of numbers and these is not a factor."""
@@ -102,10 +102,10 @@ def check_text(column: pd.Series, name: str, advice: str = "") -> None:
 
 
 def _spellings(cells: pd.Series) -> list[tuple[str, ...] | None]:
-    """Say of each cell how its number is spelled, None where it is none; see `formula.numerals`."""
+    """Say how each cell spells its number, None where it holds none; see `tables.numerals`."""
     texts = [cell.decode("latin-1") if isinstance(cell, bytes) else cell for cell in cells]
     of_text = {text: spelling(text) for text in {text for text in texts if isinstance(text, str)}}
-    # A few values with units are labels, as a scanner's "3 T" is.
+    # A few values with units are labels, such as a scanner's "3 T".
     like_labels = [text for text, kinds in of_text.items() if not LABEL_LIKE.isdisjoint(kinds or ())]
     if len(like_labels) <= MAX_CODES:
         of_text.update(dict.fromkeys(like_labels))

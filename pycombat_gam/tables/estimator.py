@@ -1,4 +1,4 @@
-"""What the models that take and give tables share: scikit-learn's conventions, and the way in and out."""
+"""What all models of tables share: scikit-learn's conventions, and how tables come in and go out."""
 
 from __future__ import annotations
 
@@ -91,18 +91,18 @@ class TableEstimator(ABC):
         variables: Sequence[str],
         fitted: tuple[str, ...] | None,
     ) -> Intake:
-        given = take(X, covariates, variables, fitted, batch=self.batch, id=self.id, features=self.features)
-        # An index of a covariate's name is no id, whose duplicates would be looked for.
-        for name in {*variables} & {str(level) for level in given.covariates.index.names}:
-            find_column(given.covariates, name, "formula")
-        check_ids(given.covariates, names(self.id, "id"))
-        return given
+        taken = take(X, covariates, variables, fitted, batch=self.batch, id=self.id, features=self.features)
+        # A covariate's name on the index means a misplaced column, not an id to search for duplicates.
+        for name in {*variables} & {str(level) for level in taken.covariates.index.names}:
+            find_column(taken.covariates, name, "formula")
+        check_ids(taken.covariates, names(self.id, "id"))
+        return taken
 
-    def _give(self, given: Intake, out: np.ndarray) -> Any:
+    def _give(self, taken: Intake, out: np.ndarray) -> Any:
         pandas = getattr(self, "_sklearn_output_config", {}).get("transform") == "pandas"
-        if given.frame is None:
-            return feature_frame(given, out) if pandas else put_back(given, out)
-        return feature_frame(given, out) if self.output == "features" else put_back(given, out)
+        if taken.frame is None:
+            return feature_frame(taken, out) if pandas else put_back(taken, out)
+        return feature_frame(taken, out) if self.output == "features" else put_back(taken, out)
 
 
 def take(
@@ -115,9 +115,9 @@ def take(
     id: str | list[str] | tuple[str, ...] | None,
     features: FeatureChoice,
 ) -> Intake:
-    """Sort out what a caller gave, `variables` being the formula's; ids may come twice here. See `intake`."""
+    """Sort out the caller's tables; `variables` are the formula's, and ids may come twice here. See `intake`."""
     reserved = (batch, *names(id, "id"), *variables)
     choice = features if features is None or isinstance(features, str) else names(features, "features")
-    given = intake(X, covariates, reserved=reserved, choice=choice, fitted=fitted)
-    find_column(given.covariates, batch, "batch")
-    return given
+    taken = intake(X, covariates, reserved=reserved, choice=choice, fitted=fitted)
+    find_column(taken.covariates, batch, "batch")
+    return taken

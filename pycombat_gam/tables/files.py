@@ -39,7 +39,7 @@ EXACT_FLOATS: dict[str, Any] = (
 
 
 _MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null"]
-"""What stands for a missing cell: pandas's list less "None", which names a group in many a table."""
+"""What stands for a missing cell: pandas's list without "None", which names a group in many tables."""
 
 
 _CELLS_AT_ONCE = 2**20
@@ -73,7 +73,7 @@ def suffix_of(path: Path) -> str:
     name = path.name.lower()
     suffix = Path(name.removesuffix(GZIP)).suffix + (GZIP if name.endswith(GZIP) else "")
     if suffix not in _SEPARATORS and suffix != PARQUET:
-        raise OptionError(f"'{path}': the format is told by the name; known are {listing([*_SEPARATORS, PARQUET])}")
+        raise OptionError(f"'{path}': the name must end in one of {listing([*_SEPARATORS, PARQUET])}")
     return suffix
 
 
@@ -122,7 +122,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> TableFile:
         raise DataError(f"'{path}' is not a readable table: {' '.join(str(error).split())[:200]}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"'{path}' is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    # pandas and pyarrow raise many kinds for a broken file; all say that it is no readable table.
+    # pandas and pyarrow raise many kinds for a broken file; all mean that the table cannot be read.
     except (ValueError, OSError, csv.Error, EOFError, zlib.error) as error:
         raise DataError(f"'{path}' is not a readable table: {' '.join(str(error).split())[:200]}") from error
     if not len(table):
@@ -214,7 +214,9 @@ def _header(path: Path, separator: str) -> list[str]:
         raise DataError(f"'{path}' is empty")
     mark = re.fullmatch(r"sep=(.?)\s*", lines[0], re.IGNORECASE)
     if mark is not None:
-        raise DataError(f"'{path}' begins with Excel's line '{lines[0].strip()}', which is no header: delete that line")
+        raise DataError(
+            f"'{path}' begins with Excel's line '{lines[0].strip()}', which is not a header: delete that line"
+        )
     header = next(csv.reader(lines, delimiter=separator), [])
     if not header:
         raise DataError(f"'{path}' begins with an empty line: the first line must name the columns")
@@ -236,13 +238,13 @@ _READERS = {
     "|": ("read.csv(f, sep='|')", "sep='|'"),
     " ": ("read.table(f, header=TRUE)", "sep=r'\\s+'"),
 }
-"""How R and pandas read what no name of ours stands for; `f` is the file."""
+"""How R and pandas read separators that no file ending stands for; `f` is the file."""
 _COMMAS = ("read.csv2(f)", "sep=';', decimal=','")
 _DECIMAL_COMMA = re.compile(r"(?:^|;)\s*[-+]?\d+,\d+\s*(?:;|$)")
 
 
 def _check_separator(path: Path, separator: str, lines: list[str]) -> None:
-    """Stop for a file that is a table with another separator, and none with its own."""
+    """Stop for a file that is a table only with another separator than its name says."""
 
     def widths(mark: str) -> set[int]:
         return {len(row) for row in csv.reader(lines, delimiter=mark, skipinitialspace=mark == " ") if row}
@@ -259,7 +261,7 @@ def _check_separator(path: Path, separator: str, lines: list[str]) -> None:
 
 
 def _rewritten(path: Path, mark: str, lines: list[str]) -> str:
-    """Say how to make a file with this separator one that can be read."""
+    """Say how to make a file with this separator readable."""
     if mark not in _READERS:
         packed = GZIP if path.name.lower().endswith(GZIP) else ""
         stem = Path(path.name[: len(path.name) - len(packed)]).stem
@@ -277,7 +279,7 @@ def _check_rows(path: Path, separator: str, width: int, advance: Advance) -> lis
 
     Returns
     -------
-    blank : numbers of the empty lines, which are no rows, counted from 1 as a spreadsheet does.
+    blank : numbers of the empty lines, which are not rows, counted from 1 as in a spreadsheet.
     """
     with _opened(path, advance) as stream:
         quoted = any(b'"' in chunk for chunk in iter(lambda: stream.read(2**20), b""))

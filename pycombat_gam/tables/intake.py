@@ -24,7 +24,7 @@ from pycombat_gam.words import Remedy, Setting, Worded, count, did_you_mean, lis
 FeatureChoice = list[str] | tuple[str, ...] | str | None
 _MAX_RUNS = 64
 DEFAULT_BATCH = "batch"
-"""Where `ComBat` and others look for sites if they aren't told."""
+"""The column of sites by default."""
 DEFAULT_TAKEN = Remedy("name the batch", " (no batch= was given?)")
 
 
@@ -60,7 +60,7 @@ def intake(
     choice: FeatureChoice,
     fitted: tuple[str, ...] | None,
 ) -> Intake:
-    """Sort out what a caller gave.
+    """Sort out the caller's tables.
 
     Parameters
     ----------
@@ -102,21 +102,21 @@ def intake(
     return _from_frame(X, X, reserved, choice, fitted, wide=True)
 
 
-def put_back(given: Intake, out: np.ndarray) -> pd.DataFrame | np.ndarray:
+def put_back(taken: Intake, out: np.ndarray) -> pd.DataFrame | np.ndarray:
     """Return what the caller gave with its features replaced by `out` (n, V)."""
-    frame = given.frame
+    frame = taken.frame
     if frame is None:
-        return out if given.mask is None else np.ma.masked_array(out, mask=given.mask)
-    runs = _runs(given.positions, frame.shape[1])
-    values = feature_frame(given, out)
+        return out if taken.mask is None else np.ma.masked_array(out, mask=taken.mask)
+    runs = _runs(taken.positions, frame.shape[1])
+    values = feature_frame(taken, out)
     if len(runs) > _MAX_RUNS:
-        others = np.setdiff1d(np.arange(frame.shape[1]), given.positions)
+        others = np.setdiff1d(np.arange(frame.shape[1]), taken.positions)
         joined = pd.concat([frame.iloc[:, others], values], axis=1)
-        place = np.argsort(np.concatenate([others, given.positions]))
+        place = np.argsort(np.concatenate([others, taken.positions]))
         result = joined.iloc[:, place]
     else:
         where = np.full(frame.shape[1], -1)
-        where[given.positions] = np.arange(given.positions.size)
+        where[taken.positions] = np.arange(taken.positions.size)
         parts = []
         for run in runs:
             source = where[run.start : run.stop]
@@ -132,13 +132,13 @@ def put_back(given: Intake, out: np.ndarray) -> pd.DataFrame | np.ndarray:
     return result
 
 
-def feature_frame(given: Intake, out: np.ndarray) -> pd.DataFrame:
+def feature_frame(taken: Intake, out: np.ndarray) -> pd.DataFrame:
     """Return the features alone as a DataFrame; a float32 column of the source comes back float32."""
-    labels = given.features if given.frame is None else given.frame.columns[given.positions]
-    result = pd.DataFrame(out, index=given.covariates.index, columns=labels, copy=False)
-    if given.frame is not None and out.dtype == np.float64:
+    labels = taken.features if taken.frame is None else taken.frame.columns[taken.positions]
+    result = pd.DataFrame(out, index=taken.covariates.index, columns=labels, copy=False)
+    if taken.frame is not None and out.dtype == np.float64:
         # Doubles stay as they are; other kinds of floating point (float32, nullable, Arrow) come back as they were.
-        dtypes = given.frame.dtypes.to_numpy()[given.positions]
+        dtypes = taken.frame.dtypes.to_numpy()[taken.positions]
         other = {k: dtype for k, dtype in enumerate(dtypes) if dtype != np.float64 and _kept(dtype)}
         if other:
             result = result.astype({result.columns[k]: dtype for k, dtype in other.items()})
@@ -163,7 +163,7 @@ def find_column(frame: pd.DataFrame, name: str, role: str) -> pd.Series:
 
 
 def _shown(names: Sequence[str]) -> str:
-    """List columns, quoted where a name has spaces around it, which a file with ", " between its cells gives it."""
+    """List columns, quoted where a name has spaces around it: a file with ", " between its cells makes such names."""
     return listing((name if name == name.strip() else repr(name) for name in names), 12)
 
 
@@ -199,7 +199,7 @@ def _from_array(X: object, covariates: pd.DataFrame, choice: FeatureChoice, fitt
     if not names:
         raise DataError("X has no columns: there is nothing to harmonize")
     mask = np.ma.getmaskarray(X).copy() if isinstance(X, np.ma.MaskedArray) else None
-    plain = np.asarray(X)  # neither a matrix, which multiplies otherwise, nor a masked array
+    plain = np.asarray(X)  # neither a matrix, whose product differs, nor a masked array
     Y = plain if plain.dtype in (np.float64, np.float32) else plain.astype(np.float64)
     if mask is not None:
         Y = np.where(mask, np.array(np.nan, dtype=Y.dtype), Y)
@@ -317,12 +317,12 @@ def _matrix(frame: pd.DataFrame, positions: IntArray) -> np.ndarray:
     return part.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def intake_notes(given: Intake, choice: FeatureChoice) -> list[str]:
+def intake_notes(taken: Intake, choice: FeatureChoice) -> list[str]:
     """Say which features are converted, and which of those chosen by default look like identifiers."""
     notes = []
-    if given.converted:
-        notes.append(f"integer, boolean or half-precision features come back as float64: {listing(given.converted)}")
-    like = identifier_like(given, choice)
+    if taken.converted:
+        notes.append(f"integer, boolean or half-precision features come back as float64: {listing(taken.converted)}")
+    like = identifier_like(taken, choice)
     if like:
         notes.append(
             Worded(
@@ -330,25 +330,25 @@ def intake_notes(given: Intake, choice: FeatureChoice) -> list[str]:
                 Setting("id", ...),
                 ", or choose ",
                 Setting("features", ...),
-                f"; the features are: {listing(given.features, 40)}",
+                f"; the features are: {listing(taken.features, 40)}",
             )
         )
     return notes
 
 
-def identifier_like(given: Intake, choice: FeatureChoice) -> list[str]:
+def identifier_like(taken: Intake, choice: FeatureChoice) -> list[str]:
     """Return the features, chosen by default, that look like identifiers: integer-valued and unique per row."""
-    if choice is not None or given.frame is not given.covariates:
+    if choice is not None or taken.frame is not taken.covariates:
         return []
-    head = np.asarray(given.Y[:16], dtype=np.float64)
+    head = np.asarray(taken.Y[:16], dtype=np.float64)
     with np.errstate(invalid="ignore"):
         candidates = np.flatnonzero((head == np.floor(head)).all(axis=0))
     names = []
     for k in candidates:
-        column: FloatArray = np.asarray(given.Y[:, k], dtype=np.float64)
+        column: FloatArray = np.asarray(taken.Y[:, k], dtype=np.float64)
         if np.isfinite(column).all() and (column == np.floor(column)).all() and np.unique(column).size == column.size:
-            names.append(given.features[k])
-    return names if given.Y.shape[0] > 2 else []
+            names.append(taken.features[k])
+    return names if taken.Y.shape[0] > 2 else []
 
 
 def _kept(dtype: Any) -> bool:

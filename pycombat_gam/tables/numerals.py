@@ -1,7 +1,7 @@
 """Numbers that people write and software does not read: ``1 234,5``, ``１２``, ``5 mm``, ``0x1A``.
 
-Such a cell makes its column text, and text is no feature and a factor in a formula. It is recognised here, so that the
-column can be refused by name; its value is never guessed, for ``1,234`` has two.
+Such a cell turns its column into text: never a feature, and a factor in a formula. It is recognised here so that the
+column can be refused by name. Its value is never guessed: ``1,234`` has two.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _UNIT = re.compile(
 
 
 def spelling(text: str) -> tuple[str, ...] | None:
-    """Say what keeps a number from being read: nothing in a plain number; ``None`` for what is no number.
+    """Say what keeps a number from being read: nothing in a plain number; ``None`` if the text is not a number.
 
     >>> spelling("1 234,5"), spelling("5 mm"), spelling("1e3 "), spelling("12:30")
     (('thousands separators', 'decimal commas'), ('units',), (), None)

@@ -1,4 +1,4 @@
-"""Tables of another kind or shape than was asked for: what to write to get the one that was."""
+"""Tables of another kind or shape than the one asked for: how to turn them into it."""
 
 from __future__ import annotations
 

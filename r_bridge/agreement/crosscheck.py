@@ -49,22 +49,27 @@ def crosscheck(
     """Fit a ComBat model here and with every R engine that applies, and compare them quantity by quantity.
 
     mgcv fits the mean of any formula; lme4 takes its place for random effects without smooths. ComBat's further steps
-    are done in R by code of this package. sva, neuroCombat and ComBatFamily take part where they are installed and have
-    the model, and so does longCombat for ``(1 | subject)``: with REML, its default residual variance, and with MSR,
-    which is ours. An engine that stops at the data, as neuroCombat does at a constant feature, is left out with its
-    message unless it was asked for by name.
+    are done in R by code of this package. sva, neuroCombat and ComBatFamily are asked if they are installed and can fit
+    the model, and so is longCombat for ``(1 | subject)``: with REML, its default residual variance, and with MSR, which
+    is ours. An engine that stops at the data, as neuroCombat does at a constant feature, is left out with its message
+    unless it was asked for by name.
 
-    Differences count in units of the residual sd, and each has a tolerance with its reason. Where a known difference is
-    at work, it is explained: with R's rule put into our computation, the numbers have to agree. R's search is blamed
-    only where R's own score is better at our smoothing parameters.
+    Differences are in units of the residual sd, and each has a tolerance with its reason. A known difference counts as
+    explained only if the numbers agree once our computation uses R's rule. R's search is blamed only where R's own
+    score is better at our smoothing parameters.
 
     Parameters
     ----------
-    model : a `pycombat_gam.ComBat`, fitted or not (it is fitted again), or a formula, with the arguments of ComBat as
+    model : ComBat or str
+        A `pycombat_gam.ComBat`, fitted or not (it is fitted again), or a formula with the arguments of ComBat as
         `options`: ``crosscheck("~ s(age) + sex", table, batch="site")``.
-    table : one wide DataFrame.
-    engines : which of ``"mgcv"``, ``"lme4"``, ``"sva"``, ``"neuroCombat"``, ``"ComBatFamily"`` and ``"longCombat"`` to
-        ask; None for all that apply, mgcv only where lme4 has no part.
+    table : DataFrame
+        One wide table.
+    engines : list of str, optional
+        Which of ``"mgcv"``, ``"lme4"``, ``"sva"``, ``"neuroCombat"``, ``"ComBatFamily"`` and ``"longCombat"`` to ask.
+        By default all that apply, mgcv only where lme4 does not.
+    **options
+        Arguments of ComBat, if `model` is a formula.
 
     Returns
     -------
@@ -92,7 +97,7 @@ def crosscheck(
     left_out = {engine: reason for engine in ENGINES if (reason := _why_not(engine, model))}
     asked = [engine for engine in ENGINES if engine not in left_out] if engines is None else list(engines)
     if unknown := [engine for engine in asked if engine not in ENGINES]:
-        raise OptionError(f"engines={unknown!r}: there are {listing(ENGINES)}")
+        raise OptionError(f"engines={unknown!r}: allowed are {listing(ENGINES)}")
     if engines is not None and (refused := [engine for engine in asked if engine in left_out]):
         raise OptionError(in_one(Worded(f"{engine} ", left_out[engine]) for engine in refused))
     session.require("mgcv")
@@ -102,7 +107,7 @@ def crosscheck(
         session.require(*asked)
     elif "lme4" in installed:
         installed.remove("mgcv")
-        left_out["mgcv"] = "is slower than lme4, which fits the same model: engines=['mgcv'] asks it"
+        left_out["mgcv"] = "is slower than lme4, which fits the same model: engines=['mgcv'] includes it"
     if not installed:
         reasons = in_one(Worded(f"{engine} ", reason) for engine, reason in left_out.items())
         raise OptionError(Worded("there is no engine to compare with: ", reasons))
@@ -151,7 +156,7 @@ def _fresh(model: ComBat, options: dict[str, Any]) -> ComBat:
 
 
 def _why_not(engine: str, model: ComBat) -> str:
-    """Say why an engine has no part in a model, or nothing."""
+    """Say why an engine cannot be asked about a model; empty if it can."""
     _, formula = check_options(model.get_params())
     bent = bool(formula.smooths)
     if engine == "mgcv":
@@ -206,8 +211,8 @@ def _installed(engine: str) -> bool:
 def _versions(engines: Sequence[str]) -> dict[str, str]:
     version = "function(x) as.character(utils::packageVersion(x))"
     code = f"function(names) c(as.character(getRversion()), vapply(names, {version}, ''))"
-    found = session.call(code, names=list(engines))
-    return dict(zip(["R", *engines], map(str, np.asarray(found)), strict=True))
+    versions = session.call(code, names=list(engines))
+    return dict(zip(["R", *engines], map(str, np.asarray(versions)), strict=True))
 
 
 def _source(function: str) -> str:
@@ -245,7 +250,7 @@ def _for_r(study: Study, fit: FittedComBat, model: ComBat) -> dict[str, Any]:
 def _mean_of_r(
     engine: str, fit: FittedComBat, model: ComBat, study: Study, theirs: dict[str, FloatArray]
 ) -> MeanFit | None:
-    """R's fitted mean in our design, where R's score says that its curves are others."""
+    """R's fitted mean in our design, where R's score shows that its curves differ."""
     ours = fit.mean.smoothing.score
     if engine != "mgcv" or not ours.size or not (np.abs(theirs["score"] - ours) > 1e-7).any():
         return None
@@ -268,7 +273,7 @@ def _compare(engine: str, ours: Quantity, theirs: FloatArray, differences: Seque
         variant = None if difference is None else difference.quantities.get(ours.name)
         if difference is not None and variant is None:
             continue
-        found = session.call(
+        verdict = session.call(
             _source("verdict"),
             ours=ours.values,
             theirs=theirs,
@@ -281,11 +286,11 @@ def _compare(engine: str, ours: Quantity, theirs: FloatArray, differences: Seque
         row = Row(
             engine=engine,
             quantity=ours,
-            largest=float(found["largest"][0]),
-            median=float(found["median"][0]),
-            feature=str(found["feature"][0]),
-            site=str(found["site"][0] or ""),
-            verdict=str(found["verdict"][0]),
+            largest=float(verdict["largest"][0]),
+            median=float(verdict["median"][0]),
+            feature=str(verdict["feature"][0]),
+            site=str(verdict["site"][0] or ""),
+            verdict=str(verdict["verdict"][0]),
             explanation="",
             variant=None,
             blame=None,

@@ -1,4 +1,4 @@
-"""The folder beside a report: data, our numbers, and an R script that comes to the verdict without Python."""
+"""The folder beside a report: data, our numbers, and an R script that reaches the verdict without Python."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ README = """# Agreement of pycombat_gam with R
 
     Rscript agreement.R
 
-fits the model again in R, compares it with the numbers of pycombat_gam in this folder, prints the table and the
-verdict, and exits with 0 if all differences are within their tolerance or explained, and with 1 otherwise. It needs
+fits the model again in R, compares it with the numbers of pycombat_gam in this folder, and prints the table and the
+verdict. It exits with 0 if all differences are within their tolerance or explained, and with 1 otherwise. It needs
 R with {packages}, and no Python.
 
 Model: {call}
@@ -44,7 +44,7 @@ Verdict when this was written: {verdict}
 | `by-their-rule/` | our numbers under R's rule, where a known difference is at work |
 | `by-their-rule/*.sp.csv` | our smoothing parameters, where R's search is blamed: R's score has to be better there |
 
-In texts, `\\n`, `\\r` and `\\\\` stand for line ends and the backslash, and a cell of `\\N` alone is a missing one.
+In text, `\\n`, `\\r` and `\\\\` stand for line ends and the backslash; a cell that holds `\\N` alone is missing.
 """
 
 
@@ -63,15 +63,15 @@ def write(agreement: Agreement, page: Path, *, force: bool) -> list[Path]:
         for old in part.glob("*.csv"):
             old.unlink()
     for part in sorted({Path(name).parent for name in content}):
-        own = {Path(name).name: text for name, text in content.items() if Path(name).parent == part}
-        write_files(folder / part, {name: _writer(text) for name, text in own.items()})
+        texts = {Path(name).name: text for name, text in content.items() if Path(name).parent == part}
+        write_files(folder / part, {name: _writer(text) for name, text in texts.items()})
     write_file(page, _writer(agreement.to_html()))
     return [page, *(folder / name for name in content)]
 
 
 def contents(agreement: Agreement) -> dict[str, str]:
     """Return the folder's files, by name."""
-    found = _table(agreement) | {
+    files = _table(agreement) | {
         "settings.csv": _settings(agreement.sent),
         "agreement.R": "\n".join(sources.text(name) for name in SCRIPT),
         "README.md": README.format(
@@ -86,12 +86,12 @@ def contents(agreement: Agreement) -> dict[str, str]:
         stem = f"{row.engine}-{re.sub('[^A-Za-z0-9]+', '-', row.quantity.name).strip('-')}"
         stem += f"-{len(rows) + 1}"
         features = list(agreement.study.given.features)
-        found[f"ours/{stem}.csv"] = _numbers(row.quantity.values, features)
-        found[f"ours/{stem}.unit.csv"] = _numbers(np.atleast_2d(row.quantity.unit), features)
+        files[f"ours/{stem}.csv"] = _numbers(row.quantity.values, features)
+        files[f"ours/{stem}.unit.csv"] = _numbers(np.atleast_2d(row.quantity.unit), features)
         if row.blame is not None:
-            found[f"by-their-rule/{stem}.sp.csv"] = _numbers(row.blame.sp, features)
+            files[f"by-their-rule/{stem}.sp.csv"] = _numbers(row.blame.sp, features)
         if row.variant is not None:
-            found[f"by-their-rule/{stem}.csv"] = _numbers(row.variant.values, features)
+            files[f"by-their-rule/{stem}.csv"] = _numbers(row.variant.values, features)
         rows.append(
             {
                 "engine": row.engine,
@@ -113,7 +113,7 @@ def contents(agreement: Agreement) -> dict[str, str]:
                 "blamed": "" if row.blame is None else " ".join(map(str, np.flatnonzero(row.blame.features) + 1)),
             }
         )
-    return found | {"agreement.csv": _csv(pd.DataFrame(rows).replace("inf", "Inf"))}
+    return files | {"agreement.csv": _csv(pd.DataFrame(rows).replace("inf", "Inf"))}
 
 
 def _table(agreement: Agreement) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Differences between the implementations that are known: where one is at work, our numbers under R's rule.
+"""Known differences between the implementations: where one is at work, our numbers under R's rule.
 
-A difference counts as explained only if, with R's rule put into our computation, the numbers agree. What such a rule
-cannot give (a feature that R leaves out) is NaN, and not compared.
+A difference counts as explained only if the numbers agree once our computation uses R's rule. What such a rule cannot
+give (a feature that R leaves out) is NaN, and not compared.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ def _mean_rules(
         best = SuperfluousColumns(method, superfluous).of(study)
         text = (
             f"ComBatFamily's design for smooths has {count(superfluous, 'column')} more than its rank (all levels of a "
-            "factor beside all batches), and mgcv's REML counts them: it chooses other smoothing parameters than for "
-            "the same model in full rank, which ours is. "
+            "factor beside all batches). mgcv's REML counts them, so it chooses other smoothing parameters than for "
+            "the same model in full rank, which is ours. "
         )
         yield Rule(text + "With this count in our criterion the numbers agree.", {"mean": best})
     sp = np.exp(theirs["log smoothing parameters"])
@@ -153,21 +153,21 @@ def _batch_rules(engine: str, fit: FittedComBat, study: Study, theirs: Mapping[s
         )
     if engine == "ComBatFamily" and fit.reference is not None:
         yield Rule(
-            "ComBatFamily gives the reference batch a delta star of its delta hat, where ours is 1; it copies its rows "
-            "all the same.",
+            "ComBatFamily sets delta star of the reference batch to its delta hat, and we to 1; both copy its rows "
+            "unchanged.",
             {"reference_shrunk": True},
         )
     if engine == "longCombat (REML)":
         yield Rule(
             "longCombat's default residual variance is REML's, (rss + λb'b)/(n - p); ours is the mean square of the "
             "residuals, its method MSR. "
-            f"It iterates the shrinkage {LONG_ROUNDS} times, each delta from the gamma before, and ours stops at a "
+            f"It iterates the shrinkage {LONG_ROUNDS} times, each delta from the previous gamma; ours stops at a "
             "relative change of 1e-4 (as neuroCombat does).",
             {"rounds": LONG_ROUNDS, "variance": reml_variance(fit.mean)},
         )
     if engine == "longCombat (MSR)":
         yield Rule(
-            f"longCombat iterates the shrinkage {LONG_ROUNDS} times, each delta from the gamma before, and ours stops "
+            f"longCombat iterates the shrinkage {LONG_ROUNDS} times, each delta from the previous gamma; ours stops "
             "at a relative change of 1e-4 (as neuroCombat does).",
             {"rounds": LONG_ROUNDS},
         )
@@ -186,15 +186,15 @@ def _batch_rules(engine: str, fit: FittedComBat, study: Study, theirs: Mapping[s
     if quiet.any():
         yield Rule(
             f"{_some(quiet, study)} are constant within a site: we adjust their location only there, and keep them out "
-            "of its priors. R shrinks what is left as a variance, rounding or what the covariates lend, and the priors "
-            "carry it into the other features.",
+            "of its priors. R shrinks what is left there (rounding, or what the covariates lend) as a variance, and "
+            "the priors carry it into the other features.",
             {"as_it_is": True},
         )
-    if flat.any() and all(np.isfinite(one[:, flat]).all() for one in naive):
+    if flat.any() and all(np.isfinite(estimate[:, flat]).all() for estimate in naive):
         yield Rule(
-            f"{_some(flat, study)} have no residual variance: we pass them through. R divides their rounding by their "
-            "rounding, and the priors carry it into the other features, which agree once R's numbers for these are "
-            "among ours.",
+            f"{_some(flat, study)} have no residual variance: we pass them through. R divides rounding by rounding "
+            "there, and the priors carry the result into the other features. These agree once R's numbers for the "
+            "former are among ours.",
             {"noise": naive},
         )
 

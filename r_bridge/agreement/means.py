@@ -54,9 +54,9 @@ class SuperfluousColumns(AdditiveMean):
 
 
 def beyond_a_rise(best: MeanFit, theirs: MeanFit, superfluous: int, study: Study) -> BoolArray:
-    """Tell for which features the criterion rises on the straight way from R's smoothing parameters to the best.
+    """Find the features whose criterion rises on the straight path from R's smoothing parameters to the best.
 
-    There R's search ended in an optimum of its own; for the others it stopped on the way.
+    There R's search ended in another optimum; for the others it stopped on the way.
 
     Parameters
     ----------

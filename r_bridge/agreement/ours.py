@@ -1,4 +1,4 @@
-"""What we give for a study, quantity by quantity, with the unit that a difference is measured in."""
+"""Our numbers for a study, quantity by quantity, with the unit that a difference is measured in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Quantity:
     ----------
     name : as in the report; values : rows × features; unit : rows × features or 1 × features, what 1 means.
     measured_in : the unit in words; rows : what the rows are, ``"subjects"``, ``"sites"`` or ``"terms"``.
-    tolerance : the largest difference that counts as agreement; reason : why that.
+    tolerance : the largest difference that counts as agreement; reason : for it.
     """
 
     name: str
@@ -48,13 +48,13 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
         if smooth
         else "one least-squares problem in double precision"
     )
-    found: dict[str, Quantity] = {}
+    by_name: dict[str, Quantity] = {}
 
     def add(
         name: str, values: FloatArray, unit: FloatArray, measured_in: str, rows: str, limit: float = tolerance,
         why: str = reason,
     ) -> None:  # fmt: skip
-        found[name] = Quantity(name, np.asarray(values, dtype=np.float64), unit, measured_in, rows, limit, why)
+        by_name[name] = Quantity(name, np.asarray(values, dtype=np.float64), unit, measured_in, rows, limit, why)
 
     taken = {j for columns in slices for j in range(columns.start, columns.stop)}
     parametric = [j for j in range(X.shape[1]) if j not in taken]
@@ -71,30 +71,30 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
         weight = sensitivity(fit)
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(mean.smoothing.parameters), -300.0)
-        where = "the score is flat at its minimum, so that its square root counts here"
+        where = "the score is flat at its minimum, so its square root counts here"
         add("log smoothing parameters", logs, 1.0 / weight, "degrees of freedom it moves", "terms", 1e-3, where)
         add("edf", mean.smoothing.edf, np.ones_like(sd), "degrees of freedom", "terms", 1e-3, where)
         add("score", mean.smoothing.score, np.ones_like(sd), mean.smoothing.criterion, "terms", 1e-6,
             "the criterion itself, which both minimise")  # fmt: skip
     add("grand mean", sites.scale.grand_mean[None], sd, "residual sd", "terms")
     add("pooled variance", sites.scale.var_pooled[None], sd**2, "share of it", "terms")
-    one = np.ones_like(sd)
-    add("gamma hat", sites.effects.gamma, one, "residual sd", "sites")
-    add("delta hat", sites.effects.delta, one, "ratio of variances", "sites")
-    add("gamma star", sites.shrunken.gamma, one, "residual sd", "sites")
-    add("delta star", sites.shrunken.delta, one, "ratio of variances", "sites")
+    ones = np.ones_like(sd)
+    add("gamma hat", sites.effects.gamma, ones, "residual sd", "sites")
+    add("delta hat", sites.effects.delta, ones, "ratio of variances", "sites")
+    add("gamma star", sites.shrunken.gamma, ones, "residual sd", "sites")
+    add("delta star", sites.shrunken.delta, ones, "ratio of variances", "sites")
     Y = study.Y.to_numpy()
     harmonized = np.empty_like(Y)
     sites.adjust(Y, mean.rows(study.given.covariates, sites.level), study.codes, harmonized)
     add("harmonized", harmonized, sd, "residual sd", "subjects")
-    return found
+    return by_name
 
 
 def sensitivity(fit: FittedComBat) -> FloatArray:
     """How many degrees of freedom a unit of log λ moves, for each smoothing parameter and feature.
 
     tr(H⁻¹ λS H⁻¹ X'X), H = X'X + ΣλS, from the blocks of one QR of X's factor over the square roots of all λS, which
-    stays exact for a λ as good as infinite: it moves none, and may be any large number.
+    stays exact for a practically infinite λ: it moves none, and may be any large number.
     """
     mean = fit.mean
     p = mean.coefficients.shape[0]

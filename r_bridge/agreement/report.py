@@ -46,9 +46,18 @@ class Agreement:
 
     Attributes
     ----------
-    call : the model; study, sent : what was fitted, and as R got it.
-    rows : one for each engine and quantity; left_out : engines without part, and why.
-    warnings : of R; versions : of R and its packages.
+    call : str
+        The model.
+    study, sent : Study, dict
+        What was fitted, and the same as R got it.
+    rows : tuple of Row
+        One for each engine and quantity.
+    left_out : dict of str to str
+        Engines that were not asked, and why.
+    warnings : tuple of str
+        R's warnings.
+    versions : dict of str to str
+        Versions of R and its packages.
     """
 
     call: str
@@ -131,12 +140,14 @@ class Agreement:
         return page.render(agreement=self, reasons=self._reasons())
 
     def write(self, path: str | Path, *, force: bool = False) -> list[Path]:
-        """Write the page, and beside it a folder with everything that R needs to come to the same verdict.
+        """Write the page, and beside it a folder with everything that R needs to reach the same verdict.
 
         Parameters
         ----------
-        path : the HTML file; the folder has its name without the ending.
-        force : replace what an earlier call wrote.
+        path : str or Path
+            The HTML file; the folder has its name without the ending.
+        force : bool
+            Replace what an earlier call wrote.
 
         Returns
         -------

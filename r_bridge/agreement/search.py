@@ -1,4 +1,4 @@
-"""Whether it was R's search that stopped at the wrong place: R itself is asked."""
+"""Whether R's search stopped at the wrong place: R itself is asked."""
 
 from __future__ import annotations
 

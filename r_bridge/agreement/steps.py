@@ -1,4 +1,4 @@
-"""ComBat's steps after the mean once more, under a rule of R's."""
+"""ComBat's steps after the mean, recomputed under a rule of R's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RRules(Rules):
     Attributes
     ----------
     by_n_minus_1 : the pooled variance is divided by n − 1 (sva, with missing cells).
-    left_out : (V,) features that are no part of the priors, nor compared (sva).
+    left_out : (V,) features that are neither used for the priors nor compared (sva).
     as_it_is : δ̂ where a feature has no variance is what rounding or the covariates leave (neuroCombat, ComBatFamily).
     mean_only : whether the fit is of location alone.
     noise : γ̂ and δ̂ (B, V) that R has of features without any variance, rounding over rounding (ComBatFamily).

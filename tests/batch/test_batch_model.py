@@ -86,7 +86,7 @@ def test_report_and_diagnosis() -> None:
         warnings.simplefilter("ignore", pcg.PcgWarning)
         found = pcg.diagnose(table, harmonized, model=model, held_out=False, permutations=19)
         page = pcg.report(model, table, harmonized, diagnosis=found)
-    assert "What sites do was estimated and taken off by the batch model MedianCentring." in page.to_html()
+    assert "Site effects were estimated and removed by the batch model MedianCentring." in page.to_html()
 
 
 @pytest.mark.parametrize("options", [{"eb": False}, {"prior": "nonparametric"}, {"mean_only": True}])

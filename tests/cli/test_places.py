@@ -74,7 +74,7 @@ def test_a_dangling_link_makes_the_file_it_names(here: Path) -> None:
     ("target", "says"),
     [
         ("none/target.csv", "which does not exist"),
-        ("link.csv", "circle"),
+        ("link.csv", "loop"),
         ("folder", "a folder"),
         (os.devnull, "device"),
     ],
@@ -158,7 +158,7 @@ def test_awkward_names(name: str, here: Path) -> None:
 def test_a_table_goes_to_a_file_with_an_ending(place: str, here: Path) -> None:
     result = apply(place)
     assert result.exit_code == 2
-    assert "the format is told by the name" in result.stderr
+    assert "the name must end in one of" in result.stderr
     assert "/dev/stdin" in CliRunner().invoke(app, ["audit", "/dev/stdin", "--batch", "site"]).stderr
 
 

@@ -85,7 +85,7 @@ def test_traveling_subjects(name: str) -> None:
 
 def test_an_unknown_site_measures_nothing() -> None:
     with pytest.raises(
-        OptionError, match=r"no site 'cork' in this study, .*: Aarhus, Bergen, Cork; did you mean 'Cork'"
+        OptionError, match=r"no site 'cork' in this study; its sites are: Aarhus, Bergen, Cork; did you mean 'Cork'"
     ):
         simulate_multisite(3, 30, 2).measured_at("cork")
 

@@ -167,7 +167,7 @@ def test_a_site_named_otherwise(argument: str) -> None:
 def test_a_batch_column_that_is_none(column: str) -> None:
     options: dict[str, Any] = {"id": None} if column == "id" else {}
     message = said(lambda: fit("~ sex", batch=column, **options))
-    assert re.search(rf"batch column '{column}' has \d+ distinct values in 80 rows, which are no sites", message)
+    assert re.search(rf"batch column '{column}' has \d+ distinct values in 80 rows, so it does not hold sites", message)
     assert "eb=False" not in message and "confounded" not in message
 
 
@@ -299,7 +299,7 @@ TABLES: list[tuple[str, Callable[[], object], str, Callable[[], object]]] = [
     (
         "two batch columns",
         lambda: fit("~ age", TWO, ["site", "scanner"]),
-        "make one of them, table['site_scanner'] = table['site'].astype(str) + '_' + table['scanner'].astype(str), "
+        "combine them, table['site_scanner'] = table['site'].astype(str) + '_' + table['scanner'].astype(str), "
         "and give batch='site_scanner'",
         lambda: fit(
             "~ age",

@@ -242,7 +242,7 @@ BAD_TABLES = [
         "poly(age, 2) has several columns, which cannot be computed with",
     ),
     ("~ I(age + NULL)", {}, FormulaError, "NULL cannot be computed with"),
-    ("y ~ age", {}, FormulaError, "here it is one-sided, for the features are the responses: write '~ age'"),
+    ("y ~ age", {}, FormulaError, "here it is one-sided, since the features are the responses: write '~ age'"),
     (
         "~ age + s(icv, bs='gp')",
         {},

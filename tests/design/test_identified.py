@@ -48,10 +48,10 @@ REFUSED = {
     "intercept and slope use up two rows each": ("age + (age || pair)", r"leave no residual variance"),
     "curves use up three rows each": ("s(age, subject, bs='fs', k=3)", r"120 columns of s\(age,subject\)"),
     "crossed": ("(1 | subject) + (1 | subject:visit)", r"\(1 \| subject:visit\) has 120 levels for 120 rows"),
-    "alike": ("age + (1 | subject) + (1 | person)", r"\(1 \| subject\), \(1 \| person\) say the same of the rows"),
+    "alike": ("age + (1 | subject) + (1 | person)", r"\(1 \| subject\), \(1 \| person\) group the rows alike"),
     "alike under two spellings": (
         "s(subject, bs='re') + (1 | subject)",
-        r"s\(subject\), \(1 \| subject\) say the same",
+        r"s\(subject\), \(1 \| subject\) group the rows alike",
     ),
 }
 

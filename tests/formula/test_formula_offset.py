@@ -104,8 +104,8 @@ def test_diagnose_takes_the_offset_off() -> None:
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        ("~ age + offset(sex)", "offset(sex) is not one number a row; give a numeric expression"),
-        ("~ age + offset(poly(icv, 2))", "is not one number a row"),
+        ("~ age + offset(sex)", "offset(sex) is not one number per row; give a numeric expression"),
+        ("~ age + offset(poly(icv, 2))", "is not one number per row"),
         ("~ age + offset(nothing)", "formula column 'nothing' is not in the table"),
         ("~ age + offset(log(icv - 1.5))", "log(icv - 1.5) is not finite in"),
     ],

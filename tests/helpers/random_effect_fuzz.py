@@ -175,7 +175,7 @@ def check_refusal(case: Case, message: str) -> None:
     X = design.on(case.table)
     free = np.linalg.qr(X @ design.unpenalised().basis)[0]
     spans = np.linalg.matrix_rank(X / np.sqrt((X**2).sum(axis=0).clip(1e-300)))
-    if "say the same of the rows" not in message:
+    if "group the rows alike" not in message:
         assert spans >= len(X), f"refused, though {spans} columns span {len(X)} rows: {message}"
         return
     covariances = []

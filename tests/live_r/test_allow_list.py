@@ -191,5 +191,5 @@ def test_translated_inside_smooths(kind: str) -> None:
 
 
 def test_text_that_as_numeric_reads_is_one_thing_in_r() -> None:
-    with pytest.raises(pcg.PcgError, match=r"column .text. is text and stands both in as\.numeric"):
+    with pytest.raises(pcg.PcgError, match=r"column .text. is text, used both in as\.numeric"):
         r_bridge.gam("f0 ~ as.numeric(text) + factor(text)", TABLE)

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 import r_bridge
 from pycombat_gam.cli import app
+from r_bridge.checkup import PACKAGES
 from r_bridge.cli import doctor as command
-from r_bridge.diagnosis import PACKAGES
 
 pytestmark = pytest.mark.live_r
 

@@ -231,7 +231,7 @@ def test_what_a_package_does_not_have_is_refused(table: pd.DataFrame) -> None:
             engine(table, formula, **OPTIONS)
     with pytest.raises(pcg.PcgError, match="leave smooths"):
         r_bridge.comfam(table, "~ s(age)", which="combat", **OPTIONS)
-    with pytest.raises(pcg.PcgError, match="random effects and no smooths"):
+    with pytest.raises(pcg.PcgError, match="random effects but no smooths"):
         r_bridge.longcombat(table, "~ age", "site", id="subject", time="age", features="_thickness$")
     with pytest.raises(pcg.PcgError, match="allowed are 'parametric'"):
         r_bridge.sva_combat(table, "~ age", prior="flat", **OPTIONS)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from r_bridge import Agreement, crosscheck
 pytestmark = [needs_reference, pytest.mark.live_r]
 CONSTANT = "constant within a site"
 DEFECT = "more than its rank"
-REFERENCE = "ComBatFamily gives the reference batch"
+REFERENCE = "ComBatFamily sets delta star of the reference batch"
 EARLY = "default tolerances"
 
 

@@ -105,7 +105,7 @@ def fake_r(folder: Path, version: str, packages: dict[str, str]) -> str:
 
 def test_an_r_too_old_for_rpy2(tmp_path: Path) -> None:
     path = fake_r(tmp_path / "r", "4.2.2", {"mgcv": "1.8.41"})
-    code = "import r_bridge.diagnosis as d; d._version = lambda name: '3.6.7'; print(d.doctor())"
+    code = "import r_bridge.checkup as d; d._version = lambda name: '3.6.7'; print(d.doctor())"
     said = without_r(code, path)
     assert "rpy2-rinterface 3.6.7 needs R 4.5 or newer; this is 4.2.2" in said
     assert "pip install 'rpy2==3.6.6' 'rpy2-rinterface==3.6.5'" in said
@@ -125,6 +125,6 @@ def test_an_rpy2_that_does_not_load_r_and_packages_that_are_missing(tmp_path: Pa
 
 def test_no_rpy2(tmp_path: Path) -> None:
     path = fake_r(tmp_path / "r", "4.5.1", {"mgcv": "1.9.3"})
-    code = "import r_bridge.diagnosis as d; d._version = lambda name: None; print(d.doctor())"
+    code = "import r_bridge.checkup as d; d._version = lambda name: None; print(d.doctor())"
     said = without_r(code, path)
     assert "rpy2 is not installed." in said and "pip install 'rpy2==3.6.6'" in said

@@ -57,9 +57,9 @@ ROWS: dict[str, tuple[Any, str, str]] = {
     "one fewer": (lambda: study().iloc[1:], OTHER, "52 rows, 53 in the fit"),
     "another age": (lambda: changed("age"), OTHER, "of age is"),
     "another sex": (lambda: study().assign(sex=study()["sex"].iloc[0]), OTHER, "sex has other groups"),
-    "other values": (lambda: changed(names()[2]), OTHER, "has another mean at site"),
+    "other values": (lambda: changed(names()[2]), OTHER, "has a different mean at site"),
     "another unit": (
-        lambda: study().assign(**{name: 10 * study()[name] for name in names()}), OTHER, "has another mean at site"
+        lambda: study().assign(**{name: 10 * study()[name] for name in names()}), OTHER, "has a different mean at site"
     ),
 }  # fmt: skip
 

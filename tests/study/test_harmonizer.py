@@ -63,7 +63,7 @@ def test_nothing_is_fitted_to_tell_whose_rows_these_are(monkeypatch: pytest.Monk
     monkeypatch.setattr(pcg.ComBat, "fit", stop)
     assert origin(model, table).kind == FITTED
     assert origin(model, other).kind == OTHER
-    assert origin(model, other).why.startswith("vol has another mean at site")
+    assert origin(model, other).why.startswith("vol has a different mean at site")
 
 
 def test_a_change_that_keeps_every_mean_is_seen() -> None:
@@ -74,7 +74,7 @@ def test_a_change_that_keeps_every_mean_is_seen() -> None:
     place = table.columns.get_loc("area")
     changed = table.copy()
     changed.iloc[first, place] = table.iloc[first, place].to_numpy() + np.array([7.0, -7.0])
-    assert origin(model, changed).why == "area has another variance at site Oslo than in the fit"
+    assert origin(model, changed).why == "area has a different variance at site Oslo than in the fit"
 
 
 def test_digits_that_a_file_loses_make_no_other_table() -> None:
