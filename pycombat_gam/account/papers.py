@@ -42,8 +42,8 @@ class Reference:
 
 def _initials(name: str) -> str:
     """Shorten "Li, Cheng" to "Li C"."""
-    family, _, given = name.partition(", ")
-    initials = "".join(part[0] for part in given.replace("-", " ").split())
+    family, _, first_names = name.partition(", ")
+    initials = "".join(part[0] for part in first_names.replace("-", " ").split())
     return f"{family} {initials}".strip()
 
 
@@ -175,4 +175,4 @@ HOLM = _article(
 
 def bibtex(used: Iterable[Reference]) -> str:
     """Return references for BibTeX."""
-    return "\n\n".join(one.bibtex for one in used)
+    return "\n\n".join(paper.bibtex for paper in used)

@@ -118,7 +118,7 @@ def _looked(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object,
 
 def _audit(call: Call) -> Audit:
     material = call.material
-    copies = find_copies(material.given.Y)
+    copies = find_copies(material.intake.Y)
     sites = site_table(material, np.unique(np.concatenate(copies)))
     terms = learn_terms(material)
     distribution, overlap = covariate_table(material), overlap_table(material)
@@ -129,7 +129,7 @@ def _audit(call: Call) -> Audit:
     flag_features(looked)
     levels = list(level_findings(material))
     smooth = {term.label for term in terms.terms if term.smooth}
-    told = {
+    confounded = {
         name
         for _, row in confounding.iterrows()
         if not row["estimable"]
@@ -137,7 +137,7 @@ def _audit(call: Call) -> Audit:
         or decided_by_few(row, row["term"] in smooth)
         for name in row["variables"].split(", ")
     }
-    found = [
+    findings = [
         *site_findings(material, sites),
         *id_findings(material),
         *repeat_findings(material, sites),
@@ -146,15 +146,17 @@ def _audit(call: Call) -> Audit:
         *covariate_codes(material),
         *impossible_values(material),
         *covariate_units(material),
-        *confounding_findings(material, terms, confounding, carriers, imbalance, {one.subject for one in levels}),
+        *confounding_findings(
+            material, terms, confounding, carriers, imbalance, {finding.subject for finding in levels}
+        ),
         *([] if terms.rank.dependent else collinear_covariates(material)),
         *levels,
         *overlap_findings(material, overlap),
-        *imbalance_findings(material, terms, imbalance, overlap, told),
+        *imbalance_findings(material, terms, imbalance, overlap, confounded),
         *feature_findings(material, looked),
         *derived_features(material),
     ]
-    found += trial_findings(call, looked, found)
+    findings += trial_findings(call, looked, findings)
     tables = {
         "sites": sites,
         "covariates": distribution,
@@ -166,15 +168,20 @@ def _audit(call: Call) -> Audit:
         "missing": missing,
         "features": looked.table,
     }
-    ordered = tuple(chain.from_iterable([one for one in found if one.severity == level] for level in SEVERITIES))
+    ordered = tuple(
+        chain.from_iterable([finding for finding in findings if finding.severity == level] for level in SEVERITIES)
+    )
     asked = repr(call.model).replace("ComBat", "audit", 1)
     if call.mask is not None:
         asked = f"{asked[:-1]}, fit_mask=<{call.mask.sum():,} of {count(call.mask.size, 'row')}>)"
-    shape = (len(material.given.covariates), len(material.given.features))
+    shape = (len(material.intake.covariates), len(material.intake.features))
     return Audit(asked, shape, ordered, _listed(ordered), **tables)
 
 
-def _listed(found: tuple[Finding, ...]) -> pd.DataFrame:
+def _listed(findings: tuple[Finding, ...]) -> pd.DataFrame:
     """Make the table of findings."""
-    rows = [(one.severity, one.check, one.subject, str(one.verdict), one.table, row_text(one.where)) for one in found]
+    rows = [
+        (finding.severity, finding.check, finding.subject, str(finding.verdict), finding.table, row_text(finding.where))
+        for finding in findings
+    ]
     return frame(rows, ("severity", "check", "subject", "verdict", "table", "row"))

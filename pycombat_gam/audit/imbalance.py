@@ -84,11 +84,11 @@ def imbalance_table(material: Material, terms: Terms, overlap: pd.DataFrame) -> 
     assumed, true = terms.codes.size - p - 1, terms.codes.size - p - used
     rows: list[tuple[object, ...]] = []
     for name in material.covariates:
-        own = [term for term in terms.terms if name in term.variables]
-        if not own:
+        held = [term for term in terms.terms if name in term.variables]
+        if not held:
             continue
         rest = [term.X for term in terms.terms if name not in term.variables]
-        X, others = np.hstack([term.X for term in own]), np.hstack([every[:, :0], *rest])
+        X, others = np.hstack([term.X for term in held]), np.hstack([every[:, :0], *rest])
         squared = associate(X, others, terms.codes, n_sites).squared
         with np.errstate(divide="ignore"):
             ratios = 1.0 / (1.0 - squared)
@@ -96,7 +96,7 @@ def imbalance_table(material: Material, terms: Terms, overlap: pd.DataFrame) -> 
         rows.append(
             (
                 name,
-                ", ".join(term.label for term in own),
+                ", ".join(term.label for term in held),
                 squared.size,
                 _own_r2(material.covariates[name], terms),
                 float(squared.mean()) if squared.size else np.nan,
@@ -142,29 +142,29 @@ def _largest(overlap: pd.DataFrame, name: str) -> tuple[float, str]:
 
 
 def imbalance_findings(
-    material: Material, terms: Terms, imbalance: pd.DataFrame, overlap: pd.DataFrame, told: set[str]
+    material: Material, terms: Terms, imbalance: pd.DataFrame, overlap: pd.DataFrame, confounded: set[str]
 ) -> Iterator[Finding]:
-    """Judge later tests; `told`: covariates that cannot be told from sites, or hardly, which stands elsewhere."""
+    """Judge later tests; `confounded`: covariates that `confounding` already reports."""
     smooth = {term.label for term in terms.terms if term.smooth}
     if len(material.levels) < 2:
         return
     for _, row in imbalance.iterrows():
         name = row["covariate"]
-        if name in told or np.isnan(row["level"]):
+        if name in confounded or np.isnan(row["level"]):
             continue
         lost = row["df_assumed"] - row["df_true"]
         if row["level"] > LIBERAL:
             what = "variance" if row["df"] == 1 else "average variance"
             asked = ", its curve taken without penalty" if smooth & set(row["terms"].split(", ")) else ""
             shrunk = "; shrinkage changes it" if material.asked.shrunk else ""
-            said = (
+            verdict = (
                 f"A later test of '{name}' without site would be too liberal: level {percent(row['level'])} where site "
                 f"effects are removed in full, instead of 5 %{shrunk}. The {what} of its effect is "
                 f"{row['variance_ratio']:.3g} times what that test takes for granted{asked}, with "
                 f"{count(lost, 'degree')} of freedom too many. Sites explain {percent(row['r2'])} of '{name}' "
                 f"(farthest: '{row['site']}', standardized difference {row['difference']:.2g}). Keep site in that model"
             )
-            yield Finding("caution", "imbalance", name, said, "imbalance", keys([name]))
+            yield Finding("caution", "imbalance", name, verdict, "imbalance", keys([name]))
         else:
             yield from _differs(name, overlap)
 
@@ -177,6 +177,6 @@ def _differs(name: str, overlap: pd.DataFrame) -> Iterator[Finding]:
     rows = rows[(size > LARGE) & (size > BEYOND_CHANCE * error)]
     if len(rows):
         each = ", ".join(f"'{row['site']}' {row['difference']:.2g}" for _, row in rows.iterrows())
-        said = f"'{name}' differs much between sites: standardized difference from the others {each}"
+        verdict = f"'{name}' differs much between sites: standardized difference from the others {each}"
         where = tuple((name, "", site) for site in rows["site"])
-        yield Finding("note", "imbalance", name, said, "overlap", where)
+        yield Finding("note", "imbalance", name, verdict, "overlap", where)

@@ -84,8 +84,8 @@ class Audit:
 
     def basis(self, finding: int) -> pd.DataFrame:
         """Return the rows of the table that a finding, by its position, rests on."""
-        one = self.found[finding]
-        return one.rows(self.tables[one.table])
+        verdict = self.found[finding]
+        return verdict.rows(self.tables[verdict.table])
 
     def to_dict(self) -> JsonDict:
         """Return everything as plain data (JSON-able; a missing number is None, an infinite one text)."""
@@ -106,10 +106,10 @@ class Audit:
             f"{count(rows, 'row')}, {count(features, 'feature')}, {count(len(self.sites), 'site')}",
         ]
         for severity in SEVERITIES:
-            own = self.findings.loc[self.findings["severity"] == severity, "verdict"]
-            if len(own):
+            verdicts = self.findings.loc[self.findings["severity"] == severity, "verdict"]
+            if len(verdicts):
                 lines += ["", f"{severity.capitalize()}s:"]
-                lines += [_wrapped(verdict) for verdict in own]
+                lines += [_wrapped(verdict) for verdict in verdicts]
         if not len(self.findings):
             lines += ["", "Nothing found."]
         for title, table in (

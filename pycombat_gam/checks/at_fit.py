@@ -45,7 +45,7 @@ def find_problems(material: Material, mean: MeanFit) -> list[Finding]:
     who = material.subjects
     with np.errstate(over="ignore", invalid="ignore"):
         findings = chain(
-            copied_rows(material, find_copies(material.given.Y)),
+            copied_rows(material, find_copies(material.intake.Y)),
             covariate_codes(material),
             impossible_values(material),
             covariate_units(material),
@@ -54,12 +54,12 @@ def find_problems(material: Material, mean: MeanFit) -> list[Finding]:
             overlap_findings(apart := _apart(material), overlap_table(apart)),
             _features(material, mean),
         )
-        told = [finding for finding in findings if finding.severity == "problem"]
+        problems = [finding for finding in findings if finding.severity == "problem"]
         if who is not None and who.repeated:
             sites = site_table(material, np.zeros(0, dtype=np.intp))
-            told += site_findings(material, sites[sites["rows"] > 1])
-            told += repeat_findings(material, sites)
-        return [finding for finding in told if finding.severity == "problem"]
+            problems += site_findings(material, sites[sites["rows"] > 1])
+            problems += repeat_findings(material, sites)
+        return [finding for finding in problems if finding.severity == "problem"]
 
 
 def _terms(material: Material, mean: MeanFit) -> Iterator[Finding]:
@@ -93,12 +93,12 @@ def _apart(material: Material) -> Material:
 
 
 def _features(material: Material, mean: MeanFit) -> list[Finding]:
-    Y = material.given.Y
+    Y = material.intake.Y
     doubtful = np.unique(np.concatenate([_coded(Y, mean), _counts(Y), _other_units(material, mean)]))
     if not doubtful.size:
         return []
-    names = tuple(material.given.features[k] for k in doubtful.tolist())
-    part = replace(material, given=replace(material.given, Y=Y[:, doubtful], features=names))
+    names = tuple(material.intake.features[k] for k in doubtful.tolist())
+    part = replace(material, intake=replace(material.intake, Y=Y[:, doubtful], features=names))
     looked = look_at_features(part)
     flag_features(looked)
     return list(feature_findings(part, looked))
@@ -135,5 +135,5 @@ def _other_units(material: Material, mean: MeanFit) -> IntArray:
     columns = np.flatnonzero(high > (TOLERANT * OFF) ** 2 * low)
     order = np.argsort(material.codes, kind="stable")
     sites, starts = np.unique(material.codes[order], return_index=True)
-    rows = np.asarray(material.given.Y[:, columns], dtype=np.float64)[order].T
+    rows = np.asarray(material.intake.Y[:, columns], dtype=np.float64)[order].T
     return np.asarray(columns[(unit_factors(rows, sites, np.append(starts, order.size)) != 1).any(axis=1)])

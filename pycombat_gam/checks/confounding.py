@@ -88,9 +88,9 @@ def confounding_tables(material: Material, terms: Terms) -> tuple[pd.DataFrame, 
                 *_deciding(material, terms, partial.deciding),
             )
         )
-        given = np.append(np.sqrt(partial.squared), np.full(alone.squared.size, np.nan))
+        conditional = np.append(np.sqrt(partial.squared), np.full(alone.squared.size, np.nan))
         canonical += [
-            (term.label, k + 1, float(np.sqrt(alone.squared[k])), float(given[k]))
+            (term.label, k + 1, float(np.sqrt(alone.squared[k])), float(conditional[k]))
             for k in range(min(alone.squared.size, int((sizes > 0).sum()) - 1))
         ]
         carriers += [
@@ -107,7 +107,7 @@ def _deciding(material: Material, terms: Terms, share: FloatArray) -> tuple[int,
     rows = int(np.searchsorted(np.cumsum(share[order]), DECISIVE - 1e-9)) + 1 if share.any() else 0
     if not 0 < rows <= FEW:
         return rows, ""
-    labels, sites = material.given.covariates.index[terms.rows], material.levels.labels
+    labels, sites = material.intake.covariates.index[terms.rows], material.levels.labels
     return rows, joined(sorted(f"index {labels[row]} at '{sites[terms.codes[row]]}'" for row in order[:rows].tolist()))
 
 
@@ -124,11 +124,11 @@ def _why(material: Material, terms: Terms, at: int, alone: Association, partial:
     seen = _seen(material.covariates[term.variables[0]], material) if len(term.variables) == 1 else ""
     if seen:
         return f"confounded with site: {seen}"
-    said = [reason if what == term.label else f"'{what}' is {reason}" for what, reason in reasons]
+    phrases = [reason if what == term.label else f"'{what}' is {reason}" for what, reason in reasons]
     if partial.squared.size < alone.squared.size:
         # The other terms alone make up some of its columns, whatever the sites.
-        said = [part.replace(" and the batches", "") for part in said]
-    return joined([part.replace("batches", "sites").replace("batch", "site") for part in said])
+        phrases = [part.replace(" and the batches", "") for part in phrases]
+    return joined([part.replace("batches", "sites").replace("batch", "site") for part in phrases])
 
 
 def _seen(covariate: Covariate, material: Material) -> str:
@@ -144,9 +144,9 @@ def _seen(covariate: Covariate, material: Material) -> str:
         parts = []
         for j in split:
             rows = int(counts[j].sum())
-            own = [labels[b] for b in np.flatnonzero(counts[j]).tolist()]
-            no_others = "which has no others" if len(own) == 1 else "which have no others"
-            parts.append(f"all {count(rows, 'row')} with '{covariate.levels[j]}' are at {named(own)}, {no_others}")
+            places = [labels[b] for b in np.flatnonzero(counts[j]).tolist()]
+            no_others = "which has no others" if len(places) == 1 else "which have no others"
+            parts.append(f"all {count(rows, 'row')} with '{covariate.levels[j]}' are at {named(places)}, {no_others}")
         return "; ".join(parts)
     used = covariate.present & (material.codes >= 0)
     values = {labels[b]: covariate.values[used][material.codes[used] == b] for b in range(len(labels))}
@@ -157,7 +157,9 @@ def _seen(covariate: Covariate, material: Material) -> str:
         sites.setdefault(float(x[0]), []).append(label)
     if len(sites) < 2:
         return ""
-    return "one value in each site, " + joined([f"{value:g} at {named(own)}" for value, own in sorted(sites.items())])
+    return "one value in each site, " + joined(
+        [f"{value:g} at {named(places)}" for value, places in sorted(sites.items())]
+    )
 
 
 def confounding_findings(
@@ -169,21 +171,24 @@ def confounding_findings(
     one_site: set[str],
 ) -> Iterator[Finding]:
     """Judge what can be estimated, and from where; `one_site`: covariates that are already known to rest on one."""
-    single = [one for one in material.covariates.values() if len(one.levels) == 1]
-    for one in single:
-        rows = count(int(one.present.sum()), "row")
-        said = f"'{one.name}' has one level, '{one.levels[0]}' ({rows}), and ComBat stops: remove it from the formula"
-        yield Finding("problem", "design", one.name, said, "covariates", keys([one.name]), stops=True)
+    single = [covariate for covariate in material.covariates.values() if len(covariate.levels) == 1]
+    for covariate in single:
+        rows = count(int(covariate.present.sum()), "row")
+        name, level = covariate.name, covariate.levels[0]
+        verdict = f"'{name}' has one level, '{level}' ({rows}), and ComBat stops: remove it from the formula"
+        yield Finding("problem", "design", name, verdict, "covariates", keys([name]), stops=True)
     for name, covariate in material.covariates.items():
         if covariate.trouble:
-            said = f"'{name}' cannot be used, and ComBat stops: {covariate.trouble}"
-            yield Finding("problem", "design", name, said, "covariates", keys([name]), stops=True)
-    if terms.trouble and not single and not any(one.trouble for one in material.covariates.values()):
-        said = f"The design of '{material.fixed}' cannot be built, and ComBat stops: {terms.trouble}"
-        yield Finding("problem", "design", str(material.fixed), said, "confounding", stops=True)
+            verdict = f"'{name}' cannot be used, and ComBat stops: {covariate.trouble}"
+            yield Finding("problem", "design", name, verdict, "covariates", keys([name]), stops=True)
+    if terms.trouble and not single and not any(covariate.trouble for covariate in material.covariates.values()):
+        verdict = f"The design of '{material.fixed}' cannot be built, and ComBat stops: {terms.trouble}"
+        yield Finding("problem", "design", str(material.fixed), verdict, "confounding", stops=True)
     if terms.rank.extreme:
-        said = f"Values too large or too small to square in {named(terms.rank.extreme)}, and ComBat stops: rescale them"
-        yield Finding("problem", "design", joined(terms.rank.extreme), said, "covariates", stops=True)
+        verdict = (
+            f"Values too large or too small to square in {named(terms.rank.extreme)}, and ComBat stops: rescale them"
+        )
+        yield Finding("problem", "design", joined(terms.rank.extreme), verdict, "covariates", stops=True)
     if len(material.levels) > 1:
         for _, row in confounding.iterrows():
             smooth = any(term.smooth and term.label == row["term"] for term in terms.terms)
@@ -191,8 +196,8 @@ def confounding_findings(
             if row["estimable"] and not terms.rank.saturated and not set(row["variables"].split(", ")) & one_site:
                 yield from _carried(row["term"], carriers)
     if terms.rank.saturated:
-        said = f"The design is saturated, and ComBat stops: {terms.rank.saturated}"
-        yield Finding("problem", "design", str(material.fixed), said, "confounding", stops=True)
+        verdict = f"The design is saturated, and ComBat stops: {terms.rank.saturated}"
+        yield Finding("problem", "design", str(material.fixed), verdict, "confounding", stops=True)
 
 
 def nearly(row: pd.Series, smooth: bool) -> float:
@@ -211,12 +216,12 @@ def confounded_but_for_few(terms: Terms, confounding: pd.DataFrame) -> Iterator[
 
 def _but_for_few(row: pd.Series) -> Finding:
     term, rows = row["term"], row["deciding"]
-    said = (
+    verdict = (
         f"'{term}' is confounded with site but for {count(rows, 'row')} ({row['deciding_rows']}): "
         f"{'that row' if rows == 1 else 'those rows'} alone can tell its effect from the site's, and estimating "
         f"sites multiplies its variance by {row['worst']:.3g}"
     )
-    return Finding("problem", "confounding", term, said, "confounding", keys([term]))
+    return Finding("problem", "confounding", term, verdict, "confounding", keys([term]))
 
 
 def decided_by_few(row: pd.Series, smooth: bool) -> bool:
@@ -229,28 +234,28 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
     if not row["estimable"]:
         with_site = "confounded" in row["why"] or "sites" in row["why"]
         end = "its effect cannot be told from the site's" if with_site else "its effect cannot be estimated"
-        said = f"'{term}' is {row['why']}; {end}, and ComBat stops"
+        verdict = f"'{term}' is {row['why']}; {end}, and ComBat stops"
         check = "confounding" if with_site else "design"
-        yield Finding("problem", check, term, said, "confounding", where, stops=True)
+        yield Finding("problem", check, term, verdict, "confounding", where, stops=True)
     elif decided_by_few(row, smooth):
         yield _but_for_few(row)
     elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["level"].notna().any():
         levels = imbalance.loc[imbalance["covariate"].isin(row["variables"].split(", ")), "level"]
-        said = (
+        verdict = (
             f"'{term}' is nearly confounded with site: sites hold {percent(row['r2'])} of it, "
             f"{percent(row['site_share'])} of that at '{row['site']}', and estimating them multiplies the variance of "
             f"its effect by {inflation:.3g}; a later test without site has level {percent(levels.max())} at a nominal "
             "5 % where site effects are removed in full"
         )
-        yield Finding("caution", "confounding", term, said, "confounding", where)
+        yield Finding("caution", "confounding", term, verdict, "confounding", where)
 
 
 def _carried(term: str, carriers: pd.DataFrame) -> Iterator[Finding]:
-    own = carriers[carriers["term"] == term]
-    top = own.iloc[int(own["information"].argmax())]
-    if top["information"] >= CARRIED and 2 * top["rows"] < own["rows"].sum() and (own["rows"] > 0).sum() > 2:
-        said = (
+    shares = carriers[carriers["term"] == term]
+    top = shares.iloc[int(shares["information"].argmax())]
+    if top["information"] >= CARRIED and 2 * top["rows"] < shares["rows"].sum() and (shares["rows"] > 0).sum() > 2:
+        verdict = (
             f"'{term}' is estimated from '{top['site']}' nearly alone: {percent(top['information'])} of the "
-            f"information within sites is there, in {top['rows']:,} of {own['rows'].sum():,} rows"
+            f"information within sites is there, in {top['rows']:,} of {shares['rows'].sum():,} rows"
         )
-        yield Finding("caution", "confounding", term, said, "carriers", ((term, top["site"]),))
+        yield Finding("caution", "confounding", term, verdict, "carriers", ((term, top["site"]),))

@@ -44,7 +44,7 @@ def copied_rows(material: Material, copies: tuple[IntArray, IntArray]) -> Iterat
     first, second = copies
     if not first.size:
         return
-    labels, sites = material.given.covariates.index, material.levels.labels
+    labels, sites = material.intake.covariates.index, material.levels.labels
     who = material.subjects
 
     def row(at: int) -> str:
@@ -52,20 +52,22 @@ def copied_rows(material: Material, copies: tuple[IntArray, IntArray]) -> Iterat
         name = "" if who is None or who.codes[at] < 0 else f" ('{_subject(material, at)}')"
         return f"index {labels[at]}{name}{site}"
 
-    pairs = sorted(f"{row(one)} and {row(other)}" for one, other in zip(first.tolist(), second.tolist(), strict=True))
+    pairs = sorted(
+        f"{row(earlier)} and {row(later)}" for earlier, later in zip(first.tolist(), second.tolist(), strict=True)
+    )
     across = int((material.codes[first] != material.codes[second]).sum())
     rows = np.unique(np.concatenate([first, second]))
-    said = (
+    verdict = (
         f"{count(first.size, 'pair')} of rows with the same features, {across:,} across sites: {joined(pairs)}; chance "
         "cannot explain them: are they one scan, or one person under two ids?"
     )
     concerned = sorted({sites[code] for code in material.codes[rows].tolist() if code >= 0})
-    yield Finding("problem", "copies", joined(concerned), said, "sites", keys(concerned))
+    yield Finding("problem", "copies", joined(concerned), verdict, "sites", keys(concerned))
 
 
 def _subject(material: Material, at: int) -> str:
     assert material.subjects is not None
-    row = material.given.covariates.iloc[at]
+    row = material.intake.covariates.iloc[at]
     return ":".join(str(row[name]) for name in material.subjects.columns)
 
 
@@ -143,12 +145,12 @@ def _chance(ordered: FloatArray) -> float:
 
 def _equal_everywhere(Y: np.ndarray, first: int, second: int) -> bool:
     """Tell whether two rows agree in all features, to `CLOSE` of what a feature varies by."""
-    one, other = np.asarray(Y[first], dtype=np.float64), np.asarray(Y[second], dtype=np.float64)
+    left, right = np.asarray(Y[first], dtype=np.float64), np.asarray(Y[second], dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        differ = np.flatnonzero(~((one == other) | (np.isnan(one) & np.isnan(other))))
+        differ = np.flatnonzero(~((left == right) | (np.isnan(left) & np.isnan(right))))
     if not differ.size:
         return True
-    if not np.isfinite(one[differ] - other[differ]).all():
+    if not np.isfinite(left[differ] - right[differ]).all():
         return False
     looked_at = differ[_spread(differ.size, MOST_ALMOST)]
     Z, unit = _standardized(np.asarray(Y[:, looked_at], dtype=np.float64))

@@ -93,9 +93,9 @@ def _words(name: str, covariate: Covariate) -> Iterator[Finding]:
     words = [level for level in covariate.levels if level.strip().casefold() in WORDS]
     if words:
         rows = sum(int(covariate.indicator(level).sum()) for level in words)
-        said = f"{named(words)} is a level of '{name}' ({count(rows, 'row')}): if it stands for missing, make it so"
+        verdict = f"{named(words)} is a level of '{name}' ({count(rows, 'row')}): if it stands for missing, make it so"
         where = tuple((name, level) for level in words)
-        yield Finding("caution", "missing codes", name, said, "covariates", where)
+        yield Finding("caution", "missing codes", name, verdict, "covariates", where)
 
 
 def _at_one_site(counts: IntArray, j: int) -> bool:
@@ -114,11 +114,11 @@ def _single(name: str, covariate: Covariate, counts: IntArray, labels: tuple[str
         how = f"all {total:,}" if here == total else f"{here:,} of {total:,}"
         parts.append(f"{how} rows with '{covariate.levels[j]}' are at '{labels[top]}'")
         where.append((name, covariate.levels[j], labels[top]))
-    said = (
+    verdict = (
         f"'{name}' rests on one site: {joined(parts)}; what sets that level apart is estimated there, and "
         f"{'no' if all(counts[j].max() == counts[j].sum() for j in judged) else 'hardly any'} other site can confirm it"
     )
-    return Finding("caution", "levels", name, said, "covariates", tuple(where))
+    return Finding("caution", "levels", name, verdict, "covariates", tuple(where))
 
 
 def _lacking(
@@ -140,5 +140,5 @@ def _lacking(
         parts.append(f"no '{covariate.levels[j]}' at {each}, {percent(share)} at the other sites")
         where += [(name, covariate.levels[j], labels[b]) for b in lacking]
     if parts:
-        said = f"'{name}': {joined(parts)}; the site effect there leans on the effect of '{name}' at the others"
-        yield Finding("caution" if least < BY_CHANCE else "note", "levels", name, said, "covariates", tuple(where))
+        verdict = f"'{name}': {joined(parts)}; the site effect there leans on the effect of '{name}' at the others"
+        yield Finding("caution" if least < BY_CHANCE else "note", "levels", name, verdict, "covariates", tuple(where))

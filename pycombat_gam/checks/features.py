@@ -77,7 +77,7 @@ class Looked:
 
 def look_at_features(material: Material) -> Looked:
     """Describe every feature."""
-    Y, features = material.given.Y, material.given.features
+    Y, features = material.intake.Y, material.intake.features
     V, n = len(features), Y.shape[0]
     order = np.argsort(material.codes, kind="stable")
     sites, starts = np.unique(material.codes[order], return_index=True)
@@ -94,9 +94,9 @@ def look_at_features(material: Material) -> Looked:
             right = min(V, left + width)
             rows = np.ascontiguousarray(np.asarray(Y[:, left:right], dtype=np.float64)[order].T)
             rows[~np.isfinite(rows)] = np.nan
-            found, within = _block(rows, sites, bounds)
+            numbers, within = _block(rows, sites, bounds)
             for name in (*NUMBERS, *NEXT):
-                columns[name].append(found[name])
+                columns[name].append(numbers[name])
             at, where = np.nonzero(within)
             pairs += [(features[left + k], labels[sites[b]]) for k, b in zip(at.tolist(), where.tolist(), strict=True)]
             factors = unit_factors(rows, sites, bounds)
@@ -148,7 +148,7 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
     far, farthest, apart = _tails(rows, sites, bounds)
     nothing = observed == 0
     at_min, at_max = _ties(ordered, low), _ties(ordered, high)
-    found = {
+    numbers = {
         "observed": observed,
         "mean": np.where(nothing, np.nan, mean),
         "sd": np.where(observed < 2, np.nan, sd),
@@ -170,7 +170,7 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
         "high_isolated": high_isolated & (spread > 0),
         "constant_sites": within.sum(axis=1),
     }
-    return found, within
+    return numbers, within
 
 
 def _ties(ordered: FloatArray, values: FloatArray) -> IntArray:
@@ -223,11 +223,11 @@ def _distances(rows: FloatArray, sites: IntArray, bounds: IntArray) -> FloatArra
     for code, start, stop in zip(sites, bounds[:-1], bounds[1:], strict=True):
         if code < 0 or stop - start < RANGE:
             continue
-        own = rows[:, start:stop]
-        ordered = np.sort(own, axis=1)
-        observed = own.shape[1] - np.isnan(ordered).sum(axis=1)
+        here = rows[:, start:stop]
+        ordered = np.sort(here, axis=1)
+        observed = here.shape[1] - np.isnan(ordered).sum(axis=1)
         middle = _median(ordered, observed)
-        away = np.where((observed >= RANGE)[:, None], np.abs(own - middle[:, None]), np.nan)
+        away = np.where((observed >= RANGE)[:, None], np.abs(here - middle[:, None]), np.nan)
         parts.append(away)
         units.append(1.4826 * _median(np.sort(away, axis=1), observed))
     if not parts:
@@ -236,6 +236,6 @@ def _distances(rows: FloatArray, sites: IntArray, bounds: IntArray) -> FloatArra
     observed = distance.shape[1] - np.isnan(distance).sum(axis=1)
     unit = 1.4826 * _median(distance, observed)
     unit = np.where((observed >= LEAST) & (unit > 0), unit, np.nan)
-    for away, own_unit in zip(parts, units, strict=True):
-        away /= np.maximum(unit, np.fmax(unit, own_unit))[:, None]
+    for away, site_unit in zip(parts, units, strict=True):
+        away /= np.maximum(unit, np.fmax(unit, site_unit))[:, None]
     return np.concatenate(parts, axis=1)

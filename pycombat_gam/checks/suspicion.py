@@ -229,15 +229,15 @@ def _within_sites(material: Material, looked: Looked) -> Iterator[Finding]:
         each = joined([f"'{feature}' at {named(sites)}" for feature, sites in by_feature.items()])
         scaled = material.asked.scaled
         end = "; no scale can be estimated there" if scaled else ""
-        said = f"{count(len(by_feature), 'feature')} constant within a site: {each}{end}"
+        verdict = f"{count(len(by_feature), 'feature')} constant within a site: {each}{end}"
         yield Finding(
-            "caution" if scaled else "note", "constant", joined(list(by_feature)), said, "features", keys(by_feature)
+            "caution" if scaled else "note", "constant", joined(list(by_feature)), verdict, "features", keys(by_feature)
         )
 
 
 def _far_out(table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
     """Heavy tails and outlying values, the worst first."""
-    rows = table[["tails" in own for own in flags]].sort_values("farthest", ascending=False, kind="stable")
+    rows = table[["tails" in raised for raised in flags]].sort_values("farthest", ascending=False, kind="stable")
     if len(rows):
         each = joined(
             [
@@ -246,10 +246,10 @@ def _far_out(table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
             ]
             + [""] * max(0, len(rows) - 9)
         )
-        said = (
+        verdict = (
             f"{count(len(rows), 'feature')} with values far out: {each}; more than {FAR:g} robust standard "
             "deviations from the median of their site, whose mean and scale they move, as they stand and as logarithms "
             "(where positive)"
         )
         features = list(rows["feature"])
-        yield Finding("caution", "tails", joined(features), said, "features", keys(features))
+        yield Finding("caution", "tails", joined(features), verdict, "features", keys(features))

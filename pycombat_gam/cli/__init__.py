@@ -96,9 +96,9 @@ def _run() -> int:
 def _tell(error: Exception) -> bool:
     """Tell an error in one line, if it is one to be told so."""
     try:
-        from pycombat_gam.cli.shell import say_error, told
+        from pycombat_gam.cli.shell import error_line, say_error
 
-        message = told(error)
+        message = error_line(error)
         if message:
             say_error(message)
     except MemoryError:

@@ -37,7 +37,7 @@ def audit(
         from pycombat_gam.tables.files import read_table
 
         table = read_table(data, [batch, *(ids or [])]).table
-        found = look(
+        result = look(
             table,
             formula,
             batch,
@@ -49,6 +49,6 @@ def audit(
             mean_only=mean_only,
             missing=missing.value,
         )
-        typer.echo(str(found))
-    if found.worst == "problem":
+        typer.echo(str(result))
+    if result.worst == "problem":
         raise typer.Exit(1)

@@ -98,7 +98,7 @@ def plainly() -> Iterator[None]:
     except Exception as error:  # of any kind: what cannot be told in a line is raised again
         if interrupts:
             raise KeyboardInterrupt from None  # compiled code made an error of its own of it
-        message = told(error)
+        message = error_line(error)
         if message is None:
             raise
         say_error(message)
@@ -109,7 +109,7 @@ def plainly() -> Iterator[None]:
                 progress.print(f"Note: {in_options(_message(item.message))}", markup=False, style="yellow")
 
 
-def told(error: BaseException) -> str | None:
+def error_line(error: BaseException) -> str | None:
     """Return the line that tells an error; None for one that is a fault of ours, ``""`` where all has been said."""
     if _of_memory(error):
         return "not enough memory: free some, raise the limit (ulimit -v), or give fewer features or rows at once"

@@ -165,7 +165,7 @@ def report(
         partial(estimate_figures, study),
     )
     sites, curves, shrunken, effects = [each() for each in tracked(draw, "drawing the report", len(draw))]
-    found = (
+    sections = (
         methods(model, diagnosis, to=study.to, origin=study.origin),
         design_audit(audit),
         before_and_after(diagnosis, sites),
@@ -175,7 +175,7 @@ def report(
         notes(model, diagnosis, study.notes, audit),
         reproduce(model, command=command, data=data, seed=seed, to=study.to, origin=study.origin),
     )
-    return Report(_about(study), verdict(diagnosis, parse_formula(model.formula), study.origin), found)
+    return Report(_about(study), verdict(diagnosis, parse_formula(model.formula), study.origin), sections)
 
 
 def _about(study: Study) -> str:

@@ -92,9 +92,11 @@ def of_comparison(
     aspect: str, columns: Sequence[str], states: Sequence[str], level: float
 ) -> tuple[tuple[str, str], ...]:
     """Say what a table of all features together has, of the columns that are there; its intervals are 1 − level."""
-    told: Mapping[str, str] = COMPARED[aspect]
+    meanings: Mapping[str, str] = COMPARED[aspect]
     interval = f"{100 * (1 - level):.10g} % interval"
-    known = [(name, words.format(interval=interval)) for name, words in told.items() if name.split(", ")[0] in columns]
+    known = [
+        (name, words.format(interval=interval)) for name, words in meanings.items() if name.split(", ")[0] in columns
+    ]
     return (*known, *_states(states, aspect))
 
 

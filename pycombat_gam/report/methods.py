@@ -192,7 +192,7 @@ def _kept(formula: Formula) -> str:
 
 
 def _computed(model: Harmonizer) -> str:
-    found = versions(model)
-    ours, python = found.pop("pycombat_gam"), found.pop("python")
-    with_ = joined([f"{name} {number}" for name, number in found.items()])
+    software = versions(model)
+    ours, python = software.pop("pycombat_gam"), software.pop("python")
+    with_ = joined([f"{name} {number}" for name, number in software.items()])
     return f"Computations: pycombat_gam {ours}, Python {python}, {with_}."

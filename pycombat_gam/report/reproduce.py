@@ -64,8 +64,8 @@ def reproduce(
         parts.append(
             Sentences(f"fit_mask chose the {profile['rows']:,} rows that estimate; it is not stored in the model.")
         )
-    found = versions(model, ("statsmodels", "scikit-learn", "matplotlib"))
-    table = pd.DataFrame({"software": list(found), "version": list(found.values())})
+    software = versions(model, ("statsmodels", "scikit-learn", "matplotlib"))
+    table = pd.DataFrame({"software": list(software), "version": list(software.values())})
     parts.append(Table("versions", "Versions of what computed.", table))
     return Section("reproduce", "How to reproduce", tuple(parts))
 
@@ -74,14 +74,14 @@ def python_call(model: Harmonizer, seed: int, to: str | None, origin: Origin | N
     """Return the code that fits the same model to the same table, every argument in full, and transforms these rows."""
     kind = type(model).__name__
     defaults = inspect.signature(type(model).__init__).parameters
-    given = [f"    {model.formula!r}", f"    batch={model.batch!r}"]
+    passed = [f"    {model.formula!r}", f"    batch={model.batch!r}"]
     for name, value in model.get_params().items():
         default = defaults[name].default
         if name not in ("formula", "batch") and not (
             value is default or (type(value) is type(default) and value == default)
         ):
-            given.append(f"    {name}={value!r}")
-    arguments = ",\n".join(given)
+            passed.append(f"    {name}={value!r}")
+    arguments = ",\n".join(passed)
     other = origin is not None and origin.kind == OTHER
     mask = ", fit_mask=fit_mask" if _masked(model.profile, origin) else ""
     again = "" if other else mask

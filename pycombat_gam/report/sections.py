@@ -79,7 +79,7 @@ def methods(
         "Methods",
         (
             *texts,
-            References(tuple(one.text for one in used)),
+            References(tuple(paper.text for paper in used)),
             Code("bibtex", "BibTeX", bibtex(used), "bibtex"),
         ),
     )
@@ -88,10 +88,10 @@ def methods(
 def design_audit(audit: Audit) -> Section:
     """Show what the audit of the design found, and its tables."""
     tables = {name: table for name, table in audit.tables.items() if name != "findings"}
-    found = sorted(audit.findings.to_dict("records"), key=lambda row: SEVERITIES.index(str(row["severity"])))
+    findings = sorted(audit.findings.to_dict("records"), key=lambda row: SEVERITIES.index(str(row["severity"])))
     parts: list[Part] = []
-    if found:
-        parts.append(Findings(tuple(_finding(row, tables) for row in found)))
+    if findings:
+        parts.append(Findings(tuple(_finding(row, tables) for row in findings)))
     else:
         parts.append(Sentences("Nothing was found that stands in the way of harmonization."))
     for name, table in tables.items():

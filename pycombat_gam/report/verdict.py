@@ -51,10 +51,10 @@ def site_differences(diagnosis: Diagnosis, state: str) -> dict[str, bool]:
 
 
 def _before(diagnosis: Diagnosis) -> Sentences:
-    found = site_differences(diagnosis, BEFORE)
-    if not found:
+    differences = site_differences(diagnosis, BEFORE)
+    if not differences:
         return Sentences("No test of the sites was possible; the notes say why.", lead="Site effects were not tested.")
-    differ = [aspect for aspect, differs in found.items() if differs]
+    differ = [aspect for aspect, differs in differences.items() if differs]
     single = _single_features(diagnosis, BEFORE)
     if differ:
         lead = f"Before harmonization the sites differed, by {_ways(diagnosis, BEFORE, differ)}."
@@ -65,13 +65,13 @@ def _before(diagnosis: Diagnosis) -> Sentences:
         )
     else:
         lead = "No site effect was found before harmonization."
-    numbers = _numbers(diagnosis, BEFORE, found, "At equal covariates")
-    return Sentences(" ".join([numbers, *_untested(found)]), lead=lead)
+    numbers = _numbers(diagnosis, BEFORE, differences, "At equal covariates")
+    return Sentences(" ".join([numbers, *_untested(differences)]), lead=lead)
 
 
-def _untested(found: dict[str, bool]) -> list[str]:
+def _untested(tested: dict[str, bool]) -> list[str]:
     """Say what was not tested: it is not the same as no difference."""
-    absent = [WORDS[aspect] for aspect in WORDS if aspect not in found]
+    absent = [WORDS[aspect] for aspect in WORDS if aspect not in tested]
     return [f"Not tested: {joined(absent)}; the notes say why."] if absent else []
 
 
@@ -191,7 +191,7 @@ def _significant(rows: pd.DataFrame, level: float) -> list[str]:
     return [str(name) for name in rows[rows["p_adjusted"] < level].sort_values("p", kind="stable")["feature"]]
 
 
-def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool], where: str) -> str:
+def _numbers(diagnosis: Diagnosis, state: str, differences: dict[str, bool], where: str) -> str:
     """Write a state's numbers in words, a sentence for each aspect, the first of them with where that is."""
     table = diagnosis.table
     rows = table[(table["state"] == state) & (table["site"] == "")]
@@ -200,7 +200,7 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool], where: st
     for aspect, words in WORDS.items():
         part = rows[rows["aspect"] == aspect]
         by_measure = {str(measure): some for measure, some in part.groupby("measure", sort=False)}
-        if aspect not in found:
+        if aspect not in differences:
             continue
         if aspect in ("location", "scale"):
             each = [
@@ -215,10 +215,10 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool], where: st
                 f"being {three(part['chance'].iloc[0])}"
             )
         else:
-            others.append(_permuted(diagnosis, state, aspect, by_measure, bool(found.get(aspect))))
+            others.append(_permuted(diagnosis, state, aspect, by_measure, bool(differences.get(aspect))))
     if features:
         features[-1] += f" (false discovery rate {percent(diagnosis.level)})"
-    first, *rest = [*features, *others, *([_together(diagnosis, state)] if found else [])]
+    first, *rest = [*features, *others, *([_together(diagnosis, state)] if differences else [])]
     return " ".join([f"{where} {first}.", *(f"{text[0].upper()}{text[1:]}." for text in rest)])
 
 

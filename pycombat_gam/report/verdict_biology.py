@@ -98,10 +98,10 @@ def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
     if AFTER not in diagnosis.states:
         texts = [*_shares(diagnosis), *predictions(diagnosis)]
         return Sentences(" ".join(texts), lead=_lead_before(diagnosis, formula))
-    found = changes(diagnosis)
+    by_term = changes(diagnosis)
     worse = worse_predictions(diagnosis)
-    texts = [*_shares(diagnosis), *_sizes(found), TOLD, *predictions(diagnosis)]
-    kinds = {change.kind for change in found}
+    texts = [*_shares(diagnosis), *_sizes(by_term), TOLD, *predictions(diagnosis)]
+    kinds = {change.kind for change in by_term}
     bad = bool(worse or kinds & {WEAKER, LOST})
     good = not bad and bool(kinds & {KEPT, STRONGER}) and kinds <= {KEPT, STRONGER, NONE}
     if NEW in kinds:
@@ -110,7 +110,7 @@ def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
             "was told them (the audit's table of imbalance says by how much later tests are off)."
         )
     tone = "bad" if bad else "good" if good else "plain"
-    return Sentences(" ".join(texts), lead=_lead(found, worse, diagnosis, formula), tone=tone)
+    return Sentences(" ".join(texts), lead=_lead(by_term, worse, diagnosis, formula), tone=tone)
 
 
 def changes(diagnosis: Diagnosis) -> list[Change]:
@@ -232,9 +232,9 @@ def _lead_before(diagnosis: Diagnosis, formula: Formula) -> str:
     return " ".join(each) or "Associations were not tested."
 
 
-def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis, formula: Formula) -> str:
+def _lead(by_term: list[Change], worse: list[str], diagnosis: Diagnosis, formula: Formula) -> str:
     by_kind: dict[str, list[str]] = {}
-    for change in found:
+    for change in by_term:
         by_kind.setdefault(change.kind, []).append(change.term)
     of = {kind: joined(terms) for kind, terms in by_kind.items()}
     each = []
@@ -250,19 +250,19 @@ def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis, formula: 
         each.append(f"Harmonization strengthened the associations with {of[STRONGER]}.")
     if NEW in of:
         each.append(f"Associations with {of[NEW]} were found only after harmonization.")
-    each += _unclear([change for change in found if change.kind == UNCLEAR])
+    each += _unclear([change for change in by_term if change.kind == UNCLEAR])
     if NONE in of:
         each += _absent(by_kind[NONE], diagnosis, formula, "was found, before or after harmonization")
-    each += _untested([change for change in found if change.kind == UNTESTED])
-    if not found and not worse:
+    each += _untested([change for change in by_term if change.kind == UNTESTED])
+    if not by_term and not worse:
         each += lead_predictions(by_state(diagnosis))
     return " ".join(each)
 
 
-def _unclear(found: list[Change]) -> list[str]:
+def _unclear(by_term: list[Change]) -> list[str]:
     """Say of which terms neither a change nor its absence is clear, whatever limit they are beyond on one side."""
     each = []
-    for change in found:
+    for change in by_term:
         if FOUND not in (change.then, change.now):
             continue
         if LIMIT in (change.then, change.now):
@@ -272,21 +272,21 @@ def _unclear(found: list[Change]) -> list[str]:
         else:
             size = f"median change of partial R² {_signed(change.relative)}"
         each.append(f"Associations with {change.term} did not clearly change ({size}).")
-    neither = [change.term for change in found if FOUND not in (change.then, change.now)]
+    neither = [change.term for change in by_term if FOUND not in (change.then, change.now)]
     if neither:
         each.append(f"Associations with {joined(neither)} are {NEAR}.")
     return each
 
 
-def _untested(found: list[Change]) -> list[str]:
+def _untested(by_term: list[Change]) -> list[str]:
     """Say which terms were not tested, or in one state only."""
     each = []
-    never = [change.term for change in found if change.then == change.now == UNTESTED]
+    never = [change.term for change in by_term if change.then == change.now == UNTESTED]
     if never:
         each.append(f"Associations with {joined(never)} were not tested; the notes say why.")
     for state, terms in (
-        (BEFORE, [change.term for change in found if change.then == UNTESTED != change.now]),
-        (AFTER, [change.term for change in found if change.now == UNTESTED != change.then]),
+        (BEFORE, [change.term for change in by_term if change.then == UNTESTED != change.now]),
+        (AFTER, [change.term for change in by_term if change.now == UNTESTED != change.then]),
     ):
         if terms:
             each.append(
@@ -296,15 +296,15 @@ def _untested(found: list[Change]) -> list[str]:
     return each
 
 
-def _absent(terms: list[str], diagnosis: Diagnosis, formula: Formula, found: str) -> list[str]:
+def _absent(terms: list[str], diagnosis: Diagnosis, formula: Formula, ending: str) -> list[str]:
     """Say of which terms nothing was found; a covariate that all features together predict is another matter."""
     together = predicted(diagnosis)
     by_all = [term for term in terms if _columns_of(formula, term) & together]
     nowhere = [term for term in terms if term not in by_all]
-    each = [f"No association with {joined(nowhere, 'or')} {found}."] if nowhere else []
+    each = [f"No association with {joined(nowhere, 'or')} {ending}."] if nowhere else []
     if by_all:
         each.append(
-            f"No association of a single feature with {joined(by_all, 'or')} {found}. All features together predict "
+            f"No association of a single feature with {joined(by_all, 'or')} {ending}. All features together predict "
             f"{joined(by_all)} better than chance, but this is not adjusted for the other terms."
         )
     return each
@@ -312,8 +312,8 @@ def _absent(terms: list[str], diagnosis: Diagnosis, formula: Formula, found: str
 
 def _columns_of(formula: Formula, term: str) -> set[str]:
     """Return the column that a term is of, if it is of one: a prediction says nothing of an interaction."""
-    nodes = {one.label: one.factors for one in formula.parametric} | {
-        one.label: one.args for one in formula.smooths if one.by is None
+    nodes = {effect.label: effect.factors for effect in formula.parametric} | {
+        smooth.label: smooth.args for smooth in formula.smooths if smooth.by is None
     }
     columns = {name for node in nodes.get(term, ()) for name in variables(node)}
     return columns if len(columns) == 1 else set()
@@ -338,9 +338,9 @@ def _shares(diagnosis: Diagnosis) -> list[str]:
     return [f"Share of features significantly associated, {joined(states)}: {'; '.join(each)}."]
 
 
-def _sizes(found: list[Change]) -> list[str]:
+def _sizes(by_term: list[Change]) -> list[str]:
     """Write what a term was called weaker, stronger or kept by."""
-    selected = [change for change in found if change.features]
+    selected = [change for change in by_term if change.features]
     if not selected:
         return []
     some, every = [], []
@@ -364,7 +364,7 @@ def _sizes(found: list[Change]) -> list[str]:
             "Features of one table depend on each other: the signed-rank p is a rule for reading, no test of a "
             "hypothesis."
         )
-    kinds = {change.kind for change in found}
+    kinds = {change.kind for change in by_term}
     if kinds & {LOST, NEW}:
         texts.append(
             "Lost or new means: significant in one state only, and a median change beyond the confidence interval of "

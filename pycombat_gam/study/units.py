@@ -89,12 +89,12 @@ def within_sites(formula: Formula, table: pd.DataFrame, codes: IntArray) -> Form
         return not columns or bool((table[list(columns)].groupby(codes).nunique(dropna=False) > 1).any(axis=None))
 
     bars, terms = random_groups(formula)[: len(formula.random)], formula.random
-    intercepts = [one for one in formula.smooths if one.random and len(one.args) == 1]
-    held = [one for one in intercepts if not varies(list(variables(one.args[0])))]
+    intercepts = [smooth for smooth in formula.smooths if smooth.random and len(smooth.args) == 1]
+    held = [smooth for smooth in intercepts if not varies(list(variables(smooth.args[0])))]
     return replace(
         formula,
         random=tuple(term for term, columns in zip(terms, bars, strict=True) if term.slopes or varies(columns)),
-        smooths=tuple(one for one in formula.smooths if one not in held),
+        smooths=tuple(smooth for smooth in formula.smooths if smooth not in held),
     )
 
 
