@@ -1,4 +1,4 @@
-"""The papers to cite, and how a list of references and BibTeX have them."""
+"""The papers to cite, as text for a list of references and as BibTeX."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reference:
 
     @property
     def text(self) -> str:
-        """The reference as a list of references has it."""
+        """The reference as text for a list of references."""
         of = {name: value.replace("--", "–").replace("{", "").replace("}", "") for name, value in self.fields.items()}
         people = [_initials(name) for name in of["author"].split(" and ")]
         more = people[-1] == "others"

@@ -51,34 +51,45 @@ def audit(
 ) -> Audit:
     """Look at a table before it is harmonized: sites, covariates, confounding, missing cells, features.
 
-    What `ComBat` with these options would stop for is told as a problem, with everything else that can be said; missing
-    cells, which it omits if asked to, as a caution.
+    Whatever `ComBat` with these options would stop for is a problem; the audit goes on and reports everything else too.
+    Missing cells, which `ComBat` can omit, are a caution.
 
     Parameters
     ----------
-    table : one wide DataFrame, or features only (n×V array or DataFrame) beside `covariates`.
-    formula, batch, features, id : as `ComBat` takes them. Which column tells people apart, see `checks.subjects`.
-    covariates : DataFrame with batch, id and formula columns, when `table` holds features only.
-    ref_batch, eb, prior, mean_only, smoothing, on_unseen, missing : the options of the model that is to be fitted; none
-        of them changes a table, and of `smoothing` and `on_unseen` no verdict depends.
-    fit_mask : as `ComBat.fit` takes it: the rows that estimate are those looked at; the others are only tried.
+    table : DataFrame or array of shape (n, V)
+        One wide DataFrame, or features only beside `covariates`.
+    formula : str
+        As in `ComBat`.
+    batch : str
+        As in `ComBat`: the column of site labels.
+    covariates : DataFrame, optional
+        Batch, id and formula columns, when `table` holds features only.
+    features : str or list of str, optional
+        As in `ComBat`.
+    id : str or list of str, optional
+        As in `ComBat`. `pycombat_gam.checks.subjects` says which column identifies people.
+    ref_batch, eb, prior, mean_only, smoothing, on_unseen, missing : object
+        Options of the model to be fitted. None changes a table, and no verdict depends on `smoothing` or `on_unseen`.
+    fit_mask : array of bool, optional
+        As in `ComBat.fit`: the audit looks at the rows that estimate; the others are only tried.
 
     Returns
     -------
     Audit
+        Verdicts, and the tables that they rest on.
 
     Raises
     ------
     PcgError
-        For a call that cannot be read: no such column, a wrong formula or option, features that are no numbers.
+        For a call that cannot be read: no such column, a wrong formula or option, features that are not numeric.
 
     Examples
     --------
     >>> import pycombat_gam as pcg
-    >>> found = pcg.audit(pcg.datasets.load_multisite(), "~ age + sex + dx", batch="site", id="subject")
-    >>> found.worst
+    >>> audit = pcg.audit(pcg.datasets.load_multisite(), "~ age + sex + dx", batch="site", id="subject")
+    >>> audit.worst
     'caution'
-    >>> found.imbalance[["covariate", "variance_ratio", "level"]].round(2)
+    >>> audit.imbalance[["covariate", "variance_ratio", "level"]].round(2)
       covariate  variance_ratio  level
     0       age            1.65   0.13
     1       sex            1.03   0.06
@@ -112,7 +123,7 @@ def audit_model(model: Harmonizer, table: pd.DataFrame) -> Audit:
 
 
 def _looked(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Audit:
-    with np.errstate(over="ignore", invalid="ignore"):  # of numbers too large to square, which a finding names
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers too large to square; a finding names them
         return _audit(sort_out(model, table, covariates, fit_mask))
 
 

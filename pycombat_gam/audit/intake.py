@@ -1,4 +1,4 @@
-"""A call of `audit`, sorted out as `ComBat` does, yet without stopping for what the audit is to tell."""
+"""A call of `audit`, taken in as by `ComBat`, but without stopping for what the audit reports."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _features(missing: pd.DataFrame, n: int, omit: str, scale: str) -> Iterator[
     if len(lone):
         pairs = lone.sort_values(["column", "site"])
         each = joined([f"'{row['column']}' at '{row['site']}' (1 of {row['rows']:,})" for _, row in pairs.iterrows()])
-        verdict = Worded(f"One value only of a feature at a site: {each}; ", omit, scale)
+        verdict = Worded(f"Only one value of a feature at a site: {each}; ", omit, scale)
         where = tuple(zip(pairs["column"], pairs["site"], strict=True))
         yield Finding("caution", "missing", joined(sorted(set(pairs["column"]))), verdict, "missing", where)
     some = by_name[by_name["missing"] > 0].drop(index=sorted({*whole, *nowhere["column"], *lone["column"]}))

@@ -1,4 +1,4 @@
-"""What an audit gives: verdicts, and the tables that they rest on."""
+"""The result of an audit: verdicts, and the tables that they rest on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Audit:
 
     Attributes
     ----------
-    call : what was asked for.
+    call : the call, with its options.
     findings : DataFrame, a row per finding: `severity` (problem, caution, note), `check`, `subject`, `verdict` (a
         sentence), `table` and `row` that it rests on; `basis` returns these rows.
     sites : rows, subjects and visits, degrees of freedom of the scale, and the 95 % factors of a standard deviation.
@@ -32,8 +32,8 @@ class Audit:
     overlap : standardized differences and common support; see `pycombat_gam.checks.overlap`.
     confounding : each term against the sites; see `pycombat_gam.checks.confounding`, also for the next two.
     canonical : canonical correlations of terms and sites, alone and given the other terms.
-    carriers : which sites make a term's confounding, and which its estimate.
-    imbalance : what a later test without site is worth; see `pycombat_gam.audit.imbalance`.
+    carriers : which sites cause a term's confounding, and which its estimate rests on.
+    imbalance : the actual level of a later test without site; see `pycombat_gam.audit.imbalance`.
     missing : missing and infinite cells of columns that have any, by site; site is empty for rows without one.
     features : what each feature looks like, and `flags`; see `pycombat_gam.checks.features`.
     legend : what each column of these tables holds, by table.

@@ -1,9 +1,9 @@
 """Whether `ComBat` stops for something that no other check names: a fit without smooths is tried, on few features.
 
-Design and cells are checked as a fit does; standardization and priors are tried without smooths and random effects,
-whose penalties cost time and change none of what a fit stops for, but for features that a curve explains to the last
-digit. Where two features have a scale and unequal effects at a site, more of them take neither away, so that `SOME` are
-enough unless these fail; features of extreme size and those with most cells missing are among them.
+Design and cells are checked as a fit does. Standardization and priors are tried without smooths and random effects:
+their penalties cost time, and change nothing that a fit stops for, except where a curve explains a feature to the last
+digit. If two features have a scale and unequal effects at a site, more features change neither. So `SOME` are enough
+unless these fail; features of extreme size and those with most cells missing are among them.
 """
 
 from __future__ import annotations

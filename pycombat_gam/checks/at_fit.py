@@ -1,12 +1,11 @@
-"""What `ComBat.fit` says of its table: what the audit calls a problem, found at the cost of a few passes over B×V.
+"""The audit's problems that `ComBat.fit` warns of, found at the cost of a few passes over B×V.
 
-The checks are the audit's own. Those of covariates and rows see everything; those of features see the features that the
-fit leaves in doubt, for a pass over all cells would cost as much as the fit:
+The checks are the audit's own. Those of covariates and rows see everything. A pass over all cells would cost as much as
+the fit, so those of features see only the features that the fit leaves in doubt:
 
-- a code for missing is far off, so that its square is part of its site's residual sum of squares: only features where
-  some code is within reach of it are looked at;
-- a rating or count is whole in its first rows;
-- a site in other units has another residual standard deviation.
+- a code for missing lies far off and enlarges its site's residual sum of squares: features whose spread reaches a code;
+- a rating or count has whole numbers: features whose first rows are whole;
+- a site in other units has another residual standard deviation: features whose sites differ in it.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.types import IntArray
 
 REACH = 1.5
-"""A residual is smaller than the deviation that makes it, by what its row pulls the fit towards it."""
+"""A residual is smaller than the deviation behind it, because its row pulls the fit towards itself."""
 FIRST = (4, 128)
-"""Rows that are looked at in all features, and in those that may be counts by them."""
+"""Rows that are looked at in all features, and then in those whose first rows look like counts."""
 TOLERANT = 0.7
-"""Residual standard deviations may be less far apart than values are."""
+"""Residual standard deviations may differ by less than values do."""
 
 
 def find_problems(material: Material, mean: MeanFit) -> list[Finding]:

@@ -1,8 +1,8 @@
 """Covariates that are linear functions of each other, in terms that all have a linear part.
 
-A design's rank is found from its columns, and the unpenalised part of a smooth from its penalty. Where knots are far
-from evenly spread, as of a skewed covariate, or in a tensor product, the penalty's null space is known to a few digits
-only, and a linear part that stands in another term as well goes unseen. The covariates themselves tell.
+A design's rank follows from its columns, and the unpenalised part of a smooth from its penalty. With unevenly spread
+knots (a skewed covariate) or in a tensor product, the penalty's null space is known to a few digits only. A linear part
+that another term holds too then goes unnoticed. So the covariates themselves are compared.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pycombat_gam.formula.formula import RANDOM_BASES
 from pycombat_gam.formula.nodes import Call, Name, Node
 
 DEPENDENT = 1e-7
-"""A covariate of length one is a function of others that leave less of it; design columns are held to the same."""
+"""A covariate of length one is a function of the others if less than this remains; as for the columns of a design."""
 SHRUNK = ("ts", "cs", *RANDOM_BASES)
 """Bases whose linear part is penalised."""
 POLYNOMIALS = ("poly", "ns", "bs", "scale")
@@ -55,13 +55,13 @@ def collinear_covariates(material: Material) -> Iterator[Finding]:
         terms = [term for name in (*others, names[j]) for term in carried[name]]
         verdict = (
             f"'{names[j]}' is a linear function of {named(others)} within sites, and the formula has the linear part "
-            f"of each ({joined(list(dict.fromkeys(terms)))}): their effects cannot be told apart; keep one of them"
+            f"of each ({joined(list(dict.fromkeys(terms)))}): their effects cannot be separated; keep one of them"
         )
         yield Finding("problem", "design", names[j], verdict, "confounding", keys(carried[names[j]]))
 
 
 def linear_parts(formula: Formula, factors: set[str]) -> dict[str, list[str]]:
-    """Return, by covariate, the terms whose unpenalised part holds it as it stands.
+    """Return, by covariate, the terms whose unpenalised part contains it untransformed.
 
     >>> from pycombat_gam.formula import parse_formula
     >>> linear_parts(parse_formula("~ age + sex:icv + s(bmi) + te(age, iq) + ti(age, dose)"), {"sex"})
@@ -86,7 +86,7 @@ def linear_parts(formula: Formula, factors: set[str]) -> dict[str, list[str]]:
 
 
 def _held(node: Node) -> str:
-    """Return the column that a factor of a parametric term holds as it stands, or nothing."""
+    """Return the column that a factor of a parametric term contains untransformed, or nothing."""
     if isinstance(node, Call) and node.name in POLYNOMIALS and node.args:
         node = node.args[0]
     return node.name if isinstance(node, Name) else ""

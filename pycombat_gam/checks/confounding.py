@@ -2,19 +2,19 @@ r"""Which terms are confounded with which sites, and how much.
 
 For the columns X of a term and the site indicators Z, with ρ₁ ≥ ρ₂ ≥ … their canonical correlations:
 
-- `r2` = Σρ²/r, the share of the term that lies between sites (r columns; the plain R² of a single one), which unrelated
-  sites would make (B − 1)/(n − 1) on average, `r2_chance`;
-- given the other terms of the formula, ρ are the partial ones (X and Z both freed of the other terms); sites then
-  multiply the generalised variance of the term's coefficients by Π 1/(1 − ρ²), the generalised variance-inflation
-  factor (Fox & Monette 1992, JASA 87:178), `gvif`; `gvif_df` = gvif^{1/(2r)} compares terms of different r, as
-  `car::vif` in R prints it, and is the factor of a standard error; `worst` = 1/(1 − ρ₁²) is the inflation of the
-  combination of columns that suffers most.
+- `r2` = Σρ²/r is the share of the term that lies between sites (r columns; the plain R² of a single one). Unrelated
+  sites would make it (B − 1)/(n − 1) on average, `r2_chance`;
+- given the other terms of the formula, ρ are the partial canonical correlations (X and Z both adjusted for the other
+  terms). Sites then multiply the generalised variance of the term's coefficients by Π 1/(1 − ρ²), the generalised
+  variance-inflation factor (Fox & Monette 1992, JASA 87:178), `gvif`. `gvif_df` = gvif^{1/(2r)} compares terms of
+  different r, as `car::vif` in R prints it, and is the factor of a standard error. `worst` = 1/(1 − ρ₁²) is the
+  inflation of the combination of columns that suffers most.
 
 None of these depends on contrasts, units or the order of levels. In `carriers`, `between` is each site's part of the
 share between sites, and `information` its part of what is left within sites, from which the effect is estimated.
 
-Of the combination of columns that suffers most from sites, `deciding` is the least number of rows that hold `DECISIVE`
-of what is left of it within sites. Where few rows do, the term is confounded but for them.
+`deciding` is about the combination of columns that suffers most from sites: the least number of rows that hold
+`DECISIVE` of its variation within sites. Where a few rows do, the term is confounded but for them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pycombat_gam.types import FloatArray
 from pycombat_gam.words import count, percent
 
 INFLATED = 10.0
-"""Variance inflation from which on a term counts as nearly confounded (Marquardt 1970, Technometrics 12:591)."""
+"""Variance inflation above which a term counts as nearly confounded (Marquardt 1970, Technometrics 12:591)."""
 
 APART = 4.0
 """Variance inflation above which a term is confounded but for a few rows, if few decide: its standard error doubles."""
@@ -170,7 +170,7 @@ def confounding_findings(
     imbalance: pd.DataFrame,
     one_site: set[str],
 ) -> Iterator[Finding]:
-    """Judge what can be estimated, and from where; `one_site`: covariates that are already known to rest on one."""
+    """Judge what can be estimated, and from where; `one_site`: covariates already reported as resting on one site."""
     single = [covariate for covariate in material.covariates.values() if len(covariate.levels) == 1]
     for covariate in single:
         rows = count(int(covariate.present.sum()), "row")
@@ -201,8 +201,8 @@ def confounding_findings(
 
 
 def nearly(row: pd.Series, smooth: bool) -> float:
-    """Return the variance inflation that a term's verdict goes by, from its row of `confounding`."""
-    # Few rows tell some combinations of a basis apart; a penalty shrinks just those.
+    """Return the variance inflation that decides a term's verdict, from its row of `confounding`."""
+    # Some combinations of a basis rest on few rows; a penalty shrinks just those.
     return float(row["gvif_df"] ** 2 if smooth else row["worst"])
 
 
@@ -218,14 +218,14 @@ def _but_for_few(row: pd.Series) -> Finding:
     term, rows = row["term"], row["deciding"]
     verdict = (
         f"'{term}' is confounded with site but for {count(rows, 'row')} ({row['deciding_rows']}): "
-        f"{'that row' if rows == 1 else 'those rows'} alone can tell its effect from the site's, and estimating "
-        f"sites multiplies its variance by {row['worst']:.3g}"
+        f"only {'that row separates' if rows == 1 else 'those rows separate'} its effect from the site's, and "
+        f"estimating sites multiplies its variance by {row['worst']:.3g}"
     )
     return Finding("problem", "confounding", term, verdict, "confounding", keys([term]))
 
 
 def decided_by_few(row: pd.Series, smooth: bool) -> bool:
-    """Tell whether a term is confounded with sites but for a few rows; a curve's penalty settles what few rows tell."""
+    """Tell whether a term is confounded with sites but for a few rows; for curves the penalty takes care of it."""
     return not smooth and bool(row["deciding_rows"]) and row["worst"] > APART
 
 
@@ -233,7 +233,7 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
     term, where = row["term"], keys([row["term"]])
     if not row["estimable"]:
         with_site = "confounded" in row["why"] or "sites" in row["why"]
-        end = "its effect cannot be told from the site's" if with_site else "its effect cannot be estimated"
+        end = "its effect cannot be separated from the site's" if with_site else "its effect cannot be estimated"
         verdict = f"'{term}' is {row['why']}; {end}, and ComBat stops"
         check = "confounding" if with_site else "design"
         yield Finding("problem", check, term, verdict, "confounding", where, stops=True)
@@ -242,10 +242,10 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
     elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["level"].notna().any():
         levels = imbalance.loc[imbalance["covariate"].isin(row["variables"].split(", ")), "level"]
         verdict = (
-            f"'{term}' is nearly confounded with site: sites hold {percent(row['r2'])} of it, "
-            f"{percent(row['site_share'])} of that at '{row['site']}', and estimating them multiplies the variance of "
-            f"its effect by {inflation:.3g}; a later test without site has level {percent(levels.max())} at a nominal "
-            "5 % where site effects are removed in full"
+            f"'{term}' is nearly confounded with site: sites explain {percent(row['r2'])} of it, "
+            f"{percent(row['site_share'])} of that at '{row['site']}'. Estimating sites multiplies the variance of its "
+            f"effect by {inflation:.3g}. Where site effects are removed in full, a later test without site has level "
+            f"{percent(levels.max())} instead of 5 %"
         )
         yield Finding("caution", "confounding", term, verdict, "confounding", where)
 
@@ -255,7 +255,7 @@ def _carried(term: str, carriers: pd.DataFrame) -> Iterator[Finding]:
     top = shares.iloc[int(shares["information"].argmax())]
     if top["information"] >= CARRIED and 2 * top["rows"] < shares["rows"].sum() and (shares["rows"] > 0).sum() > 2:
         verdict = (
-            f"'{term}' is estimated from '{top['site']}' nearly alone: {percent(top['information'])} of the "
+            f"'{term}' is estimated almost entirely from '{top['site']}': {percent(top['information'])} of the "
             f"information within sites is there, in {top['rows']:,} of {shares['rows'].sum():,} rows"
         )
         yield Finding("caution", "confounding", term, verdict, "carriers", ((term, top["site"]),))

@@ -1,8 +1,9 @@
 """Rows that are copies of each other: one scan twice, or one person under two ids, within a site or across sites.
 
 Rows are compared in some features at first, then in all of them. Equal rows prove nothing where features have few
-values, or are functions of each other: a pair counts where the chance that any two rows are so close is small, by
-features each of which varies given those before it (`OWN`), and even after its root is taken, for they are correlated.
+values, or are functions of each other. So a pair counts only if it is unlikely that any two rows are so close. That
+chance is computed from features each of which varies given those before it (`OWN`); its square root is taken, because
+features are correlated.
 
 Almost equal rows differ by less than `CLOSE` standard deviations in every feature: numbers that went through another
 format, or were rounded. A second scan of a person differs by far more.
@@ -28,7 +29,7 @@ MOST_ALMOST = 512
 OWN = 0.3
 """Share of a feature's standard deviation."""
 AT_MOST = 5.0
-"""Robust standard deviations: of outlying values no more is counted."""
+"""Robust standard deviations at which outlying values are clipped."""
 TOO_MANY = 20
 """Close pairs per row beyond which features are too coarse to tell rows apart."""
 MISSING = 1e6
@@ -59,7 +60,7 @@ def copied_rows(material: Material, copies: tuple[IntArray, IntArray]) -> Iterat
     rows = np.unique(np.concatenate([first, second]))
     verdict = (
         f"{count(first.size, 'pair')} of rows with the same features, {across:,} across sites: {joined(pairs)}; chance "
-        "cannot explain them: are they one scan, or one person under two ids?"
+        "cannot explain them. Are they one scan, or one person under two ids?"
     )
     concerned = sorted({sites[code] for code in material.codes[rows].tolist() if code >= 0})
     yield Finding("problem", "copies", joined(concerned), verdict, "sites", keys(concerned))

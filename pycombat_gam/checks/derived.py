@@ -1,9 +1,9 @@
-"""Features that are made of a covariate: age in months, a score's square, a diagnosis as a number.
+"""Features that are computed from a covariate: age in months, a score's square, a diagnosis as a number.
 
-Such a feature is a function of the covariate, whatever the formula does with it, and whether or not it is in it. Rows
-with one value of the covariate then agree in the feature; and in the covariate's order, values of the feature (or their
-ranks, where the covariate is skewed) change little from one to the next: the sum of squared steps over twice the sum of
-squares (von Neumann 1941, Ann Math Stat 12:367) is 1 on average for independent values.
+Such a feature is a function of the covariate, whether or not the formula holds that covariate. Rows with one value of
+the covariate then agree in the feature. In the covariate's order, values of the feature (or their ranks, where the
+covariate is skewed) change little from one to the next. Von Neumann's ratio measures that (1941, Ann Math Stat 12:367):
+the sum of squared steps over twice the sum of squares is 1 on average for independent values.
 """
 
 from __future__ import annotations

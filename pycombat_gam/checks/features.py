@@ -2,14 +2,14 @@
 
 - `far`: number of values farther than `FAR` robust standard deviations from the median of their site; the robust sd
   is 1.4826 times the median absolute distance, of all sites or of that one, whichever is larger, so that sites of large
-  scale are no heavy tails. `farthest`: the largest distance; `apart`: how many are beyond a gap. Sites with fewer than
-  `RANGE` rows take no part, for their median follows single rows.
-- Where hardly any value is zero or below, a distance is the smaller one of those of the values and of their logarithms:
-  sizes are skewed to the right, and the logarithms of symmetric values to the left. Values of zero or below
-  are then left to the checks of signs. The limits were set by simulation: of tables with 200 features at 20 sites of
-  unequal size, about 900 rows, at most 2 in 100 have a feature that is named, be they normal, lognormal (sd of the
-  logarithm up to 0.6), gamma (shape 1 to 9) or t with 10 degrees of freedom. A value of ten times what it should be is
-  named where the sd is up to about 0.2 of the mean, a tenth up to about 0.06: beyond, it is not out of the ordinary.
+  scale do not count as heavy tails. `farthest`: the largest distance; `apart`: how many are beyond a gap. Sites with
+  fewer than `RANGE` rows are left out, because their median follows single rows.
+- Where hardly any value is zero or below, a distance is the smaller of two: that of the values and that of their
+  logarithms. Sizes are skewed to the right, and the logarithms of symmetric values to the left. Values of zero or below
+  are then left to the checks of signs. The limits were set by simulation of tables with 200 features at 20 sites of
+  unequal size, about 900 rows. At most 2 in 100 tables have a feature that is named, be they normal, lognormal (sd of
+  the logarithm up to 0.6), gamma (shape 1 to 9) or t with 10 degrees of freedom. A value ten times too large is named
+  if the sd is up to about 0.2 of the mean, and one ten times too small if it is up to about 0.06.
 - `low_isolated`, `high_isolated`: whether the smallest, or largest, value is farther than `ISOLATED` times IQR/1.349
   from the median of all; zero also where all other values are above a twentieth of the median and not all are whole.
 - `constant_sites`: sites of two or more values where they are all equal, if not everywhere.

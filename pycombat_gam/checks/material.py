@@ -1,4 +1,4 @@
-"""What the checks look at: the table sorted out, and what is to be done with it."""
+"""What the checks look at: the table in parts, and the model that it is meant for."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Material:
     intake : features and covariates; formula : parsed; batch : the column of sites; ids : columns that identify rows.
     levels : the sites; codes : (n,) site of each row, −1 where missing.
     fixed : the formula without effects of groups (random effects), which sites cannot be confounded with: penalised.
-    covariates : by name, those in `fixed`; subjects : if rows can be told to be of one subject.
+    covariates : by name, those in `fixed`; subjects : the grouping of rows by subject, or None.
     alike : features that look like identifiers; asked : what the model is asked for.
     """
 
@@ -108,7 +108,7 @@ def gather_material(
     alike: Sequence[str] = (),
     numbers_only: bool = False,
 ) -> Material:
-    """Read the formula's columns and find out whose rows they are; `codes` are −1 where the site is missing.
+    """Read the formula's columns and find the subjects of the rows; `codes` are −1 where the site is missing.
 
     `numbers_only` leaves out columns of text and the like, which no check of a fitted table asks for.
     """

@@ -31,7 +31,7 @@ RANGE = HANDFUL + 1
 """Least number of rows of a site with a range of its own."""
 
 OUTSIDE = 0.1
-"""Share of a site's rows outside the others' support from which on it is a caution."""
+"""Share of a site's rows outside the others' support from which on this is a caution."""
 
 BY_CHANCE = 0.001
 """How often chance alone may give a caution, over all sites and covariates; see `_chance`."""
@@ -143,8 +143,8 @@ def overlap_findings(material: Material, overlap: pd.DataFrame) -> Iterator[Find
         if len(apart):
             sizes = [_span(material, name, row["site"], row["n"]) for _, row in apart.iterrows()]
             verdict = (
-                f"'{name}' does not overlap: no row of {joined(sizes)} lies within the range of another site; there, "
-                f"site and '{name}' are told apart by the form of the model alone"
+                f"'{name}' does not overlap: no row of {joined(sizes)} lies within the range of another site. There "
+                f"only the form of the model separates site from '{name}'"
             )
             yield _about("problem", name, verdict, apart)
         if len(partly):
@@ -153,8 +153,8 @@ def overlap_findings(material: Material, overlap: pd.DataFrame) -> Iterator[Find
                 for _, row in partly.sort_values(["share_outside", "outside"], ascending=False).iterrows()
             ]
             verdict = (
-                f"'{name}' has values that one site alone covers: {joined(parts)}; there its effect is known from that "
-                "site only"
+                f"'{name}' has values that only one site covers: {joined(parts)}; there its effect is estimated from "
+                "that site only"
             )
             yield _about("caution", name, verdict, partly)
 
@@ -171,7 +171,7 @@ def _span(material: Material, name: str, site: str, n: int) -> str:
 
 
 def _within_constant(material: Material, name: str) -> bool:
-    """Tell whether a covariate has one value in each site: confounded, which is told of elsewhere."""
+    """Tell whether a covariate has one value in each site: confounded; reported by `confounding`."""
     covariate = material.covariates[name]
     used = covariate.present & (material.codes >= 0)
     x, codes = covariate.values[used], material.codes[used]

@@ -1,4 +1,4 @@
-"""Subjects per site: how many, how often, and how well a site's scale can be known from them.
+"""Subjects per site: how many, how often, and how precisely they determine the site's scale.
 
 ComBat's scale of a site is a standard deviation with n − 1 degrees of freedom. For normal residuals its 95 % interval
 reaches from s√(ν/χ²_{ν,.975}) to s√(ν/χ²_{ν,.025}); these factors are the columns `sd_lower` and `sd_upper`.
@@ -20,10 +20,10 @@ from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import Setting, Worded, count, listing
 
 HANDFUL = 8
-"""Up to so many, a site's sd may be more than twice its estimate: √(7/χ²_{7,.025}) = 2.04, √(8/χ²_{8,.025}) = 1.92."""
+"""Up to so many subjects, an sd may be over twice its estimate: √(7/χ²_{7,.025}) = 2.04, √(8/χ²_{8,.025}) = 1.92."""
 
 FEW = 20
-"""Below it, a note: Orlhac et al. (2022, J Nucl Med 63:172) ask for 20 to 30 per site."""
+"""Fewer subjects are worth a note: Orlhac et al. (2022, J Nucl Med 63:172) ask for 20 to 30 per site."""
 
 COLUMNS = ("site", "rows", "share", "subjects", "visits", "traveling", "scale_df", "sd_lower", "sd_upper", "copies")
 
@@ -73,7 +73,7 @@ def site_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
     for group in material.levels.look_alikes():
         sizes = sites.set_index("site").loc[list(group), "rows"]
         each = joined([f"{label!r} ({count(k, 'row')})" for label, k in sizes.items()])
-        verdict = f"Site labels {each} differ in case, spaces or leading zeros only, and count as different sites"
+        verdict = f"Site labels {each} differ only in case, spaces or leading zeros, and count as different sites"
         yield Finding("caution", "site labels", listing(group), verdict, "sites", keys(group))
     yield from _sizes(material, sites)
 
@@ -106,10 +106,10 @@ def _sizes(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
     if len(few):
         labels = tuple(few["site"])
         each = joined([f"'{row['site']}' ({row['subjects']})" for _, row in few.iterrows()])
-        leans = "leans on the other features through shrinkage" if shrunk else "rests on them alone"
+        relies = "relies on the other features through shrinkage" if shrunk else "rests on them alone"
         verdict = (
-            f"{count(len(few), 'site')} of {len(sites)} with fewer than {FEW} {noun}s: {each}; what is adjusted there "
-            f"{leans}"
+            f"{count(len(few), 'site')} of {len(sites)} with fewer than {FEW} {noun}s: {each}; the adjustment there "
+            f"{relies}"
         )
         yield Finding("note", "site size", listing(labels), verdict, "sites", keys(labels))
 
@@ -122,14 +122,14 @@ def id_findings(material: Material) -> Iterator[Finding]:
         verdict = Worded("Rows cannot be told apart, and ComBat stops: ", error.args[0])
         yield Finding("problem", "ids", listing(material.ids) or "index", verdict, "sites", stops=True)
     if material.alike:
-        alike = f"{named(material.alike)} looks like an identifier, but is taken for a feature: name it with "
+        alike = f"{named(material.alike)} looks like an identifier, but is taken as a feature: name it with "
         verdict = Worded(alike, Setting("id", ...))
         yield Finding("caution", "ids", listing(material.alike), verdict, "features", keys(material.alike))
 
 
 def repeat_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
-    """Judge subjects with several rows, or with one where the formula has an effect of theirs."""
-    # One id that repeats is told of as an id.
+    """Judge subjects with several rows, or with one row each if the formula has a random effect of subjects."""
+    # A single id that repeats is reported as an id.
     who = None if len(material.ids) == 1 and not material.formula.random else material.subjects
     if who is None or len(sites) < 2:
         return
@@ -138,7 +138,7 @@ def repeat_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding
     verdict = f"{count(known.size, 'row')} of {total:,} '{who.name}'"
     if not who.repeated:
         if who.random:
-            verdict += ": each has one row, so its random effect cannot be told from the residual"
+            verdict += ": each has one row, so its random effect cannot be separated from the residual"
             # Of rows without a subject a fit stops first.
             stops = known.size == who.codes.size
             verdict += ", and ComBat stops" if stops else ""
@@ -146,8 +146,8 @@ def repeat_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding
         return
     if not who.random:
         verdict += (
-            f": rows of one subject are alike, yet count as independent ones; add (1 | {who.name}) to the formula for "
-            "scales and later tests that know of it"
+            f": rows of one subject are dependent, but count as independent; add (1 | {who.name}) to the formula, so "
+            "that scales and later tests allow for it"
         )
         yield Finding("problem", "subjects", who.name, verdict, "sites")
         return
@@ -156,7 +156,5 @@ def repeat_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding
     moved = int((np.bincount(pairs[pairs[:, 0] >= 0, 0]) > 1).sum())
     low, high = int(visits[visits > 0].min()), int(visits.max())
     verdict += f", {count(low, 'row') if low == high else f'{low} to {high:,} rows'} each; {moved:,} at several sites"
-    verdict += (
-        ", which tell site effects apart from subjects" if moved else ": sites are compared between subjects only"
-    )
+    verdict += ", which separate site effects from subjects" if moved else ": sites are compared between subjects only"
     yield Finding("note", "subjects", who.name, verdict, "sites")

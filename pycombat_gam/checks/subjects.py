@@ -1,13 +1,13 @@
-"""Whose rows they are: which grouping factor holds the rows of one person, and which groups rows otherwise.
+"""Which rows belong to one person: which grouping factor identifies people, and which groups rows otherwise.
 
-Rows of one person are alike and count once. A formula may have random effects of people (``(1 | subject)``), of
-families, and of what groups sites or rows otherwise: vendors, countries, scanners, sexes. Two rows from one vendor are
-as independent as any two.
+Rows of one person are dependent and count once. A formula may have random effects of people (``(1 | subject)``), of
+families, and of other groups of sites or rows: vendors, countries, scanners, sexes. Two rows from one vendor are as
+independent as any two.
 
-The sizes of the groups decide: a person has few rows, and a site has many people. With n_b rows at a site, g rows of
-one group there and n_b/g such groups, groups are those of people where a group is no larger than the number of groups,
-g ≤ √n_b; on average over all rows. The caller's word counts more: a random effect of what `id` names is one of people,
-unless the id has another column that tells more groups apart (of subject and visit, the visit is nobody).
+The sizes of the groups decide: a person has few rows, and a site has many people. Take n_b rows at a site, g rows of
+one group there and n_b/g such groups. Groups are people if a group is no larger than the number of groups, g ≤ √n_b, on
+average over all rows. The caller's word counts more: a random effect of what `id` names is one of people, unless the id
+has another column with more groups (of subject and visit, the visit is nobody).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The terms of a formula as columns, on the rows that have all of its variables, even where the design cannot be built.
 
-Smooths take part with all columns of their basis, as if not penalised; effects of groups (random effects) take none.
+Smooths enter with all columns of their basis, as if not penalised; effects of groups (random effects) are left out.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ class Association:
     ----------
     squared : (r,) squared canonical correlations with the sites, descending; r is the rank of the columns.
     between : (B,) what each site contributes to their sum; within : (B,) what it has of r minus their sum.
-    deciding : (n,) share of each row in what tells the combination of columns that suffers most from sites; zero where
-        nothing does.
+    deciding : (n,) share of each row in the variation within sites of the combination of columns that suffers most
+        from sites; zero where there is none.
     """
 
     squared: FloatArray

@@ -92,7 +92,7 @@ def covariate_units(material: Material) -> Iterator[Finding]:
         ]
         if off:
             each = joined([f"at '{site}' {_times(factor)} (median {median:.4g})" for site, factor, median in off])
-            verdict = f"'{name}' seems to be in other units: {each} what it is elsewhere; bring all sites to one unit"
+            verdict = f"'{name}' seems to be in other units: {each} what it is elsewhere; convert all sites to one unit"
             where = tuple((name, "", site) for site, _, _ in off)
             yield Finding("problem", "units", name, verdict, "covariates", where)
 
@@ -102,7 +102,7 @@ def feature_units(units: list[tuple[str, str, float]]) -> Iterator[Finding]:
     for site in dict.fromkeys(site for _, site, _ in sorted(units, key=lambda unit: unit[1])):
         factors = sorted((feature, factor) for feature, place, factor in units if place == site)
         each = joined([f"'{feature}' is {_times(factor)} what it is elsewhere" for feature, factor in factors])
-        verdict = f"Site '{site}' seems to be in other units: {each}; bring all sites to one unit"
+        verdict = f"Site '{site}' seems to be in other units: {each}; convert all sites to one unit"
         yield Finding("problem", "units", site, verdict, "features", keys(feature for feature, _ in factors))
 
 

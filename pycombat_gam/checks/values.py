@@ -1,4 +1,4 @@
-"""Values of covariates that cannot be: codes for missing, ages nobody has, negative sizes."""
+"""Impossible values of covariates: codes for missing, ages nobody has, negative sizes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def impossible_values(material: Material) -> Iterator[Finding]:
         if wrong.any():
             odd = np.unique(x[wrong]).tolist()
             each, where = _cells(material, covariate, odd)
-            verdict = f"'{name}' has values that cannot be: {each}; correct them"
+            verdict = f"'{name}' has impossible values: {each}; correct them"
             yield Finding("problem", "impossible values", name, verdict, "covariates", where)
 
 

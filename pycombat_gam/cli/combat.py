@@ -86,7 +86,7 @@ def harmonize(
 ) -> None:
     """Fit ComBat to a table and write the harmonized table, the model, a summary and a report.
 
-    Problems that the audit finds are told and don't stop it (exit 0); to stop at them, run audit first (exit 1).
+    Problems that the audit finds are reported and don't stop it (exit 0); to stop at them, run audit first (exit 1).
     """
     with plainly():
         from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report

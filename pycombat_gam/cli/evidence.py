@@ -1,6 +1,6 @@
 """What goes with a harmonized table: the audit of its design, and the report.
 
-The audit is told at the end: bad input ends in one line, which says what is wrong with it.
+The audit comes last: bad input ends in one line, which says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def reported(
 
     Parameters
     ----------
-    before, after : the table, harmonized or not; found : its audit.
+    before, after : the table before and after harmonization; checked : its audit.
     source : the file it came from; None for the packaged example.
     """
     command = shlex.join(["pycombat-gam", *sys.argv[1:]])

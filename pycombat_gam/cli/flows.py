@@ -82,7 +82,7 @@ def flow(
 ) -> None:
     """Train a flow on a table: what would each row measure at another site, or at the average of all?
 
-    Problems that the audit finds are told and don't stop it (exit 0); to stop at them, run audit first (exit 1).
+    Problems that the audit finds are reported and don't stop it (exit 0); to stop at them, run audit first (exit 1).
     """
     with plainly():
         from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report

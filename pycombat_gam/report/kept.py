@@ -1,4 +1,4 @@
-"""What a formula keeps, in words: fixed covariates and random effects, which are not the same."""
+"""What a formula keeps, in words: fixed covariates and, apart from them, random effects."""
 
 from __future__ import annotations
 

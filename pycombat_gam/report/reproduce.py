@@ -1,4 +1,4 @@
-"""How to get the same harmonization again: the call, the data's hash, versions."""
+"""How to reproduce the harmonization: the call, the data's hash, versions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def reproduce(
     other = origin is not None and origin.kind == OTHER
     if other and origin is not None and command is None:
         parts.append(
-            Sentences(f"table_of_fit is the table that the model was fitted to ({origin.chosen}), table the rows here.")
+            Sentences(
+                f"table_of_fit is the table that the model was fitted to ({origin.chosen}); table holds the rows here."
+            )
         )
     if data is None or other:
         what = "what the fit saw of the table (labels, design and sufficient statistics)"
@@ -66,7 +68,7 @@ def reproduce(
         )
     software = versions(model, ("statsmodels", "scikit-learn", "matplotlib"))
     table = pd.DataFrame({"software": list(software), "version": list(software.values())})
-    parts.append(Table("versions", "Versions of what computed.", table))
+    parts.append(Table("versions", "Versions of the software.", table))
     return Section("reproduce", "How to reproduce", tuple(parts))
 
 

@@ -69,7 +69,7 @@ class Study:
         covariates: pd.DataFrame | None,
         fit_mask: object = None,
     ) -> Study:
-        """Sort out the tables, and find out what made the harmonized one.
+        """Read the tables, and find how the harmonized one was made.
 
         Raises
         ------
@@ -93,8 +93,8 @@ class Study:
             to = _target(model, before, covariates, taken, then)
             if to is None:
                 notes.append(
-                    "the harmonized table given is not what this model makes of the rows before (transform): the "
-                    "report describes the table given, and the model beside it"
+                    "the harmonized table given is not this model's transform of the rows before: the report describes "
+                    "the table given, and the model beside it"
                 )
         wide = _wide(taken, taken.Y, model.batch)
         origin = Origin.of(model, wide, before, covariates, fit_mask)

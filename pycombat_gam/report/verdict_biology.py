@@ -5,15 +5,15 @@ is, Simes' p), is below the level after Holm's adjustment for the number of term
 adjustment and the term does not pass this one, it counts as near the limit, and never as "no association"; nor does a
 term without a p-value, which is not tested.
 
-That a term is found in one state only says nothing of a change: 0.04 and 0.06 are the same evidence. A change has to be
-estimated, each feature with itself, over the features that are significant before or after (the others' partial R² is
-noise; the choice treats the states alike):
+Significance in one state only says nothing about a change: 0.04 and 0.06 are the same evidence. A change has to be
+estimated, paired by feature, over the features that are significant before or after (the others' partial R² is noise;
+the choice treats the states alike):
 
 - *Weaker* or *stronger* takes both a two-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level, which
   says that the change has a direction, and a median of the features' relative changes beyond 10 % in that direction,
   which says that it matters. The ratio of two medians is no such change: the medians may be of different features, and
-  move against most of them. Fewer features than the test needs have to move all together. Features of one table are no
-  independent sample, so this p is a rule for reading and no test of a hypothesis.
+  move against most of them. With fewer features than the test needs, all have to move together. Features of one table
+  are no independent sample, so this p is a rule for reading, not a test of a hypothesis.
 - *Lost* or *new* takes a term that is found in one state and has not even a single significant feature in the other,
   and a median change beyond the confidence interval of a single estimate, on Fisher's scale: artanh of the partial R
   has the standard error 1/√(residual df − 1), to first order also for several columns. Both estimates are of the same
@@ -106,8 +106,8 @@ def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
     good = not bad and bool(kinds & {KEPT, STRONGER}) and kinds <= {KEPT, STRONGER, NONE}
     if NEW in kinds:
         texts.append(
-            "What is found only after harmonization may be uncovered by it, or be the covariates' own trace: the model "
-            "was told them (the audit's table of imbalance says by how much later tests are off)."
+            "Harmonization may have uncovered what is found only after it. It may also stem from the covariates, which "
+            "the model used: the audit's table of imbalance gives the actual level of later tests."
         )
     tone = "bad" if bad else "good" if good else "plain"
     return Sentences(" ".join(texts), lead=_lead(by_term, worse, diagnosis, formula), tone=tone)
@@ -205,13 +205,13 @@ def _nothing(formula: Formula) -> Sentences:
         text = f"No association with {joined(fixed)} could be tested; the notes say why."
         return Sentences(text, lead="Whether the associations with the covariates are kept was not tested.")
     if random:
-        text = "The formula names no fixed covariate, so what harmonization did to any was not looked at."
+        text = "The formula names no fixed covariate, so what harmonization did to any was not examined."
         return Sentences(text, lead=f"{random.capitalize()} were modelled and kept, no fixed covariate.")
-    text = "The formula names no covariate, so what harmonization did to any was not looked at."
+    text = "The formula names no covariate, so what harmonization did to any was not examined."
     return Sentences(text, lead="No covariate was kept.")
 
 
-NEAR = "near the limit of significance: single features reach it, but not with the number of terms taken into account"
+NEAR = "near the limit of significance: single features reach it, but not after adjustment for the number of terms"
 
 
 def _lead_before(diagnosis: Diagnosis, formula: Formula) -> str:
@@ -339,7 +339,7 @@ def _shares(diagnosis: Diagnosis) -> list[str]:
 
 
 def _sizes(by_term: list[Change]) -> list[str]:
-    """Write what a term was called weaker, stronger or kept by."""
+    """Write the sizes by which a term was called weaker, stronger or kept."""
     selected = [change for change in by_term if change.features]
     if not selected:
         return []
@@ -352,17 +352,16 @@ def _sizes(by_term: list[Change]) -> list[str]:
         )
         every.append(f"{change.term} {three(change.all_before)} and {three(change.all_after)}")
     texts = [
-        "What became of the associations is judged by the features significant before or after, and by no others.",
+        "Changes in the associations are judged by the features significant before or after, and by no others.",
         f"Their median partial R², before and after: {'; '.join(some)}.",
         f"The median over all features, before and after: {'; '.join(every)}.",
-        "The median change is that of the features' own relative changes, not the ratio of the two medians.",
-        "Weaker or stronger means: the features changed in one direction (two-sided Wilcoxon signed-rank test, each "
-        f"feature with itself), and their median change is beyond {percent(MATTERS)}.",
+        "The median change is the median of the features' relative changes, not the ratio of the two medians.",
+        "Weaker or stronger means: the features changed in one direction (two-sided Wilcoxon signed-rank test, "
+        f"paired by feature), and their median change exceeds {percent(MATTERS)}.",
     ]
     if any(not np.isnan(change.p) for change in selected):
         texts.append(
-            "Features of one table depend on each other: the signed-rank p is a rule for reading, no test of a "
-            "hypothesis."
+            "Features of one table are dependent: the signed-rank p is a rule for reading, not a test of a hypothesis."
         )
     kinds = {change.kind for change in by_term}
     if kinds & {LOST, NEW}:

@@ -56,7 +56,7 @@ def predicted(diagnosis: Diagnosis) -> set[str]:
 
 
 def predictions(diagnosis: Diagnosis) -> list[str]:
-    """Say in words how well covariates are predicted at sites left out, and what held out means there."""
+    """Say how well covariates are predicted at sites left out, and what held out means there."""
     by_covariate = by_state(diagnosis)
     present = {state for states in by_covariate.values() for state in states}
     each = []

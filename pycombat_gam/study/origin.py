@@ -1,4 +1,4 @@
-"""Whose rows these are: those that the model was fitted to, some of which estimated, or others."""
+"""How the reported rows relate to the rows of the fit: the same, a table of which some estimated, or another table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Origin:
         covariates: pd.DataFrame | None,
         fit_mask: object = None,
     ) -> Origin:
-        """Compare rows with what the model knows of its own: rows of each site, covariates, and what else it kept.
+        """Compare rows with what the model kept of its fit: rows of each site, covariates, and more.
 
         Parameters
         ----------
@@ -56,9 +56,9 @@ class Origin:
 
         Notes
         -----
-        Nothing is fitted again. A ComBat kept mean and variance of every feature at every site, less the covariates'
-        part, which settles it. Of a flow, rows of its sites and distributions of its covariates have to do. Which rows
-        `fit_mask` chose is not stored: where it is not given, a table that could be that of the fit counts as it.
+        Nothing is fitted again. A ComBat keeps mean and variance of every feature at every site, less the covariates'
+        part; these settle it. A flow keeps only the rows of its sites and the distributions of its covariates. Which
+        rows `fit_mask` chose is not stored: if it is not given, a table that could be that of the fit counts as it.
         """
         profile = model.profile
         at_fit = dict(profile["batches"])
@@ -94,18 +94,18 @@ class Origin:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader has to know of it."""
+        """What a reader has to know about it."""
         if self.kind == MASKED:
             return (
                 f"{self.fit_rows:,} of these {self.rows:,} rows estimated mean model and site effects (fit_mask); "
-                "which ones the model does not store",
+                "the model does not store which",
             )
         if self.kind == FITTED:
             return ()
         new = (
             ""
             if not self.unseen
-            else f"; the effects of sites not in the fit were estimated from these rows: {listing(self.unseen)}"
+            else f". The effects of sites not in the fit were estimated from these rows: {listing(self.unseen)}"
         )
         return (
             f"these {self.rows:,} rows are not the table that the model was fitted to, which had {self.chosen}: "

@@ -1,4 +1,4 @@
-"""What is independent of each other: rows, or groups of rows that random effects link."""
+"""The independent units: rows, or groups of rows that random effects link."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pycombat_gam.types import FloatArray, IntArray
 
 
 class Units:
-    """What is independent of each other: rows, or groups of rows that random effects link.
+    """The independent units: rows, or groups of rows that random effects link.
 
     Parameters
     ----------
@@ -65,10 +65,10 @@ def linking_groups(
 ) -> tuple[tuple[str, ...], ...]:
     """Return the columns of each random effect whose groups, not rows, may be exchanged if sites are alike.
 
-    Rows of one person, or of a small group such as a family, are one witness. So are those of a larger group, a
-    scanner say, where each site has several of its own: sites then have to differ by more than scanners do. Other
-    groups, such as vendors, hold many rows of several sites, or all of a site's. Their effects are estimated beside
-    those of sites and taken off with the covariates' part; what is left of a row is its own.
+    Rows of one person, or of a small group such as a family, are one unit. So are those of a larger group, such as a
+    scanner, if each site has several of its own: sites then have to differ by more than scanners do. Other groups, such
+    as vendors, hold many rows of several sites, or all rows of a site. Their effects are estimated beside those of
+    sites and removed with the covariates' part; the remainders of rows are independent.
     """
     people = {group.columns for group in unit_groupings(formula, table, codes, ids)}
     makers = dict.fromkeys(grouping_columns(formula, table, used) for used in random_groups(formula))
