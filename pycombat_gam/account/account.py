@@ -29,7 +29,7 @@ class Account:
 
 @dataclass(frozen=True, eq=False)
 class NamedTable:
-    """A table of what was estimated.
+    """A table of estimates.
 
     Attributes
     ----------

@@ -24,19 +24,31 @@ class Audit:
 
     Attributes
     ----------
-    call : the call, with its options.
-    findings : DataFrame, a row per finding: `severity` (problem, caution, note), `check`, `subject`, `verdict` (a
-        sentence), `table` and `row` that it rests on; `basis` returns these rows.
-    sites : rows, subjects and visits, degrees of freedom of the scale, and the 95 % factors of a standard deviation.
-    covariates : distribution of each covariate by site.
-    overlap : standardized differences and common support; see `pycombat_gam.checks.overlap`.
-    confounding : each term against the sites; see `pycombat_gam.checks.confounding`, also for the next two.
-    canonical : canonical correlations of terms and sites, alone and given the other terms.
-    carriers : which sites cause a term's confounding, and which its estimate rests on.
-    imbalance : the actual level of a later test without site; see `pycombat_gam.audit.imbalance`.
-    missing : missing and infinite cells of columns that have any, by site; site is empty for rows without one.
-    features : what each feature looks like, and `flags`; see `pycombat_gam.checks.features`.
-    legend : what each column of these tables holds, by table.
+    call : str
+        The call, with its options.
+    findings : DataFrame
+        A row per finding: `severity` (problem, caution, note), `check`, `subject`, `verdict` (in words), and the
+        `table` and `row` that it rests on; `basis` returns these rows.
+    sites : DataFrame
+        Rows, subjects and visits, degrees of freedom of the scale, and the 95 % factors of a standard deviation.
+    covariates : DataFrame
+        Distribution of each covariate by site.
+    overlap : DataFrame
+        Standardized differences and common support; see `pycombat_gam.checks.overlap`.
+    confounding : DataFrame
+        Each term against the sites; see `pycombat_gam.checks.confounding`, also for the next two.
+    canonical : DataFrame
+        Canonical correlations of terms and sites, alone and given the other terms.
+    carriers : DataFrame
+        Which sites cause a term's confounding, and which its estimate rests on.
+    imbalance : DataFrame
+        The actual level of a later test without site; see `pycombat_gam.audit.imbalance`.
+    missing : DataFrame
+        Missing and infinite cells of columns that have any, by site; the site is empty for rows without one.
+    features : DataFrame
+        What each feature looks like, and `flags`; see `pycombat_gam.checks.features`.
+    legend : dict of dict of str
+        What each column of these tables holds, by table.
     """
 
     call: str

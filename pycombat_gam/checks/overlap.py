@@ -7,10 +7,10 @@ Difference of a site from all others together:
 - a category as a whole (level empty): √((p − q)'S⁻¹(p − q)) with S the mean of the two multinomial covariances
   (Yang & Dalton 2012, SAS Global Forum, paper 335).
 
-Support, for numbers: a site covers its range, from its smallest value to its largest. A row is `outside` where no other
-site's range holds its value. Sites with fewer rows than `RANGE` count together as one, which covers what they span: a
-site of one row has no range. `overlap` is the least share of the site's rows that lie in one other site's range, and
-`overlap_with` that site.
+Support, for numbers: a site covers its range, from its smallest value to its largest. A row is `outside` if its value
+lies in no other site's range. Sites with fewer rows than `RANGE` count together as one site that covers what they span,
+because a site of one row has no range. `overlap` is the least share of the site's rows that lie in one other site's
+range, and `overlap_with` that site.
 """
 
 from __future__ import annotations

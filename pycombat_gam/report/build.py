@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 TITLE = "Harmonization report"
 HTML, MARKDOWN = "report.html", "report.md"
 FILES = {HTML: "report", MARKDOWN: "report, Markdown"}
-"""Files of a report, and what they are."""
+"""The files of a report, and what each is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +50,12 @@ class Report:
 
     Attributes
     ----------
-    about : the model and the size of the table, in a line.
-    verdict : was there a site effect, is it gone, is the biology still there.
-    sections : methods, audit, before and after, biology, shrinkage, estimates, notes, how to reproduce.
+    about : str
+        The model and the size of the table, in a line.
+    verdict : tuple of Sentences
+        Was there a site effect, is it gone, is the biology still there?
+    sections : tuple of Section
+        Methods, audit, before and after, biology, shrinkage, estimates, notes, how to reproduce.
     """
 
     about: str
