@@ -1,7 +1,7 @@
 """What the features look like: one row each, computed in blocks of features.
 
-- `far`: number of values farther than `FAR` robust standard deviations from the median of their site; the robust sd
-  is 1.4826 times the median absolute distance, of all sites or of that one, whichever is larger, so that sites of large
+- `far`: number of values farther than `FAR` robust standard deviations from the median of their site. The robust sd
+  is 1.4826 times the median absolute distance, of all sites or of that one, whichever is larger. So sites of large
   scale do not count as heavy tails. `farthest`: the largest distance; `apart`: how many are beyond a gap. Sites with
   fewer than `RANGE` rows are left out, because their median follows single rows.
 - Where hardly any value is zero or below, a distance is the smaller of two: that of the values and that of their
@@ -11,7 +11,8 @@
   the logarithm up to 0.6), gamma (shape 1 to 9) or t with 10 degrees of freedom. A value ten times too large is named
   if the sd is up to about 0.2 of the mean, and one ten times too small if it is up to about 0.06.
 - `low_isolated`, `high_isolated`: whether the smallest, or largest, value is farther than `ISOLATED` times IQR/1.349
-  from the median of all; zero also where all other values are above a twentieth of the median and not all are whole.
+  from the median of all. For zero it also holds if all other values exceed a twentieth of the median and not all are
+  whole.
 - `constant_sites`: sites of two or more values where they are all equal, if not everywhere.
 - `units_site`: the site that is farthest off by a factor that other units would make, and `units_factor`.
 - `duplicate_of`: the first of several equal features in alphabetical order.

@@ -71,9 +71,9 @@ class Grouping:
 def subject_of(formula: Formula, table: pd.DataFrame, sites: IntArray, ids: Sequence[str]) -> Grouping | None:
     """Find the factor that tells people apart, or None.
 
-    It is, in this order: a random effect of what `ids` names; an id that repeats, and does so like people or has the
-    most values; a random effect whose groups are like people; the id with the most values. Of several, it is one that
-    repeats, with the most groups.
+    It is the first of these that exists: a random effect of what `ids` names; an id that repeats, if its groups are
+    like people or it has the most values; a random effect whose groups are like people; the id with the most values.
+    Of several candidates, it is one that repeats, with the most groups.
 
     Parameters
     ----------

@@ -1,17 +1,17 @@
 """The verdict on the biology: associations that were found and kept, weakened or strengthened, or never found.
 
-A term counts as found in a state if the smallest of its features' p-values, adjusted for the number of features (that
-is, Simes' p), is below the level after Holm's adjustment for the number of terms. Where single features pass their own
-adjustment and the term does not pass this one, it counts as near the limit, and never as "no association"; nor does a
-term without a p-value, which is not tested.
+A term's p-value is the smallest of its features' p-values, adjusted for the number of features (that is, Simes' p). The
+term counts as found in a state if this p is below the level after Holm's adjustment for the number of terms. If only
+single features pass their own adjustment, it counts as near the limit, never as "no association". A term without a
+p-value counts as not tested.
 
 Significance in one state only says nothing about a change: 0.04 and 0.06 are the same evidence. A change has to be
 estimated, paired by feature, over the features that are significant before or after (the others' partial R² is noise;
 the choice treats the states alike):
 
-- *Weaker* or *stronger* takes both a two-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level, which
-  says that the change has a direction, and a median of the features' relative changes beyond 10 % in that direction,
-  which says that it matters. The ratio of two medians is no such change: the medians may be of different features, and
+- *Weaker* or *stronger* takes two things. A two-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level
+  shows that the change has a direction. A median of the features' relative changes beyond 10 % in that direction shows
+  that it matters. The ratio of two medians is no such change: the medians may be of different features, and
   move against most of them. With fewer features than the test needs, all have to move together. Features of one table
   are no independent sample, so this p is a rule for reading, not a test of a hypothesis.
 - *Lost* or *new* takes a term that is found in one state and has not even a single significant feature in the other,
