@@ -39,8 +39,8 @@ mean_only             0.048  0.227  0.488
 
 Smooths count with their whole basis, unpenalised.
 
-In the table, `r2` is the share of the covariate's own values (or of its levels' indicators) between sites. `r2_given` is
-the mean of ρ², `variance_ratio` the mean of λ and `worst_ratio` the largest λ. `df_assumed` is ν', and `df_true` is ν.
+In the table, `r2` is the share of the covariate's own values (or of its levels' indicators) between sites, and
+`r2_given` the mean of ρ². `variance_ratio` is the mean of λ, `worst_ratio` the largest λ, `df_assumed` ν', `df_true` ν.
 `difference` is the largest standardized difference of a `site` from the others (`pycombat_gam.checks.overlap`).
 """
 

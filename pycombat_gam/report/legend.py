@@ -12,7 +12,7 @@ MEANINGS = {
     HELD_OUT: "harmonized by models that did not see the row (site prediction), or neither the row's site nor the "
     "covariate (covariate prediction)",
 }
-TOLD = "The harmonization used these covariates, so what is found after it is partly by construction."
+BY_CONSTRUCTION = "The harmonization used these covariates, so what is found after it is partly by construction."
 """Why an association, or a prediction, after harmonization does not prove that it was kept."""
 TO_GO_BY = "Among the predictions, rely on those held out: that harmonization did not use the covariate."
 BY_ASPECT = {

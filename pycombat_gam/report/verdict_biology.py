@@ -11,8 +11,8 @@ the choice treats the states alike):
 
 - *Weaker* or *stronger* takes two things. A two-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level
   shows that the change has a direction. A median of the features' relative changes beyond 10 % in that direction shows
-  that it matters. The ratio of two medians is no such change: the medians may be of different features, and
-  move against most of them. With fewer features than the test needs, all have to move together. Features of one table
+  that it matters. The ratio of two medians is no such change: the medians may be of different features, and move
+  against most of them. With fewer features than the test needs, all have to move together. Features of one table
   are no independent sample, so this p is a rule for reading, not a test of a hypothesis.
 - *Lost* or *new* takes a term that is found in one state and has not even a single significant feature in the other,
   and a median change beyond the confidence interval of a single estimate, on Fisher's scale: artanh of the partial R
@@ -34,7 +34,7 @@ import pandas as pd
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.report.kept import fixed_covariates, random_effects
-from pycombat_gam.report.legend import TOLD
+from pycombat_gam.report.legend import BY_CONSTRUCTION
 from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.verdict_predictions import (
     by_state,
@@ -100,7 +100,7 @@ def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
         return Sentences(" ".join(texts), lead=_lead_before(diagnosis, formula))
     by_term = changes(diagnosis)
     worse = worse_predictions(diagnosis)
-    texts = [*_shares(diagnosis), *_sizes(by_term), TOLD, *predictions(diagnosis)]
+    texts = [*_shares(diagnosis), *_sizes(by_term), BY_CONSTRUCTION, *predictions(diagnosis)]
     kinds = {change.kind for change in by_term}
     bad = bool(worse or kinds & {WEAKER, LOST})
     good = not bad and bool(kinds & {KEPT, STRONGER}) and kinds <= {KEPT, STRONGER, NONE}
