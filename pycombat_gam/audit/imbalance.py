@@ -156,10 +156,10 @@ def imbalance_findings(
         if row["level"] > LIBERAL:
             what = "variance" if row["df"] == 1 else "average variance"
             asked = " (its curve unpenalised)" if smooth & set(row["terms"].split(", ")) else ""
-            shrunk = "; shrinkage changes it" if material.asked.shrunk else ""
+            shrunk = " (shrinkage changes this)" if material.asked.shrunk else ""
             verdict = (
-                f"Testing '{name}' later without site would be too liberal: its level is {percent(row['level'])} where "
-                f"site effects are removed in full, instead of 5 %{shrunk}. The {what} of its effect is "
+                f"Testing '{name}' later without site would be too liberal: its level is {percent(row['level'])} "
+                f"instead of 5 % where site effects are removed in full{shrunk}. The {what} of its effect is "
                 f"{row['variance_ratio']:.3g} times what that test assumes{asked}, with {count(lost, 'degree')} of "
                 f"freedom too many. Sites explain {percent(row['r2'])} of '{name}' (farthest: '{row['site']}', "
                 f"standardized difference {row['difference']:.2g}). Keep site in that model"

@@ -92,7 +92,8 @@ def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
     if len(diagnosis.overall):
         sentences.append(
             "Whether sites differ at all was decided from one p-value of each of these tests, adjusted for the number "
-            f"of tests by Holm's method ({HOLM.cited}). Over features this is Simes' p ({SIMES.cited})."
+            f"of tests by Holm's method ({HOLM.cited}). Where a test has a p-value for every feature, this is Simes' p "
+            f"({SIMES.cited})."
         )
     if "association" in by_aspect:
         sentences.append("Associations with each covariate were measured by partial R² within sites, before and after.")
