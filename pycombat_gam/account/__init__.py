@@ -1,1 +1,1 @@
-"""What a model tells a report of itself: its name, sentences and papers, and the tables of what it estimated."""
+"""How a model describes itself to a report: name, sentences, papers, and tables of estimates."""

@@ -1,4 +1,4 @@
-"""The form in which every model tells a report what it did."""
+"""The form in which every model describes to a report what it did."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pycombat_gam.account.papers import Reference
 
 @dataclass(frozen=True)
 class Account:
-    """What a fitted model says of itself, for the paragraph of methods.
+    """How a fitted model describes itself, for the paragraph of methods.
 
     Attributes
     ----------
     method : what the method is called, with its papers, after "removed with".
     sentences : how it was fitted and what harmonized values are, in order.
-    papers : what it rests on.
+    papers : the papers it rests on.
     effects : where the user finds every site's effect on every feature; empty where there are none.
     """
 
@@ -29,7 +29,7 @@ class Account:
 
 @dataclass(frozen=True, eq=False)
 class NamedTable:
-    """A table of what was estimated.
+    """A table of estimates.
 
     Attributes
     ----------

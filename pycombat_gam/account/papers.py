@@ -1,4 +1,4 @@
-"""The papers to cite, and how a list of references and BibTeX have them."""
+"""The papers to cite, as text for a list of references and as BibTeX."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reference:
 
     @property
     def text(self) -> str:
-        """The reference as a list of references has it."""
+        """The reference as text for a list of references."""
         of = {name: value.replace("--", "–").replace("{", "").replace("}", "") for name, value in self.fields.items()}
         people = [_initials(name) for name in of["author"].split(" and ")]
         more = people[-1] == "others"
@@ -42,8 +42,8 @@ class Reference:
 
 def _initials(name: str) -> str:
     """Shorten "Li, Cheng" to "Li C"."""
-    family, _, given = name.partition(", ")
-    initials = "".join(part[0] for part in given.replace("-", " ").split())
+    family, _, first_names = name.partition(", ")
+    initials = "".join(part[0] for part in first_names.replace("-", " ").split())
     return f"{family} {initials}".strip()
 
 
@@ -175,4 +175,4 @@ HOLM = _article(
 
 def bibtex(used: Iterable[Reference]) -> str:
     """Return references for BibTeX."""
-    return "\n\n".join(one.bibtex for one in used)
+    return "\n\n".join(paper.bibtex for paper in used)

@@ -1,4 +1,4 @@
-"""The design audit: is a table fit to be harmonized, and what will later tests be worth? Verdicts in words."""
+"""The design audit: can a table be harmonized, and how reliable will later tests be? Verdicts in words."""
 
 from pycombat_gam.audit.compose import audit
 from pycombat_gam.audit.result import Audit

@@ -51,34 +51,45 @@ def audit(
 ) -> Audit:
     """Look at a table before it is harmonized: sites, covariates, confounding, missing cells, features.
 
-    What `ComBat` with these options would stop for is told as a problem, with everything else that can be said; missing
-    cells, which it omits if asked to, as a caution.
+    Whatever `ComBat` with these options would stop for is a problem; the audit goes on and reports everything else too.
+    Missing cells, which `ComBat` can omit, are a caution.
 
     Parameters
     ----------
-    table : one wide DataFrame, or features only (n×V array or DataFrame) beside `covariates`.
-    formula, batch, features, id : as `ComBat` takes them. Which column tells people apart, see `checks.subjects`.
-    covariates : DataFrame with batch, id and formula columns, when `table` holds features only.
-    ref_batch, eb, prior, mean_only, smoothing, on_unseen, missing : the options of the model that is to be fitted; none
-        of them changes a table, and of `smoothing` and `on_unseen` no verdict depends.
-    fit_mask : as `ComBat.fit` takes it: the rows that estimate are those looked at; the others are only tried.
+    table : DataFrame or array of shape (n, V)
+        One wide DataFrame, or features only beside `covariates`.
+    formula : str
+        As in `ComBat`.
+    batch : str
+        As in `ComBat`: the column of site labels.
+    covariates : DataFrame, optional
+        Batch, id and formula columns, when `table` holds features only.
+    features : str or list of str, optional
+        As in `ComBat`.
+    id : str or list of str, optional
+        As in `ComBat`. `pycombat_gam.checks.subjects` says which column identifies people.
+    ref_batch, eb, prior, mean_only, smoothing, on_unseen, missing : object
+        Options of the model to be fitted. None changes a table, and no verdict depends on `smoothing` or `on_unseen`.
+    fit_mask : array of bool, optional
+        As in `ComBat.fit`: the audit looks at the rows that estimate; the others are only tried.
 
     Returns
     -------
     Audit
+        Verdicts, and the tables that they rest on.
 
     Raises
     ------
     PcgError
-        For a call that cannot be read: no such column, a wrong formula or option, features that are no numbers.
+        For a call that cannot be read: no such column, a wrong formula or option, features that are not numeric.
 
     Examples
     --------
     >>> import pycombat_gam as pcg
-    >>> found = pcg.audit(pcg.datasets.load_multisite(), "~ age + sex + dx", batch="site", id="subject")
-    >>> found.worst
+    >>> audit = pcg.audit(pcg.datasets.load_multisite(), "~ age + sex + dx", batch="site", id="subject")
+    >>> audit.worst
     'caution'
-    >>> found.imbalance[["covariate", "variance_ratio", "level"]].round(2)
+    >>> audit.imbalance[["covariate", "variance_ratio", "level"]].round(2)
       covariate  variance_ratio  level
     0       age            1.65   0.13
     1       sex            1.03   0.06
@@ -112,13 +123,13 @@ def audit_model(model: Harmonizer, table: pd.DataFrame) -> Audit:
 
 
 def _looked(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Audit:
-    with np.errstate(over="ignore", invalid="ignore"):  # of numbers too large to square, which a finding names
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers too large to square; a finding names them
         return _audit(sort_out(model, table, covariates, fit_mask))
 
 
 def _audit(call: Call) -> Audit:
     material = call.material
-    copies = find_copies(material.given.Y)
+    copies = find_copies(material.intake.Y)
     sites = site_table(material, np.unique(np.concatenate(copies)))
     terms = learn_terms(material)
     distribution, overlap = covariate_table(material), overlap_table(material)
@@ -129,7 +140,7 @@ def _audit(call: Call) -> Audit:
     flag_features(looked)
     levels = list(level_findings(material))
     smooth = {term.label for term in terms.terms if term.smooth}
-    told = {
+    confounded = {
         name
         for _, row in confounding.iterrows()
         if not row["estimable"]
@@ -137,7 +148,7 @@ def _audit(call: Call) -> Audit:
         or decided_by_few(row, row["term"] in smooth)
         for name in row["variables"].split(", ")
     }
-    found = [
+    findings = [
         *site_findings(material, sites),
         *id_findings(material),
         *repeat_findings(material, sites),
@@ -146,15 +157,17 @@ def _audit(call: Call) -> Audit:
         *covariate_codes(material),
         *impossible_values(material),
         *covariate_units(material),
-        *confounding_findings(material, terms, confounding, carriers, imbalance, {one.subject for one in levels}),
+        *confounding_findings(
+            material, terms, confounding, carriers, imbalance, {finding.subject for finding in levels}
+        ),
         *([] if terms.rank.dependent else collinear_covariates(material)),
         *levels,
         *overlap_findings(material, overlap),
-        *imbalance_findings(material, terms, imbalance, overlap, told),
+        *imbalance_findings(material, terms, imbalance, overlap, confounded),
         *feature_findings(material, looked),
         *derived_features(material),
     ]
-    found += trial_findings(call, looked, found)
+    findings += trial_findings(call, looked, findings)
     tables = {
         "sites": sites,
         "covariates": distribution,
@@ -166,15 +179,20 @@ def _audit(call: Call) -> Audit:
         "missing": missing,
         "features": looked.table,
     }
-    ordered = tuple(chain.from_iterable([one for one in found if one.severity == level] for level in SEVERITIES))
+    ordered = tuple(
+        chain.from_iterable([finding for finding in findings if finding.severity == level] for level in SEVERITIES)
+    )
     asked = repr(call.model).replace("ComBat", "audit", 1)
     if call.mask is not None:
         asked = f"{asked[:-1]}, fit_mask=<{call.mask.sum():,} of {count(call.mask.size, 'row')}>)"
-    shape = (len(material.given.covariates), len(material.given.features))
+    shape = (len(material.intake.covariates), len(material.intake.features))
     return Audit(asked, shape, ordered, _listed(ordered), **tables)
 
 
-def _listed(found: tuple[Finding, ...]) -> pd.DataFrame:
+def _listed(findings: tuple[Finding, ...]) -> pd.DataFrame:
     """Make the table of findings."""
-    rows = [(one.severity, one.check, one.subject, str(one.verdict), one.table, row_text(one.where)) for one in found]
+    rows = [
+        (finding.severity, finding.check, finding.subject, str(finding.verdict), finding.table, row_text(finding.where))
+        for finding in findings
+    ]
     return frame(rows, ("severity", "check", "subject", "verdict", "table", "row"))

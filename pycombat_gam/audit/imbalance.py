@@ -1,9 +1,9 @@
 r"""How far imbalance between sites makes later tests too liberal.
 
-Two steps: harmonize with x preserved, then test x in a model without site. The second step takes the harmonized data
-for independent observations and does not know that site effects were estimated (Nygaard, Rødland & Hovig 2016,
-Biostatistics 17:29). For location adjustment by least squares and equal scales, how much that costs follows from the
-design alone. With n rows, Z the B site indicators, X the p columns of the formula and ε ~ N(0, σ²I),
+Two steps: harmonize with x preserved, then test x in a model without site. The second step treats the harmonized data
+as independent observations and ignores that site effects were estimated (Nygaard, Rødland & Hovig 2016,
+Biostatistics 17:29). For location adjustment by least squares and equal scales, the cost follows from the design
+alone. With n rows, Z the B site indicators, X the p columns of the formula and ε ~ N(0, σ²I),
 
 .. math:: y = Zγ + Xβ + ε, \qquad y^* = y - Z\hatγ + 1\bar γ = 1\bar γ + X\hatβ + e,
 
@@ -24,9 +24,9 @@ critical value F_{r,ν';1−α} has the actual level
 exactly; for r = 1 it is P(t_ν² > F ν/(λν')).
 
 That is for unshrunk location adjustment and equal scales, ``ComBat(eb=False, mean_only=True)``; simulation agrees.
-Shrinkage takes part of a site's difference for none and leaves it in, which may lower the level or raise it; scales are
-estimated. Simulated with 8,000 features at 4 sites whose ages differ (141 rows, level said 0.239; normal errors, true
-site effects of standard deviation 0, 0.3 and 1 error sd):
+Shrinkage leaves part of a site's difference in the data, which may lower the level or raise it; scales are estimated.
+Simulated with 8,000 features at 4 sites whose ages differ (141 rows, reported level 0.239; normal errors, true site
+effects of standard deviation 0, 0.3 and 1 error sd):
 
 ====================  =====  =====  =====
 `ComBat`              0      0.3    1
@@ -39,8 +39,8 @@ mean_only             0.048  0.227  0.488
 
 Smooths count with their whole basis, unpenalised.
 
-In the table, `r2` is the share of the covariate's own values (or of its levels' indicators) between sites, `r2_given`
-the mean of ρ², `variance_ratio` the mean of λ and `worst_ratio` the largest; `df_assumed` is ν', `df_true` ν;
+In the table, `r2` is the share of the covariate's own values (or of its levels' indicators) between sites, and
+`r2_given` the mean of ρ². `variance_ratio` is the mean of λ, `worst_ratio` the largest λ, `df_assumed` ν', `df_true` ν.
 `difference` is the largest standardized difference of a `site` from the others (`pycombat_gam.checks.overlap`).
 """
 
@@ -76,7 +76,7 @@ COLUMNS = (
 
 
 def imbalance_table(material: Material, terms: Terms, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Find, for each covariate, what a later test without site is worth if site effects are removed in full."""
+    """Find, for each covariate, the actual level of a later test without site if site effects are removed in full."""
     n_sites = len(material.levels)
     every = np.hstack([np.zeros((terms.codes.size, 0)), *(term.X for term in terms.terms)])
     used = int((np.bincount(terms.codes, minlength=n_sites) > 0).sum())
@@ -84,11 +84,11 @@ def imbalance_table(material: Material, terms: Terms, overlap: pd.DataFrame) -> 
     assumed, true = terms.codes.size - p - 1, terms.codes.size - p - used
     rows: list[tuple[object, ...]] = []
     for name in material.covariates:
-        own = [term for term in terms.terms if name in term.variables]
-        if not own:
+        held = [term for term in terms.terms if name in term.variables]
+        if not held:
             continue
         rest = [term.X for term in terms.terms if name not in term.variables]
-        X, others = np.hstack([term.X for term in own]), np.hstack([every[:, :0], *rest])
+        X, others = np.hstack([term.X for term in held]), np.hstack([every[:, :0], *rest])
         squared = associate(X, others, terms.codes, n_sites).squared
         with np.errstate(divide="ignore"):
             ratios = 1.0 / (1.0 - squared)
@@ -96,7 +96,7 @@ def imbalance_table(material: Material, terms: Terms, overlap: pd.DataFrame) -> 
         rows.append(
             (
                 name,
-                ", ".join(term.label for term in own),
+                ", ".join(term.label for term in held),
                 squared.size,
                 _own_r2(material.covariates[name], terms),
                 float(squared.mean()) if squared.size else np.nan,
@@ -142,29 +142,29 @@ def _largest(overlap: pd.DataFrame, name: str) -> tuple[float, str]:
 
 
 def imbalance_findings(
-    material: Material, terms: Terms, imbalance: pd.DataFrame, overlap: pd.DataFrame, told: set[str]
+    material: Material, terms: Terms, imbalance: pd.DataFrame, overlap: pd.DataFrame, confounded: set[str]
 ) -> Iterator[Finding]:
-    """Judge later tests; `told`: covariates that cannot be told from sites, or hardly, which stands elsewhere."""
+    """Judge later tests of all covariates but those in `confounded`, which `confounding` reports."""
     smooth = {term.label for term in terms.terms if term.smooth}
     if len(material.levels) < 2:
         return
     for _, row in imbalance.iterrows():
         name = row["covariate"]
-        if name in told or np.isnan(row["level"]):
+        if name in confounded or np.isnan(row["level"]):
             continue
         lost = row["df_assumed"] - row["df_true"]
         if row["level"] > LIBERAL:
             what = "variance" if row["df"] == 1 else "average variance"
-            asked = ", its curve taken without penalty" if smooth & set(row["terms"].split(", ")) else ""
-            shrunk = "; shrinkage changes it" if material.asked.shrunk else ""
-            said = (
-                f"A later test of '{name}' without site would be too liberal: level {percent(row['level'])} where site "
-                f"effects are removed in full, instead of 5 %{shrunk}. The {what} of its effect is "
-                f"{row['variance_ratio']:.3g} times what that test takes for granted{asked}, with "
-                f"{count(lost, 'degree')} of freedom too many. Sites explain {percent(row['r2'])} of '{name}' "
-                f"(farthest: '{row['site']}', standardized difference {row['difference']:.2g}). Keep site in that model"
+            asked = " (its curve unpenalised)" if smooth & set(row["terms"].split(", ")) else ""
+            shrunk = " (shrinkage changes this)" if material.asked.shrunk else ""
+            verdict = (
+                f"Testing '{name}' later without site would be too liberal: its level is {percent(row['level'])} "
+                f"instead of 5 % where site effects are removed in full{shrunk}. The {what} of its effect is "
+                f"{row['variance_ratio']:.3g} times what that test assumes{asked}, with {count(lost, 'degree')} of "
+                f"freedom too many. Sites explain {percent(row['r2'])} of '{name}' (farthest: '{row['site']}', "
+                f"standardized difference {row['difference']:.2g}). Keep site in that model"
             )
-            yield Finding("caution", "imbalance", name, said, "imbalance", keys([name]))
+            yield Finding("caution", "imbalance", name, verdict, "imbalance", keys([name]))
         else:
             yield from _differs(name, overlap)
 
@@ -177,6 +177,6 @@ def _differs(name: str, overlap: pd.DataFrame) -> Iterator[Finding]:
     rows = rows[(size > LARGE) & (size > BEYOND_CHANCE * error)]
     if len(rows):
         each = ", ".join(f"'{row['site']}' {row['difference']:.2g}" for _, row in rows.iterrows())
-        said = f"'{name}' differs much between sites: standardized difference from the others {each}"
+        verdict = f"'{name}' differs strongly between sites: standardized difference from the other sites {each}"
         where = tuple((name, "", site) for site in rows["site"])
-        yield Finding("note", "imbalance", name, said, "overlap", where)
+        yield Finding("note", "imbalance", name, verdict, "overlap", where)

@@ -1,4 +1,4 @@
-"""A call of `audit`, sorted out as `ComBat` does, yet without stopping for what the audit is to tell."""
+"""A call of `audit`, taken in as by `ComBat`, but without stopping for what the audit reports."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Call:
     Attributes
     ----------
     model : with the options that are judged, not fitted.
-    given : all rows; mask : (n,) those that estimate, None for all; material : of those.
+    intake : all rows; mask : (n,) those that estimate, None for all; material : of those.
     """
 
     model: ComBat
-    given: Intake
+    intake: Intake
     mask: BoolArray | None
     material: Material
 
@@ -37,21 +37,21 @@ def sort_out(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object
     """Check a call as `ComBat.fit` does, and read its columns."""
     _, formula = check_options(model.get_params())
     features = model.features
-    given = take(table, covariates, formula.variables, None, batch=model.batch, id=model.id, features=features)
+    intake = take(table, covariates, formula.variables, None, batch=model.batch, id=model.id, features=features)
     for name in formula.variables:
-        find_column(given.covariates, name, "formula")
+        find_column(intake.covariates, name, "formula")
     ids = tuple(names(model.id, "id"))
     for name in ids:
-        find_column(given.covariates, name, "id")
+        find_column(intake.covariates, name, "id")
     by_rule = features if features is None or isinstance(features, str) else names(features, "features")
-    alike = identifier_like(given, by_rule)
-    mask = check_mask(fit_mask, given.covariates)
-    fitted = given if mask is None else replace(given, Y=given.Y[mask], covariates=given.covariates.loc[mask])
+    alike = identifier_like(intake, by_rule)
+    mask = check_mask(fit_mask, intake.covariates)
+    fitted = intake if mask is None else replace(intake, Y=intake.Y[mask], covariates=intake.covariates.loc[mask])
     levels, codes = _sites(find_column(fitted.covariates, model.batch, "batch"), model.batch)
     reference = None if model.ref_batch is None else levels.labels[levels.index(model.ref_batch)]
     asked = Asked(model.eb, not model.mean_only, model.missing == "omit", reference)
     material = gather_material(fitted, formula, levels, codes, ids, asked=asked, alike=alike)
-    return Call(model, given, mask, material)
+    return Call(model, intake, mask, material)
 
 
 def _sites(values: pd.Series, column: str) -> tuple[BatchLevels, IntArray]:

@@ -18,7 +18,7 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "scale_df": "degrees of freedom of a standard deviation there (subjects − 1)",
         "sd_lower": "lower end of the 95 % interval of a standard deviation, as a multiple of its estimate",
         "sd_upper": "upper end of the same interval",
-        "copies": "rows of the site whose features are those of another row",
+        "copies": "rows of the site with the same features as another row",
     },
     "covariates": {
         "covariate": _COVARIATE,
@@ -41,7 +41,7 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "site": _SITE,
         "n": "rows of the site with a value",
         "difference": "standardized difference of the site from all others together (Cohen's d for numbers)",
-        "outside": "rows of the site whose value no other site's range holds",
+        "outside": "rows of the site whose value lies in no other site's range",
         "share_outside": "the same as a share of the site's rows",
         "overlap": "least share of the site's rows that lie in the range of one other site",
         "overlap_with": "that other site",
@@ -58,9 +58,9 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "gvif": "generalised variance inflation of the term's effects by sites, given the other terms (Fox & Monette)",
         "gvif_df": "gvif to the power 1/(2 df): by how much sites multiply a standard error",
         "worst": "largest inflation by sites of the variance of any combination of the term's effects",
-        "site": "site that makes most of the share between sites",
-        "site_share": "how much of that share it makes",
-        "deciding": "fewest rows that hold 80 % of what tells the most inflated combination of effects from sites",
+        "site": "site that contributes most to the share between sites",
+        "site_share": "its part of that share",
+        "deciding": "fewest rows that hold 80 % of what separates the most inflated combination of effects from sites",
         "deciding_rows": "those rows, where they are three or fewer",
     },
     "canonical": {
@@ -85,7 +85,7 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "variance_ratio": "true variance of the effect over what a later test without site assumes, on average",
         "worst_ratio": "the largest such ratio of any combination of effects",
         "df_assumed": "residual degrees of freedom that the later test assumes",
-        "df_true": "residual degrees of freedom that there are",
+        "df_true": "true residual degrees of freedom",
         "level": "actual level of the later test at a nominal 5 %, where site means are removed in full",
         "difference": "largest standardized difference of a site from the others",
         "site": "that site",
@@ -114,7 +114,7 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "negative": "cells below zero",
         "integers": "whether all values are whole numbers",
         "far": "values more than 5 robust standard deviations from their site's median, for sizes also as logarithms; "
-        "a size of zero or less is counted apart",
+        "sizes of zero or less are counted separately",
         "farthest": "largest such distance, in robust standard deviations",
         "apart": "values far out that a gap separates from all others",
         "low_isolated": "whether the smallest value stands far below all others",
@@ -123,7 +123,7 @@ COLUMNS_EXPLAINED: dict[str, dict[str, str]] = {
         "duplicate_of": "feature that has the same value in every cell",
         "units_site": "site that seems to be in other units than the others",
         "units_factor": "by what factor its values are off; 1 where no site is",
-        "flags": "limits that the feature passed; it may be empty beside a large distance",
+        "flags": "limits that the feature exceeded; may be empty beside a large distance",
     },
 }
 """By table, then by column."""

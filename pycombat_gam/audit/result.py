@@ -1,4 +1,4 @@
-"""What an audit gives: verdicts, and the tables that they rest on."""
+"""The result of an audit: verdicts, and the tables that they rest on."""
 
 from __future__ import annotations
 
@@ -24,19 +24,31 @@ class Audit:
 
     Attributes
     ----------
-    call : what was asked for.
-    findings : DataFrame, a row per finding: `severity` (problem, caution, note), `check`, `subject`, `verdict` (a
-        sentence), `table` and `row` that it rests on; `basis` returns these rows.
-    sites : rows, subjects and visits, degrees of freedom of the scale, and the 95 % factors of a standard deviation.
-    covariates : distribution of each covariate by site.
-    overlap : standardized differences and common support; see `pycombat_gam.checks.overlap`.
-    confounding : each term against the sites; see `pycombat_gam.checks.confounding`, also for the next two.
-    canonical : canonical correlations of terms and sites, alone and given the other terms.
-    carriers : which sites make a term's confounding, and which its estimate.
-    imbalance : what a later test without site is worth; see `pycombat_gam.audit.imbalance`.
-    missing : missing and infinite cells of columns that have any, by site; site is empty for rows without one.
-    features : what each feature looks like, and `flags`; see `pycombat_gam.checks.features`.
-    legend : what each column of these tables holds, by table.
+    call : str
+        The call, with its options.
+    findings : DataFrame
+        A row per finding: `severity` (problem, caution, note), `check`, `subject`, `verdict` (in words), and the
+        `table` and `row` that it rests on; `basis` returns these rows.
+    sites : DataFrame
+        Rows, subjects and visits, degrees of freedom of the scale, and the 95 % factors of a standard deviation.
+    covariates : DataFrame
+        Distribution of each covariate by site.
+    overlap : DataFrame
+        Standardized differences and common support; see `pycombat_gam.checks.overlap`.
+    confounding : DataFrame
+        Each term against the sites; see `pycombat_gam.checks.confounding`, also for the next two.
+    canonical : DataFrame
+        Canonical correlations of terms and sites, alone and given the other terms.
+    carriers : DataFrame
+        Which sites cause a term's confounding, and which its estimate rests on.
+    imbalance : DataFrame
+        The actual level of a later test without site; see `pycombat_gam.audit.imbalance`.
+    missing : DataFrame
+        Missing and infinite cells of columns that have any, by site; the site is empty for rows without one.
+    features : DataFrame
+        What each feature looks like, and `flags`; see `pycombat_gam.checks.features`.
+    legend : dict of dict of str
+        What each column of these tables holds, by table.
     """
 
     call: str
@@ -84,8 +96,8 @@ class Audit:
 
     def basis(self, finding: int) -> pd.DataFrame:
         """Return the rows of the table that a finding, by its position, rests on."""
-        one = self.found[finding]
-        return one.rows(self.tables[one.table])
+        verdict = self.found[finding]
+        return verdict.rows(self.tables[verdict.table])
 
     def to_dict(self) -> JsonDict:
         """Return everything as plain data (JSON-able; a missing number is None, an infinite one text)."""
@@ -106,10 +118,10 @@ class Audit:
             f"{count(rows, 'row')}, {count(features, 'feature')}, {count(len(self.sites), 'site')}",
         ]
         for severity in SEVERITIES:
-            own = self.findings.loc[self.findings["severity"] == severity, "verdict"]
-            if len(own):
+            verdicts = self.findings.loc[self.findings["severity"] == severity, "verdict"]
+            if len(verdicts):
                 lines += ["", f"{severity.capitalize()}s:"]
-                lines += [_wrapped(verdict) for verdict in own]
+                lines += [_wrapped(verdict) for verdict in verdicts]
         if not len(self.findings):
             lines += ["", "Nothing found."]
         for title, table in (

@@ -1,9 +1,9 @@
 """Whether `ComBat` stops for something that no other check names: a fit without smooths is tried, on few features.
 
-Design and cells are checked as a fit does; standardization and priors are tried without smooths and random effects,
-whose penalties cost time and change none of what a fit stops for, but for features that a curve explains to the last
-digit. Where two features have a scale and unequal effects at a site, more of them take neither away, so that `SOME` are
-enough unless these fail; features of extreme size and those with most cells missing are among them.
+Design and cells are checked as a fit does. Standardization and priors are tried without smooths and random effects:
+their penalties cost time, and change nothing that a fit stops for, except where a curve explains a feature to the last
+digit. If two features have a scale and unequal effects at a site, more features change neither. So `SOME` are enough
+unless these fail; features of extreme size and those with most cells missing are among them.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ EXTREME = 1e150
 """Standard deviations beyond it have squares that may leave the range of numbers."""
 
 
-def trial_findings(call: Call, looked: Looked, found: list[Finding]) -> Iterator[Finding]:
+def trial_findings(call: Call, looked: Looked, findings: list[Finding]) -> Iterator[Finding]:
     """Try a fit, if no finding says already that it stops or that there is nothing to harmonize."""
-    if any(finding.stops for finding in found) or len(call.material.levels) < 2:
+    if any(finding.stops for finding in findings) or len(call.material.levels) < 2:
         return
-    some, V = _some(looked.table), len(call.given.features)
+    some, V = _some(looked.table), len(call.intake.features)
     trouble = _stops(call, some)
     if trouble and some.size < V:
         trouble = _stops(call, np.arange(V))
     if trouble:
-        said = Worded("ComBat stops: ", trouble)
-        yield Finding("problem", "fit", str(call.material.formula), said, "features", stops=True)
+        verdict = Worded("ComBat stops: ", trouble)
+        yield Finding("problem", "fit", str(call.material.formula), verdict, "features", stops=True)
 
 
 def _some(table: pd.DataFrame) -> IntArray:
@@ -57,9 +57,9 @@ def _some(table: pd.DataFrame) -> IntArray:
 
 def _stops(call: Call, chosen: IntArray) -> str:
     """Say what a fit to these features stops for; missing cells are left out, as another check asks for."""
-    material, given, formula = call.material, call.given, call.material.formula
-    features = [given.features[k] for k in chosen.tolist()]
-    Y = given.Y[:, chosen]
+    material, intake, formula = call.material, call.intake, call.material.formula
+    features = [intake.features[k] for k in chosen.tolist()]
+    Y = intake.Y[:, chosen]
     plain = replace(
         formula,
         smooths=(),
@@ -68,22 +68,22 @@ def _stops(call: Call, chosen: IntArray) -> str:
     )
     try:
         if formula.penalised:
-            design = Design.learn(formula, material.given.covariates, absorb_intercept=True)
+            design = Design.learn(formula, material.intake.covariates, absorb_intercept=True)
             gather(
                 design,
-                material.given.covariates,
-                material.given.Y[:, chosen],
+                material.intake.covariates,
+                material.intake.Y[:, chosen],
                 material.codes,
                 features=features,
                 labels=material.levels.labels,
                 omit_missing=True,
                 bar=progress_bar,
             )
-            design.on(given.covariates)
+            design.on(intake.covariates)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PcgWarning)
             tried = {"formula": str(plain), "features": features, "id": None, "missing": "omit", "mean_model": None}
-            ComBat(**{**call.model.get_params(), **tried}).fit(Y, given.covariates, fit_mask=call.mask)
+            ComBat(**{**call.model.get_params(), **tried}).fit(Y, intake.covariates, fit_mask=call.mask)
     except PcgError as error:
         message: str = error.args[0]
         return message

@@ -1,12 +1,11 @@
-"""What `ComBat.fit` says of its table: what the audit calls a problem, found at the cost of a few passes over B×V.
+"""The audit's problems that `ComBat.fit` warns of, found at the cost of a few passes over B×V.
 
-The checks are the audit's own. Those of covariates and rows see everything; those of features see the features that the
-fit leaves in doubt, for a pass over all cells would cost as much as the fit:
+The checks are the audit's own. Those of covariates and rows see everything. A pass over all cells would cost as much as
+the fit, so those of features see only the features that the fit leaves in doubt:
 
-- a code for missing is far off, so that its square is part of its site's residual sum of squares: only features where
-  some code is within reach of it are looked at;
-- a rating or count is whole in its first rows;
-- a site in other units has another residual standard deviation.
+- a code for missing lies far off and enlarges its site's residual sum of squares: features whose spread reaches a code;
+- a rating or count has whole numbers: features whose first rows are whole;
+- a site in other units has another residual standard deviation: features whose sites differ in it.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.types import IntArray
 
 REACH = 1.5
-"""A residual is smaller than the deviation that makes it, by what its row pulls the fit towards it."""
+"""A residual is smaller than the deviation behind it, because its row pulls the fit towards itself."""
 FIRST = (4, 128)
-"""Rows that are looked at in all features, and in those that may be counts by them."""
+"""Rows that are looked at in all features, and then in those whose first rows look like counts."""
 TOLERANT = 0.7
-"""Residual standard deviations may be less far apart than values are."""
+"""Residual standard deviations may differ by less than values do."""
 
 
 def find_problems(material: Material, mean: MeanFit) -> list[Finding]:
@@ -45,7 +44,7 @@ def find_problems(material: Material, mean: MeanFit) -> list[Finding]:
     who = material.subjects
     with np.errstate(over="ignore", invalid="ignore"):
         findings = chain(
-            copied_rows(material, find_copies(material.given.Y)),
+            copied_rows(material, find_copies(material.intake.Y)),
             covariate_codes(material),
             impossible_values(material),
             covariate_units(material),
@@ -54,12 +53,12 @@ def find_problems(material: Material, mean: MeanFit) -> list[Finding]:
             overlap_findings(apart := _apart(material), overlap_table(apart)),
             _features(material, mean),
         )
-        told = [finding for finding in findings if finding.severity == "problem"]
+        problems = [finding for finding in findings if finding.severity == "problem"]
         if who is not None and who.repeated:
             sites = site_table(material, np.zeros(0, dtype=np.intp))
-            told += site_findings(material, sites[sites["rows"] > 1])
-            told += repeat_findings(material, sites)
-        return [finding for finding in told if finding.severity == "problem"]
+            problems += site_findings(material, sites[sites["rows"] > 1])
+            problems += repeat_findings(material, sites)
+        return [finding for finding in problems if finding.severity == "problem"]
 
 
 def _terms(material: Material, mean: MeanFit) -> Iterator[Finding]:
@@ -93,12 +92,12 @@ def _apart(material: Material) -> Material:
 
 
 def _features(material: Material, mean: MeanFit) -> list[Finding]:
-    Y = material.given.Y
+    Y = material.intake.Y
     doubtful = np.unique(np.concatenate([_coded(Y, mean), _counts(Y), _other_units(material, mean)]))
     if not doubtful.size:
         return []
-    names = tuple(material.given.features[k] for k in doubtful.tolist())
-    part = replace(material, given=replace(material.given, Y=Y[:, doubtful], features=names))
+    names = tuple(material.intake.features[k] for k in doubtful.tolist())
+    part = replace(material, intake=replace(material.intake, Y=Y[:, doubtful], features=names))
     looked = look_at_features(part)
     flag_features(looked)
     return list(feature_findings(part, looked))
@@ -135,5 +134,5 @@ def _other_units(material: Material, mean: MeanFit) -> IntArray:
     columns = np.flatnonzero(high > (TOLERANT * OFF) ** 2 * low)
     order = np.argsort(material.codes, kind="stable")
     sites, starts = np.unique(material.codes[order], return_index=True)
-    rows = np.asarray(material.given.Y[:, columns], dtype=np.float64)[order].T
+    rows = np.asarray(material.intake.Y[:, columns], dtype=np.float64)[order].T
     return np.asarray(columns[(unit_factors(rows, sites, np.append(starts, order.size)) != 1).any(axis=1)])

@@ -2,19 +2,19 @@ r"""Which terms are confounded with which sites, and how much.
 
 For the columns X of a term and the site indicators Z, with ρ₁ ≥ ρ₂ ≥ … their canonical correlations:
 
-- `r2` = Σρ²/r, the share of the term that lies between sites (r columns; the plain R² of a single one), which unrelated
-  sites would make (B − 1)/(n − 1) on average, `r2_chance`;
-- given the other terms of the formula, ρ are the partial ones (X and Z both freed of the other terms); sites then
-  multiply the generalised variance of the term's coefficients by Π 1/(1 − ρ²), the generalised variance-inflation
-  factor (Fox & Monette 1992, JASA 87:178), `gvif`; `gvif_df` = gvif^{1/(2r)} compares terms of different r, as
-  `car::vif` in R prints it, and is the factor of a standard error; `worst` = 1/(1 − ρ₁²) is the inflation of the
-  combination of columns that suffers most.
+- `r2` = Σρ²/r is the share of the term that lies between sites (r columns; the plain R² of a single one). Unrelated
+  sites would make it (B − 1)/(n − 1) on average, `r2_chance`;
+- given the other terms of the formula, ρ are the partial canonical correlations (X and Z both adjusted for the other
+  terms). Sites then multiply the generalised variance of the term's coefficients by Π 1/(1 − ρ²), the generalised
+  variance-inflation factor (Fox & Monette 1992, JASA 87:178), `gvif`. `gvif_df` = gvif^{1/(2r)} compares terms of
+  different r, as `car::vif` in R prints it, and is the factor of a standard error. `worst` = 1/(1 − ρ₁²) is the
+  inflation of the combination of columns that suffers most.
 
 None of these depends on contrasts, units or the order of levels. In `carriers`, `between` is each site's part of the
 share between sites, and `information` its part of what is left within sites, from which the effect is estimated.
 
-Of the combination of columns that suffers most from sites, `deciding` is the least number of rows that hold `DECISIVE`
-of what is left of it within sites. Where few rows do, the term is confounded but for them.
+`deciding` is about the combination of columns that suffers most from sites: the least number of rows that hold
+`DECISIVE` of its variation within sites. Where a few rows do, the term is confounded but for them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pycombat_gam.types import FloatArray
 from pycombat_gam.words import count, percent
 
 INFLATED = 10.0
-"""Variance inflation from which on a term counts as nearly confounded (Marquardt 1970, Technometrics 12:591)."""
+"""Variance inflation above which a term counts as nearly confounded (Marquardt 1970, Technometrics 12:591)."""
 
 APART = 4.0
 """Variance inflation above which a term is confounded but for a few rows, if few decide: its standard error doubles."""
@@ -88,9 +88,9 @@ def confounding_tables(material: Material, terms: Terms) -> tuple[pd.DataFrame, 
                 *_deciding(material, terms, partial.deciding),
             )
         )
-        given = np.append(np.sqrt(partial.squared), np.full(alone.squared.size, np.nan))
+        conditional = np.append(np.sqrt(partial.squared), np.full(alone.squared.size, np.nan))
         canonical += [
-            (term.label, k + 1, float(np.sqrt(alone.squared[k])), float(given[k]))
+            (term.label, k + 1, float(np.sqrt(alone.squared[k])), float(conditional[k]))
             for k in range(min(alone.squared.size, int((sizes > 0).sum()) - 1))
         ]
         carriers += [
@@ -107,7 +107,7 @@ def _deciding(material: Material, terms: Terms, share: FloatArray) -> tuple[int,
     rows = int(np.searchsorted(np.cumsum(share[order]), DECISIVE - 1e-9)) + 1 if share.any() else 0
     if not 0 < rows <= FEW:
         return rows, ""
-    labels, sites = material.given.covariates.index[terms.rows], material.levels.labels
+    labels, sites = material.intake.covariates.index[terms.rows], material.levels.labels
     return rows, joined(sorted(f"index {labels[row]} at '{sites[terms.codes[row]]}'" for row in order[:rows].tolist()))
 
 
@@ -124,11 +124,11 @@ def _why(material: Material, terms: Terms, at: int, alone: Association, partial:
     seen = _seen(material.covariates[term.variables[0]], material) if len(term.variables) == 1 else ""
     if seen:
         return f"confounded with site: {seen}"
-    said = [reason if what == term.label else f"'{what}' is {reason}" for what, reason in reasons]
+    phrases = [reason if what == term.label else f"'{what}' is {reason}" for what, reason in reasons]
     if partial.squared.size < alone.squared.size:
         # The other terms alone make up some of its columns, whatever the sites.
-        said = [part.replace(" and the batches", "") for part in said]
-    return joined([part.replace("batches", "sites").replace("batch", "site") for part in said])
+        phrases = [part.replace(" and the batches", "") for part in phrases]
+    return joined([part.replace("batches", "sites").replace("batch", "site") for part in phrases])
 
 
 def _seen(covariate: Covariate, material: Material) -> str:
@@ -144,9 +144,9 @@ def _seen(covariate: Covariate, material: Material) -> str:
         parts = []
         for j in split:
             rows = int(counts[j].sum())
-            own = [labels[b] for b in np.flatnonzero(counts[j]).tolist()]
-            no_others = "which has no others" if len(own) == 1 else "which have no others"
-            parts.append(f"all {count(rows, 'row')} with '{covariate.levels[j]}' are at {named(own)}, {no_others}")
+            places = [labels[b] for b in np.flatnonzero(counts[j]).tolist()]
+            no_others = "which has no others" if len(places) == 1 else "which have no others"
+            parts.append(f"all {count(rows, 'row')} with '{covariate.levels[j]}' are at {named(places)}, {no_others}")
         return "; ".join(parts)
     used = covariate.present & (material.codes >= 0)
     values = {labels[b]: covariate.values[used][material.codes[used] == b] for b in range(len(labels))}
@@ -157,7 +157,9 @@ def _seen(covariate: Covariate, material: Material) -> str:
         sites.setdefault(float(x[0]), []).append(label)
     if len(sites) < 2:
         return ""
-    return "one value in each site, " + joined([f"{value:g} at {named(own)}" for value, own in sorted(sites.items())])
+    return "one value in each site, " + joined(
+        [f"{value:g} at {named(places)}" for value, places in sorted(sites.items())]
+    )
 
 
 def confounding_findings(
@@ -168,22 +170,25 @@ def confounding_findings(
     imbalance: pd.DataFrame,
     one_site: set[str],
 ) -> Iterator[Finding]:
-    """Judge what can be estimated, and from where; `one_site`: covariates that are already known to rest on one."""
-    single = [one for one in material.covariates.values() if len(one.levels) == 1]
-    for one in single:
-        rows = count(int(one.present.sum()), "row")
-        said = f"'{one.name}' has one level, '{one.levels[0]}' ({rows}), and ComBat stops: remove it from the formula"
-        yield Finding("problem", "design", one.name, said, "covariates", keys([one.name]), stops=True)
+    """Judge what can be estimated, and from where; `one_site`: covariates already reported as resting on one site."""
+    single = [covariate for covariate in material.covariates.values() if len(covariate.levels) == 1]
+    for covariate in single:
+        rows = count(int(covariate.present.sum()), "row")
+        name, level = covariate.name, covariate.levels[0]
+        verdict = f"'{name}' has one level, '{level}' ({rows}), and ComBat stops: remove it from the formula"
+        yield Finding("problem", "design", name, verdict, "covariates", keys([name]), stops=True)
     for name, covariate in material.covariates.items():
         if covariate.trouble:
-            said = f"'{name}' cannot be used, and ComBat stops: {covariate.trouble}"
-            yield Finding("problem", "design", name, said, "covariates", keys([name]), stops=True)
-    if terms.trouble and not single and not any(one.trouble for one in material.covariates.values()):
-        said = f"The design of '{material.fixed}' cannot be built, and ComBat stops: {terms.trouble}"
-        yield Finding("problem", "design", str(material.fixed), said, "confounding", stops=True)
+            verdict = f"'{name}' cannot be used, and ComBat stops: {covariate.trouble}"
+            yield Finding("problem", "design", name, verdict, "covariates", keys([name]), stops=True)
+    if terms.trouble and not single and not any(covariate.trouble for covariate in material.covariates.values()):
+        verdict = f"The design of '{material.fixed}' cannot be built, and ComBat stops: {terms.trouble}"
+        yield Finding("problem", "design", str(material.fixed), verdict, "confounding", stops=True)
     if terms.rank.extreme:
-        said = f"Values too large or too small to square in {named(terms.rank.extreme)}, and ComBat stops: rescale them"
-        yield Finding("problem", "design", joined(terms.rank.extreme), said, "covariates", stops=True)
+        verdict = (
+            f"Values too large or too small to square in {named(terms.rank.extreme)}, and ComBat stops: rescale them"
+        )
+        yield Finding("problem", "design", joined(terms.rank.extreme), verdict, "covariates", stops=True)
     if len(material.levels) > 1:
         for _, row in confounding.iterrows():
             smooth = any(term.smooth and term.label == row["term"] for term in terms.terms)
@@ -191,13 +196,13 @@ def confounding_findings(
             if row["estimable"] and not terms.rank.saturated and not set(row["variables"].split(", ")) & one_site:
                 yield from _carried(row["term"], carriers)
     if terms.rank.saturated:
-        said = f"The design is saturated, and ComBat stops: {terms.rank.saturated}"
-        yield Finding("problem", "design", str(material.fixed), said, "confounding", stops=True)
+        verdict = f"The design is saturated, and ComBat stops: {terms.rank.saturated}"
+        yield Finding("problem", "design", str(material.fixed), verdict, "confounding", stops=True)
 
 
 def nearly(row: pd.Series, smooth: bool) -> float:
-    """Return the variance inflation that a term's verdict goes by, from its row of `confounding`."""
-    # Few rows tell some combinations of a basis apart; a penalty shrinks just those.
+    """Return the variance inflation that decides a term's verdict, from its row of `confounding`."""
+    # Some combinations of a basis rest on few rows; a penalty shrinks just those.
     return float(row["gvif_df"] ** 2 if smooth else row["worst"])
 
 
@@ -211,16 +216,16 @@ def confounded_but_for_few(terms: Terms, confounding: pd.DataFrame) -> Iterator[
 
 def _but_for_few(row: pd.Series) -> Finding:
     term, rows = row["term"], row["deciding"]
-    said = (
+    verdict = (
         f"'{term}' is confounded with site but for {count(rows, 'row')} ({row['deciding_rows']}): "
-        f"{'that row' if rows == 1 else 'those rows'} alone can tell its effect from the site's, and estimating "
-        f"sites multiplies its variance by {row['worst']:.3g}"
+        f"only {'that row separates' if rows == 1 else 'those rows separate'} its effect from the site's, and "
+        f"estimating sites multiplies its variance by {row['worst']:.3g}"
     )
-    return Finding("problem", "confounding", term, said, "confounding", keys([term]))
+    return Finding("problem", "confounding", term, verdict, "confounding", keys([term]))
 
 
 def decided_by_few(row: pd.Series, smooth: bool) -> bool:
-    """Tell whether a term is confounded with sites but for a few rows; a curve's penalty settles what few rows tell."""
+    """Tell whether a term is confounded with sites but for a few rows; for curves the penalty takes care of it."""
     return not smooth and bool(row["deciding_rows"]) and row["worst"] > APART
 
 
@@ -228,29 +233,29 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
     term, where = row["term"], keys([row["term"]])
     if not row["estimable"]:
         with_site = "confounded" in row["why"] or "sites" in row["why"]
-        end = "its effect cannot be told from the site's" if with_site else "its effect cannot be estimated"
-        said = f"'{term}' is {row['why']}; {end}, and ComBat stops"
+        end = "its effect cannot be separated from the site's" if with_site else "its effect cannot be estimated"
+        verdict = f"'{term}' is {row['why']}; {end}, and ComBat stops"
         check = "confounding" if with_site else "design"
-        yield Finding("problem", check, term, said, "confounding", where, stops=True)
+        yield Finding("problem", check, term, verdict, "confounding", where, stops=True)
     elif decided_by_few(row, smooth):
         yield _but_for_few(row)
     elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["level"].notna().any():
         levels = imbalance.loc[imbalance["covariate"].isin(row["variables"].split(", ")), "level"]
-        said = (
-            f"'{term}' is nearly confounded with site: sites hold {percent(row['r2'])} of it, "
-            f"{percent(row['site_share'])} of that at '{row['site']}', and estimating them multiplies the variance of "
-            f"its effect by {inflation:.3g}; a later test without site has level {percent(levels.max())} at a nominal "
-            "5 % where site effects are removed in full"
+        verdict = (
+            f"'{term}' is nearly confounded with site: sites explain {percent(row['r2'])} of it, "
+            f"{percent(row['site_share'])} of that at '{row['site']}'. Estimating sites multiplies the variance of its "
+            f"effect by {inflation:.3g}. Where site effects are removed in full, a later test without site has level "
+            f"{percent(levels.max())} instead of 5 %"
         )
-        yield Finding("caution", "confounding", term, said, "confounding", where)
+        yield Finding("caution", "confounding", term, verdict, "confounding", where)
 
 
 def _carried(term: str, carriers: pd.DataFrame) -> Iterator[Finding]:
-    own = carriers[carriers["term"] == term]
-    top = own.iloc[int(own["information"].argmax())]
-    if top["information"] >= CARRIED and 2 * top["rows"] < own["rows"].sum() and (own["rows"] > 0).sum() > 2:
-        said = (
-            f"'{term}' is estimated from '{top['site']}' nearly alone: {percent(top['information'])} of the "
-            f"information within sites is there, in {top['rows']:,} of {own['rows'].sum():,} rows"
+    shares = carriers[carriers["term"] == term]
+    top = shares.iloc[int(shares["information"].argmax())]
+    if top["information"] >= CARRIED and 2 * top["rows"] < shares["rows"].sum() and (shares["rows"] > 0).sum() > 2:
+        verdict = (
+            f"'{term}' is estimated almost entirely from '{top['site']}': {percent(top['information'])} of the "
+            f"information within sites is there, in {top['rows']:,} of {shares['rows'].sum():,} rows"
         )
-        yield Finding("caution", "confounding", term, said, "carriers", ((term, top["site"]),))
+        yield Finding("caution", "confounding", term, verdict, "carriers", ((term, top["site"]),))

@@ -1,8 +1,9 @@
 """Rows that are copies of each other: one scan twice, or one person under two ids, within a site or across sites.
 
 Rows are compared in some features at first, then in all of them. Equal rows prove nothing where features have few
-values, or are functions of each other: a pair counts where the chance that any two rows are so close is small, by
-features each of which varies given those before it (`OWN`), and even after its root is taken, for they are correlated.
+values, or are functions of each other. So a pair counts only if it is unlikely that any two rows are so close. That
+chance is computed from features each of which varies given those before it (`OWN`); its square root is taken, because
+features are correlated.
 
 Almost equal rows differ by less than `CLOSE` standard deviations in every feature: numbers that went through another
 format, or were rounded. A second scan of a person differs by far more.
@@ -28,7 +29,7 @@ MOST_ALMOST = 512
 OWN = 0.3
 """Share of a feature's standard deviation."""
 AT_MOST = 5.0
-"""Robust standard deviations: of outlying values no more is counted."""
+"""Robust standard deviations at which outlying values are clipped."""
 TOO_MANY = 20
 """Close pairs per row beyond which features are too coarse to tell rows apart."""
 MISSING = 1e6
@@ -44,7 +45,7 @@ def copied_rows(material: Material, copies: tuple[IntArray, IntArray]) -> Iterat
     first, second = copies
     if not first.size:
         return
-    labels, sites = material.given.covariates.index, material.levels.labels
+    labels, sites = material.intake.covariates.index, material.levels.labels
     who = material.subjects
 
     def row(at: int) -> str:
@@ -52,20 +53,22 @@ def copied_rows(material: Material, copies: tuple[IntArray, IntArray]) -> Iterat
         name = "" if who is None or who.codes[at] < 0 else f" ('{_subject(material, at)}')"
         return f"index {labels[at]}{name}{site}"
 
-    pairs = sorted(f"{row(one)} and {row(other)}" for one, other in zip(first.tolist(), second.tolist(), strict=True))
+    pairs = sorted(
+        f"{row(earlier)} and {row(later)}" for earlier, later in zip(first.tolist(), second.tolist(), strict=True)
+    )
     across = int((material.codes[first] != material.codes[second]).sum())
     rows = np.unique(np.concatenate([first, second]))
-    said = (
+    verdict = (
         f"{count(first.size, 'pair')} of rows with the same features, {across:,} across sites: {joined(pairs)}; chance "
-        "cannot explain them: are they one scan, or one person under two ids?"
+        "cannot explain them. Are they one scan, or one person under two ids?"
     )
     concerned = sorted({sites[code] for code in material.codes[rows].tolist() if code >= 0})
-    yield Finding("problem", "copies", joined(concerned), said, "sites", keys(concerned))
+    yield Finding("problem", "copies", joined(concerned), verdict, "sites", keys(concerned))
 
 
 def _subject(material: Material, at: int) -> str:
     assert material.subjects is not None
-    row = material.given.covariates.iloc[at]
+    row = material.intake.covariates.iloc[at]
     return ":".join(str(row[name]) for name in material.subjects.columns)
 
 
@@ -143,12 +146,12 @@ def _chance(ordered: FloatArray) -> float:
 
 def _equal_everywhere(Y: np.ndarray, first: int, second: int) -> bool:
     """Tell whether two rows agree in all features, to `CLOSE` of what a feature varies by."""
-    one, other = np.asarray(Y[first], dtype=np.float64), np.asarray(Y[second], dtype=np.float64)
+    left, right = np.asarray(Y[first], dtype=np.float64), np.asarray(Y[second], dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        differ = np.flatnonzero(~((one == other) | (np.isnan(one) & np.isnan(other))))
+        differ = np.flatnonzero(~((left == right) | (np.isnan(left) & np.isnan(right))))
     if not differ.size:
         return True
-    if not np.isfinite(one[differ] - other[differ]).all():
+    if not np.isfinite(left[differ] - right[differ]).all():
         return False
     looked_at = differ[_spread(differ.size, MOST_ALMOST)]
     Z, unit = _standardized(np.asarray(Y[:, looked_at], dtype=np.float64))

@@ -1,9 +1,9 @@
-"""Features that are made of a covariate: age in months, a score's square, a diagnosis as a number.
+"""Features that are computed from a covariate: age in months, a score's square, a diagnosis as a number.
 
-Such a feature is a function of the covariate, whatever the formula does with it, and whether or not it is in it. Rows
-with one value of the covariate then agree in the feature; and in the covariate's order, values of the feature (or their
-ranks, where the covariate is skewed) change little from one to the next: the sum of squared steps over twice the sum of
-squares (von Neumann 1941, Ann Math Stat 12:367) is 1 on average for independent values.
+Such a feature is a function of the covariate, whether or not the formula holds that covariate. Rows with one value of
+the covariate then agree in the feature. In the covariate's order, values of the feature (or their ranks, where the
+covariate is skewed) change little from one to the next. Von Neumann's ratio measures that (1941, Ann Math Stat 12:367):
+the sum of squared steps over twice the sum of squares is 1 on average for independent values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEAST = 20
 
 def derived_features(material: Material) -> Iterator[Finding]:
     """Name features that are functions of a covariate or of another column beside the features."""
-    Y, names = material.given.Y, material.given.features
+    Y, names = material.intake.Y, material.intake.features
     complete = np.flatnonzero(np.isfinite(np.ones(len(Y), Y.dtype) @ Y))
     made: dict[str, str] = {}
     for column, place in _columns(material):
@@ -50,15 +50,15 @@ def derived_features(material: Material) -> Iterator[Finding]:
         made |= {names[k]: column for k in columns.tolist() if names[k] not in made}
     if made:
         each = joined([f"'{name}' by '{made[name]}'" for name in sorted(made)])
-        said = f"{count(len(made), 'feature')} determined by another column: {each}; leave such features out"
-        yield Finding("caution", "derived", joined(sorted(made)), said, "features", keys(sorted(made)))
+        verdict = f"{count(len(made), 'feature')} determined by another column: {each}; leave such features out"
+        yield Finding("caution", "derived", joined(sorted(made)), verdict, "features", keys(sorted(made)))
 
 
 def _columns(material: Material) -> Iterator[tuple[str, IntArray]]:
     """Yield the columns that features may be made of, as places in their order; −1 where missing."""
-    table = material.given.covariates
+    table = material.intake.covariates
     subject = () if material.subjects is None else material.subjects.columns
-    kept = {material.batch, *material.ids, *subject, *material.given.features}
+    kept = {material.batch, *material.ids, *subject, *material.intake.features}
     names = [str(name) for name in table.columns]
     first = [name for name in material.covariates if name in names]
     for name in dict.fromkeys([*first, *names]):

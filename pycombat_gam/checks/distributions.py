@@ -14,13 +14,13 @@ from pycombat_gam.types import IntArray
 from pycombat_gam.words import count, percent
 
 BY_CHANCE = 0.01
-"""A site that lacks a level is a caution where chance would do that less often than this, else a note."""
+"""A site that lacks a level is a caution if chance would bring that about less often than this, else a note."""
 
 WORDS = frozenset({"na", "n/a", "nan", "null", "missing", "unknown", "?"})
 """Levels that stand for a missing value; "none" names a group in many a table."""
 
 MOST = 0.9
-"""A level is as good as at one site where that site has so much of it, and less than half of the other rows."""
+"""A level counts as confined to one site if that site holds at least this share, and under half of the other rows."""
 
 COLUMNS = (
     *("covariate", "level", "site", "n", "share", "missing"),
@@ -73,7 +73,7 @@ def nested(counts: IntArray) -> bool:
 
 
 def level_findings(material: Material) -> Iterator[Finding]:
-    """Judge which levels are where; levels that are confounded with sites, or nested in them, are told of elsewhere."""
+    """Judge which levels are where; levels confounded with sites, or nested in them, are reported by `confounding`."""
     labels = material.levels.labels
     for name, covariate in material.covariates.items():
         if not covariate.levels:
@@ -93,9 +93,12 @@ def _words(name: str, covariate: Covariate) -> Iterator[Finding]:
     words = [level for level in covariate.levels if level.strip().casefold() in WORDS]
     if words:
         rows = sum(int(covariate.indicator(level).sum()) for level in words)
-        said = f"{named(words)} is a level of '{name}' ({count(rows, 'row')}): if it stands for missing, make it so"
+        verdict = (
+            f"{named(words)} is a level of '{name}' ({count(rows, 'row')}): if it stands for a missing value, make "
+            "such cells missing"
+        )
         where = tuple((name, level) for level in words)
-        yield Finding("caution", "missing codes", name, said, "covariates", where)
+        yield Finding("caution", "missing codes", name, verdict, "covariates", where)
 
 
 def _at_one_site(counts: IntArray, j: int) -> bool:
@@ -114,11 +117,11 @@ def _single(name: str, covariate: Covariate, counts: IntArray, labels: tuple[str
         how = f"all {total:,}" if here == total else f"{here:,} of {total:,}"
         parts.append(f"{how} rows with '{covariate.levels[j]}' are at '{labels[top]}'")
         where.append((name, covariate.levels[j], labels[top]))
-    said = (
-        f"'{name}' rests on one site: {joined(parts)}; what sets that level apart is estimated there, and "
+    verdict = (
+        f"'{name}' rests on one site: {joined(parts)}; the effect of that level is estimated there, and "
         f"{'no' if all(counts[j].max() == counts[j].sum() for j in judged) else 'hardly any'} other site can confirm it"
     )
-    return Finding("caution", "levels", name, said, "covariates", tuple(where))
+    return Finding("caution", "levels", name, verdict, "covariates", tuple(where))
 
 
 def _lacking(
@@ -131,7 +134,7 @@ def _lacking(
         lacking = np.flatnonzero(~having & (sizes > 0)).tolist()
         share = float(counts[j].sum() / sizes[having].sum())
         chance = {b: (1 - share) ** int(sizes[b]) for b in lacking}
-        # Of a handful of rows a level is easily absent, and that they are few is said elsewhere.
+        # A level is easily absent from a handful of rows; `sites` reports that they are few.
         lacking = [b for b in lacking if sizes[b] > HANDFUL or chance[b] < BY_CHANCE]
         if not lacking:
             continue
@@ -140,5 +143,7 @@ def _lacking(
         parts.append(f"no '{covariate.levels[j]}' at {each}, {percent(share)} at the other sites")
         where += [(name, covariate.levels[j], labels[b]) for b in lacking]
     if parts:
-        said = f"'{name}': {joined(parts)}; the site effect there leans on the effect of '{name}' at the others"
-        yield Finding("caution" if least < BY_CHANCE else "note", "levels", name, said, "covariates", tuple(where))
+        verdict = (
+            f"'{name}': {joined(parts)}; the site effect there relies on the effect of '{name}' at the other sites"
+        )
+        yield Finding("caution" if least < BY_CHANCE else "note", "levels", name, verdict, "covariates", tuple(where))

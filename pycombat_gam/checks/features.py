@@ -1,17 +1,18 @@
 """What the features look like: one row each, computed in blocks of features.
 
-- `far`: number of values farther than `FAR` robust standard deviations from the median of their site; the robust sd
-  is 1.4826 times the median absolute distance, of all sites or of that one, whichever is larger, so that sites of large
-  scale are no heavy tails. `farthest`: the largest distance; `apart`: how many are beyond a gap. Sites with fewer than
-  `RANGE` rows take no part, for their median follows single rows.
-- Where hardly any value is zero or below, a distance is the smaller one of those of the values and of their logarithms:
-  sizes are skewed to the right, and the logarithms of symmetric values to the left. Values of zero or below
-  are then left to the checks of signs. The limits were set by simulation: of tables with 200 features at 20 sites of
-  unequal size, about 900 rows, at most 2 in 100 have a feature that is named, be they normal, lognormal (sd of the
-  logarithm up to 0.6), gamma (shape 1 to 9) or t with 10 degrees of freedom. A value of ten times what it should be is
-  named where the sd is up to about 0.2 of the mean, a tenth up to about 0.06: beyond, it is not out of the ordinary.
+- `far`: number of values farther than `FAR` robust standard deviations from the median of their site. The robust sd
+  is 1.4826 times the median absolute distance, of all sites or of that one, whichever is larger. So sites of large
+  scale do not count as heavy tails. `farthest`: the largest distance; `apart`: how many are beyond a gap. Sites with
+  fewer than `RANGE` rows are left out, because their median follows single rows.
+- Where hardly any value is zero or below, a distance is the smaller of two: that of the values and that of their
+  logarithms. Sizes are skewed to the right, and the logarithms of symmetric values to the left. Values of zero or below
+  are then left to the checks of signs. The limits were set by simulation of tables with 200 features at 20 sites of
+  unequal size, about 900 rows. At most 2 in 100 tables have a feature that is named, be they normal, lognormal (sd of
+  the logarithm up to 0.6), gamma (shape 1 to 9) or t with 10 degrees of freedom. A value ten times too large is named
+  if the sd is up to about 0.2 of the mean, and one ten times too small if it is up to about 0.06.
 - `low_isolated`, `high_isolated`: whether the smallest, or largest, value is farther than `ISOLATED` times IQR/1.349
-  from the median of all; zero also where all other values are above a twentieth of the median and not all are whole.
+  from the median of all. For zero it also holds if all other values exceed a twentieth of the median and not all are
+  whole.
 - `constant_sites`: sites of two or more values where they are all equal, if not everywhere.
 - `units_site`: the site that is farthest off by a factor that other units would make, and `units_factor`.
 - `duplicate_of`: the first of several equal features in alphabetical order.
@@ -77,7 +78,7 @@ class Looked:
 
 def look_at_features(material: Material) -> Looked:
     """Describe every feature."""
-    Y, features = material.given.Y, material.given.features
+    Y, features = material.intake.Y, material.intake.features
     V, n = len(features), Y.shape[0]
     order = np.argsort(material.codes, kind="stable")
     sites, starts = np.unique(material.codes[order], return_index=True)
@@ -94,9 +95,9 @@ def look_at_features(material: Material) -> Looked:
             right = min(V, left + width)
             rows = np.ascontiguousarray(np.asarray(Y[:, left:right], dtype=np.float64)[order].T)
             rows[~np.isfinite(rows)] = np.nan
-            found, within = _block(rows, sites, bounds)
+            numbers, within = _block(rows, sites, bounds)
             for name in (*NUMBERS, *NEXT):
-                columns[name].append(found[name])
+                columns[name].append(numbers[name])
             at, where = np.nonzero(within)
             pairs += [(features[left + k], labels[sites[b]]) for k, b in zip(at.tolist(), where.tolist(), strict=True)]
             factors = unit_factors(rows, sites, bounds)
@@ -148,7 +149,7 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
     far, farthest, apart = _tails(rows, sites, bounds)
     nothing = observed == 0
     at_min, at_max = _ties(ordered, low), _ties(ordered, high)
-    found = {
+    numbers = {
         "observed": observed,
         "mean": np.where(nothing, np.nan, mean),
         "sd": np.where(observed < 2, np.nan, sd),
@@ -170,7 +171,7 @@ def _block(rows: FloatArray, sites: IntArray, bounds: IntArray) -> tuple[dict[st
         "high_isolated": high_isolated & (spread > 0),
         "constant_sites": within.sum(axis=1),
     }
-    return found, within
+    return numbers, within
 
 
 def _ties(ordered: FloatArray, values: FloatArray) -> IntArray:
@@ -223,11 +224,11 @@ def _distances(rows: FloatArray, sites: IntArray, bounds: IntArray) -> FloatArra
     for code, start, stop in zip(sites, bounds[:-1], bounds[1:], strict=True):
         if code < 0 or stop - start < RANGE:
             continue
-        own = rows[:, start:stop]
-        ordered = np.sort(own, axis=1)
-        observed = own.shape[1] - np.isnan(ordered).sum(axis=1)
+        here = rows[:, start:stop]
+        ordered = np.sort(here, axis=1)
+        observed = here.shape[1] - np.isnan(ordered).sum(axis=1)
         middle = _median(ordered, observed)
-        away = np.where((observed >= RANGE)[:, None], np.abs(own - middle[:, None]), np.nan)
+        away = np.where((observed >= RANGE)[:, None], np.abs(here - middle[:, None]), np.nan)
         parts.append(away)
         units.append(1.4826 * _median(np.sort(away, axis=1), observed))
     if not parts:
@@ -236,6 +237,6 @@ def _distances(rows: FloatArray, sites: IntArray, bounds: IntArray) -> FloatArra
     observed = distance.shape[1] - np.isnan(distance).sum(axis=1)
     unit = 1.4826 * _median(distance, observed)
     unit = np.where((observed >= LEAST) & (unit > 0), unit, np.nan)
-    for away, own_unit in zip(parts, units, strict=True):
-        away /= np.maximum(unit, np.fmax(unit, own_unit))[:, None]
+    for away, site_unit in zip(parts, units, strict=True):
+        away /= np.maximum(unit, np.fmax(unit, site_unit))[:, None]
     return np.concatenate(parts, axis=1)

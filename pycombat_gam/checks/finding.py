@@ -11,7 +11,7 @@ import pandas as pd
 from pycombat_gam.words import listing
 
 SEVERITIES = ("problem", "caution", "note")
-"""What stops a harmonization or makes it meaningless; what can mislead; what is good to know."""
+"""What stops a harmonization or makes it meaningless; what can mislead; what is worth knowing."""
 
 KEYS: dict[str, tuple[str, ...]] = {
     "sites": ("site",),
@@ -32,7 +32,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict; `where` names the rows of `table` it rests on, each by its key columns or the first of them.
+    """A verdict; `where` names the rows of `table` that it rests on, each by all or the first of its key columns.
 
     `stops` tells whether `ComBat` stops for it.
     """

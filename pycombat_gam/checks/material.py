@@ -1,4 +1,4 @@
-"""What the checks look at: the table sorted out, and what is to be done with it."""
+"""What the checks look at: the table in parts, and the model that it is meant for."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class Material:
 
     Attributes
     ----------
-    given : features and covariates; formula : parsed; batch : the column of sites; ids : columns that identify rows.
+    intake : features and covariates; formula : parsed; batch : the column of sites; ids : columns that identify rows.
     levels : the sites; codes : (n,) site of each row, −1 where missing.
     fixed : the formula without effects of groups (random effects), which sites cannot be confounded with: penalised.
-    covariates : by name, those in `fixed`; subjects : if rows can be told to be of one subject.
+    covariates : by name, those in `fixed`; subjects : the grouping of rows by subject, or None.
     alike : features that look like identifiers; asked : what the model is asked for.
     """
 
-    given: Intake
+    intake: Intake
     formula: Formula
     batch: str
     ids: tuple[str, ...]
@@ -98,7 +98,7 @@ class Material:
 
 
 def gather_material(
-    given: Intake,
+    intake: Intake,
     formula: Formula,
     levels: BatchLevels,
     codes: IntArray,
@@ -108,24 +108,24 @@ def gather_material(
     alike: Sequence[str] = (),
     numbers_only: bool = False,
 ) -> Material:
-    """Read the formula's columns and find out whose rows they are; `codes` are −1 where the site is missing.
+    """Read the formula's columns and find the subjects of the rows; `codes` are −1 where the site is missing.
 
     `numbers_only` leaves out columns of text and the like, which no check of a fitted table asks for.
     """
     fixed = without_groups(formula)
     read = [
-        name for name in fixed.variables if not numbers_only or is_number(find_column(given.covariates, name, "id"))
+        name for name in fixed.variables if not numbers_only or is_number(find_column(intake.covariates, name, "id"))
     ]
     return Material(
-        given=given,
+        intake=intake,
         formula=formula,
         batch=levels.column,
         ids=tuple(ids),
         levels=levels,
         codes=codes,
         fixed=fixed,
-        covariates={name: _read(given.covariates, name, _as_factor(fixed, name)) for name in read},
-        subjects=subject_of(formula, given.covariates, codes, ids),
+        covariates={name: _read(intake.covariates, name, _as_factor(fixed, name)) for name in read},
+        subjects=subject_of(formula, intake.covariates, codes, ids),
         alike=tuple(alike),
         asked=asked,
     )
@@ -133,9 +133,9 @@ def gather_material(
 
 def without_groups(formula: Formula) -> Formula:
     """Return a formula without random effects."""
-    smooths = tuple(one for one in formula.smooths if not one.random)
+    smooths = tuple(smooth for smooth in formula.smooths if not smooth.random)
     used = {name for term in formula.parametric for node in term.factors for name in columns_of(node)}
-    used |= {name for one in smooths for name in smooth_columns(one)}
+    used |= {name for smooth in smooths for name in smooth_columns(smooth)}
     used |= {name for node in formula.offsets for name in columns_of(node)}
     kept = tuple(name for name in formula.variables if name in used)
     return replace(formula, smooths=smooths, random=(), variables=kept)
@@ -155,7 +155,9 @@ def smooth_columns(smooth: SmoothTerm) -> Iterator[str]:
 def _as_factor(formula: Formula, name: str) -> bool:
     """Tell whether a column stands in `factor()` and the like, and nowhere else."""
     nodes = [*formula.offsets, *(node for term in formula.parametric for node in term.factors)]
-    nodes += [node for one in formula.smooths for node in (*one.args, *([] if one.by is None else [one.by]))]
+    nodes += [
+        node for smooth in formula.smooths for node in (*smooth.args, *([] if smooth.by is None else [smooth.by]))
+    ]
     used = [node for node in nodes if name in columns_of(node)]
     return all(isinstance(node, Call) and node.name in _FACTORS for node in used)
 
@@ -178,13 +180,13 @@ def _read(table: pd.DataFrame, name: str, as_factor: bool) -> Covariate:
         return Covariate(name, values, (), missing, infinite)
     columns = Columns(pd.DataFrame({name: column[present]}))
     try:
-        found = columns.column(name)
+        cells = columns.column(name)
     except DataError as error:
         return Covariate(name, values, (), missing, infinite, str(error))
-    if isinstance(found, np.ndarray) and found.dtype != np.bool_ and not as_factor:
-        values[present] = found
+    if isinstance(cells, np.ndarray) and cells.dtype != np.bool_ and not as_factor:
+        values[present] = cells
         return Covariate(name, values, (), missing, infinite)
-    groups = columns.groups(name) if as_factor else found if not isinstance(found, np.ndarray) else as_groups(found)
+    groups = columns.groups(name) if as_factor else cells if not isinstance(cells, np.ndarray) else as_groups(cells)
     labels = [label_of(value) for value in groups.values]
     levels = tuple(dict.fromkeys(labels))
     values[:] = -1

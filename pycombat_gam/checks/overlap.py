@@ -7,10 +7,10 @@ Difference of a site from all others together:
 - a category as a whole (level empty): √((p − q)'S⁻¹(p − q)) with S the mean of the two multinomial covariances
   (Yang & Dalton 2012, SAS Global Forum, paper 335).
 
-Support, for numbers: a site covers its range, from its smallest value to its largest. A row is `outside` where no other
-site's range holds its value. Sites with fewer rows than `RANGE` count together as one, which covers what they span: a
-site of one row has no range. `overlap` is the least share of the site's rows that lie in one other site's range, and
-`overlap_with` that site.
+Support, for numbers: a site covers its range, from its smallest value to its largest. A row is `outside` if its value
+lies in no other site's range. Sites with fewer rows than `RANGE` count together as one site that covers what they span,
+because a site of one row has no range. `overlap` is the least share of the site's rows that lie in one other site's
+range, and `overlap_with` that site.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RANGE = HANDFUL + 1
 """Least number of rows of a site with a range of its own."""
 
 OUTSIDE = 0.1
-"""Share of a site's rows outside the others' support from which on it is a caution."""
+"""Share of a site's rows outside the others' support from which on this is a caution."""
 
 BY_CHANCE = 0.001
 """How often chance alone may give a caution, over all sites and covariates; see `_chance`."""
@@ -59,22 +59,22 @@ def overlap_table(material: Material) -> pd.DataFrame:
 def _numbers(name: str, x: FloatArray, codes: IntArray, labels: tuple[str, ...]) -> list[tuple[object, ...]]:
     parts = [np.sort(x[codes == b]) for b in range(len(labels))]
     rows: list[tuple[object, ...]] = []
-    for b, (label, own) in enumerate(zip(labels, parts, strict=True)):
+    for b, (label, here) in enumerate(zip(labels, parts, strict=True)):
         others = np.sort(x[codes != b])
-        if not own.size or not others.size:
-            rows.append((name, "", label, own.size, np.nan, 0, np.nan, np.nan, ""))
+        if not here.size or not others.size:
+            rows.append((name, "", label, here.size, np.nan, 0, np.nan, np.nan, ""))
             continue
-        squares = ((own - own.mean()) ** 2).sum() + ((others - others.mean()) ** 2).sum()
-        gap, df = float(own.mean() - others.mean()), own.size + others.size - 2
+        squares = ((here - here.mean()) ** 2).sum() + ((others - others.mean()) ** 2).sum()
+        gap, df = float(here.mean() - others.mean()), here.size + others.size - 2
         difference = 0.0 if gap == 0 else gap / float(np.sqrt(squares / df)) if squares > 0 else np.sign(gap) * np.inf
-        held = np.zeros(own.size, dtype=bool)
+        held = np.zeros(here.size, dtype=bool)
         for low, high in _ranges([part for k, part in enumerate(parts) if k != b]):
-            held |= (own >= low) & (own <= high)
+            held |= (here >= low) & (here <= high)
         outside = int((~held).sum())
         wide = [(k, part) for k, part in enumerate(parts) if k != b and part.size >= RANGE]
-        shares = [(float(((own >= part[0]) & (own <= part[-1])).mean()), labels[k]) for k, part in wide]
+        shares = [(float(((here >= part[0]) & (here <= part[-1])).mean()), labels[k]) for k, part in wide]
         least, which = min(shares, default=(np.nan, ""))
-        rows.append((name, "", label, own.size, difference, outside, outside / own.size, least, which))
+        rows.append((name, "", label, here.size, difference, outside, outside / here.size, least, which))
     return rows
 
 
@@ -93,13 +93,13 @@ def _categories(
     rows: list[tuple[object, ...]] = []
     total = counts.sum(axis=1)
     for b, label in enumerate(labels):
-        own, others = counts[:, b], total - counts[:, b]
+        here, others = counts[:, b], total - counts[:, b]
         empty = (0, np.nan, np.nan, "")
-        n = int(own.sum())
+        n = int(here.sum())
         if not n or not others.sum():
             rows += [(name, level, label, n, np.nan, *empty) for level in ("", *levels)]
             continue
-        p, q = own / n, others / others.sum()
+        p, q = here / n, others / others.sum()
         rows.append((name, "", label, n, multilevel_difference(p, q), *empty))
         for j, level in enumerate(levels):
             spread = np.sqrt((p[j] * (1 - p[j]) + q[j] * (1 - q[j])) / 2)
@@ -131,8 +131,8 @@ def overlap_findings(material: Material, overlap: pd.DataFrame) -> Iterator[Find
     n = int((material.codes >= 0).sum())
     numeric = [
         name
-        for name, one in material.covariates.items()
-        if not one.levels and one.present.any() and not _within_constant(material, name)
+        for name, covariate in material.covariates.items()
+        if not covariate.levels and covariate.present.any() and not _within_constant(material, name)
     ]
     level = BY_CHANCE / max(1, len(numeric) * len(material.levels))
     for name in numeric:
@@ -142,43 +142,43 @@ def overlap_findings(material: Material, overlap: pd.DataFrame) -> Iterator[Find
         partly = rows[(rows["share_outside"] < 1) & (rows["share_outside"] >= OUTSIDE)]
         if len(apart):
             sizes = [_span(material, name, row["site"], row["n"]) for _, row in apart.iterrows()]
-            said = (
-                f"'{name}' does not overlap: no row of {joined(sizes)} lies within the range of another site; there, "
-                f"site and '{name}' are told apart by the form of the model alone"
+            verdict = (
+                f"'{name}' does not overlap: no row of {joined(sizes)} lies within the range of another site. There "
+                f"only the form of the model separates site from '{name}'"
             )
-            yield _about("problem", name, said, apart)
+            yield _about("problem", name, verdict, apart)
         if len(partly):
             parts = [
                 f"{percent(row['share_outside'])} of '{row['site']}' ({row['outside']:,} of {count(row['n'], 'row')})"
                 for _, row in partly.sort_values(["share_outside", "outside"], ascending=False).iterrows()
             ]
-            said = (
-                f"'{name}' has values that one site alone covers: {joined(parts)}; there its effect is known from that "
-                "site only"
+            verdict = (
+                f"'{name}' has values that only one site covers: {joined(parts)}; there its effect is estimated from "
+                "that site only"
             )
-            yield _about("caution", name, said, partly)
+            yield _about("caution", name, verdict, partly)
 
 
-def _about(severity: str, name: str, said: str, rows: pd.DataFrame) -> Finding:
+def _about(severity: str, name: str, verdict: str, rows: pd.DataFrame) -> Finding:
     where = tuple((name, "", site) for site in rows["site"])
-    return Finding(severity, "overlap", name, said, "overlap", where)
+    return Finding(severity, "overlap", name, verdict, "overlap", where)
 
 
 def _span(material: Material, name: str, site: str, n: int) -> str:
     covariate = material.covariates[name]
-    own = covariate.values[covariate.present & (material.codes == material.levels.labels.index(site))]
-    return f"'{site}' ({count(n, 'row')}, {own.min():.4g} to {own.max():.4g})"
+    values = covariate.values[covariate.present & (material.codes == material.levels.labels.index(site))]
+    return f"'{site}' ({count(n, 'row')}, {values.min():.4g} to {values.max():.4g})"
 
 
 def _within_constant(material: Material, name: str) -> bool:
-    """Tell whether a covariate has one value in each site: confounded, which is told of elsewhere."""
+    """Tell whether a covariate has one value in each site: confounded; reported by `confounding`."""
     covariate = material.covariates[name]
     used = covariate.present & (material.codes >= 0)
     x, codes = covariate.values[used], material.codes[used]
     return all(np.ptp(x[codes == b]) == 0 for b in np.unique(codes))
 
 
-def _chance(outside: int, own: int, n: int) -> float:
+def _chance(outside: int, size: int, n: int) -> float:
     """Bound the chance that so many rows of a site lie beyond all others, were sites drawn at random.
 
     The k rows at the ends, i below and k − i above, would all have to be the site's: (k + 1)·(n_b)_k/(n)_k at most.
@@ -186,4 +186,4 @@ def _chance(outside: int, own: int, n: int) -> float:
     if outside == 0:
         return 1.0
     steps = np.arange(outside)
-    return float((outside + 1) * np.exp(np.log((own - steps) / (n - steps)).sum()))
+    return float((outside + 1) * np.exp(np.log((size - steps) / (n - steps)).sum()))

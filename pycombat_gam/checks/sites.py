@@ -1,4 +1,4 @@
-"""Subjects per site: how many, how often, and how well a site's scale can be known from them.
+"""Subjects per site: how many, how often, and how precisely they determine the site's scale.
 
 ComBat's scale of a site is a standard deviation with n − 1 degrees of freedom. For normal residuals its 95 % interval
 reaches from s√(ν/χ²_{ν,.975}) to s√(ν/χ²_{ν,.025}); these factors are the columns `sd_lower` and `sd_upper`.
@@ -20,10 +20,10 @@ from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import Setting, Worded, count, listing
 
 HANDFUL = 8
-"""Up to so many, a site's sd may be more than twice its estimate: √(7/χ²_{7,.025}) = 2.04, √(8/χ²_{8,.025}) = 1.92."""
+"""Up to so many subjects, an sd may be over twice its estimate: √(7/χ²_{7,.025}) = 2.04, √(8/χ²_{8,.025}) = 1.92."""
 
 FEW = 20
-"""Below it, a note: Orlhac et al. (2022, J Nucl Med 63:172) ask for 20 to 30 per site."""
+"""Fewer subjects are worth a note: Orlhac et al. (2022, J Nucl Med 63:172) ask for 20 to 30 per site."""
 
 COLUMNS = ("site", "rows", "share", "subjects", "visits", "traveling", "scale_df", "sd_lower", "sd_upper", "copies")
 
@@ -34,10 +34,10 @@ def site_table(material: Material, copied: IntArray) -> pd.DataFrame:
     at = [np.flatnonzero(material.codes == b) for b in range(n.size)]
     subjects, traveling = n.copy(), np.zeros(n.size, dtype=np.intp)
     if who is not None:
-        own = [np.unique(who.codes[rows][who.codes[rows] >= 0]) for rows in at]
-        seen = np.bincount(np.concatenate(own), minlength=1)
-        subjects = np.array([codes.size for codes in own], dtype=np.intp)
-        traveling = np.array([int((seen[codes] > 1).sum()) for codes in own], dtype=np.intp)
+        members = [np.unique(who.codes[rows][who.codes[rows] >= 0]) for rows in at]
+        seen = np.bincount(np.concatenate(members), minlength=1)
+        subjects = np.array([codes.size for codes in members], dtype=np.intp)
+        traveling = np.array([int((seen[codes] > 1).sum()) for codes in members], dtype=np.intp)
     lower, upper = sd_factors(subjects - 1)
     rows = zip(
         material.levels.labels,
@@ -65,14 +65,16 @@ def site_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
     """Judge the number of sites and their sizes."""
     if len(sites) == 1:
         only = sites.iloc[0]
-        said = f"'{material.batch}' has one site, '{only['site']}' ({count(only['rows'], 'row')}): nothing to harmonize"
-        yield Finding("problem", "site size", only["site"], said, "sites", keys([only["site"]]))
+        verdict = (
+            f"'{material.batch}' has one site, '{only['site']}' ({count(only['rows'], 'row')}): nothing to harmonize"
+        )
+        yield Finding("problem", "site size", only["site"], verdict, "sites", keys([only["site"]]))
         return
     for group in material.levels.look_alikes():
         sizes = sites.set_index("site").loc[list(group), "rows"]
         each = joined([f"{label!r} ({count(k, 'row')})" for label, k in sizes.items()])
-        said = f"Site labels {each} differ in case, spaces or leading zeros only, and count as different sites"
-        yield Finding("caution", "site labels", listing(group), said, "sites", keys(group))
+        verdict = f"Site labels {each} differ only in case, spaces or leading zeros, and count as different sites"
+        yield Finding("caution", "site labels", listing(group), verdict, "sites", keys(group))
     yield from _sizes(material, sites)
 
 
@@ -95,64 +97,64 @@ def _sizes(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
         each = joined([f"'{row['site']}' has {phrase(row)}" for _, row in small.iterrows()])
         worst = small.iloc[int(small["subjects"].argmin())]
         least = "" if len(small) == 1 else "at least "
-        said = (
+        verdict = (
             f"Site {each}: the scale there rests on {least}{count(worst['scale_df'], 'degree')} of freedom, and the "
             f"true standard deviation may well be {worst['sd_lower']:.2g} to {worst['sd_upper']:.3g} times the estimate"
         )
-        yield Finding("caution", "site size", listing(small["site"]), said, "sites", keys(small["site"]))
+        yield Finding("caution", "site size", listing(small["site"]), verdict, "sites", keys(small["site"]))
     few = sites[(sites["subjects"] > (HANDFUL if scaled else 1)) & (sites["subjects"] < FEW)]
     if len(few):
         labels = tuple(few["site"])
         each = joined([f"'{row['site']}' ({row['subjects']})" for _, row in few.iterrows()])
-        leans = "leans on the other features through shrinkage" if shrunk else "rests on them alone"
-        said = (
-            f"{count(len(few), 'site')} of {len(sites)} with fewer than {FEW} {noun}s: {each}; what is adjusted there "
-            f"{leans}"
+        relies = "relies on the other features through shrinkage" if shrunk else "rests on them alone"
+        verdict = (
+            f"{count(len(few), 'site')} of {len(sites)} with fewer than {FEW} {noun}s: {each}; the adjustment there "
+            f"{relies}"
         )
-        yield Finding("note", "site size", listing(labels), said, "sites", keys(labels))
+        yield Finding("note", "site size", listing(labels), verdict, "sites", keys(labels))
 
 
 def id_findings(material: Material) -> Iterator[Finding]:
     """Judge whether ids tell rows apart."""
     try:
-        check_ids(material.given.covariates, material.ids)
+        check_ids(material.intake.covariates, material.ids)
     except PcgError as error:
-        said = Worded("Rows cannot be told apart, and ComBat stops: ", error.args[0])
-        yield Finding("problem", "ids", listing(material.ids) or "index", said, "sites", stops=True)
+        verdict = Worded("Rows cannot be told apart, and ComBat stops: ", error.args[0])
+        yield Finding("problem", "ids", listing(material.ids) or "index", verdict, "sites", stops=True)
     if material.alike:
-        alike = f"{named(material.alike)} looks like an identifier, but is taken for a feature: name it with "
-        said = Worded(alike, Setting("id", ...))
-        yield Finding("caution", "ids", listing(material.alike), said, "features", keys(material.alike))
+        alike = f"{named(material.alike)} looks like an identifier, but is taken as a feature: name it with "
+        verdict = Worded(alike, Setting("id", ...))
+        yield Finding("caution", "ids", listing(material.alike), verdict, "features", keys(material.alike))
 
 
 def repeat_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
-    """Judge subjects with several rows, or with one where the formula has an effect of theirs."""
-    # One id that repeats is told of as an id.
+    """Judge subjects with several rows, or with one row each if the formula has a random effect of subjects."""
+    # A single id that repeats is reported as an id.
     who = None if len(material.ids) == 1 and not material.formula.random else material.subjects
     if who is None or len(sites) < 2:
         return
     known = who.codes[who.codes >= 0]
     total = np.unique(known).size
-    said = f"{count(known.size, 'row')} of {total:,} '{who.name}'"
+    verdict = f"{count(known.size, 'row')} of {total:,} '{who.name}'"
     if not who.repeated:
         if who.random:
-            said += ": each has one row, so its random effect cannot be told from the residual"
+            verdict += ": each has one row, so its random effect cannot be separated from the residual"
             # Of rows without a subject a fit stops first.
             stops = known.size == who.codes.size
-            said += ", and ComBat stops" if stops else ""
-            yield Finding("problem", "subjects", who.name, said, "sites", stops=stops)
+            verdict += ", and ComBat stops" if stops else ""
+            yield Finding("problem", "subjects", who.name, verdict, "sites", stops=stops)
         return
     if not who.random:
-        said += (
-            f": rows of one subject are alike, yet count as independent ones; add (1 | {who.name}) to the formula for "
-            "scales and later tests that know of it"
+        verdict += (
+            f": rows of one subject are dependent, but count as independent; add (1 | {who.name}) to the formula, so "
+            "that scales and later tests allow for it"
         )
-        yield Finding("problem", "subjects", who.name, said, "sites")
+        yield Finding("problem", "subjects", who.name, verdict, "sites")
         return
     visits = np.bincount(known)
     pairs = np.unique(np.column_stack([who.codes, material.codes])[material.codes >= 0], axis=0)
     moved = int((np.bincount(pairs[pairs[:, 0] >= 0, 0]) > 1).sum())
     low, high = int(visits[visits > 0].min()), int(visits.max())
-    said += f", {count(low, 'row') if low == high else f'{low} to {high:,} rows'} each; {moved:,} at several sites"
-    said += ", which tell site effects apart from subjects" if moved else ": sites are compared between subjects only"
-    yield Finding("note", "subjects", who.name, said, "sites")
+    verdict += f", {count(low, 'row') if low == high else f'{low} to {high:,} rows'} each; {moved:,} at several sites"
+    verdict += ", which separate site effects from subjects" if moved else ": sites are compared between subjects only"
+    yield Finding("note", "subjects", who.name, verdict, "sites")

@@ -1,13 +1,13 @@
-"""Whose rows they are: which grouping factor holds the rows of one person, and which groups rows otherwise.
+"""Which rows belong to one person: which grouping factor identifies people, and which groups rows otherwise.
 
-Rows of one person are alike and count once. A formula may have random effects of people (``(1 | subject)``), of
-families, and of what groups sites or rows otherwise: vendors, countries, scanners, sexes. Two rows from one vendor are
-as independent as any two.
+Rows of one person are dependent and count once. A formula may have random effects of people (``(1 | subject)``), of
+families, and of other groups of sites or rows: vendors, countries, scanners, sexes. Two rows from one vendor are as
+independent as any two.
 
-The sizes of the groups decide: a person has few rows, and a site has many people. With n_b rows at a site, g rows of
-one group there and n_b/g such groups, groups are those of people where a group is no larger than the number of groups,
-g ≤ √n_b; on average over all rows. The caller's word counts more: a random effect of what `id` names is one of people,
-unless the id has another column that tells more groups apart (of subject and visit, the visit is nobody).
+The sizes of the groups decide: a person has few rows, and a site has many people. Take n_b rows at a site, g rows of
+one group there and n_b/g such groups. Groups are people if a group is no larger than the number of groups, g ≤ √n_b, on
+average over all rows. The caller's word counts more: a random effect of what `id` names is one of people, unless the id
+has another column with more groups (of subject and visit, the visit is nobody).
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Grouping:
 def subject_of(formula: Formula, table: pd.DataFrame, sites: IntArray, ids: Sequence[str]) -> Grouping | None:
     """Find the factor that tells people apart, or None.
 
-    It is, in this order: a random effect of what `ids` names; an id that repeats, and does so like people or has the
-    most values; a random effect whose groups are like people; the id with the most values. Of several, it is one that
-    repeats, with the most groups.
+    It is the first of these that exists: a random effect of what `ids` names; an id that repeats, if its groups are
+    like people or it has the most values; a random effect whose groups are like people; the id with the most values.
+    Of several candidates, it is one that repeats, with the most groups.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which features are suspicious, and of what: one finding for each trouble, the features that share it listed."""
+"""Which features are suspicious, and why: one finding for each trouble, listing the features that share it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def flag_features(looked: Looked) -> None:
 
 
 def _signs(table: pd.DataFrame, usable: BoolArray) -> dict[str, BoolArray]:
-    """Values of zero or below where there should be none."""
+    """Find values of zero or below where there should be none."""
     says = np.array([POSITIVE.search(name.lower()) is not None for name in table["feature"]], dtype=bool)
     n = np.maximum(table["observed"].to_numpy(), 1)
     isolated = table["low_isolated"].to_numpy() & (table["min"].to_numpy() <= 0) & (table["median"].to_numpy() > 0)
@@ -197,7 +197,9 @@ def feature_findings(material: Material, looked: Looked) -> Iterator[Finding]:
     duplicate = Trouble(
         *("duplicate", "caution", "duplicates", "equal to another one in every cell"),
         lambda row: f"'{row['feature']}' = '{row['duplicate_of']}'",
-        "each counts on its own in the priors" if material.asked.shrunk else "is one of them another measurement?",
+        "each counts separately in the priors"
+        if material.asked.shrunk
+        else "should one of them be another measurement?",
     )
     yield from _about(CONSTANT, table, flags)
     yield from _within_sites(material, looked)
@@ -229,15 +231,15 @@ def _within_sites(material: Material, looked: Looked) -> Iterator[Finding]:
         each = joined([f"'{feature}' at {named(sites)}" for feature, sites in by_feature.items()])
         scaled = material.asked.scaled
         end = "; no scale can be estimated there" if scaled else ""
-        said = f"{count(len(by_feature), 'feature')} constant within a site: {each}{end}"
+        verdict = f"{count(len(by_feature), 'feature')} constant within a site: {each}{end}"
         yield Finding(
-            "caution" if scaled else "note", "constant", joined(list(by_feature)), said, "features", keys(by_feature)
+            "caution" if scaled else "note", "constant", joined(list(by_feature)), verdict, "features", keys(by_feature)
         )
 
 
 def _far_out(table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
     """Heavy tails and outlying values, the worst first."""
-    rows = table[["tails" in own for own in flags]].sort_values("farthest", ascending=False, kind="stable")
+    rows = table[["tails" in raised for raised in flags]].sort_values("farthest", ascending=False, kind="stable")
     if len(rows):
         each = joined(
             [
@@ -246,10 +248,10 @@ def _far_out(table: pd.DataFrame, flags: pd.Series) -> Iterator[Finding]:
             ]
             + [""] * max(0, len(rows) - 9)
         )
-        said = (
-            f"{count(len(rows), 'feature')} with values far out: {each}; more than {FAR:g} robust standard "
-            "deviations from the median of their site, whose mean and scale they move, as they stand and as logarithms "
-            "(where positive)"
+        verdict = (
+            f"{count(len(rows), 'feature')} with outlying values: {each}. These lie more than {FAR:g} robust standard "
+            "deviations from the median of their site, as measured and (if positive) as logarithms. They distort the "
+            "site's mean and scale"
         )
         features = list(rows["feature"])
-        yield Finding("caution", "tails", joined(features), said, "features", keys(features))
+        yield Finding("caution", "tails", joined(features), verdict, "features", keys(features))

@@ -1,6 +1,6 @@
 """The terms of a formula as columns, on the rows that have all of its variables, even where the design cannot be built.
 
-Smooths take part with all columns of their basis, as if not penalised; effects of groups (random effects) take none.
+Smooths enter with all columns of their basis, as if not penalised; effects of groups (random effects) are left out.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ class Terms:
 
 def learn_terms(material: Material) -> Terms:
     """Build the design's terms, or the formula's variables where it cannot be built."""
-    readable = [one for one in material.covariates.values() if not one.trouble]
+    readable = [covariate for covariate in material.covariates.values() if not covariate.trouble]
     rows = material.codes >= 0
-    for one in readable:
-        rows = rows & one.present
+    for covariate in readable:
+        rows = rows & covariate.present
     codes = material.codes[rows]
     if not rows.any() or not material.covariates:
         return Terms(rows, codes, (), Rank(), "" if rows.any() else "no row has all of its variables")
     try:
-        table = material.given.covariates.loc[rows]
+        table = material.intake.covariates.loc[rows]
         design = Design.learn(material.fixed, table, absorb_intercept=True)
         X = design.on(table)
     except PcgError as error:
@@ -85,8 +85,8 @@ def fitted_terms(material: Material, design: Design) -> Terms:
     """Return the terms of a design that was fitted to these rows: estimable, and all rows have their variables."""
     rows = np.ones(material.codes.size, dtype=bool)
     held = {term.label for term in material.fixed.parametric}
-    held |= {one.label for one in design.smooth.smooths if one.term in material.fixed.smooths}
-    terms = _terms(design, design.on(material.given.covariates))
+    held |= {smooth.label for smooth in design.smooth.smooths if smooth.term in material.fixed.smooths}
+    terms = _terms(design, design.on(material.intake.covariates))
     return Terms(rows, material.codes, tuple(term for term in terms if term.label in held), Rank(), "")
 
 
@@ -94,7 +94,7 @@ def _terms(design: Design, X: FloatArray) -> Iterator[Columns]:
     parametric = {
         term.label: {name for node in term.factors for name in columns_of(node)} for term in design.formula.parametric
     }
-    smooths = {one.label: set(smooth_columns(one.term)) for one in design.smooth.smooths}
+    smooths = {smooth.label: set(smooth_columns(smooth.term)) for smooth in design.smooth.smooths}
     for label, columns in design.term_slices.items():
         names = parametric.get(label, smooths.get(label, set()))
         ordered = tuple(name for name in design.formula.variables if name in names)
@@ -102,12 +102,12 @@ def _terms(design: Design, X: FloatArray) -> Iterator[Columns]:
 
 
 def _variables(material: Material, rows: BoolArray) -> Iterator[Columns]:
-    for name, one in material.covariates.items():
-        x = one.values[rows]
-        if one.trouble or not np.ptp(x) > 0:
+    for name, covariate in material.covariates.items():
+        x = covariate.values[rows]
+        if covariate.trouble or not np.ptp(x) > 0:
             continue
         present = np.unique(x)
-        X = (x[:, None] == present[1:]).astype(float) if one.levels else x[:, None]
+        X = (x[:, None] == present[1:]).astype(float) if covariate.levels else x[:, None]
         yield Columns(name, (name,), X)
 
 
@@ -125,14 +125,14 @@ def centred(X: FloatArray, codes: IntArray | None = None) -> FloatArray:
     return np.asarray(left)
 
 
-def basis_of(X: FloatArray, given: FloatArray) -> FloatArray:
-    """Orthonormal basis of what `given` leaves of columns: (n, rank)."""
+def basis_of(X: FloatArray, removed: FloatArray) -> FloatArray:
+    """Orthonormal basis of what `removed` leaves of columns: (n, rank)."""
     size = np.sqrt((X**2).sum(axis=0))
     X = X[:, size > 0] / size[size > 0]
-    if given.shape[1]:
+    if removed.shape[1]:
         # Twice: the second projection removes what rounding left of the first.
-        X = X - given @ (given.T @ X)
-        X = X - given @ (given.T @ X)
+        X = X - removed @ (removed.T @ X)
+        X = X - removed @ (removed.T @ X)
     if not X.shape[1]:
         return X
     U, sizes, _ = np.linalg.svd(X, full_matrices=False)
@@ -147,8 +147,8 @@ class Association:
     ----------
     squared : (r,) squared canonical correlations with the sites, descending; r is the rank of the columns.
     between : (B,) what each site contributes to their sum; within : (B,) what it has of r minus their sum.
-    deciding : (n,) share of each row in what tells the combination of columns that suffers most from sites; zero where
-        nothing does.
+    deciding : (n,) share of each row in the variation within sites of the combination of columns that suffers most
+        from sites; zero where there is none.
     """
 
     squared: FloatArray

@@ -1,12 +1,12 @@
 """A site in other units: millimetres among centimetres, months among years.
 
-Units multiply all values of a site, so location and spread are off by one factor. Sites are compared with the middle
-one by spread (interquartile range), the lower of two. A feature's factor is the ratio of medians; spreads have to be
-off by the same, up to `SAME`, for both are estimates and sites differ in scale too. Where medians are near zero, as in
-centred features, the spread alone tells, and has to be near a power of ten.
+Units multiply all values of a site, so location and spread are off by one factor. Sites are compared with the site of
+median spread (interquartile range; the lower of two). A feature's factor is the ratio of medians. Spreads have to be
+off by the same factor, up to `SAME`, because both are estimates and sites differ in scale too. Where medians are near
+zero, as in centred features, the spread alone decides, and has to be off by nearly a power of ten.
 
-Covariates of sites differ by nature, children here and old people there. Their factor has to be that of two units, up
-to `NEAR`, and ages have to be beyond those of people.
+Covariates differ between sites by nature: children here, old people there. Their factor has to be that of two units, up
+to `NEAR`, and ages have to exceed those of people.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FACTORS = (10.0, 12.0, 52.18, 100.0, 365.25, 1e3, 1e4, 1e6, 1e9)
 
 
 def unit_factors(rows: FloatArray, sites: IntArray, bounds: IntArray) -> FloatArray:
-    """Return by what factor each site is off, (k, sites); 1 where it is not, or where that cannot be told.
+    """Return the factor by which each site is off, (k, sites); 1 where it is not, or where that is unknown.
 
     Parameters
     ----------
@@ -92,18 +92,18 @@ def covariate_units(material: Material) -> Iterator[Finding]:
         ]
         if off:
             each = joined([f"at '{site}' {_times(factor)} (median {median:.4g})" for site, factor, median in off])
-            said = f"'{name}' seems to be in other units: {each} what it is elsewhere; bring all sites to one unit"
+            verdict = f"'{name}' seems to be in other units: {each} what it is elsewhere; convert all sites to one unit"
             where = tuple((name, "", site) for site, _, _ in off)
-            yield Finding("problem", "units", name, said, "covariates", where)
+            yield Finding("problem", "units", name, verdict, "covariates", where)
 
 
 def feature_units(units: list[tuple[str, str, float]]) -> Iterator[Finding]:
     """Judge (feature, site, factor): one finding for each site."""
     for site in dict.fromkeys(site for _, site, _ in sorted(units, key=lambda unit: unit[1])):
-        own = sorted((feature, factor) for feature, place, factor in units if place == site)
-        each = joined([f"'{feature}' is {_times(factor)} what it is elsewhere" for feature, factor in own])
-        said = f"Site '{site}' seems to be in other units: {each}; bring all sites to one unit"
-        yield Finding("problem", "units", site, said, "features", keys(feature for feature, _ in own))
+        factors = sorted((feature, factor) for feature, place, factor in units if place == site)
+        each = joined([f"'{feature}' is {_times(factor)} what it is elsewhere" for feature, factor in factors])
+        verdict = f"Site '{site}' seems to be in other units: {each}; convert all sites to one unit"
+        yield Finding("problem", "units", site, verdict, "features", keys(feature for feature, _ in factors))
 
 
 def _near_units(ratio: FloatArray) -> BoolArray:

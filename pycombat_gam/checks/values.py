@@ -1,4 +1,4 @@
-"""Values of covariates that cannot be: codes for missing, ages nobody has, negative sizes."""
+"""Impossible values of covariates: codes for missing, ages nobody has, negative sizes."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def covariate_codes(material: Material) -> Iterator[Finding]:
         odd = _codes(x)
         if odd:
             each, where = _cells(material, covariate, odd)
-            said = f"'{name}' has a value that looks like a code for missing: {each}; make such cells missing"
-            yield Finding("problem", "missing codes", name, said, "covariates", where)
+            verdict = f"'{name}' has a value that looks like a code for missing: {each}; make such cells missing"
+            yield Finding("problem", "missing codes", name, verdict, "covariates", where)
 
 
 def _codes(x: FloatArray) -> list[float]:
@@ -75,8 +75,8 @@ def impossible_values(material: Material) -> Iterator[Finding]:
         if wrong.any():
             odd = np.unique(x[wrong]).tolist()
             each, where = _cells(material, covariate, odd)
-            said = f"'{name}' has values that cannot be: {each}; correct them"
-            yield Finding("problem", "impossible values", name, said, "covariates", where)
+            verdict = f"'{name}' has impossible values: {each}; correct them"
+            yield Finding("problem", "impossible values", name, verdict, "covariates", where)
 
 
 def _few(cells: BoolArray) -> BoolArray:

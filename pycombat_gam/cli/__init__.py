@@ -1,6 +1,6 @@
 """The command line. Progress on stderr; exit 2 and one line on bad input.
 
-Whatever takes long to import is imported by the command that needs it, while errors are already told in one line.
+Whatever takes long to import is imported by the command that needs it, when errors already end in one line.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
         from pycombat_gam.cli.shell import PIPE_CLOSED
 
         code = PIPE_CLOSED
-    except Exception as error:  # of any kind: what cannot be told in a line is raised again
+    except Exception as error:  # of any kind: what has no line is raised again
         if not _tell(error):
             raise
         code = 2
@@ -94,11 +94,11 @@ def _run() -> int:
 
 
 def _tell(error: Exception) -> bool:
-    """Tell an error in one line, if it is one to be told so."""
+    """Print an error in one line, if it has one."""
     try:
-        from pycombat_gam.cli.shell import say_error, told
+        from pycombat_gam.cli.shell import error_line, say_error
 
-        message = told(error)
+        message = error_line(error)
         if message:
             say_error(message)
     except MemoryError:

@@ -28,16 +28,16 @@ def audit(
 ) -> None:
     """Look at a table before it is harmonized: sites, confounding, later tests, missing cells, suspicious features.
 
-    The options are those that harmonize is to have.
+    Give it the options that harmonize will have.
 
-    Exits with 0 where nothing is a problem, with 1 where something is; harmonize and flow go on and tell problems.
+    Exits with 0 if there is no problem, with 1 if there is one; harmonize and flow report problems and go on.
     """
     with plainly():
         from pycombat_gam.audit import audit as look
         from pycombat_gam.tables.files import read_table
 
         table = read_table(data, [batch, *(ids or [])]).table
-        found = look(
+        result = look(
             table,
             formula,
             batch,
@@ -49,6 +49,6 @@ def audit(
             mean_only=mean_only,
             missing=missing.value,
         )
-        typer.echo(str(found))
-    if found.worst == "problem":
+        typer.echo(str(result))
+    if result.worst == "problem":
         raise typer.Exit(1)

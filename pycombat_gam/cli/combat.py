@@ -50,12 +50,12 @@ def demo(
         model = ComBat(DEMO_FORMULA, batch="site", features=DEMO_FEATURES, id="subject")
         check_place(out, [*_names(".csv"), *FILES], force=force)
         harmonized = model.fit_transform(table)
-        found = audited(model, table)
-        report = reported(model, table, harmonized, found, seed=0)
+        checked = audited(model, table)
+        report = reported(model, table, harmonized, checked, seed=0)
         run: JsonDict = {"command": ["demo"], "input": "packaged example"}
         files = {**_outputs(model, harmonized, ".csv"), **report}
         write_run(out, files, run, force=force, seeds={"seed": 0}, packages=REPORTING)
-        say_audit(found)
+        say_audit(checked)
         progress.print(f"{count(len(table), 'subject')} at {table['site'].nunique()} sites, harmonized.")
         say_where(out, _names(".csv") | say_report(report))
 
@@ -86,7 +86,7 @@ def harmonize(
 ) -> None:
     """Fit ComBat to a table and write the harmonized table, the model, a summary and a report.
 
-    Problems that the audit finds are told and don't stop it (exit 0); to stop at them, run audit first (exit 1).
+    Problems that the audit finds are reported and don't stop it (exit 0); to stop at them, run audit first (exit 1).
     """
     with plainly():
         from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
@@ -112,14 +112,14 @@ def harmonize(
             on_unseen=on_unseen.value,
         )
         harmonized = model.fit_transform(source.table)
-        found = audited(model, source.table)
-        report = reported(model, source.table, harmonized, found, seed=seed, source=source) if with_report else {}
+        checked = audited(model, source.table)
+        report = reported(model, source.table, harmonized, checked, seed=seed, source=source) if with_report else {}
         names = model.get_feature_names_out().tolist()
         files = {**_outputs(model, verbatim(source, harmonized, names), suffix), **report}
         run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         write_run(out, files, run, force=force, seeds={"seed": seed} if report else None, packages=REPORTING)
         sites = len(model.estimates.gamma_star)
-        say_audit(found)
+        say_audit(checked)
         progress.print(
             f"Harmonized {count(len(names), 'feature')} ({listing(names, 6)}) of {count(len(harmonized), 'row')} at "
             f"{count(sites, 'site')}.",

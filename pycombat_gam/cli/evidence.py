@@ -1,6 +1,6 @@
 """What goes with a harmonized table: the audit of its design, and the report.
 
-The audit is told at the end: bad input ends in one line, which says what is wrong with it.
+The audit comes last: bad input ends in one line, which says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def audited(model: Harmonizer, table: pd.DataFrame) -> Audit:
     return audit_model(model, table)
 
 
-def say_audit(found: Audit) -> None:
+def say_audit(checked: Audit) -> None:
     """Say on stderr what is a problem or asks for caution."""
     for severity, colour in COLOURS.items():
-        for finding in found.found:
+        for finding in checked.found:
             if finding.severity == severity:
                 verdict = printable(in_options(finding.verdict))
                 progress.print(f"Audit, {severity}: {verdict}", markup=False, style=colour)
@@ -45,7 +45,7 @@ def reported(
     model: Harmonizer,
     before: pd.DataFrame,
     after: pd.DataFrame,
-    found: Audit,
+    checked: Audit,
     *,
     seed: int,
     source: TableFile | None = None,
@@ -54,7 +54,7 @@ def reported(
 
     Parameters
     ----------
-    before, after : the table, harmonized or not; found : its audit.
+    before, after : the table before and after harmonization; checked : its audit.
     source : the file it came from; None for the packaged example.
     """
     command = shlex.join(["pycombat-gam", *sys.argv[1:]])
@@ -66,7 +66,7 @@ def reported(
                 model,
                 before,
                 after,
-                audit=found,
+                audit=checked,
                 command=command,
                 data=None if source is None else source.path,
                 seed=seed,

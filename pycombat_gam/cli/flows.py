@@ -82,7 +82,7 @@ def flow(
 ) -> None:
     """Train a flow on a table: what would each row measure at another site, or at the average of all?
 
-    Problems that the audit finds are told and don't stop it (exit 0); to stop at them, run audit first (exit 1).
+    Problems that the audit finds are reported and don't stop it (exit 0); to stop at them, run audit first (exit 1).
     """
     with plainly():
         from pycombat_gam.cli.evidence import audited, reported, say_audit, say_report
@@ -114,13 +114,13 @@ def flow(
             device=device,
         )
         model.fit(source.table, checkpoint=checkpoint, resume=resume)
-        found = audited(model, source.table)
+        checked = audited(model, source.table)
         harmonized = model.transform(source.table, to=to)
-        report = reported(model, source.table, harmonized, found, seed=seed, source=source) if with_report else {}
+        report = reported(model, source.table, harmonized, checked, seed=seed, source=source) if with_report else {}
         files = {**_outputs(model, source, harmonized, suffix, to=to, interval=interval), **report}
         run = {"command": ["flow", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
         write_run(out, files, run, force=force, seeds={"seed": seed}, packages=("torch", "zuko", *REPORTING))
-        say_audit(found)
+        say_audit(checked)
         _say(model, source, sites, to)
         names = _names(suffix, interval=interval is not None) | say_report(report)
         say_where(out, names)
@@ -158,8 +158,8 @@ def _outputs(
     names = model.get_feature_names_out().tolist()
     tables = [harmonized]
     if interval is not None:
-        found = model.interval(source.table, to=to, level=interval)
-        tables += [harmonized.assign(**{name: ends[name] for name in names}) for ends in (found.lower, found.upper)]
+        band = model.interval(source.table, to=to, level=interval)
+        tables += [harmonized.assign(**{name: ends[name] for name in names}) for ends in (band.lower, band.upper)]
     writers = [
         *(table_writer(verbatim(source, table, names), suffix) for table in tables),
         model_writer(model),

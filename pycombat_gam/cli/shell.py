@@ -1,4 +1,4 @@
-"""What every command shares: where progress goes, how errors are told, options that several have."""
+"""What every command shares: where progress goes, how errors are worded, options that several have."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def plainly() -> Iterator[None]:
             yield
     except BrokenPipeError:
         raise typer.Exit(PIPE_CLOSED) from None
-    except Exception as error:  # of any kind: what cannot be told in a line is raised again
+    except Exception as error:  # of any kind: what has no line is raised again
         if interrupts:
             raise KeyboardInterrupt from None  # compiled code made an error of its own of it
-        message = told(error)
+        message = error_line(error)
         if message is None:
             raise
         say_error(message)
@@ -109,8 +109,8 @@ def plainly() -> Iterator[None]:
                 progress.print(f"Note: {in_options(_message(item.message))}", markup=False, style="yellow")
 
 
-def told(error: BaseException) -> str | None:
-    """Return the line that tells an error; None for one that is a fault of ours, ``""`` where all has been said."""
+def error_line(error: BaseException) -> str | None:
+    """Return an error's line; None for a fault of ours, ``""`` where it has been printed already."""
     if _of_memory(error):
         return "not enough memory: free some, raise the limit (ulimit -v), or give fewer features or rows at once"
     if isinstance(error, PcgError):
@@ -191,7 +191,7 @@ def _reserve_memory() -> None:
 
 
 _NAMES = {"ref_batch": "--ref", "n_members": "--members"}
-"""Options that are called otherwise than the argument they set."""
+"""Options whose name is not that of the argument they set."""
 _FREE = ("features", "device")
 """Options whose value is any text; a message has it in quotes."""
 _REMEDIES = {
@@ -200,7 +200,7 @@ _REMEDIES = {
     "decimal points": "decimal points",
     "name the batch": "",
 }
-"""What Python's users are advised to do otherwise."""
+"""Advice that Python's users get in other words."""
 
 
 def in_options(message: str) -> str:

@@ -1,4 +1,4 @@
-"""`report`: everything a harmonization comes with, on one page."""
+"""`report`: a harmonization and all its evidence on one page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 TITLE = "Harmonization report"
 HTML, MARKDOWN = "report.html", "report.md"
 FILES = {HTML: "report", MARKDOWN: "report, Markdown"}
-"""Files of a report, and what they are."""
+"""The files of a report, and what each is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +50,12 @@ class Report:
 
     Attributes
     ----------
-    about : the model and the size of the table, in a line.
-    verdict : was there a site effect, is it gone, is the biology still there.
-    sections : methods, audit, before and after, biology, shrinkage, estimates, notes, how to reproduce.
+    about : str
+        The model and the size of the table, in a line.
+    verdict : tuple of Sentences
+        Was there a site effect, is it gone, is the biology still there?
+    sections : tuple of Section
+        Methods, audit, before and after, biology, shrinkage, estimates, notes, how to reproduce.
     """
 
     about: str
@@ -81,13 +84,15 @@ class Report:
 
         Parameters
         ----------
-        folder : made if it is not there.
-        force : replace an earlier report.
+        folder : str or Path
+            Created if it does not exist.
+        force : bool
+            Replace an earlier report.
 
         Returns
         -------
         list of Path
-            What was written.
+            The files written.
 
         Raises
         ------
@@ -123,23 +128,35 @@ def report(
     data: str | Path | None = None,
     seed: int = 0,
 ) -> Report:
-    """Report on a harmonization: what was done, whether it was needed, whether it worked, and how to do it again.
+    """Report on a harmonization: what was done, whether it was needed, whether it worked, and how to repeat it.
 
     Parameters
     ----------
-    model : fitted `ComBat` or `FlowSCM`.
-    before : the table that was harmonized, wide, or features only beside `covariates`.
-    after : what came of it; None: the model's `transform` of `before`.
-    covariates : batch, id and formula columns, when `before` holds features only.
-    audit, diagnosis : as `pycombat_gam.audit` and `pycombat_gam.diagnose` return them; None: made here.
-    fit_mask : (n,) booleans, the rows that the model was fitted to, if not all.
-    command : line of the shell that did it, or its words; None: the Python call is shown.
-    data : file the table was read from, for its hash; None: what the fit saw of the table is hashed.
-    seed : of everything random in the diagnosis.
+    model : ComBat or FlowSCM
+        Fitted.
+    before : DataFrame or array of shape (n, V)
+        The table that was harmonized, wide, or features only beside `covariates`.
+    after : DataFrame or array of shape (n, V), optional
+        The harmonized table. Without it, the model's `transform` of `before`.
+    covariates : DataFrame, optional
+        Batch, id and formula columns, when `before` holds features only.
+    audit : Audit, optional
+        As `pycombat_gam.audit` returns it; made here if not given.
+    diagnosis : Diagnosis, optional
+        As `pycombat_gam.diagnose` returns it; made here if not given.
+    fit_mask : array of bool, shape (n,), optional
+        The rows that the model was fitted to, if not all.
+    command : str or list of str, optional
+        The shell command that did it, whole or in words. Without it, the report shows the Python call.
+    data : str or Path, optional
+        The file that the table was read from, for its hash. Without it, the report gives the hash of what the fit saw.
+    seed : int
+        For everything random in the diagnosis.
 
     Returns
     -------
     Report
+        The page, and its tables.
 
     Examples
     --------
@@ -165,7 +182,7 @@ def report(
         partial(estimate_figures, study),
     )
     sites, curves, shrunken, effects = [each() for each in tracked(draw, "drawing the report", len(draw))]
-    found = (
+    sections = (
         methods(model, diagnosis, to=study.to, origin=study.origin),
         design_audit(audit),
         before_and_after(diagnosis, sites),
@@ -175,7 +192,7 @@ def report(
         notes(model, diagnosis, study.notes, audit),
         reproduce(model, command=command, data=data, seed=seed, to=study.to, origin=study.origin),
     )
-    return Report(_about(study), verdict(diagnosis, parse_formula(model.formula), study.origin), found)
+    return Report(_about(study), verdict(diagnosis, parse_formula(model.formula), study.origin), sections)
 
 
 def _about(study: Study) -> str:

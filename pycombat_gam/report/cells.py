@@ -1,4 +1,4 @@
-"""Cells of a report's tables: how a value reads, and what it is to the last digit."""
+"""Cells of a report's tables: how a value reads, and all its digits."""
 
 from __future__ import annotations
 

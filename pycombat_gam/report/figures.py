@@ -80,7 +80,7 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
     if "curve" in study.model.pictures:
         factors = dependent_factors(parse_formula(study.model.formula), study.before, covariate)
         whose = (
-            f" The effect depends on {joined(factors)}: the level is named above, with its rows only."
+            f" The effect depends on {joined(factors)}: the level is named above, and only its rows are shown."
             if factors
             else ""
         )
@@ -110,7 +110,7 @@ def biology_figures(study: Study, diagnosis: Diagnosis) -> list[Figure]:
 
 
 def shrinkage_figures(study: Study) -> list[Figure]:
-    """Draw what empirical Bayes made of the site effects; none without it."""
+    """Draw how empirical Bayes shrank the site effects; none without it."""
     model = study.model
     effects = list(model.shrunken)
     if not effects:

@@ -1,4 +1,4 @@
-"""What a formula keeps, in words: fixed covariates and random effects, which are not the same."""
+"""What a formula keeps, in words: fixed covariates and, apart from them, random effects."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def random_effects(formula: Formula) -> str:
     >>> random_effects(parse_formula("~ age + (1 | subject)")), random_effects(parse_formula("~ (visit | subject)"))
     ('random effects of subject', 'random effects of subject (intercept and visit)')
     """
-    found = []
+    effects = []
     for term in formula.random:
         slopes = [slope.label for slope in term.slopes]
         what = f" ({joined([*(['intercept'] if term.intercept else []), *slopes])})" if slopes else ""
-        found.append(f"{term.group.label}{what}")
-    found += [" by ".join(columns) for columns in random_groups(formula)[len(formula.random) :]]
-    return f"random effects of {joined(found)}" if found else ""
+        effects.append(f"{term.group.label}{what}")
+    effects += [" by ".join(columns) for columns in random_groups(formula)[len(formula.random) :]]
+    return f"random effects of {joined(effects)}" if effects else ""

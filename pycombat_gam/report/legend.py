@@ -1,4 +1,4 @@
-"""What the columns of a report's tables of tests hold, each in half a sentence."""
+"""What the columns of a report's tables of tests hold, in a phrase each."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MEANINGS = {
     HELD_OUT: "harmonized by models that did not see the row (site prediction), or neither the row's site nor the "
     "covariate (covariate prediction)",
 }
-TOLD = "The harmonization was told these covariates, so what is found after it is partly by construction."
-"""Why an association, or a prediction, after harmonization is no proof that it was kept."""
-TO_GO_BY = "Of the predictions, those held out are the figures to go by: that harmonization was not told the covariate."
+BY_CONSTRUCTION = "The harmonization used these covariates, so what is found after it is partly by construction."
+"""Why an association, or a prediction, after harmonization does not prove that it was kept."""
+TO_GO_BY = "Among the predictions, rely on those held out: that harmonization did not use the covariate."
 BY_ASPECT = {
     AFTER: {
-        "association": "harmonized by a model that was told the term, so partly by construction",
-        "covariate prediction": "harmonized by a model that was told the covariate, so partly by construction; held "
-        "out is the figure to go by",
+        "association": "harmonized by a model that used the term, so partly by construction",
+        "covariate prediction": "harmonized by a model that used the covariate, so partly by construction; rely "
+        "on the held-out figure",
     },
     HELD_OUT: {
         "site prediction": "harmonized by models that did not see the row",
@@ -28,57 +28,60 @@ BY_ASPECT = {
 }
 """What the states mean for some aspects in particular."""
 UNKNOWN_SITE = (
-    "Held out, the site left out is harmonized by a model fitted without it and without the covariate, whose terms are "
-    "left out of the formula. To such a model a new site's mean of the covariate is part of its site effect, and goes "
-    "with it: the prediction may be worse than before harmonization, which does not count as weakened."
+    "For the held-out predictions, a model fitted without the site and without the covariate's terms harmonizes that "
+    "site. Such a model takes the new site's mean of the covariate for part of the site effect, and removes it. The "
+    "prediction may therefore be worse than before harmonization; this does not count as weakened."
 )
 """Why a covariate may be predicted worse where neither it nor the site was known."""
 EFFECTS = {
-    "ANOVA": ("partial R²", "share of the variance left by the covariates that sites explain"),
+    "ANOVA": ("partial R²", "share of the residual variance, given the covariates, that sites explain"),
     "Kruskal-Wallis": ("ε²", "share of the variance of the ranks that lies between sites, H/(n − 1)"),
-    "Levene": ("sd ratio", "largest over smallest residual standard deviation of a site; 1 is alike"),
+    "Levene": ("sd ratio", "ratio of the largest to the smallest residual standard deviation of a site; 1 means equal"),
     "Fligner-Killeen": ("X²/(n − 1)", "share of the variance of the deviations' scores that lies between sites"),
-    "partial R2": ("partial R²", "share of the variance left by sites and other terms that the term explains"),
+    "partial R2": (
+        "partial R²",
+        "share of the residual variance, given sites and other terms, that the term explains",
+    ),
 }
 """What the value of each test of a feature is."""
 ADJUSTED = (
-    "p-value adjusted for the number of features (Benjamini & Hochberg), to be held against the false discovery rate"
+    "p-value adjusted for the number of features (Benjamini & Hochberg), to be compared with the false discovery rate"
 )
 PERMUTED = {
-    "value": "statistic at equal covariates over its mean in random orders of the rows, which is 1 where sites are "
-    "alike",
-    "p": "p-value, the share of random orders with a statistic as large",
+    "value": "statistic at equal covariates divided by its mean over permutations of the rows; 1 where sites are alike",
+    "p": "p-value: the share of permutations with a statistic at least as large",
     "adjusted p": "p-value adjusted for the number of sites (Benjamini & Hochberg)",
 }
 COMPARED = {
     "distribution": PERMUTED,
     "covariance": PERMUTED,
     "site prediction": {
-        "chance": "balanced accuracy of a guess",
-        "value": "balanced accuracy at equal covariates, the mean over sites of the share of their rows that is "
-        "recognised",
+        "chance": "balanced accuracy of guessing",
+        "value": "balanced accuracy at equal covariates: the share of a site's rows that are assigned to it, averaged "
+        "over sites",
         "lower, upper": "its {interval}",
         "p": "p-value, one-sided, against chance",
     },
     "covariate prediction": {
-        "chance": "what a guess without features gives",
-        "value": "of the measure named at the left: less is better for the mean absolute error, more for the others",
-        "lower, upper": "its {interval}, sites drawn anew",
+        "chance": "what guessing without features gives",
+        "value": "the measure named on the left: smaller is better for the mean absolute error, larger for the others",
+        "lower, upper": "its {interval}, resampling sites",
     },
 }
 SUMMARY = {
     "median partial R2 of the site": "half of the features have a larger share of variance explained by sites",
-    "median ratio of the largest to the smallest site sd": "of residual standard deviations; 1 is alike",
-    "statistic, times chance": "statistic at equal covariates over its mean in random orders of the rows; 1 is alike",
+    "median ratio of the largest to the smallest site sd": "of residual standard deviations; 1 means equal",
+    "statistic, times chance": "statistic at equal covariates divided by its mean over permutations of the rows; 1 "
+    "where sites are alike",
     "median partial R2": "half of the features have a larger share of variance explained by the term",
 }
 SHRINKAGE = {
     "n": "rows",
     "location kept": "slope of the shrunken effects on the estimated ones over features: 1 is no shrinkage, 0 is the "
     "site's mean for all features",
-    "scale kept": "the same of the logarithm of the variance",
+    "scale kept": "the same for the logarithm of the variance",
     "location, root mean square": "over features, in pooled standard deviations",
-    "scale, geometric mean": "over features, as a ratio of standard deviations; 1 is alike",
+    "scale, geometric mean": "over features, as a ratio of standard deviations; 1 means equal",
 }
 
 
@@ -91,15 +94,17 @@ def of_tests(aspect: str, measures: Sequence[str], states: Sequence[str]) -> tup
 def of_comparison(
     aspect: str, columns: Sequence[str], states: Sequence[str], level: float
 ) -> tuple[tuple[str, str], ...]:
-    """Say what a table of all features together has, of the columns that are there; its intervals are 1 − level."""
-    told: Mapping[str, str] = COMPARED[aspect]
+    """Explain those columns of a table of all features together that are there; its intervals have level 1 − level."""
+    meanings: Mapping[str, str] = COMPARED[aspect]
     interval = f"{100 * (1 - level):.10g} % interval"
-    known = [(name, words.format(interval=interval)) for name, words in told.items() if name.split(", ")[0] in columns]
+    known = [
+        (name, words.format(interval=interval)) for name, words in meanings.items() if name.split(", ")[0] in columns
+    ]
     return (*known, *_states(states, aspect))
 
 
 def of_summary(quantities: Sequence[str], states: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Say what the quantities of the summary are that their names don't tell."""
+    """Explain the quantities of the summary whose names are not enough."""
     return (*((name, words) for name, words in SUMMARY.items() if name in set(quantities)), *_states(states))
 
 

@@ -1,4 +1,4 @@
-"""The paragraph of methods that a paper's supplement needs: what was done, sentence by sentence, as it was done."""
+"""The methods paragraph for a paper's supplement: what was done, sentence by sentence."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def references(model: Harmonizer, *, adjusted: bool, overall: bool = False) -> t
 def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
     """Say in a paragraph how the harmonization was checked."""
     table = diagnosis.table
-    # What has no number was not done.
+    # A row without a number was not computed.
     table = table[table["p"].notna() | table["value"].notna()]
     by_aspect = {aspect: list(dict.fromkeys(rows["measure"])) for aspect, rows in table.groupby("aspect", sort=False)}
 
@@ -74,28 +74,29 @@ def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
     sentences = []
     if "location" in by_aspect or "scale" in by_aspect:
         sentences.append(
-            f"Differences between sites were tested feature by feature ({of('location', 'scale')}); p-values were "
-            f"adjusted for the number of features by the false discovery rate ({BENJAMINI.cited}) and held against "
+            f"Differences between sites were tested feature by feature ({of('location', 'scale')}). P-values were "
+            f"adjusted for the number of features by the false discovery rate ({BENJAMINI.cited}) and compared with "
             f"{diagnosis.level:g}."
         )
     if "covariance" in by_aspect or "distribution" in by_aspect:
         sentences.append(
-            f"All features at once were compared by {of('covariance', 'distribution')}, with "
+            f"All features were compared jointly by {of('covariance', 'distribution')}, with "
             f"{count(diagnosis.permutations, 'permutation')} where a null distribution was needed "
             f"(seed {diagnosis.seed})."
         )
     if "site prediction" in by_aspect:
         sentences.append(
-            f"How well the site of a row is told from its features at equal covariates was measured by cross-validated "
+            "How well sites are predicted from the features at equal covariates was measured by cross-validated "
             f"balanced accuracy ({of('site prediction')})."
         )
     if len(diagnosis.overall):
         sentences.append(
-            f"Whether sites differ at all was decided from one p-value of each of these tests (over features Simes' p, "
-            f"{SIMES.cited}), adjusted for the number of tests by Holm's method ({HOLM.cited})."
+            "Whether sites differ at all was decided from one p-value of each of these tests, adjusted for the number "
+            f"of tests by Holm's method ({HOLM.cited}). Where a test has a p-value for every feature, this is Simes' p "
+            f"({SIMES.cited})."
         )
     if "association" in by_aspect:
-        sentences.append("Associations with each covariate are partial R² within sites, before and after.")
+        sentences.append("Associations with each covariate were measured by partial R² within sites, before and after.")
     if "covariate prediction" in by_aspect:
         sentences.append("Covariates were predicted from the features of sites left out of the training.")
     sentences += _held_out(table, origin)
@@ -109,30 +110,31 @@ def _held_out(table: pd.DataFrame, origin: Origin | None) -> list[str]:
     schemes = []
     if "site prediction" in unseen:
         schemes.append(
-            "for the prediction of sites, rows are harmonized by models fitted without them, in 5 folds of the rows"
+            "For the prediction of sites, held-out rows are harmonized by models fitted without them, in 5 folds of "
+            "the rows."
         )
     if "covariate prediction" in unseen:
         schemes.append(
-            "for the prediction of a covariate, each site is harmonized by a model fitted without that site and "
-            "without the covariate, its terms left out of the formula"
+            "For the prediction of a covariate, each held-out site is harmonized by a model fitted without that site "
+            "and without the covariate's terms."
         )
     if not schemes:
         return []
     again = {
-        FITTED: "",
-        MASKED: ", all fitted to rows of fit_mask only",
-        OTHER: ", all fitted to rows of this table",
+        FITTED: [],
+        MASKED: ["All these models were fitted to rows of fit_mask only."],
+        OTHER: ["All these models were fitted to rows of this table."],
     }[kind]
     after = {
         FITTED: "the rows that estimated the site effects",
         MASKED: "all rows, those that estimated the site effects among them",
         OTHER: "rows harmonized by a model that was fitted to another table",
     }[kind]
-    return [f"Held out means: {'; '.join(schemes)}{again}. Figures called after are of {after}."]
+    return [*schemes, *again, f"Figures called after are of {after}."]
 
 
 def versions(model: Harmonizer, extra: Sequence[str] = ()) -> dict[str, str]:
-    """Return the versions of what computed, by name."""
+    """Return the versions of the software that computed, by name."""
     names = [*PACKAGES, *model.packages, *extra]
     return {
         "pycombat_gam": version("pycombat-gam"),
@@ -143,7 +145,7 @@ def versions(model: Harmonizer, extra: Sequence[str] = ()) -> dict[str, str]:
 
 def _what(model: Harmonizer, account: Account, profile: JsonDict, origin: Origin | None) -> str:
     rows, chosen = profile["rows"], ""
-    # Where the rows are just those that fit_mask chose, there are no others to speak of.
+    # If the rows are just those that fit_mask chose, there are no others.
     if profile["rows"] != profile["rows_given"] and (origin is None or origin.kind == MASKED):
         rows = profile["rows_given"]
         chosen = (
@@ -173,8 +175,8 @@ def _kept(formula: Formula) -> str:
     fixed, random = fixed_covariates(formula), random_effects(formula)
     if not fixed and not random:
         return (
-            "No covariate was kept: with the formula ~ 1 all differences between sites count as effects of site, those "
-            "in who was measured there included."
+            "No covariate was kept: with the formula ~ 1 all differences between sites count as site effects, "
+            "including differences in who was measured there."
         )
     if not random:
         return (
@@ -192,7 +194,7 @@ def _kept(formula: Formula) -> str:
 
 
 def _computed(model: Harmonizer) -> str:
-    found = versions(model)
-    ours, python = found.pop("pycombat_gam"), found.pop("python")
-    with_ = joined([f"{name} {number}" for name, number in found.items()])
+    software = versions(model)
+    ours, python = software.pop("pycombat_gam"), software.pop("python")
+    with_ = joined([f"{name} {number}" for name, number in software.items()])
     return f"Computations: pycombat_gam {ours}, Python {python}, {with_}."

@@ -1,4 +1,4 @@
-"""Sections as a page and as Markdown: everything from the data is text, in both."""
+"""Sections as a page and as Markdown; in both, everything from the data is text."""
 
 from __future__ import annotations
 

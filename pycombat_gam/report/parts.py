@@ -159,8 +159,8 @@ class Table:
             note = f"The first {MOST_ROWS:,} of {len(frame):,} rows; all of them: {where}"
             frame = frame.iloc[:MOST_ROWS]
         words = legend or {}
-        told = tuple((str(name), words[str(name)]) for name in frame.columns if str(name) in words)
-        return cls(id, caption, frame, labels, p_values, note=note, legend=told)
+        entries = tuple((str(name), words[str(name)]) for name in frame.columns if str(name) in words)
+        return cls(id, caption, frame, labels, p_values, note=note, legend=entries)
 
     @property
     def header(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""How to get the same harmonization again: the call, the data's hash, versions."""
+"""How to reproduce the harmonization: the call, the data's hash, versions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def reproduce(
     other = origin is not None and origin.kind == OTHER
     if other and origin is not None and command is None:
         parts.append(
-            Sentences(f"table_of_fit is the table that the model was fitted to ({origin.chosen}), table the rows here.")
+            Sentences(
+                f"table_of_fit is the table that the model was fitted to ({origin.chosen}); table holds the rows here."
+            )
         )
     if data is None or other:
         what = "what the fit saw of the table (labels, design and sufficient statistics)"
@@ -64,9 +66,9 @@ def reproduce(
         parts.append(
             Sentences(f"fit_mask chose the {profile['rows']:,} rows that estimate; it is not stored in the model.")
         )
-    found = versions(model, ("statsmodels", "scikit-learn", "matplotlib"))
-    table = pd.DataFrame({"software": list(found), "version": list(found.values())})
-    parts.append(Table("versions", "Versions of what computed.", table))
+    software = versions(model, ("statsmodels", "scikit-learn", "matplotlib"))
+    table = pd.DataFrame({"software": list(software), "version": list(software.values())})
+    parts.append(Table("versions", "Versions of the software.", table))
     return Section("reproduce", "How to reproduce", tuple(parts))
 
 
@@ -74,14 +76,14 @@ def python_call(model: Harmonizer, seed: int, to: str | None, origin: Origin | N
     """Return the code that fits the same model to the same table, every argument in full, and transforms these rows."""
     kind = type(model).__name__
     defaults = inspect.signature(type(model).__init__).parameters
-    given = [f"    {model.formula!r}", f"    batch={model.batch!r}"]
+    passed = [f"    {model.formula!r}", f"    batch={model.batch!r}"]
     for name, value in model.get_params().items():
         default = defaults[name].default
         if name not in ("formula", "batch") and not (
             value is default or (type(value) is type(default) and value == default)
         ):
-            given.append(f"    {name}={value!r}")
-    arguments = ",\n".join(given)
+            passed.append(f"    {name}={value!r}")
+    arguments = ",\n".join(passed)
     other = origin is not None and origin.kind == OTHER
     mask = ", fit_mask=fit_mask" if _masked(model.profile, origin) else ""
     again = "" if other else mask

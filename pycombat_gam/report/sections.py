@@ -46,7 +46,7 @@ AUDIT_CAPTIONS = {
     "overlap": "Overlap of covariates between sites",
     "confounding": "Which terms are confounded with which sites",
     "canonical": "Canonical correlations of covariates and sites",
-    "carriers": "Which sites make a term's confounding, and which its estimate",
+    "carriers": "Which sites cause a term's confounding, and which its estimate rests on",
     "imbalance": "Imbalance of the covariates kept, and what it costs later tests",
     "missing": "Missing cells",
     "features": "Features",
@@ -54,8 +54,8 @@ AUDIT_CAPTIONS = {
 ASPECT_CAPTIONS = {
     "covariance": "Covariance of the features, compared between sites",
     "distribution": "Joint distribution of the features, compared between sites",
-    "site prediction": "How well the site of a row is told from its features (balanced accuracy)",
-    "covariate prediction": "Covariates predicted from the features, a site left out at a time",
+    "site prediction": "How well sites are predicted from the features (balanced accuracy)",
+    "covariate prediction": "Covariates predicted from the features, leaving out one site at a time",
 }
 
 
@@ -66,7 +66,7 @@ def methods(
     to: str | None = None,
     origin: Origin | None = None,
 ) -> Section:
-    """Write what was done as a paper's supplement does, with references."""
+    """Write what was done, as in a paper's supplement, with references."""
     text = methods_text(model, to=to, origin=origin)
     texts = [Sentences(text, id="methods-text", lead="Harmonization, for a paper's supplement")]
     adjusted = diagnosis is not None and "p_adjusted" in diagnosis.table and diagnosis.table["p_adjusted"].notna().any()
@@ -79,7 +79,7 @@ def methods(
         "Methods",
         (
             *texts,
-            References(tuple(one.text for one in used)),
+            References(tuple(paper.text for paper in used)),
             Code("bibtex", "BibTeX", bibtex(used), "bibtex"),
         ),
     )
@@ -88,10 +88,10 @@ def methods(
 def design_audit(audit: Audit) -> Section:
     """Show what the audit of the design found, and its tables."""
     tables = {name: table for name, table in audit.tables.items() if name != "findings"}
-    found = sorted(audit.findings.to_dict("records"), key=lambda row: SEVERITIES.index(str(row["severity"])))
+    findings = sorted(audit.findings.to_dict("records"), key=lambda row: SEVERITIES.index(str(row["severity"])))
     parts: list[Part] = []
-    if found:
-        parts.append(Findings(tuple(_finding(row, tables) for row in found)))
+    if findings:
+        parts.append(Findings(tuple(_finding(row, tables) for row in findings)))
     else:
         parts.append(Sentences("Nothing was found that stands in the way of harmonization."))
     for name, table in tables.items():
@@ -138,7 +138,7 @@ def shrinkage(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
     """Show how much empirical Bayes took from the effects of each site."""
     rows = diagnosis.of("shrinkage")
     if not len(rows):
-        text = "Site effects were not shrunk, or not by a model that tells by how much."
+        text = "Site effects were not shrunk, or the model does not report by how much."
         return Section("shrinkage", "Shrinkage", (Sentences(text), *figures))
     sites = list(dict.fromkeys(rows["site"]))
     wide = rows.pivot(index="site", columns="measure", values="value")
@@ -166,7 +166,7 @@ def estimates(model: Harmonizer, figures: Sequence[Figure] = ()) -> Section:
 def notes(
     model: Harmonizer, diagnosis: Diagnosis | None = None, more: Sequence[str] = (), audit: Audit | None = None
 ) -> Section:
-    """List everything that was out of the ordinary, but for what the audit of the design has found."""
+    """List everything out of the ordinary, except what the audit of the design found."""
     texts = [*model.summary().notes, *more, *(diagnosis.notes if diagnosis is not None else ())]
     none = "None." if audit is None or not len(audit.findings) else "None beyond those of the design audit."
     parts: tuple[Part, ...] = (Items(tuple(dict.fromkeys(texts))),) if texts else (Sentences(none),)
@@ -174,9 +174,9 @@ def notes(
 
 
 def feature_table(diagnosis: Diagnosis, aspect: str, by: str, caption: str) -> list[Part]:
-    """Return the tests of every feature, one row a feature: for each measure (or covariate) effect and adjusted p.
+    """Return the tests of every feature, one row per feature: effect and adjusted p for each measure (or covariate).
 
-    More features than a table shows: those with the smallest p before harmonization.
+    If there are more features than a table shows, it has those with the smallest p before harmonization.
     """
     rows = diagnosis.table[diagnosis.table["aspect"] == aspect]
     if not len(rows):

@@ -52,13 +52,13 @@ class Study:
     def numeric_covariates(self) -> list[str]:
         """Fixed covariates of the formula that are numbers of more than two values, in its order."""
         formula = parse_formula(self.model.formula)
-        found, factors = [], factor_columns(formula)
+        numeric_names, factors = [], factor_columns(formula)
         for name in fixed_covariates(formula):
             column = self.before[name]
             numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
             if numeric and name not in factors and column.nunique() > 2:
-                found.append(name)
-        return found
+                numeric_names.append(name)
+        return numeric_names
 
     @classmethod
     def of(
@@ -69,7 +69,7 @@ class Study:
         covariates: pd.DataFrame | None,
         fit_mask: object = None,
     ) -> Study:
-        """Sort out the tables, and find out what made the harmonized one.
+        """Read the tables, and find how the harmonized one was made.
 
         Raises
         ------
@@ -79,35 +79,35 @@ class Study:
         if not is_harmonizer(model):
             raise OptionError(f"report takes a fitted ComBat or FlowSCM; given: a {type(model).__name__}")
         features = tuple(model.get_feature_names_out().tolist())
-        given = _intake(model, before, covariates, features)
+        taken = _intake(model, before, covariates, features)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", PcgWarning)
             made = _harmonized(model, before, covariates, features)
-        said = intake_notes(given, model.features)
-        said += [str(one.message) for one in caught if issubclass(one.category, PcgWarning)]
+        messages = intake_notes(taken, model.features)
+        messages += [str(warning.message) for warning in caught if issubclass(warning.category, PcgWarning)]
         then = made if after is None else _beside(model, after, before, covariates, features)
-        labelled = given.frame is not None and then.frame is not None
-        check_same_rows(given.covariates, then.covariates, names(model.id, "id"), labelled=labelled)
+        labelled = taken.frame is not None and then.frame is not None
+        check_same_rows(taken.covariates, then.covariates, names(model.id, "id"), labelled=labelled)
         to, notes = _default_target(model), []
         if not _same(made.Y, then.Y):
-            to = _target(model, before, covariates, given, then)
+            to = _target(model, before, covariates, taken, then)
             if to is None:
                 notes.append(
-                    "the harmonized table given is not what this model makes of the rows before (transform): the "
-                    "report describes the table given, and the model beside it"
+                    "the harmonized table given is not this model's transform of the rows before: the report describes "
+                    "the table given, and the model beside it"
                 )
-        wide = _wide(given, given.Y, model.batch)
+        wide = _wide(taken, taken.Y, model.batch)
         origin = Origin.of(model, wide, before, covariates, fit_mask)
         return cls(
             model=model,
             before=wide,
-            after=_wide(given, then.Y, model.batch),
+            after=_wide(taken, then.Y, model.batch),
             features=features,
             batch=model.batch,
             sites=int(wide[model.batch].nunique()),
             to=to,
             origin=origin,
-            notes=(*origin.notes, *notes, *dict.fromkeys(said)),
+            notes=(*origin.notes, *notes, *dict.fromkeys(messages)),
         )
 
 
@@ -130,10 +130,10 @@ def _harmonized(
     return _beside(model, model.transform(before, covariates, **to), before, covariates, features)
 
 
-def _wide(given: Intake, Y: np.ndarray, batch: str) -> pd.DataFrame:
+def _wide(taken: Intake, Y: np.ndarray, batch: str) -> pd.DataFrame:
     """Put covariates and features side by side."""
-    others = given.covariates[[name for name in given.covariates.columns if str(name) not in set(given.features)]]
-    features = pd.DataFrame(np.asarray(Y, dtype=np.float64), index=others.index, columns=list(given.features))
+    others = taken.covariates[[name for name in taken.covariates.columns if str(name) not in set(taken.features)]]
+    features = pd.DataFrame(np.asarray(Y, dtype=np.float64), index=others.index, columns=list(taken.features))
     return pd.concat([others.rename(columns=str), features], axis=1)
 
 
@@ -149,12 +149,12 @@ def _default_target(model: Harmonizer) -> str | None:
     return None if not model.targets or model.ref_batch is None else canonical(model.ref_batch)
 
 
-def _target(model: Harmonizer, before: Any, covariates: pd.DataFrame | None, given: Intake, then: Intake) -> str | None:
+def _target(model: Harmonizer, before: Any, covariates: pd.DataFrame | None, taken: Intake, then: Intake) -> str | None:
     """Find the site that a model took the rows to by `to`: its own rows are as they were."""
     for site in model.targets:
-        own = given.covariates[model.batch].astype(str) == site
-        if own.any() and _same(given.Y[own.to_numpy()], then.Y[own.to_numpy()]):
-            made = _harmonized(model, before, covariates, given.features, to=site)
+        at_site = taken.covariates[model.batch].astype(str) == site
+        if at_site.any() and _same(taken.Y[at_site.to_numpy()], then.Y[at_site.to_numpy()]):
+            made = _harmonized(model, before, covariates, taken.features, to=site)
             if _same(made.Y, then.Y):
                 return site
     return None

@@ -37,7 +37,7 @@ NAMED = 5
 
 
 def verdict(diagnosis: Diagnosis, formula: Formula, origin: Origin) -> tuple[Sentences, ...]:
-    """Return what the diagnosis comes to: before, after, biology."""
+    """Return the verdict on the diagnosis: before, after, biology."""
     after = _after(diagnosis, origin)
     return (_before(diagnosis), *(() if after is None else (after,)), biology(diagnosis, formula))
 
@@ -51,10 +51,10 @@ def site_differences(diagnosis: Diagnosis, state: str) -> dict[str, bool]:
 
 
 def _before(diagnosis: Diagnosis) -> Sentences:
-    found = site_differences(diagnosis, BEFORE)
-    if not found:
+    differences = site_differences(diagnosis, BEFORE)
+    if not differences:
         return Sentences("No test of the sites was possible; the notes say why.", lead="Site effects were not tested.")
-    differ = [aspect for aspect, differs in found.items() if differs]
+    differ = [aspect for aspect, differs in differences.items() if differs]
     single = _single_features(diagnosis, BEFORE)
     if differ:
         lead = f"Before harmonization the sites differed, by {_ways(diagnosis, BEFORE, differ)}."
@@ -65,13 +65,13 @@ def _before(diagnosis: Diagnosis) -> Sentences:
         )
     else:
         lead = "No site effect was found before harmonization."
-    numbers = _numbers(diagnosis, BEFORE, found, "At equal covariates")
-    return Sentences(" ".join([numbers, *_untested(found)]), lead=lead)
+    numbers = _numbers(diagnosis, BEFORE, differences, "At equal covariates")
+    return Sentences(" ".join([numbers, *_untested(differences)]), lead=lead)
 
 
-def _untested(found: dict[str, bool]) -> list[str]:
+def _untested(tested: dict[str, bool]) -> list[str]:
     """Say what was not tested: it is not the same as no difference."""
-    absent = [WORDS[aspect] for aspect in WORDS if aspect not in found]
+    absent = [WORDS[aspect] for aspect in WORDS if aspect not in tested]
     return [f"Not tested: {joined(absent)}; the notes say why."] if absent else []
 
 
@@ -94,8 +94,8 @@ def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
     parts = [_whose(origin), _numbers(diagnosis, AFTER, now, "There, at equal covariates,"), *_untested(now)]
     if _below_chance(diagnosis):
         parts.append(
-            "Accuracies below chance are a trace of a fit that saw the rows: their sites agree better than those of "
-            "new rows do."
+            "Accuracies below chance arise because the fit saw these rows: their sites agree more closely than those "
+            "of new rows."
         )
     if unseen:
         anew = {FITTED: "", MASKED: " (fitted to other rows of fit_mask)"}.get(
@@ -138,20 +138,20 @@ def _lead_alike(
         return f"{inside} In held-out rows the sites differed, by {_ways(diagnosis, HELD_OUT, held)}."
     if unseen:
         only = joined([WORDS[aspect] for aspect in unseen])
-        return f"{inside} In held-out rows only {only} was tested, and found none."
+        return f"{inside} In held-out rows only {only} was tested, and no difference was found."
     return f"{inside} Held-out rows were not tested."
 
 
 def _whose(origin: Origin) -> str:
     if origin.kind == FITTED:
-        return "In the rows that estimated the site effects agreement is partly by construction."
+        return "In the rows that estimated the site effects, agreement is partly by construction."
     if origin.kind == MASKED:
         return (
-            f"Of these rows {origin.fit_rows:,} estimated the site effects; in those agreement is partly by "
+            f"Of these rows, {origin.fit_rows:,} estimated the site effects; in those, agreement is partly by "
             "construction."
         )
     return (
-        "These rows are not the table that the model was fitted to. In those that were in it agreement is partly by "
+        "These rows are not the table that the model was fitted to. In those that were in it, agreement is partly by "
         "construction."
     )
 
@@ -191,8 +191,8 @@ def _significant(rows: pd.DataFrame, level: float) -> list[str]:
     return [str(name) for name in rows[rows["p_adjusted"] < level].sort_values("p", kind="stable")["feature"]]
 
 
-def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool], where: str) -> str:
-    """Write a state's numbers in words, a sentence for each aspect, the first of them with where that is."""
+def _numbers(diagnosis: Diagnosis, state: str, differences: dict[str, bool], where: str) -> str:
+    """Write a state's numbers in words, a sentence for each aspect; the first begins with `where`."""
     table = diagnosis.table
     rows = table[(table["state"] == state) & (table["site"] == "")]
     features: list[str] = []
@@ -200,7 +200,7 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool], where: st
     for aspect, words in WORDS.items():
         part = rows[rows["aspect"] == aspect]
         by_measure = {str(measure): some for measure, some in part.groupby("measure", sort=False)}
-        if aspect not in found:
+        if aspect not in differences:
             continue
         if aspect in ("location", "scale"):
             each = [
@@ -211,19 +211,19 @@ def _numbers(diagnosis: Diagnosis, state: str, found: dict[str, bool], where: st
         elif aspect == "site prediction":
             each = [f"{three(some['value'].iloc[0])} ({measure})" for measure, some in by_measure.items()]
             others.append(
-                f"the site of a row was told from its features with a balanced accuracy of {joined(each)}, chance "
-                f"being {three(part['chance'].iloc[0])}"
+                f"the features predicted the site with a balanced accuracy of {joined(each)}; chance is "
+                f"{three(part['chance'].iloc[0])}"
             )
         else:
-            others.append(_permuted(diagnosis, state, aspect, by_measure, bool(found.get(aspect))))
+            others.append(_permuted(diagnosis, state, aspect, by_measure, bool(differences.get(aspect))))
     if features:
         features[-1] += f" (false discovery rate {percent(diagnosis.level)})"
-    first, *rest = [*features, *others, *([_together(diagnosis, state)] if found else [])]
+    first, *rest = [*features, *others, *([_together(diagnosis, state)] if differences else [])]
     return " ".join([f"{where} {first}.", *(f"{text[0].upper()}{text[1:]}." for text in rest)])
 
 
 def _permuted(diagnosis: Diagnosis, state: str, aspect: str, by_measure: dict[str, pd.DataFrame], differs: bool) -> str:
-    """Write p of the tests by permutation; where only the adjustment made nothing of it, also the adjusted p."""
+    """Write p of the permutation tests; where only the adjustment makes it not significant, also the adjusted p."""
     all_tests = diagnosis.overall
     adjusted = all_tests[all_tests["state"] == state].set_index(["aspect", "measure"])["p_adjusted"]
     each, words = [], "differed" if differs else "was not found to differ"
@@ -239,7 +239,7 @@ def _permuted(diagnosis: Diagnosis, state: str, aspect: str, by_measure: dict[st
     # With few permutations no p can be small enough for many tests.
     floor = 1 / (1 + diagnosis.permutations)
     if not differs and smallest < min(1.01 * floor, diagnosis.level):
-        each.append(f"less than {p_text(floor)} takes more than {diagnosis.permutations:,} permutations")
+        each.append(f"less than {p_text(floor)} needs more than {diagnosis.permutations:,} permutations")
     return f"the {WORDS[aspect]} {words} ({'; '.join(each)})"
 
 

@@ -1,19 +1,19 @@
 """The verdict on the biology: associations that were found and kept, weakened or strengthened, or never found.
 
-A term counts as found in a state if the smallest of its features' p-values, adjusted for the number of features (that
-is, Simes' p), is below the level after Holm's adjustment for the number of terms. Where single features pass their own
-adjustment and the term does not pass this one, it counts as near the limit, and never as "no association"; nor does a
-term without a p-value, which is not tested.
+A term's p-value is the smallest of its features' p-values, adjusted for the number of features (that is, Simes' p). The
+term counts as found in a state if this p is below the level after Holm's adjustment for the number of terms. If only
+single features pass their own adjustment, it counts as near the limit, never as "no association". A term without a
+p-value counts as not tested.
 
-That a term is found in one state only says nothing of a change: 0.04 and 0.06 are the same evidence. A change has to be
-estimated, each feature with itself, over the features that are significant before or after (the others' partial R² is
-noise; the choice treats the states alike):
+Significance in one state only says nothing about a change: 0.04 and 0.06 are the same evidence. A change has to be
+estimated, paired by feature, over the features that are significant before or after (the others' partial R² is noise;
+the choice treats the states alike):
 
-- *Weaker* or *stronger* takes both a two-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level, which
-  says that the change has a direction, and a median of the features' relative changes beyond 10 % in that direction,
-  which says that it matters. The ratio of two medians is no such change: the medians may be of different features, and
-  move against most of them. Fewer features than the test needs have to move all together. Features of one table are no
-  independent sample, so this p is a rule for reading and no test of a hypothesis.
+- *Weaker* or *stronger* takes two things. A two-sided Wilcoxon signed-rank test (scipy's `wilcoxon`) below the level
+  shows that the change has a direction. A median of the features' relative changes beyond 10 % in that direction shows
+  that it matters. The ratio of two medians is no such change: the medians may be of different features, and move
+  against most of them. With fewer features than the test needs, all have to move together. Features of one table
+  are no independent sample, so this p is a rule for reading, not a test of a hypothesis.
 - *Lost* or *new* takes a term that is found in one state and has not even a single significant feature in the other,
   and a median change beyond the confidence interval of a single estimate, on Fisher's scale: artanh of the partial R
   has the standard error 1/√(residual df − 1), to first order also for several columns. Both estimates are of the same
@@ -34,7 +34,7 @@ import pandas as pd
 from pycombat_gam.formula import Formula
 from pycombat_gam.formula.functions import variables
 from pycombat_gam.report.kept import fixed_covariates, random_effects
-from pycombat_gam.report.legend import TOLD
+from pycombat_gam.report.legend import BY_CONSTRUCTION
 from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.verdict_predictions import (
     by_state,
@@ -98,19 +98,19 @@ def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
     if AFTER not in diagnosis.states:
         texts = [*_shares(diagnosis), *predictions(diagnosis)]
         return Sentences(" ".join(texts), lead=_lead_before(diagnosis, formula))
-    found = changes(diagnosis)
+    by_term = changes(diagnosis)
     worse = worse_predictions(diagnosis)
-    texts = [*_shares(diagnosis), *_sizes(found), TOLD, *predictions(diagnosis)]
-    kinds = {change.kind for change in found}
+    texts = [*_shares(diagnosis), *_sizes(by_term), BY_CONSTRUCTION, *predictions(diagnosis)]
+    kinds = {change.kind for change in by_term}
     bad = bool(worse or kinds & {WEAKER, LOST})
     good = not bad and bool(kinds & {KEPT, STRONGER}) and kinds <= {KEPT, STRONGER, NONE}
     if NEW in kinds:
         texts.append(
-            "What is found only after harmonization may be uncovered by it, or be the covariates' own trace: the model "
-            "was told them (the audit's table of imbalance says by how much later tests are off)."
+            "Harmonization may have uncovered what is found only after it. It may also stem from the covariates, which "
+            "the model used: the audit's table of imbalance gives the actual level of later tests."
         )
     tone = "bad" if bad else "good" if good else "plain"
-    return Sentences(" ".join(texts), lead=_lead(found, worse, diagnosis, formula), tone=tone)
+    return Sentences(" ".join(texts), lead=_lead(by_term, worse, diagnosis, formula), tone=tone)
 
 
 def changes(diagnosis: Diagnosis) -> list[Change]:
@@ -205,13 +205,13 @@ def _nothing(formula: Formula) -> Sentences:
         text = f"No association with {joined(fixed)} could be tested; the notes say why."
         return Sentences(text, lead="Whether the associations with the covariates are kept was not tested.")
     if random:
-        text = "The formula names no fixed covariate, so what harmonization did to any was not looked at."
+        text = "The formula names no fixed covariate, so what harmonization did to any was not examined."
         return Sentences(text, lead=f"{random.capitalize()} were modelled and kept, no fixed covariate.")
-    text = "The formula names no covariate, so what harmonization did to any was not looked at."
+    text = "The formula names no covariate, so what harmonization did to any was not examined."
     return Sentences(text, lead="No covariate was kept.")
 
 
-NEAR = "near the limit of significance: single features reach it, but not with the number of terms taken into account"
+NEAR = "near the limit of significance: single features reach it, but not after adjustment for the number of terms"
 
 
 def _lead_before(diagnosis: Diagnosis, formula: Formula) -> str:
@@ -232,9 +232,9 @@ def _lead_before(diagnosis: Diagnosis, formula: Formula) -> str:
     return " ".join(each) or "Associations were not tested."
 
 
-def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis, formula: Formula) -> str:
+def _lead(by_term: list[Change], worse: list[str], diagnosis: Diagnosis, formula: Formula) -> str:
     by_kind: dict[str, list[str]] = {}
-    for change in found:
+    for change in by_term:
         by_kind.setdefault(change.kind, []).append(change.term)
     of = {kind: joined(terms) for kind, terms in by_kind.items()}
     each = []
@@ -250,19 +250,19 @@ def _lead(found: list[Change], worse: list[str], diagnosis: Diagnosis, formula: 
         each.append(f"Harmonization strengthened the associations with {of[STRONGER]}.")
     if NEW in of:
         each.append(f"Associations with {of[NEW]} were found only after harmonization.")
-    each += _unclear([change for change in found if change.kind == UNCLEAR])
+    each += _unclear([change for change in by_term if change.kind == UNCLEAR])
     if NONE in of:
         each += _absent(by_kind[NONE], diagnosis, formula, "was found, before or after harmonization")
-    each += _untested([change for change in found if change.kind == UNTESTED])
-    if not found and not worse:
+    each += _untested([change for change in by_term if change.kind == UNTESTED])
+    if not by_term and not worse:
         each += lead_predictions(by_state(diagnosis))
     return " ".join(each)
 
 
-def _unclear(found: list[Change]) -> list[str]:
+def _unclear(by_term: list[Change]) -> list[str]:
     """Say of which terms neither a change nor its absence is clear, whatever limit they are beyond on one side."""
     each = []
-    for change in found:
+    for change in by_term:
         if FOUND not in (change.then, change.now):
             continue
         if LIMIT in (change.then, change.now):
@@ -272,21 +272,21 @@ def _unclear(found: list[Change]) -> list[str]:
         else:
             size = f"median change of partial R² {_signed(change.relative)}"
         each.append(f"Associations with {change.term} did not clearly change ({size}).")
-    neither = [change.term for change in found if FOUND not in (change.then, change.now)]
+    neither = [change.term for change in by_term if FOUND not in (change.then, change.now)]
     if neither:
         each.append(f"Associations with {joined(neither)} are {NEAR}.")
     return each
 
 
-def _untested(found: list[Change]) -> list[str]:
+def _untested(by_term: list[Change]) -> list[str]:
     """Say which terms were not tested, or in one state only."""
     each = []
-    never = [change.term for change in found if change.then == change.now == UNTESTED]
+    never = [change.term for change in by_term if change.then == change.now == UNTESTED]
     if never:
         each.append(f"Associations with {joined(never)} were not tested; the notes say why.")
     for state, terms in (
-        (BEFORE, [change.term for change in found if change.then == UNTESTED != change.now]),
-        (AFTER, [change.term for change in found if change.now == UNTESTED != change.then]),
+        (BEFORE, [change.term for change in by_term if change.then == UNTESTED != change.now]),
+        (AFTER, [change.term for change in by_term if change.now == UNTESTED != change.then]),
     ):
         if terms:
             each.append(
@@ -296,15 +296,15 @@ def _untested(found: list[Change]) -> list[str]:
     return each
 
 
-def _absent(terms: list[str], diagnosis: Diagnosis, formula: Formula, found: str) -> list[str]:
+def _absent(terms: list[str], diagnosis: Diagnosis, formula: Formula, ending: str) -> list[str]:
     """Say of which terms nothing was found; a covariate that all features together predict is another matter."""
     together = predicted(diagnosis)
     by_all = [term for term in terms if _columns_of(formula, term) & together]
     nowhere = [term for term in terms if term not in by_all]
-    each = [f"No association with {joined(nowhere, 'or')} {found}."] if nowhere else []
+    each = [f"No association with {joined(nowhere, 'or')} {ending}."] if nowhere else []
     if by_all:
         each.append(
-            f"No association of a single feature with {joined(by_all, 'or')} {found}. All features together predict "
+            f"No association of a single feature with {joined(by_all, 'or')} {ending}. All features together predict "
             f"{joined(by_all)} better than chance, but this is not adjusted for the other terms."
         )
     return each
@@ -312,8 +312,8 @@ def _absent(terms: list[str], diagnosis: Diagnosis, formula: Formula, found: str
 
 def _columns_of(formula: Formula, term: str) -> set[str]:
     """Return the column that a term is of, if it is of one: a prediction says nothing of an interaction."""
-    nodes = {one.label: one.factors for one in formula.parametric} | {
-        one.label: one.args for one in formula.smooths if one.by is None
+    nodes = {effect.label: effect.factors for effect in formula.parametric} | {
+        smooth.label: smooth.args for smooth in formula.smooths if smooth.by is None
     }
     columns = {name for node in nodes.get(term, ()) for name in variables(node)}
     return columns if len(columns) == 1 else set()
@@ -338,9 +338,9 @@ def _shares(diagnosis: Diagnosis) -> list[str]:
     return [f"Share of features significantly associated, {joined(states)}: {'; '.join(each)}."]
 
 
-def _sizes(found: list[Change]) -> list[str]:
-    """Write what a term was called weaker, stronger or kept by."""
-    selected = [change for change in found if change.features]
+def _sizes(by_term: list[Change]) -> list[str]:
+    """Write the sizes by which a term was called weaker, stronger or kept."""
+    selected = [change for change in by_term if change.features]
     if not selected:
         return []
     some, every = [], []
@@ -352,19 +352,18 @@ def _sizes(found: list[Change]) -> list[str]:
         )
         every.append(f"{change.term} {three(change.all_before)} and {three(change.all_after)}")
     texts = [
-        "What became of the associations is judged by the features significant before or after, and by no others.",
+        "Changes in the associations are judged by the features significant before or after, and by no others.",
         f"Their median partial R², before and after: {'; '.join(some)}.",
         f"The median over all features, before and after: {'; '.join(every)}.",
-        "The median change is that of the features' own relative changes, not the ratio of the two medians.",
-        "Weaker or stronger means: the features changed in one direction (two-sided Wilcoxon signed-rank test, each "
-        f"feature with itself), and their median change is beyond {percent(MATTERS)}.",
+        "The median change is the median of the features' relative changes, not the ratio of the two medians.",
+        "Weaker or stronger means: the features changed in one direction (two-sided Wilcoxon signed-rank test, "
+        f"paired by feature), and their median change exceeds {percent(MATTERS)}.",
     ]
     if any(not np.isnan(change.p) for change in selected):
         texts.append(
-            "Features of one table depend on each other: the signed-rank p is a rule for reading, no test of a "
-            "hypothesis."
+            "Features of one table are dependent: the signed-rank p is a rule for reading, not a test of a hypothesis."
         )
-    kinds = {change.kind for change in found}
+    kinds = {change.kind for change in by_term}
     if kinds & {LOST, NEW}:
         texts.append(
             "Lost or new means: significant in one state only, and a median change beyond the confidence interval of "

@@ -27,11 +27,15 @@ def worse_predictions(diagnosis: Diagnosis) -> list[str]:
     ]
 
 
-def lead_predictions(found: dict[str, dict[str, pd.Series]]) -> list[str]:
+def lead_predictions(by_covariate: dict[str, dict[str, pd.Series]]) -> list[str]:
     """Say what is predicted, where no association was tested and no prediction is worse."""
-    before = [name for name, states in found.items() if beats_chance(states.get(BEFORE))]
-    after = [name for name, states in found.items() if name not in before and beats_chance(states.get(AFTER))]
-    better = [name for name in after if BEFORE in found[name] and _better(found[name][AFTER], found[name][BEFORE])]
+    before = [name for name, states in by_covariate.items() if beats_chance(states.get(BEFORE))]
+    after = [name for name, states in by_covariate.items() if name not in before and beats_chance(states.get(AFTER))]
+    better = [
+        name
+        for name in after
+        if BEFORE in by_covariate[name] and _better(by_covariate[name][AFTER], by_covariate[name][BEFORE])
+    ]
     alike = [name for name in after if name not in better]
     each = []
     if before:
@@ -52,11 +56,11 @@ def predicted(diagnosis: Diagnosis) -> set[str]:
 
 
 def predictions(diagnosis: Diagnosis) -> list[str]:
-    """Say in words how well covariates are predicted at sites left out, and what held out means there."""
-    found = by_state(diagnosis)
-    present = {state for states in found.values() for state in states}
+    """Say how well covariates are predicted at sites left out, and what held out means there."""
+    by_covariate = by_state(diagnosis)
+    present = {state for states in by_covariate.values() for state in states}
     each = []
-    for name, states in found.items():
+    for name, states in by_covariate.items():
         values = joined([three(row["value"]) for row in states.values()])
         first = next(iter(states.values()))
         each.append(f"{name} by {first['measure']} {values} (chance {three(first['chance'])}; {_in_words(states)})")

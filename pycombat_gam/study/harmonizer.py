@@ -1,4 +1,4 @@
-"""What a fitted model of any kind answers: all that audit, diagnosis, pictures, report and command line ask of it."""
+"""What audit, diagnosis, pictures, report and command line ask of a fitted model of any kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # Python 3.10 has no typing.Self
     from typing_extensions import Self
 
 
-class Told(Protocol):
+class FitSummary(Protocol):
     """The summary of a fit: `str()` prints it."""
 
     @property
@@ -31,8 +31,8 @@ class Harmonizer(Protocol):
     Attributes
     ----------
     kind : in one word, as its file says it.
-    packages : what computed, whose versions matter.
-    cheap_to_refit : whether fitting it again, many times, is asked for by default.
+    packages : the software that computes, whose versions matter.
+    cheap_to_refit : whether it is fitted again many times by default.
     """
 
     kind: ClassVar[str]
@@ -62,7 +62,7 @@ class Harmonizer(Protocol):
 
     @property
     def untouched(self) -> int:
-        """How many features pass through."""
+        """How many features pass through unchanged."""
 
     @property
     def shrunken(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class Harmonizer(Protocol):
     def transform(self) -> Any:
         """Harmonize rows; what else it takes differs, such as `to`."""
 
-    def summary(self) -> Told:
+    def summary(self) -> FitSummary:
         """Summarize the fit."""
 
     def to_container(self) -> Container:

@@ -1,4 +1,4 @@
-"""Whose rows these are: those that the model was fitted to, some of which estimated, or others."""
+"""How the reported rows relate to the rows of the fit: the same, a table of which some estimated, or another table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Origin:
         covariates: pd.DataFrame | None,
         fit_mask: object = None,
     ) -> Origin:
-        """Compare rows with what the model knows of its own: rows of each site, covariates, and what else it kept.
+        """Compare rows with what the model kept of its fit: rows of each site, covariates, and more.
 
         Parameters
         ----------
@@ -56,32 +56,32 @@ class Origin:
 
         Notes
         -----
-        Nothing is fitted again. A ComBat kept mean and variance of every feature at every site, less the covariates'
-        part, which settles it. Of a flow, rows of its sites and distributions of its covariates have to do. Which rows
-        `fit_mask` chose is not stored: where it is not given, a table that could be that of the fit counts as it.
+        Nothing is fitted again. A ComBat keeps mean and variance of every feature at every site, less the covariates'
+        part; these settle it. A flow keeps only the rows of its sites and the distributions of its covariates. Which
+        rows `fit_mask` chose is not stored: if it is not given, a table that could be that of the fit counts as it.
         """
         profile = model.profile
-        own = dict(profile["batches"])
+        at_fit = dict(profile["batches"])
         here = {
             str(label): int(rows) for label, rows in table[model.batch].map(canonical).value_counts(sort=False).items()
         }
         masked = profile["rows"] != profile["rows_given"]
-        if here == own:
+        if here == at_fit:
             why = _covariates_differ(profile["covariates"], table) or model.differs(X, covariates)
             kind = OTHER if why else FITTED
-        elif masked and len(table) == profile["rows_given"] and _holds(here, own):
+        elif masked and len(table) == profile["rows_given"] and _holds(here, at_fit):
             why = "" if fit_mask is None else model.differs(X, covariates, fit_mask=fit_mask)
             kind = OTHER if why else MASKED
         else:
-            kind, why = OTHER, _counts_differ(here, own)
+            kind, why = OTHER, _counts_differ(here, at_fit)
         return cls(
             kind,
             rows=len(table),
             sites=len(here),
             fit_rows=int(profile["rows"]),
             fit_given=int(profile["rows_given"]),
-            fit_sites=len(own),
-            unseen=tuple(label for label in here if label not in own),
+            fit_sites=len(at_fit),
+            unseen=tuple(label for label in here if label not in at_fit),
             why=why,
         )
 
@@ -94,18 +94,18 @@ class Origin:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader has to know of it."""
+        """What a reader has to know about it."""
         if self.kind == MASKED:
             return (
                 f"{self.fit_rows:,} of these {self.rows:,} rows estimated mean model and site effects (fit_mask); "
-                "which ones the model does not store",
+                "the model does not store which",
             )
         if self.kind == FITTED:
             return ()
         new = (
             ""
             if not self.unseen
-            else f"; the effects of sites not in the fit were estimated from these rows: {listing(self.unseen)}"
+            else f". The effects of sites not in the fit were estimated from these rows: {listing(self.unseen)}"
         )
         return (
             f"these {self.rows:,} rows are not the table that the model was fitted to, which had {self.chosen}: "
@@ -113,16 +113,16 @@ class Origin:
         )
 
 
-def _holds(here: dict[str, int], own: dict[str, int]) -> bool:
-    return set(here) == set(own) and all(here[label] >= rows for label, rows in own.items())
+def _holds(here: dict[str, int], at_fit: dict[str, int]) -> bool:
+    return set(here) == set(at_fit) and all(here[label] >= rows for label, rows in at_fit.items())
 
 
-def _counts_differ(here: dict[str, int], own: dict[str, int]) -> str:
-    labels = list(dict.fromkeys([*own, *here]))
+def _counts_differ(here: dict[str, int], at_fit: dict[str, int]) -> str:
+    labels = list(dict.fromkeys([*at_fit, *here]))
     apart = [
-        f"site {label} has {count(here.get(label, 0), 'row')}, {own.get(label, 0):,} in the fit"
+        f"site {label} has {count(here.get(label, 0), 'row')}, {at_fit.get(label, 0):,} in the fit"
         for label in labels
-        if here.get(label, 0) != own.get(label, 0)
+        if here.get(label, 0) != at_fit.get(label, 0)
     ]
     return listing(apart, 3)
 
@@ -137,9 +137,9 @@ def _covariates_differ(profile: JsonDict, table: pd.DataFrame) -> str:
             return f"{name} is not numeric as in the fit"
         else:
             values = column.to_numpy(dtype=np.float64)
-            found = {"min": values.min(), "mean": values.mean(), "max": values.max()}
+            statistics = {"min": values.min(), "mean": values.mean(), "max": values.max()}
             reach = 1e-9 * max(abs(about["min"]), abs(about["max"]), float(np.ptp(values)))
-            for what, value in found.items():
+            for what, value in statistics.items():
                 if not abs(float(value) - about[what]) <= reach:
                     return f"the {what} of {name} is {float(value):.6g}, {about[what]:.6g} in the fit"
     return ""

@@ -1,4 +1,4 @@
-"""What is independent of each other: rows, or groups of rows that random effects link."""
+"""The independent units: rows, or groups of rows that random effects link."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pycombat_gam.types import FloatArray, IntArray
 
 
 class Units:
-    """What is independent of each other: rows, or groups of rows that random effects link.
+    """The independent units: rows, or groups of rows that random effects link.
 
     Parameters
     ----------
@@ -65,10 +65,10 @@ def linking_groups(
 ) -> tuple[tuple[str, ...], ...]:
     """Return the columns of each random effect whose groups, not rows, may be exchanged if sites are alike.
 
-    Rows of one person, or of a small group such as a family, are one witness. So are those of a larger group, a
-    scanner say, where each site has several of its own: sites then have to differ by more than scanners do. Other
-    groups, such as vendors, hold many rows of several sites, or all of a site's. Their effects are estimated beside
-    those of sites and taken off with the covariates' part; what is left of a row is its own.
+    Rows of one person, or of a small group such as a family, are one unit. So are those of a larger group, such as a
+    scanner, if each site has several of its own: sites then have to differ by more than scanners do. Other groups, such
+    as vendors, hold many rows of several sites, or all rows of a site. Their effects are estimated beside those of
+    sites and removed with the covariates' part; the remainders of rows are independent.
     """
     people = {group.columns for group in unit_groupings(formula, table, codes, ids)}
     makers = dict.fromkeys(grouping_columns(formula, table, used) for used in random_groups(formula))
@@ -89,12 +89,12 @@ def within_sites(formula: Formula, table: pd.DataFrame, codes: IntArray) -> Form
         return not columns or bool((table[list(columns)].groupby(codes).nunique(dropna=False) > 1).any(axis=None))
 
     bars, terms = random_groups(formula)[: len(formula.random)], formula.random
-    intercepts = [one for one in formula.smooths if one.random and len(one.args) == 1]
-    held = [one for one in intercepts if not varies(list(variables(one.args[0])))]
+    intercepts = [smooth for smooth in formula.smooths if smooth.random and len(smooth.args) == 1]
+    held = [smooth for smooth in intercepts if not varies(list(variables(smooth.args[0])))]
     return replace(
         formula,
         random=tuple(term for term, columns in zip(terms, bars, strict=True) if term.slopes or varies(columns)),
-        smooths=tuple(one for one in formula.smooths if one not in held),
+        smooths=tuple(smooth for smooth in formula.smooths if smooth not in held),
     )
 
 

@@ -45,7 +45,7 @@ def test_help_of_crosscheck_too() -> None:
 def test_help_says_what_a_problem_does_to_the_exit(command: str) -> None:
     words = flat(CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout)
     if command == "audit":
-        assert "with 1 where something is; harmonize and flow go on" in words
+        assert "with 1 if there is one; harmonize and flow report problems and go on" in words
     else:
         assert "don't stop it (exit 0); to stop at them, run audit first (exit 1)" in words
 

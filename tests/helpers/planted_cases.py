@@ -80,7 +80,7 @@ DESIGN = [
         lambda t: t.assign(
             dose=np.where(t["site"] == "Oslo", draw().normal(0, 5, len(t)), draw(2).normal(0, 0.3, len(t)))
         ),
-        *("caution", "confounding", "dose", ("from 'Oslo' nearly alone", "{percent:information}", "40 of 160 rows")),
+        *("caution", "confounding", "dose", ("almost entirely from 'Oslo'", "{percent:information}", "40 of 160 rows")),
         {"rows": 40},
         formula="~ sex + dose",
         alone=False,

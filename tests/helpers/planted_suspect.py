@@ -59,19 +59,19 @@ SUSPECT = [
     Case(
         "age of 120",
         where("age", 120.0, lambda t: t.index[t["site"] == "Oslo"][:1]),
-        *("problem", "impossible values", "age", ("cannot be: {max:g} in 1 row ('Oslo')",)),
+        *("problem", "impossible values", "age", ("impossible values: {max:g} in 1 row ('Oslo')",)),
         alone=False,
     ),
     Case(
         "negative ages",
         where("age", -3.0, lambda t: t.index[t["site"] == "Ghent"][:2]),
-        *("problem", "impossible values", "age", ("cannot be: {min:g} in 2 rows ('Ghent')",)),
+        *("problem", "impossible values", "age", ("impossible values: {min:g} in 2 rows ('Ghent')",)),
         alone=False,
     ),
     Case(
         "negative volume of a covariate",
         lambda t: t.assign(icv=draw().normal(1500, 100, len(t))).pipe(where("icv", -1500.0, first(1))),
-        *("problem", "impossible values", "icv", ("cannot be: {min:g} in 1 row ('Ghent')",)),
+        *("problem", "impossible values", "icv", ("impossible values: {min:g} in 1 row ('Ghent')",)),
         formula="~ icv",
         alone=False,
     ),

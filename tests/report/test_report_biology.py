@@ -102,8 +102,8 @@ BIOLOGY: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
             ("association", "icv"): strength(0.05, before=0.03, after=0.03),
             AGE: strength(0.001), ("association", "sex"): strength(0.001),
         },
-        "Associations with icv are near the limit of significance: single features reach it, but not with the number "
-        "of terms taken into account. No association with age or sex was found, before or after harmonization.",
+        "Associations with icv are near the limit of significance: single features reach it, but not after adjustment "
+        "for the number of terms. No association with age or sex was found, before or after harmonization.",
         "plain",
     ),
     "not tested": (
@@ -217,8 +217,8 @@ def test_the_criterion_is_named_and_has_its_numbers() -> None:
     every = [np.median([*values, last]) for values, last in ((before, 0.002), (after, 0.001))]
     assert f"The median over all features, before and after: age {every[0]:.3f} and {every[1]:.3f}." in text
     assert "two-sided Wilcoxon signed-rank test" in text
-    assert "median change is beyond 10 %" in text
-    assert text.count("a rule for reading, no test of a hypothesis") == 1
+    assert "median change exceeds 10 %" in text
+    assert text.count("a rule for reading, not a test of a hypothesis") == 1
     assert "Lost or new" not in text
 
 
@@ -261,10 +261,10 @@ def test_held_out_predictions_in_words() -> None:
         "not clearly different from before)" in text
     )
     assert "held out better than before)" in text
-    assert "fitted without it and without the covariate" in text
+    assert "fitted without the site and without the covariate" in text
     assert "does not count as weakened" in text
-    assert "told these covariates, so what is found after it is partly by construction" in text
-    assert "those held out are the figures to go by" in text
+    assert "used these covariates, so what is found after it is partly by construction" in text
+    assert "rely on those held out" in text
     tests = QUIET | {("covariate prediction", "sex"): predicted(0.7, 0.72)}
     assert "eld out" not in of(tests)[-1].text
 

@@ -117,7 +117,7 @@ def test_flows_say_where_rows_were_taken_to(to: str | None) -> None:
     text = " ".join(Page(found.to_html()).texts)
     assert ("would have measured at site 'Bergen'" in text) == (to is not None)
     assert ("averages of what each row" in text) == (to is None)
-    assert "is not what this model makes" not in text
+    assert "is not this model's transform" not in text
     assert (", to='Bergen')" in found.sections[-1].parts[0].text) == (to is not None)
 
 

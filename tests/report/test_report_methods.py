@@ -216,8 +216,8 @@ def test_methods_of_flows(name: str) -> None:
 def test_the_evaluation_says_what_held_out_is() -> None:
     found = methods(packaged()[0], packaged()[3])
     text = found.parts[1].text
-    assert "for the prediction of sites, rows are harmonized by models fitted without them, in 5 folds" in text
-    assert "each site is harmonized by a model fitted without that site and without the covariate" in text
+    assert "For the prediction of sites, held-out rows are harmonized by models fitted without them, in 5 folds" in text
+    assert "each held-out site is harmonized by a model fitted without that site and without the covariate" in text
     assert "adjusted for the number of tests by Holm's method (Holm 1979)" in text
     listed = found.parts[2].texts
     for author in ("Benjamini", "Holm", "Simes"):

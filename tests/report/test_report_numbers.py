@@ -132,7 +132,7 @@ def test_columns_are_explained() -> None:
     assert shown["tests-site-prediction"]["lower, upper"] == "its 95 % interval"
     assert shown["tests-site-prediction"]["p"] == "p-value, one-sided, against chance"
     assert dict(of_comparison("covariate prediction", ["lower"], [], 0.1)) == {
-        "lower, upper": "its 90 % interval, sites drawn anew"
+        "lower, upper": "its 90 % interval, resampling sites"
     }
     assert {one.id for one in tables_of(found) if one.id.startswith(("audit-", "tests-"))} <= set(shown)
 

@@ -134,7 +134,7 @@ def test_a_table_that_the_model_did_not_make_is_said_to_be_one() -> None:
     assert Study.of(model, table, after, None).notes == ()
     assert Study.of(model, table[names], after[names], table.drop(columns=names)).notes == ()
     (note,) = Study.of(model, table, after.assign(**{names[0]: after[names[0]] + 0.1}), None).notes
-    assert "is not what this model makes of" in note
+    assert "is not this model's transform of" in note
 
 
 def test_what_the_fit_warned_of_is_in_the_notes() -> None:

@@ -68,7 +68,8 @@ SITES: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     "held out as well": (
         QUIET | {("site prediction", "SVM"): p(1e-9, 1.0, 0.3)},
         "Before harmonization the sites differed, by site prediction.",
-        f"{INSIDE}, covariance or site prediction. In held-out rows only site prediction was tested, and found none.",
+        f"{INSIDE}, covariance or site prediction. In held-out rows only site prediction was tested, and no difference "
+        "was found.",
     ),
 }  # fmt: skip
 
@@ -104,7 +105,7 @@ def test_a_p_that_only_the_adjustment_undoes_has_both() -> None:
     # The smallest p of 99 permutations, before Holm over 8 tests.
     many = {("location", f"test {k}"): p(NULL, NULL) for k in range(7)} | {("distribution", "MMD"): p(0.01, 0.5)}
     before, after, _ = of(many)
-    assert "(MMD, p = 0.010, adjusted 0.080; less than 0.010 takes more than 99 permutations)" in before.text
+    assert "(MMD, p = 0.010, adjusted 0.080; less than 0.010 needs more than 99 permutations)" in before.text
     assert "The joint distribution was not found to differ (MMD, p = 0.500)" in after.text
 
 
@@ -143,9 +144,9 @@ def test_what_was_not_tested_is_said() -> None:
 
 
 WHERE = {
-    FITTED: "In the rows that estimated the site effects agreement is partly by construction.",
-    MASKED: "Of these rows 40 estimated the site effects; in those agreement is partly by construction.",
-    OTHER: "These rows are not the table that the model was fitted to. In those that were in it agreement is partly",
+    FITTED: "In the rows that estimated the site effects, agreement is partly by construction.",
+    MASKED: "Of these rows, 40 estimated the site effects; in those, agreement is partly by construction.",
+    OTHER: "These rows are not the table that the model was fitted to. In those that were in it, agreement is partly",
 }
 
 
