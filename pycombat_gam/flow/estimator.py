@@ -271,7 +271,7 @@ class FlowSCM(Results):
         wider = model.with_site(label, len(x), fitted.profile["rows"], features)
         note = f"site '{label}' was added from its {count(len(x), 'row')}"
         if share.size:
-            location, scale = (percent(part, ".0f") for part in share)
+            location, scale = (percent(part, ".0f") for part in share[:2])
             note += f": they carry {location} of the weight in its location and {scale} in its scale"
         new = FlowSCM(**{**self.get_params(), "n_members": 1})
         coded = model.code(taken.covariates, code, lenient=True)

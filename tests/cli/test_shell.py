@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import pycombat_gam as pcg
 from pycombat_gam.cli import app
 from pycombat_gam.cli.commands import Once
-from pycombat_gam.cli.shell import chosen_features, plainly, told
+from pycombat_gam.cli.shell import chosen_features, error_line, plainly
 from r_bridge.cli import crosscheck
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -188,13 +188,13 @@ def test_out_of_memory_is_one_line(here: Path) -> None:
     ids=["numpy", "mmap", "import", "thread"],
 )
 def test_memory_is_told_however_a_library_says_it(error: Exception) -> None:
-    assert str(told(error)).startswith("not enough memory")
+    assert str(error_line(error)).startswith("not enough memory")
     with pytest.raises(typer.Exit), plainly():
         raise error
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    assert told(KeyError("x")) is None
+    assert error_line(KeyError("x")) is None
     with pytest.raises(KeyError), plainly():
         raise KeyError("x")
 

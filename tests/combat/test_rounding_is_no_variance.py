@@ -85,7 +85,9 @@ def test_a_new_site_that_only_wobbles() -> None:
     model, _ = fit(table(), "~ 1", eb=False, on_unseen="estimate")
     new = table(3).iloc[:10].assign(site="new")
     new["f2"] = np.where(np.arange(10) % 2, 0.1 + 0.2, 0.3)
-    with pytest.warns(pcg.PcgWarning, match="'new' was not in the fit: .* location only for f2"):
+    with pytest.warns(
+        pcg.PcgWarning, match=r"'new' was not in the fit: .*; location only in batch 'new' \(no variance there\): f2"
+    ):
         out = model.transform(new)
     assert np.isfinite(out[FEATURES].to_numpy()).all()
     # A unit of the last place of numbers of size one is 2e-16; the map multiplies it.

@@ -167,7 +167,7 @@ def test_without_random_effects_nothing_is_different() -> None:
     table = study()
     known, new = table[table["site"] != "new"], table[table["site"] == "new"]
     model = model_of("~ age", eb=False)
-    with pytest.warns(pcg.PcgWarning, match="rows of one subject are alike"):
+    with pytest.warns(pcg.PcgWarning, match="rows of one subject are dependent"):
         model.fit(known)
     found = quietly(model, new)
     fit = model.fitted
@@ -203,7 +203,7 @@ def test_other_random_effects_are_refused(formula: str) -> None:
 def test_curves_of_known_levels_are_covariates() -> None:
     table = study().assign(sex=lambda t: np.where(np.arange(len(t)) % 2, "F", "M"))
     model = model_of("~ s(age, sex, bs='fs', k=4)", features=["f0", "f1"])
-    with pytest.warns(pcg.PcgWarning, match="rows of one subject are alike"):
+    with pytest.warns(pcg.PcgWarning, match="rows of one subject are dependent"):
         model.fit(table[table["site"] != "new"])
     new = table[table["site"] == "new"]
     assert np.isfinite(quietly(model, new)[["f0", "f1"]]).all(axis=None)

@@ -72,7 +72,7 @@ def test_variances_that_cannot_be_told_apart_are_refused(terms: str, message: st
         pcg.ComBat(f"~ {terms}", "site", features=FEATURES).fit(table)
     findings = quietly(pcg.audit, table, f"~ {terms}", "site", features=FEATURES).findings
     problems = findings.loc[findings["severity"] == "problem", "verdict"]
-    assert problems.str.contains("random effects? cannot be (?:estimated|told from the residual)").any()
+    assert problems.str.contains("random effects? cannot be (?:estimated|separated from the residual)").any()
     assert problems.str.contains("ComBat stops").any()
 
 

@@ -18,6 +18,7 @@ from pycombat_gam.penalized.problem import Penalties
 from pycombat_gam.penalized.smoothing import fit_at
 from pycombat_gam.penalized.solve import LeastSquares, reduced, with_intercepts
 from pycombat_gam.penalized.sufficient import Statistics
+from pycombat_gam.types import Advance
 from r_bridge import crosscheck, session, sources
 from r_bridge.agreement.search import Search
 
@@ -90,7 +91,9 @@ def test_our_own_worse_fit_is_not_r_s_fault(monkeypatch: pytest.MonkeyPatch) -> 
     table = pcg.datasets.load_multisite()
     names = ["lh_insula_thickness", "rh_insula_thickness"]
 
-    def claiming(self: AdditiveMean, statistics: Statistics, penalties: Penalties) -> LeastSquares:
+    def claiming(
+        self: AdditiveMean, statistics: Statistics, penalties: Penalties, advance: Advance | None = None
+    ) -> LeastSquares:
         problem = reduced(statistics)
         found = fit_at(problem, penalties, np.full((1, len(names)), 8.0), method="REML")
         return with_intercepts(statistics, problem, replace(found, score=found.score - 1.0))

@@ -45,7 +45,7 @@ def same_in_r_alone(agreement: Agreement, folder: Path, **env: str) -> None:
     assert rerun(folder / "page", **env) == (0, agreement.verdict)
 
 
-@pytest.mark.filterwarnings("ignore:.*rows of one subject are alike:pycombat_gam.errors.PcgWarning")
+@pytest.mark.filterwarnings("ignore:.*rows of one subject are dependent:pycombat_gam.errors.PcgWarning")
 @pytest.mark.parametrize(
     ("formula", "options"),
     [

@@ -33,7 +33,7 @@ def test_the_current_format_is_among_them() -> None:
 def test_a_combat_of_the_first_version_says_what_it_cannot_do() -> None:
     first, newest = (pcg.load(GOLDEN / f"combat-{version}.pcg") for version in (VERSION, NEWEST))
     (limit,) = [note for note in first.summary().notes if "format version 1" in note]
-    assert "tests and intervals need a model that is fitted and saved again" in limit
+    assert "for tests and intervals, fit and save the model again" in limit
     assert not any("format version" in note for note in newest.summary().notes)
     assert first.fitted.mean.batch_factor is None
     B, p = len(newest.fitted.levels), len(newest.fitted.mean.design.columns)
