@@ -113,7 +113,10 @@ python_use_unqualified_type_names = True
 # What docstrings put between single backticks is code of ours: a link where the site has it, plain code elsewhere.
 default_role = "py:obj"
 # No inventory of another package can be had without internet: their types stay text. Our own must lead somewhere.
-INSIDE = r"pycombat_gam\.(mean\.fit|design|formula\.formula|container)\..*|r_bridge\.(session|study)\..*"
+INSIDE = (
+    r"pycombat_gam\.(mean\.fit|design|formula\.formula|saving|account|study|words|types|batch|combat\.fitted|flow\.fitted)\..*"
+    r"|r_bridge\.(session|study)\..*"
+)
 """What signatures name and the reference leaves to the code."""
 nitpick_ignore_regex = [
     ("py:obj", ".*"),
