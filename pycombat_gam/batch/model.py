@@ -40,7 +40,7 @@ class Batches:
         return self.levels.labels
 
     def by_batch(self, values: np.ndarray) -> pd.DataFrame:
-        """Return values (B, V) as a table, or values (B,) of one name as the column of one."""
+        """Return values (B, V) as a table, batches by features."""
         index = pd.Index(self.labels, name=self.levels.column)
         return pd.DataFrame(values, index=index, columns=pd.Index(self.features))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,8 +68,23 @@ def test_degrees_of_freedom_are_those_of_the_definition(formula: str, missing: b
         slices = mean.design.smooth_slices
         parametric = X.shape[1] - sum(columns.stop - columns.start for columns in slices)
         edf = 3 + parametric + mean.smoothing.edf[:, k].sum()
-        # The fit's edf, of the same λ without that cap.
-        assert abs(mean.moments.df[:, k].sum() - (seen.sum() - edf)) < 4e-5
+        # The fit's edf, by another way: 1e-9 where λ is at its cap.
+        assert abs(mean.moments.df[:, k].sum() - (seen.sum() - edf)) < 1e-6
+
+
+@pytest.mark.parametrize("formula", ["~ age + z + s(icv, k=5)", "~ age + z + s(icv, k=5) + s(x, k=5)"])
+@pytest.mark.parametrize("apart", [1e-4, 1e-8])
+def test_nearly_collinear_covariates_cost_no_digits(formula: str, apart: float) -> None:
+    data = table(False)
+    rng = np.random.default_rng(1)
+    data["z"], data["x"] = data["age"] + apart * rng.normal(size=len(data)), rng.normal(size=len(data))
+    model = pcg.ComBat(formula, "site", features=[f"y{k}" for k in range(5)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pcg.PcgWarning)  # the two are called collinear, and fitted all the same
+        mean = model.fit(data).fitted.mean
+    edf = 3 + 2 + mean.smoothing.edf.sum(axis=0)
+    # Two ways to one trace: the fit's edf and the sum over sites; 1e-9 where λ is at its cap.
+    np.testing.assert_allclose(mean.moments.df.sum(axis=0), len(data) - edf, rtol=0, atol=1e-6)
 
 
 def test_residual_squares_over_them_are_unbiased_without_penalties() -> None:
