@@ -23,6 +23,7 @@ from pycombat_gam.mean.fit import Smoothing
 from pycombat_gam.mean.posterior import AS_GOOD_AS_INFINITE
 from pycombat_gam.penalized.solve import pooled_factor
 from pycombat_gam.penalized.sufficient import Statistics
+from pycombat_gam.penalized.whiten import INSIDE
 from pycombat_gam.types import FloatArray, IntArray
 
 BLOCK_BYTES = 2**24
@@ -60,8 +61,11 @@ def _taken(design: Design, statistics: Statistics, smoothing: Smoothing, members
     unpenalised = _squares(Q @ F).sum(axis=1, keepdims=True)
     if len(penalties) == 1:
         vectors, values, _ = np.linalg.svd(K, full_matrices=False)
-        with np.errstate(over="ignore", invalid="ignore"):
-            kept = np.where(values[:, None] > 0, 1.0 / (1.0 + penalties[0].weight / values[:, None] ** 2), 0.0)
+        # What is left of columns that batches or other terms hold is rounding.
+        raw = np.vstack([R, np.sqrt(statistics.n)[:, None] * statistics.x_mean]) @ penalised
+        squares = np.where(values > INSIDE * np.linalg.norm(raw), values, 0.0)[:, None] ** 2
+        total = squares + penalties[0].weight
+        kept = np.divide(squares, total, out=np.zeros_like(total), where=total > 0)
         return np.asarray(unpenalised + _squares(Q @ vectors) @ kept)
     return np.asarray(unpenalised + _by_several(Q @ K, penalties, penalised, members.size))
 
