@@ -18,6 +18,7 @@ from pycombat_gam.combat.unseen import extend_to
 from pycombat_gam.design.identified import idle_note
 from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula import Formula
+from pycombat_gam.infer.correlation import residual_correlation
 from pycombat_gam.mean.fit import MeanFit, MeanModel
 from pycombat_gam.types import IntArray
 from pycombat_gam.words import count, listing
@@ -69,7 +70,8 @@ def fit_combat(
         residuals = Residuals(Y, mean.rows(table), codes)
     batch = batch_model.fit(mean.moments, batches, residuals)
     notes = [*_mean_notes(mean), *batch.sentences(), *_spelling_notes(batches)]
-    return FittedComBat(mean, batch, tuple(notes), profile_of(mean, batches.features, batches.levels, table, n_given))
+    profile = profile_of(mean, batches.features, batches.levels, table, n_given)
+    return FittedComBat(mean, batch, tuple(notes), profile, residual_correlation(mean, Y, table, codes))
 
 
 def apply_combat(

@@ -21,12 +21,15 @@ class FittedComBat:
     mean : the mean model; batch : the batch model.
     notes : what was out of the ordinary, one sentence each.
     profile : hash and summary of the table that was fitted.
+    correlation : mean squared correlation of two features' residuals, beyond chance; NaN in a model that was saved
+        without it. It says how many independent features the features are worth (`infer.correlation`).
     """
 
     mean: MeanFit
     batch: BatchFit
     notes: tuple[str, ...]
     profile: JsonDict
+    correlation: float
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -46,11 +49,11 @@ class FittedComBat:
     @property
     def limits(self) -> tuple[str, ...]:
         """What a model from an earlier release cannot do."""
-        if self.mean.batch_factor is not None:
+        if self.mean.groups is not None:
             return ()
         return (
-            "saved in format version 1, which does not hold the design of each site: for tests and intervals, fit and "
-            "save the model again",
+            "saved in format version 1, which does not hold the statistics of each site: for tests and intervals, fit "
+            "and save the model again",
         )
 
     def location_scale(self, what: str) -> LocationScaleFit:

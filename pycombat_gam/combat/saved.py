@@ -11,8 +11,8 @@ from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.profile import check_profile
 from pycombat_gam.design.design import Design
 from pycombat_gam.errors import OptionError
-from pycombat_gam.mean.saved import mean_arrays, read_mean
-from pycombat_gam.saving.container import NEWEST, VERSION, Container
+from pycombat_gam.mean.saved import WITH_STATISTICS, mean_arrays, read_mean
+from pycombat_gam.saving.container import VERSION, Container
 from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import JsonDict
 
@@ -35,8 +35,9 @@ def to_container(fit: FittedComBat, params: JsonDict) -> Container:
         **({} if standard else {"batch_model": type(fit.batch.model).__name__}),
         "notes": list(fit.notes),
         "profile": fit.profile,
+        **({} if np.isnan(fit.correlation) else {"correlation": fit.correlation}),
     }
-    return Container(KIND, model, {**arrays, **more}, VERSION if fit.mean.batch_factor is None else NEWEST)
+    return Container(KIND, model, {**arrays, **more}, VERSION if fit.mean.groups is None else WITH_STATISTICS)
 
 
 def from_container(container: Container, batch_model: BatchModel) -> FittedComBat:
@@ -65,7 +66,9 @@ def _rebuilt(saved: Reader, arrays: Reader, batch_model: BatchModel, version: in
     reference = saved.value("reference")
     if reference is not None:
         saved.whole("reference", most=B - 1)
-    mean = read_mean(arrays, design, saved.value("criterion"), len(features), B, whole=version > VERSION)
+    mean = read_mean(arrays, design, saved.value("criterion"), len(features), B, whole=version >= WITH_STATISTICS)
     profile = check_profile(saved.value("profile"), levels.labels)
     batch = batch_model.from_arrays(arrays, Batches(levels, reference, features))
-    return FittedComBat(mean, batch, saved.texts("notes"), profile)
+    correlation = saved.number("correlation") if saved.has("correlation") else float("nan")
+    saved.require(not correlation < 0.0 and not correlation > 1.0, "have a mean squared correlation from 0 to 1")
+    return FittedComBat(mean, batch, saved.texts("notes"), profile, correlation)

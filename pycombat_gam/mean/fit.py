@@ -14,6 +14,7 @@ from pycombat_gam.batch.moments import Moments
 from pycombat_gam.design.design import Design
 from pycombat_gam.design.penalties import Penalty
 from pycombat_gam.formula import Formula
+from pycombat_gam.penalized.sufficient import Statistics
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 
@@ -43,6 +44,20 @@ class Smoothing:
 
 
 @dataclass(frozen=True, eq=False)
+class Group:
+    """Features observed on the same rows.
+
+    Attributes
+    ----------
+    members : (k,) their positions among all features, ascending; statistics : of the rows that they are observed on,
+        the formula's offset taken off.
+    """
+
+    members: IntArray
+    statistics: Statistics
+
+
+@dataclass(frozen=True, eq=False)
 class MeanFit:
     """A fitted mean model: p design columns, B batches, V features.
 
@@ -53,15 +68,13 @@ class MeanFit:
     residual_ss : (B, V) residual sum of squares within each batch.
     df : (B, V) degrees of freedom of it; see `batch.moments`.
     n_rows : (B,) rows used; n_observed : (B, V) cells used.
-    pattern : (V,) which features are observed on the same rows: a number for each pattern of missing cells.
-        None as `batch_factor`.
     constant : (B, V) all observed raw values are equal, to the last digit.
     rounding : (B, V) a residual sd up to this is rounding of the batch's raw numbers, not variance.
     center : (p,) column means of the design over the rows used.
     R : (p, p) factor of the within-batch cross product of the design, complete rows.
-    batch_center, batch_factor : (B, p) and (B, p, p) column means and factor of every batch, complete rows. None in a
-        model that was saved before they were kept.
     smoothing : smoothing parameters, effective degrees of freedom and scores.
+    groups : the sufficient statistics of all features, a group for each pattern of missing cells: what tests, draws and
+        other fits of the same rows rest on. None in a model that was saved without them.
     """
 
     design: Design
@@ -71,14 +84,12 @@ class MeanFit:
     df: FloatArray
     n_rows: IntArray
     n_observed: IntArray
-    pattern: IntArray | None
     constant: BoolArray
     rounding: FloatArray
     center: FloatArray
     R: FloatArray
-    batch_center: FloatArray | None
-    batch_factor: FloatArray | None
     smoothing: Smoothing
+    groups: tuple[Group, ...] | None
 
     @property
     def moments(self) -> Moments:

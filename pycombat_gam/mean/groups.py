@@ -16,7 +16,7 @@ import pandas as pd
 from pycombat_gam.design.design import Design
 from pycombat_gam.mean.check import check_design, check_measured, check_observed, check_squares
 from pycombat_gam.mean.degrees import left_to_batches
-from pycombat_gam.mean.fit import MeanFit, Smoothing
+from pycombat_gam.mean.fit import Group, MeanFit, Smoothing
 from pycombat_gam.penalized.solve import LeastSquares, pooled_factor
 from pycombat_gam.penalized.sufficient import (
     DesignFactor,
@@ -30,20 +30,6 @@ from pycombat_gam.types import Bar, FloatArray, IntArray
 
 SMALLEST_SD = 1e-152
 """Below it, squares leave the range in which double precision keeps its digits."""
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Features observed on the same rows.
-
-    Attributes
-    ----------
-    members : their columns; rows : the rows, None for all; statistics : of both.
-    """
-
-    members: IntArray
-    rows: IntArray | None
-    statistics: Statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +74,7 @@ def gather(
     complete = _added_up(Y, factor, bar)
     broken = ~(np.isfinite(complete.y_mean).all(axis=0) & np.isfinite(complete.residual_ss).all(axis=0))
     whole = np.flatnonzero(~broken)
-    groups = [Group(whole, None, complete.select(whole))] if whole.size else []
+    groups = [Group(whole, complete.select(whole))] if whole.size else []
     if broken.any():
         columns = np.flatnonzero(broken)
         missing = check_cells(Y, columns, features, omit_missing=omit_missing)
@@ -98,7 +84,7 @@ def gather(
                 partial = factor_design(X, batch, len(labels), rows)
                 check_observed(partial, [features[k] for k in members], labels)
                 check_design(design, X, partial, [features[k] for k in members])
-                groups.append(Group(members, rows, _added_up(Y[:, members], partial, bar)))
+                groups.append(Group(members, _added_up(Y[:, members], partial, bar)))
                 check_squares(groups[-1].statistics, [features[k] for k in members])
                 advance(members.size)
     return Groups(design, X, factor, tuple(groups), reach)
@@ -148,14 +134,12 @@ def assemble(gathered: Groups, Y: np.ndarray, solutions: Sequence[LeastSquares],
         n_observed=in_order(
             groups, [np.broadcast_to(g.statistics.n[:, None], g.statistics.y_mean.shape) for g in groups]
         ),
-        pattern=in_order(groups, [np.full(group.members.size, number) for number, group in enumerate(groups)]),
         constant=in_order(groups, [group.statistics.constant for group in groups]),
         rounding=in_order(groups, [rounding(group.statistics) for group in groups]),
         center=X[0] + (X - X[0]).mean(axis=0),
         R=pooled_factor(gathered.factor.R)[1],
-        batch_center=gathered.factor.x_mean,
-        batch_factor=gathered.factor.R,
         smoothing=smoothing,
+        groups=groups,
     )
 
 

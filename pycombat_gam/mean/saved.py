@@ -1,12 +1,23 @@
-"""The plain-data form of a fitted mean model: its arrays, and reading that trusts nothing."""
+"""The plain-data form of a fitted mean model: its arrays, and reading that trusts nothing.
+
+Of the sufficient statistics, rows of R_b and Z_b below min(n_b, p) are zero and left out: a file never holds more of
+them than the table has cells.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from pycombat_gam.design.design import Design
-from pycombat_gam.mean.fit import MeanFit, Smoothing
+from pycombat_gam.mean.fit import Group, MeanFit, Smoothing
+from pycombat_gam.penalized.sufficient import Statistics
 from pycombat_gam.saving.reader import Reader
+from pycombat_gam.types import BoolArray, IntArray
+
+WITH_STATISTICS = 2
+"""The format version from which a file holds degrees of freedom and sufficient statistics of every batch."""
 
 
 def mean_arrays(mean: MeanFit) -> dict[str, np.ndarray]:
@@ -25,15 +36,9 @@ def mean_arrays(mean: MeanFit) -> dict[str, np.ndarray]:
         "edf": mean.smoothing.edf,
         "score": mean.smoothing.score,
     }
-    if mean.batch_factor is None or mean.batch_center is None or mean.pattern is None:
+    if mean.groups is None:
         return arrays
-    return {
-        **arrays,
-        "df": _compact(mean.df),
-        "pattern": mean.pattern,
-        "batch_center": mean.batch_center,
-        "batch_factor": mean.batch_factor,
-    }
+    return {**arrays, "df": _compact(mean.df), **group_arrays(mean.groups)}
 
 
 def read_mean(arrays: Reader, design: Design, criterion: object, V: int, B: int, *, whole: bool) -> MeanFit:
@@ -42,7 +47,7 @@ def read_mean(arrays: Reader, design: Design, criterion: object, V: int, B: int,
     Parameters
     ----------
     design : of it; criterion : what chose its smoothing parameters.
-    whole : whether the file holds each batch's design, as files from format version 2 on do.
+    whole : whether the file holds the statistics of every batch.
 
     Raises
     ------
@@ -54,11 +59,9 @@ def read_mean(arrays: Reader, design: Design, criterion: object, V: int, B: int,
     n_observed = _spread(arrays.array("n_observed", (B, None), "i", positive=True), V, arrays, "n_observed")
     arrays.require((n_observed <= n_rows[:, None]).all(), "have no more cells than rows")
     df = np.broadcast_to(np.nan, (B, V))
-    pattern = batch_center = batch_factor = None
     if whole:
         df = _spread(arrays.array("df", (B, None)), V, arrays, "df")
-        pattern = arrays.array("pattern", (V,), "i")
-        batch_center, batch_factor = arrays.array("batch_center", (B, p)), arrays.array("batch_factor", (B, p, p))
+    constant = arrays.array("constant", (B, V), "b")
     return MeanFit(
         design=design,
         coefficients=arrays.array("coefficients", (p, V)),
@@ -67,15 +70,77 @@ def read_mean(arrays: Reader, design: Design, criterion: object, V: int, B: int,
         df=df,
         n_rows=n_rows,
         n_observed=n_observed,
-        pattern=pattern,
-        constant=arrays.array("constant", (B, V), "b"),
+        constant=constant,
         rounding=arrays.array("rounding", (B, V)),
         center=arrays.array("center", (p,)),
         R=arrays.array("R", (p, p)),
-        batch_center=batch_center,
-        batch_factor=batch_factor,
         smoothing=_smoothing(arrays, design, criterion, V),
+        groups=read_groups(arrays, n_observed, constant, p) if whole else None,
     )
+
+
+def group_arrays(groups: Sequence[Group]) -> dict[str, np.ndarray]:
+    """Return the sufficient statistics of all features, features in order."""
+    B, p = groups[0].statistics.x_mean.shape
+    V = sum(group.members.size for group in groups)
+    kept = [_kept_rows(group.statistics.n, p) for group in groups]
+    pattern, s = np.empty(V, dtype=np.intp), np.empty((B, V))
+    y_mean, Z = np.empty((B, V)), np.zeros((max(int(rows.sum()) for rows in kept), V))
+    for number, (group, rows) in enumerate(zip(groups, kept, strict=True)):
+        statistics, members = group.statistics, group.members
+        pattern[members] = number
+        y_mean[:, members], s[:, members] = statistics.y_mean, statistics.residual_ss
+        Z[: int(rows.sum()), members] = statistics.Z[rows]
+    return {
+        "pattern": pattern,
+        "batch_center": np.array([group.statistics.x_mean for group in groups]),
+        "batch_factor": np.concatenate([group.statistics.R[rows] for group, rows in zip(groups, kept, strict=True)]),
+        "batch_mean": y_mean,
+        "projected": Z,
+        "unexplained_ss": s,
+    }
+
+
+def read_groups(arrays: Reader, n_observed: IntArray, constant: BoolArray, p: int) -> tuple[Group, ...]:
+    """Rebuild what `group_arrays` made.
+
+    Parameters
+    ----------
+    n_observed : (B, V) cells; constant : (B, V) of the mean model; p : columns of the design.
+    """
+    B, V = n_observed.shape
+    pattern = arrays.array("pattern", (V,), "i")
+    G = int(pattern.max()) + 1
+    arrays.require(np.array_equal(np.unique(pattern), np.arange(G)), "number its patterns of missing cells")
+    x_mean, factor = arrays.array("batch_center", (G, B, p)), arrays.array("batch_factor", (None, p))
+    y_mean, s = arrays.array("batch_mean", (B, V)), arrays.array("unexplained_ss", (B, V))
+    Z = arrays.array("projected", (None, V))
+    groups, start = [], 0
+    for number in range(G):
+        members = np.flatnonzero(pattern == number)
+        n = n_observed[:, members[0]]
+        rows = _kept_rows(n, p)
+        size = int(rows.sum())
+        arrays.require(
+            (n_observed[:, members] == n[:, None]).all() and size <= len(Z) and start + size <= len(factor),
+            "hold the statistics of each pattern of missing cells",
+        )
+        R, projected = np.zeros((B, p, p)), np.zeros((B, p, members.size))
+        R[rows], projected[rows] = factor[start : start + size], Z[:size, members]
+        start += size
+        arrays.require((s[:, members] >= 0).all(), "hold no negative sum of squares")
+        groups.append(
+            Group(
+                members,
+                Statistics(n, x_mean[number], R, y_mean[:, members], projected, s[:, members], constant[:, members]),
+            )
+        )
+    return tuple(groups)
+
+
+def _kept_rows(n: IntArray, p: int) -> BoolArray:
+    """Return which rows of R_b may differ from zero, (B, p)."""
+    return np.asarray(np.arange(p) < n[:, None])
 
 
 def _smoothing(arrays: Reader, design: Design, criterion: object, V: int) -> Smoothing:

@@ -26,8 +26,8 @@ FORMAT = "pycombat_gam"
 VERSION = 1
 """Of a file that every release reads."""
 NEWEST = 2
-"""Of a ComBat that keeps each site's own design, of a flow that knows the ranges of its sites; a release that reads
-version 1 only says so."""
+"""Of a ComBat that keeps the statistics of its sites, of a flow that knows their ranges; a release that reads version 1
+only says so."""
 _ENTRIES = ("model.json", "arrays.npz")
 _MANIFEST = "manifest.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import pycombat_gam as pcg
+from pycombat_gam.penalized.solve import solve
 from pycombat_gam.saving.container import NEWEST, VERSION
 from pycombat_gam.tables.files import EXACT_FLOATS
 
@@ -35,9 +36,14 @@ def test_a_combat_of_the_first_version_says_what_it_cannot_do() -> None:
     (limit,) = [note for note in first.summary().notes if "format version 1" in note]
     assert "for tests and intervals, fit and save the model again" in limit
     assert not any("format version" in note for note in newest.summary().notes)
-    assert first.fitted.mean.batch_factor is None
-    B, p = len(newest.fitted.levels), len(newest.fitted.mean.design.columns)
-    assert newest.fitted.mean.batch_factor.shape == (B, p, p)
-    pooled = sum(R.T @ R for R in newest.fitted.mean.batch_factor)
+    assert first.fitted.mean.groups is None
+
+
+def test_a_combat_of_the_newest_version_keeps_the_statistics_of_its_sites() -> None:
+    mean = pcg.load(GOLDEN / f"combat-{NEWEST}.pcg").fitted.mean
+    (group,) = mean.groups
     # R'R of the pooled factor, in another order of sums: columns of poly() and ns() are of size 1.
-    np.testing.assert_allclose(pooled, newest.fitted.mean.R.T @ newest.fitted.mean.R, rtol=1e-9, atol=1e-9)
+    pooled = sum(R.T @ R for R in group.statistics.R)
+    np.testing.assert_allclose(pooled, mean.R.T @ mean.R, rtol=1e-9, atol=1e-9)
+    # The same fit from them, in the same operations; sums on another machine's BLAS.
+    np.testing.assert_allclose(solve(group.statistics).coefficients, mean.coefficients, rtol=1e-9)
