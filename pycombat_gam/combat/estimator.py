@@ -21,8 +21,8 @@ from pycombat_gam.combat import saved
 from pycombat_gam.combat.arguments import AFTER_FIT, OBJECTS, check_options, plain_params
 from pycombat_gam.combat.fit import apply_combat, fit_combat
 from pycombat_gam.combat.fitted import FittedComBat
+from pycombat_gam.combat.inference import Inference
 from pycombat_gam.combat.profile import rows_differ
-from pycombat_gam.combat.results import Results
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgError, PcgWarning
 from pycombat_gam.mean.fit import MeanModel
 from pycombat_gam.saving.container import Container, proven, write_container
@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # Python 3.10 has no typing.Self
     from typing_extensions import Self
 
 
-class ComBat(Results):
+class ComBat(Inference):
     r"""Harmonize features measured at several sites: remove each site's location and scale, keep covariate effects.
 
     Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear, or additive with smooths (ComBat-GAM; Pomponio

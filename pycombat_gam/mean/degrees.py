@@ -52,7 +52,7 @@ def _taken(design: Design, statistics: Statistics, smoothing: Smoothing, members
     if not design.smooth.smooths:
         return np.asarray(_squares(Q).sum(axis=1, keepdims=True))
     penalties = design.smoothing_parameters().weighted(smoothing.parameters[:, members])
-    free, penalised = _split(penalties, p)
+    free, penalised = split_penalised(penalties, p)
     size = np.sqrt(np.einsum("ij,ij->j", R @ free, R @ free))
     F = np.linalg.qr(R @ free / np.where(size > 0, size, 1.0))[0]
     K = R @ penalised
@@ -70,7 +70,7 @@ def _taken(design: Design, statistics: Statistics, smoothing: Smoothing, members
     return np.asarray(unpenalised + _by_several(Q @ K, penalties, penalised, members.size))
 
 
-def _split(penalties: Sequence[Penalty], p: int) -> tuple[FloatArray, FloatArray]:
+def split_penalised(penalties: Sequence[Penalty], p: int) -> tuple[FloatArray, FloatArray]:
     """Return bases of what no penalty touches (p, p₀) and of the rest (p, r), there with penalties of size one."""
     blocks: dict[tuple[int, int], FloatArray] = {}
     for penalty in penalties:
