@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from pycombat_gam.infer.engine import Engine, TermTest
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count, listing, percent, printable
 
 COLUMNS = (
@@ -81,25 +81,29 @@ def effects_of(
     features : (V,) names; labels : (B,) names of the sites.
     level : coverage of intervals; more : notes to begin with.
     """
-    n = engine.mean.n_observed.sum(axis=0)
-    names = np.array(features, dtype=object)
-    parts = [_frame(test, names, n, level) for test in tests]
-    table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    n, k = engine.mean.n_observed.sum(axis=0), len(tests)
+    names = pd.Index(features)
+    columns: dict[str, object] = {
+        "feature": names.append([names] * (k - 1)),
+        "term": pd.Index([test.label for test in tests]).repeat(n.size),
+    }
+    numbers = zip(*(_numbers(test, n, level) for test in tests), strict=True)
+    columns.update(zip(COLUMNS[2:], map(np.concatenate, numbers), strict=True))
+    table = pd.DataFrame(columns, copy=False)
     notes = (*more, *_notes(engine, tests, features, labels))
     return Effects(title, table, level, notes)
 
 
-def _frame(test: TermTest, names: np.ndarray, n: np.ndarray, level: float) -> pd.DataFrame:
+def _numbers(test: TermTest, n: IntArray, level: float) -> tuple[np.ndarray, ...]:
+    """Return the columns of a term after its name, each (V,)."""
     tested = test.tested
-    reach = np.full(n.shape, np.nan)
     single = ~np.isnan(tested.se)
+    reach = np.full(n.shape, np.nan)
     reach[single] = stdtrit(tested.df_residual[single], 0.5 + level / 2.0) * tested.se[single]
-    values = (
-        *(names, np.full(n.size, test.label, dtype=object)),
+    return (
         *(tested.estimate, tested.se, tested.estimate - reach, tested.estimate + reach),
         *(tested.statistic, tested.df, tested.df_residual, tested.p, adjusted(tested.p), test.share, n),
     )
-    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)), copy=False)
 
 
 def adjusted(p: FloatArray) -> FloatArray:

@@ -30,8 +30,8 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 MOST_INFLATION = 0.1
 """Where estimated weights would raise a variance by more than this share, equal ones are used: a rule of the design."""
-ENOUGH = 200
-"""So many features, spread evenly over all, give the site weights of a penalised model."""
+ENOUGH, ENOUGH_PENALISED = 20_000, 200
+"""So many features, spread evenly over all, give the site weights; in a penalised model, whose fits are dear, fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +94,7 @@ class Engine:
         B = self.mean.n_rows.size
         if not (self.weighted and self.modelled.any()):
             return np.ones(B)
-        groups = [
-            self._some_of(group) if self.penalised else (group.statistics, group.members) for group in self.groups
-        ]
+        groups = [self._some_of(group) for group in self.groups]
         used = self.mean.residual_ss > self.mean.n_observed * self.mean.rounding**2
 
         def fitted(weights: FloatArray) -> Sequence[SiteSquares]:
@@ -116,9 +114,13 @@ class Engine:
     def _some_of(self, group: Group) -> tuple[Statistics, IntArray]:
         """Choose features of a group, spread evenly: as many as it has of all, but one at least."""
         k = group.members.size
-        most = max(1, round(ENOUGH * k / self.modelled.size))
+        most = max(1, round(self._enough * k / self.modelled.size))
         places = np.unique(np.linspace(0, k - 1, min(k, most)).astype(np.intp))
         return group.statistics.select(places), group.members[places]
+
+    @property
+    def _enough(self) -> int:
+        return ENOUGH_PENALISED if self.penalised else ENOUGH
 
     @property
     def _method(self) -> Method:
@@ -128,7 +130,7 @@ class Engine:
     def effective(self) -> float:
         """V_eff: how many independent features the weights rest on."""
         V = int(self.modelled.sum())
-        return effective_features(min(V, ENOUGH) if self.penalised else V, self.correlation)
+        return effective_features(min(V, self._enough), self.correlation)
 
     def term(self, label: str) -> TermTest:
         """Test a term of the formula."""

@@ -50,15 +50,17 @@ def relative_variances(parts: Sequence[SiteSquares], weights: FloatArray) -> Flo
     """Return δ̄ (B,), 1 where a site tells nothing."""
     total, cells, df = np.zeros(weights.size), np.zeros(weights.size), np.zeros(weights.size)
     for part in parts:
-        told = (part.df > TOLD) & part.used
-        d = np.where(told, part.df, 0.0)
-        pooled = (weights @ np.where(told, part.residual_ss, 0.0)) / np.maximum(d.sum(axis=0), TOLD)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.log(part.residual_ss / np.where(told, d, 1.0) / pooled)
-        half = np.where(told, d, 1.0) / 2.0
-        told &= np.isfinite(ratio)
-        total += np.where(told, ratio - digamma(half) + np.log(half), 0.0).sum(axis=1)
+        told = (part.df > TOLD) & part.used & (part.residual_ss > 0)
+        d, r = np.where(told, part.df, 0.0), part.residual_ss
+        free = d.sum(axis=0)
+        with np.errstate(divide="ignore"):
+            pooled = np.log((weights @ np.where(told, r, 0.0)) / np.where(free > 0, free, 1.0))
+            logs = np.log(r, out=np.zeros_like(r), where=told)
+        half = np.where(part.df > TOLD, part.df, 2.0) / 2.0
+        bias = digamma(half) + np.log(2.0)
         cells += told.sum(axis=1)
+        # log(r/d) − ψ(d/2) + log(d/2) = log r − ψ(d/2) − log 2
+        total += logs.sum(axis=1) - told @ np.where(free > 0, pooled, 0.0) - (told * bias).sum(axis=1)
         df += d.sum(axis=1)
     log = np.divide(total, cells, out=np.zeros_like(total), where=cells > 0)
     log -= (df @ log) / max(float(df.sum()), TOLD)
