@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from pycombat_gam.additive.model import GamFit
     from pycombat_gam.audit import Audit, audit
     from pycombat_gam.combat.estimator import ComBat
+    from pycombat_gam.combat.later import later_test
     from pycombat_gam.diagnose import Diagnosis, diagnose
     from pycombat_gam.errors import PcgError, PcgWarning
     from pycombat_gam.flow.estimator import FlowSCM
+    from pycombat_gam.infer.effects import Effects
     from pycombat_gam.load import load
     from pycombat_gam.report import Report, report
 
@@ -23,6 +25,7 @@ __all__ = [
     "Audit",
     "ComBat",
     "Diagnosis",
+    "Effects",
     "FlowSCM",
     "GamFit",
     "GamFits",
@@ -33,6 +36,7 @@ __all__ = [
     "datasets",
     "diagnose",
     "gam",
+    "later_test",
     "load",
     "plot",
     "report",
@@ -42,6 +46,7 @@ _HOMES = {
     "Audit": "audit",
     "ComBat": "combat.estimator",
     "Diagnosis": "diagnose",
+    "Effects": "infer.effects",
     "FlowSCM": "flow.estimator",
     "GamFit": "additive.model",
     "GamFits": "additive.many",
@@ -51,6 +56,7 @@ _HOMES = {
     "audit": "audit",
     "diagnose": "diagnose",
     "gam": "additive.gam",
+    "later_test": "combat.later",
     "load": "load",
     "report": "report",
 }

@@ -11,7 +11,7 @@ offset o joins f: (X − x̄, o) times (β(1 − s), 1 − s).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -37,6 +37,11 @@ class Adjustment:
     inverse_scale: FloatArray
     untouched: BoolArray
     reference: int | None
+
+    @property
+    def undone(self) -> Adjustment:
+        """What takes harmonized values back to raw ones: Y = (Y* − f)d + f + g."""
+        return replace(self, shift=-self.shift * self.inverse_scale, inverse_scale=1.0 / self.inverse_scale)
 
 
 def adjust(

@@ -163,6 +163,11 @@ class LocationScaleFit:
         with progress_bar("adjusting", block.size) as advance:
             adjust(block, mean, codes, self.adjustment, out, advance)
 
+    def restore(self, block: np.ndarray, mean: MeanRows, codes: IntArray, out: np.ndarray) -> None:
+        """Write the raw values of harmonized rows into `out`: the inverse of `adjust`, up to rounding."""
+        with progress_bar("undoing the adjustment", block.size) as advance:
+            adjust(block, mean, codes, self.adjustment.undone, out, advance)
+
     def extend(self, moments: Moments, labels: Sequence[str], residuals: Residuals | None = None) -> LocationScaleFit:
         """Return a fit that also knows further sites.
 

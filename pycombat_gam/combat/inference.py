@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.results import Results
 from pycombat_gam.errors import OptionError, PcgWarning
 from pycombat_gam.infer.columns import contrast_row
 from pycombat_gam.infer.effects import LITTLE, Effects, effects_of, little_within
 from pycombat_gam.infer.engine import Engine, TermTest
+from pycombat_gam.infer.hc3 import RawRows
 from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.words import did_you_mean, in_one, listing
-
-WITHOUT_ROWS = "this needs the rows: use pycombat_gam.later_test(model, formula, table, variance='hc3')"
 
 
 class Inference(Results):
@@ -62,13 +60,14 @@ class Inference(Results):
         >>> import pycombat_gam as pcg
         >>> model = pcg.ComBat("~ age + sex + dx", batch="site", id="subject", features="_thickness$")
         >>> effects = model.fit(pcg.datasets.load_multisite()).test("dx")
-        >>> effects.table.loc[effects.table.p.idxmin(), ["feature", "df"]].to_list()
-        ['lh_temporal_thickness', 1.0]
+        >>> effects.table.feature[effects.table.p.idxmin()]
+        'lh_precentral_thickness'
         """
         engine = engine_of(self.fitted.mean, self.fitted.correlation, weights, variance, level)
         chosen = chosen_terms(engine, terms)
         tests = [engine.term(label) for label in chosen]
-        return told(engine, tests, self.fitted, f"Tests of {self!r}", level)
+        fitted = self.fitted
+        return told(engine, tests, fitted.features, fitted.levels.labels, f"Tests of {self!r}", level)
 
     def contrast(
         self,
@@ -112,11 +111,24 @@ class Inference(Results):
         if not rows or np.linalg.matrix_rank(C) < len(C):
             raise OptionError("the contrasts are empty, or one follows from the others: give independent ones")
         label = ", ".join(_label(each) for each in several)
-        return told(engine, [engine.contrast(label, C)], self.fitted, f"Contrast in {self!r}", level)
+        fitted = self.fitted
+        test = engine.contrast(label, C)
+        return told(engine, [test], fitted.features, fitted.levels.labels, f"Contrast in {self!r}", level)
 
 
-def engine_of(mean: MeanFit, correlation: float, weights: str | None, variance: str, level: float) -> Engine:
+def engine_of(
+    mean: MeanFit,
+    correlation: float,
+    weights: str | None,
+    variance: str,
+    level: float,
+    rows: RawRows | None = None,
+) -> Engine:
     """Check the options of a test and return what tests.
+
+    Parameters
+    ----------
+    rows : of the fit, for variances from them.
 
     Raises
     ------
@@ -125,10 +137,17 @@ def engine_of(mean: MeanFit, correlation: float, weights: str | None, variance: 
     """
     if weights not in ("site", None):
         raise OptionError(f"weights={weights!r}: allowed are 'site' and None")
-    if variance == "hc3":
-        raise OptionError(f"variance='hc3': {WITHOUT_ROWS}")
-    if variance not in ("site", "pooled"):
+    if variance not in ("site", "pooled", "hc3"):
         raise OptionError(f"variance={variance!r}: allowed are 'site', 'pooled', and 'hc3' in later_test")
+    if variance == "hc3" and rows is None:
+        raise OptionError(
+            "variance='hc3' needs the rows: use pycombat_gam.later_test(model, formula, table, variance='hc3')"
+        )
+    if variance == "hc3" and mean.design.smooth.smooths:
+        raise OptionError(
+            "variance='hc3' is for formulas without smooths and random effects: use 'site', or polynomials and splines "
+            "such as ns(age, 3)"
+        )
     if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
         raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
     if mean.groups is None:
@@ -136,7 +155,7 @@ def engine_of(mean: MeanFit, correlation: float, weights: str | None, variance: 
             "this model was saved without the statistics of its sites, so it cannot be tested alone: fit and save it "
             "again, or give the rows to pycombat_gam.later_test"
         )
-    engine = Engine(mean, correlation, variance == "site", weights == "site")
+    engine = Engine(mean, correlation, variance == "site", weights == "site", rows if variance == "hc3" else None)
     if not engine.terms:
         raise OptionError(f"the formula '{mean.design.formula}' has no term to test, beside sites and random effects")
     return engine
@@ -160,13 +179,14 @@ def chosen_terms(engine: Engine, terms: Sequence[str]) -> list[str]:
 def told(
     engine: Engine,
     tests: Sequence[TermTest],
-    fitted: FittedComBat,
+    features: Sequence[str],
+    labels: Sequence[str],
     title: str,
     level: float,
     more: Sequence[str] = (),
 ) -> Effects:
-    """Return the results, and warn of terms that hardly vary within sites."""
-    effects = effects_of(engine, tests, fitted.features, fitted.levels.labels, title=title, level=level, more=more)
+    """Return the results, and warn of terms that hardly vary within sites; see `effects_of`."""
+    effects = effects_of(engine, tests, features, labels, title=title, level=level, more=more)
     little = [
         little_within(test.label, float(np.nanmin(test.share)))
         for test in tests

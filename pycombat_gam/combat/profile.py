@@ -12,7 +12,7 @@ import pandas as pd
 from pycombat_gam.batch.levels import BatchLevels
 from pycombat_gam.errors import ModelFileError
 from pycombat_gam.mean.fit import MeanFit
-from pycombat_gam.penalized.sufficient import blocks
+from pycombat_gam.penalized.sufficient import blocks, last_digit
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray, IntArray, JsonDict
 
@@ -104,7 +104,7 @@ def rows_differ(fit: FittedComBat, Y: np.ndarray, table: pd.DataFrame, codes: In
         spread = np.sqrt(np.add.reduceat(deviation**2, starts, axis=0) / np.maximum(n, 1))
         kept = np.sqrt(mean.residual_ss[:, columns] / mean.n_observed[:, columns])
         pooled = mean.residual_ss[:, columns].sum(axis=0) / mean.n_observed[:, columns].sum(axis=0)
-        reach = AGREEMENT * np.sqrt(pooled) + ROUNDING * np.abs(expected[:, columns])
+        reach = AGREEMENT * np.sqrt(pooled) + np.maximum(ROUNDING, 8 * last_digit(Y)) * np.abs(expected[:, columns])
         for what, far in (
             ("number of observed cells", n != mean.n_observed[:, columns]),
             ("mean", np.abs(location - expected[:, columns]) > reach),

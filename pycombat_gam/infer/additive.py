@@ -193,9 +193,15 @@ def contrast_test(fit: AdditiveStep, C: FloatArray, *, by_site: bool, raised: fl
             continue
         parts = Covariances.of(fit, C, some, inverse)
         covariance[some] = parts.total
-        vectors = np.linalg.eigh(covariance[some])[1]
-        along = np.einsum("jsi,jbst,jti->ijb", vectors, parts.of_site, vectors, optimize=True)
-        df[some] = fai_cornelius(np.array([parts.degrees(k_b) for k_b in along])) if q > 1 else parts.degrees(along[0])
+        if q == 1:
+            df[some] = parts.degrees(parts.of_site[:, :, 0, 0])
+            continue
+        # Orthonormal where all sites have one variance: see `infer.contrast`.
+        unit = np.linalg.inv(np.linalg.cholesky(C @ inverse @ C.T))
+        vectors = np.linalg.eigh(unit @ covariance[some] @ unit.transpose(0, 2, 1))[1]
+        across = unit.transpose(0, 2, 1) @ vectors
+        along = np.einsum("jsi,jbst,jti->ijb", across, parts.of_site, across, optimize=True)
+        df[some] = fai_cornelius(np.array([parts.degrees(k_b) for k_b in along]))
     estimate = C @ fit.solution.coefficients
     if q == 1:
         return t_test(estimate[0], covariance[:, 0, 0] * raised, df)

@@ -2,7 +2,8 @@ r"""Tests of linear contrasts in one weighted fit: t of one, F of several, with 
 
 Several contrasts C: F = β'C'V⁻¹Cβ/q with V = C Cov(β) C'. Its denominator degrees of freedom are those of Fai &
 Cornelius (1996), J Statist Comput Simul 54:363: along the eigenvectors of V, each contrast has its own ν_i; then
-E = Σ ν_i/(ν_i − 2) and df = 2E/(E − q), 2 where a ν_i is no larger than that (as R's lmerTest).
+E = Σ ν_i/(ν_i − 2) and df = 2E/(E − q), 2 where a ν_i is no larger than that (as R's lmerTest). The eigenvectors are
+taken after the contrasts are made orthonormal, t't = I: then the coding of a factor does not matter.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.special import stdtr
 from scipy.stats import f as f_distribution
 
@@ -79,10 +81,12 @@ def site_variances(fit: OneStep, C: FloatArray, raised: float) -> Tested:
     """
     t, w = fit.design.directions(C), fit.design.weights
     estimate = C @ fit.coefficients
-    inner = w[:, None, None] * (t.T @ fit.design.G @ t)
     if len(C) == 1:
-        variance, df = satterthwaite(fit, inner[:, 0, 0])
+        variance, df = satterthwaite(fit, w * (t.T @ fit.design.G @ t)[:, 0, 0])
         return t_test(estimate[0], variance * raised, df)
+    t, root = np.linalg.qr(t)
+    estimate = solve_triangular(root, estimate, trans="T")
+    inner = w[:, None, None] * (t.T @ fit.design.G @ t)
     s2 = fit.site_variance
     covariance = np.einsum("bk,bij->kij", s2, inner, optimize=True)
     _, vectors = np.linalg.eigh(covariance)

@@ -16,6 +16,7 @@ import numpy as np
 from pycombat_gam.infer.additive import AdditiveStep, contrast_test, smooth_term_test
 from pycombat_gam.infer.contrast import Tested, pooled_variance, site_variances
 from pycombat_gam.infer.correlation import effective_features
+from pycombat_gam.infer.hc3 import RawRows, hc3_test
 from pycombat_gam.infer.kenward_roger import inflation
 from pycombat_gam.infer.one_step import OneStep, SiteDesign
 from pycombat_gam.infer.random_effects import mixed_test
@@ -62,12 +63,14 @@ class Engine:
     correlation : mean squared residual correlation of two features.
     by_site : whether site variances are each feature's own; otherwise all sites have one, up to the weights.
     weighted : whether sites are weighted by their variances.
+    rows : the rows of the fit, where variances are to come from them (HC3); otherwise None.
     """
 
     mean: MeanFit
     correlation: float
     by_site: bool
     weighted: bool
+    rows: RawRows | None = None
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -192,6 +195,8 @@ class Engine:
     def _in_group(self, number: int, C: FloatArray, smooth: Smooth | None, weighted: bool, raised: float) -> Tested:
         step = self._step(number, weighted)
         if isinstance(step, OneStep):
+            if self.rows is not None:
+                return hc3_test(step, C, self.rows.of(self.groups[number].members), raised)
             return (site_variances if self.by_site else pooled_variance)(step, C, raised)
         mixed = bool(self.mean.design.random_effects)
         if smooth is not None:

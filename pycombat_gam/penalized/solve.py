@@ -45,9 +45,9 @@ class LeastSquares:
 
 
 def pooled_factor(R: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """QR of the stacked per-batch factors (B, q, q): Q (Bq, q) and R (q, q)."""
-    n_batches, q, _ = R.shape
-    return np.linalg.qr(R.reshape(n_batches * q, q))
+    """QR of the stacked per-batch factors (B, r, q): Q (Br, q) and R (q, q), where r is at least q."""
+    n_batches, rows, q = R.shape
+    return np.linalg.qr(R.reshape(n_batches * rows, q))
 
 
 def dependent_columns(R: FloatArray, size: FloatArray) -> dict[int, list[int]]:
