@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DEMO_FORMULA = "~ s(age) + sex + dx"
 DEMO_FEATURES = "_thickness$"
+EFFECTS = "effects.csv"
 
 
 def demo(
@@ -48,7 +49,7 @@ def demo(
 
         table = datasets.load_multisite()
         model = ComBat(DEMO_FORMULA, batch="site", features=DEMO_FEATURES, id="subject")
-        check_place(out, [*_names(".csv"), *FILES], force=force)
+        check_place(out, [*_names(".csv", model), *FILES], force=force)
         harmonized = model.fit_transform(table)
         checked = audited(model, table)
         report = reported(model, table, harmonized, checked, seed=0)
@@ -57,7 +58,7 @@ def demo(
         write_run(out, files, run, force=force, seeds={"seed": 0}, packages=REPORTING)
         say_audit(checked)
         progress.print(f"{count(len(table), 'subject')} at {table['site'].nunique()} sites, harmonized.")
-        say_where(out, _names(".csv") | say_report(report))
+        say_where(out, _names(".csv", model) | say_report(report))
 
 
 def harmonize(
@@ -96,7 +97,6 @@ def harmonize(
         from pycombat_gam.tables.files import read_table, suffix_of, verbatim
 
         suffix = suffix_of(data)
-        check_place(out, [*_names(suffix), *FILES], force=force)
         source = read_table(data, [batch, *(ids or [])])
         model = ComBat(
             formula,
@@ -111,6 +111,7 @@ def harmonize(
             missing=missing.value,
             on_unseen=on_unseen.value,
         )
+        check_place(out, [*_names(suffix, model), *FILES], force=force)
         harmonized = model.fit_transform(source.table)
         checked = audited(model, source.table)
         report = reported(model, source.table, harmonized, checked, seed=seed, source=source) if with_report else {}
@@ -125,18 +126,23 @@ def harmonize(
             f"{count(sites, 'site')}.",
             markup=False,
         )
-        say_where(out, _names(suffix) | say_report(report))
+        say_where(out, _names(suffix, model) | say_report(report))
         say_left(out, [name for name in FILES if name not in report])
 
 
-def _names(suffix: str) -> dict[str, str]:
+def _names(suffix: str, model: ComBat) -> dict[str, str]:
     """File names of a run, in the order they are put in place, and what they are."""
     from pycombat_gam.cli.run import RUN
+    from pycombat_gam.formula import parse_formula
 
+    # A formula of sites alone, or with random effects alone, has no term to test.
+    formula = parse_formula(model.formula)
+    tested = formula.parametric or any(not smooth.random for smooth in formula.smooths)
     return {
         f"harmonized{suffix}": "harmonized table",
         "model.pcg": "model",
         "summary.txt": "summary",
+        **({EFFECTS: "tests of terms"} if tested else {}),
         RUN: "run record",
     }
 
@@ -145,9 +151,12 @@ def _outputs(model: ComBat, harmonized: pd.DataFrame, suffix: str) -> dict[str, 
     from pycombat_gam.cli.run import model_writer, text_writer
     from pycombat_gam.tables.files import table_writer
 
-    table_name, model_name, summary_name, _ = _names(suffix)
-    return {
+    table_name, model_name, summary_name, *others = _names(suffix, model)
+    files = {
         table_name: table_writer(harmonized, suffix),
         model_name: model_writer(model),
         summary_name: text_writer(str(model.summary())),
     }
+    if EFFECTS in others:
+        files[EFFECTS] = table_writer(model.test().table, ".csv")
+    return files

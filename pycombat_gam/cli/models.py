@@ -12,6 +12,7 @@ from pycombat_gam.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from pycombat_gam.cli.run import Writer
+    from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.study.harmonizer import Harmonizer
 
 
@@ -62,7 +63,7 @@ def apply(
             raise OptionError(f"--adapt '{adapt}' is a model file: give a name that ends in .pcg")
         for place in (out, adapt):
             if place is not None:
-                _check_free(place, force=force)
+                check_free(place, force=force)
         ids = [fitted.id] if isinstance(fitted.id, str) else list(fitted.id or [])
         source = read_table(data, [fitted.batch, *ids])
         options = {"on_unseen": on_unseen, "missing": missing}
@@ -75,9 +76,9 @@ def apply(
         elif suffix_of(data) != PARQUET:
             harmonized = harmonized.reset_index(drop=True)  # lines of a text file are no labels to store
         if adapt is not None:
-            _put(adapt, model_writer(fitted), force=force)
+            put(adapt, model_writer(fitted), force=force)
             progress.print(f"adapted model: {adapt}", markup=False)
-        _put(out, table_writer(harmonized, suffix), force=force)
+        put(out, table_writer(harmonized, suffix), force=force)
         progress.print(f"harmonized table: {out}", markup=False)
 
 
@@ -99,12 +100,25 @@ def _check_kind(fitted: Harmonizer, chosen: list[str]) -> None:
             raise OptionError(f"{option} is for {MODELS[whose]}, and this model is a {called}: {instead[name]}")
 
 
-def _put(place: Path, write: Writer, *, force: bool) -> None:
+def load_combat(model: Path, command: str) -> ComBat:
+    """Load a ComBat; stop for another kind of model."""
+    from pycombat_gam.combat.estimator import ComBat
+    from pycombat_gam.load import load
+
+    fitted = load(model)
+    if not isinstance(fitted, ComBat):
+        raise OptionError(f"{command} is for {MODELS['combat']}, and '{model}' is a {INSTEAD[fitted.kind][0]}")
+    return fitted
+
+
+def put(place: Path, write: Writer, *, force: bool) -> None:
+    """Write a file, whole or not at all."""
     from pycombat_gam.saving.atomic import write_file
 
-    write_file(place, write, check=lambda: _check_free(place, force=force))
+    write_file(place, write, check=lambda: check_free(place, force=force))
 
 
-def _check_free(place: Path, *, force: bool) -> None:
+def check_free(place: Path, *, force: bool) -> None:
+    """Stop where a file exists already, unless it may be overwritten."""
     if place.exists() and not force:
         raise OutputError(f"'{place}' exists already: use --force to overwrite it")

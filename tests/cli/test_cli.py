@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import pycombat_gam as pcg
 from pycombat_gam.cli import app
 
-OURS = {"harmonized.csv", "model.pcg", "summary.txt", "run.json"}
+OURS = {"harmonized.csv", "model.pcg", "summary.txt", "effects.csv", "run.json"}
 
 
 def run(*arguments: object) -> Any:

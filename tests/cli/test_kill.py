@@ -63,7 +63,7 @@ for line in sys.stdin:
     seconds = time.perf_counter() - started
     print(json.dumps({"status": os.waitstatus_to_exitcode(status), "seconds": seconds}), flush=True)
 """
-OURS = ["harmonized.csv", "model.pcg", "summary.txt", "run.json"]
+OURS = ["harmonized.csv", "model.pcg", "summary.txt", "effects.csv", "run.json"]
 KILLED = -9
 Files = dict[str, bytes]
 
@@ -171,7 +171,7 @@ def tidy(harness: Harness, out: Path, new: Files) -> None:
 
 
 def test_the_two_outcomes_differ_in_every_file(old: Files, new: Files) -> None:
-    assert all(old[name] != new[name] for name in ("harmonized.csv", "model.pcg", "summary.txt", "run.json"))
+    assert all(old[name] != new[name] for name in OURS)
 
 
 def test_killed_at_sixty_moments(harness: Harness, old: Files, new: Files, tmp_path: Path) -> None:
