@@ -263,9 +263,22 @@ class ComBat(Inference):
 
     # Files
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back."""
-        write_container(Path(path), proven(self, lambda read: self.from_container(read, self.batch_model)))
+    def save(self, path: str | Path, *, compact: bool = False) -> None:
+        """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where to write.
+        compact : bool
+            Leave out the statistics of each site: of a linear formula, its terms can still be tested, but draws and
+            intervals need the statistics. They take p numbers for each site and feature.
+        """
+        model = self
+        if compact:
+            model = copy(self)
+            model._fitted = saved.compact(self.fitted)
+        write_container(Path(path), proven(model, lambda read: self.from_container(read, self.batch_model)))
 
     def to_container(self) -> Container:
         """Return the fitted model as plain data: not the objects among its arguments, but what they fitted."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pycombat_gam.batch.levels import BatchLevels
@@ -11,6 +13,7 @@ from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.profile import check_profile
 from pycombat_gam.design.design import Design
 from pycombat_gam.errors import OptionError
+from pycombat_gam.infer.engine import compacted
 from pycombat_gam.mean.saved import WITH_STATISTICS, mean_arrays, read_mean
 from pycombat_gam.saving.container import VERSION, Container
 from pycombat_gam.saving.reader import Reader
@@ -38,6 +41,24 @@ def to_container(fit: FittedComBat, params: JsonDict) -> Container:
         **({} if np.isnan(fit.correlation) else {"correlation": fit.correlation}),
     }
     return Container(KIND, model, {**arrays, **more}, VERSION if fit.mean.groups is None else WITH_STATISTICS)
+
+
+def compact(fit: FittedComBat) -> FittedComBat:
+    """Return a fit whose file is small.
+
+    Raises
+    ------
+    OptionError
+        For a formula with smooths or random effects: their tests fit them again.
+    """
+    mean = fit.mean
+    if mean.groups is None or mean.weighted is not None or not mean.design.columns:
+        return fit
+    if mean.design.smooth.smooths:
+        raise OptionError(
+            f"compact=True is for formulas without smooths and random effects; this one is '{mean.design.formula}'"
+        )
+    return replace(fit, mean=compacted(mean, fit.correlation))
 
 
 def from_container(container: Container, batch_model: BatchModel) -> FittedComBat:

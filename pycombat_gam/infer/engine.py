@@ -22,7 +22,7 @@ from pycombat_gam.infer.one_step import OneStep, SiteDesign
 from pycombat_gam.infer.random_effects import mixed_test
 from pycombat_gam.infer.share import within_share
 from pycombat_gam.infer.weights import SiteSquares, shared_weights
-from pycombat_gam.mean.fit import Group, MeanFit
+from pycombat_gam.mean.fit import Group, MeanFit, Weighted
 from pycombat_gam.penalized.problem import METHODS, Method
 from pycombat_gam.penalized.sufficient import Statistics
 from pycombat_gam.progress import progress_bar
@@ -97,6 +97,8 @@ class Engine:
         B = self.mean.n_rows.size
         if not (self.weighted and self.modelled.any()):
             return np.ones(B)
+        if self.mean.weighted is not None:
+            return self.mean.weighted.weights
         groups = [self._some_of(group) for group in self.groups]
         used = self.mean.residual_ss > self.mean.n_observed * self.mean.rounding**2
 
@@ -212,7 +214,7 @@ class Engine:
             statistics = self.groups[number].statistics
             weights = self.weights if weighted else np.ones_like(self.weights)
             if not self.penalised:
-                self._steps[number, weighted] = OneStep.of(statistics, weights)
+                self._steps[number, weighted] = self._kept(number, weighted) or OneStep.of(statistics, weights)
             else:
                 with progress_bar("fitting with site weights", self.groups[number].members.size) as advance:
                     self._steps[number, weighted] = AdditiveStep.of(
@@ -220,6 +222,30 @@ class Engine:
                     )
         return self._steps[number, weighted]
 
+    def _kept(self, number: int, weighted: bool) -> OneStep | None:
+        """Return the fit that a compact model kept, of a group."""
+        kept, group = self.mean.weighted, self.groups[number]
+        if kept is None:
+            return None
+        statistics, members = group.statistics, group.members
+        if weighted:
+            design = SiteDesign.of(statistics.R, statistics.n, kept.weights)
+            return OneStep(design, kept.coefficients[:, members], kept.residual_ss[:, members])
+        design = SiteDesign.of(statistics.R, statistics.n, np.ones_like(kept.weights))
+        return OneStep(design, self.mean.coefficients[:, members], self.mean.residual_ss[:, members])
+
     @cached_property
     def _steps(self) -> dict[tuple[int, bool], OneStep | AdditiveStep]:
         return {}
+
+
+def compacted(mean: MeanFit, correlation: float) -> MeanFit:
+    """Return a linear model with its fit by site weights in the place of the features' statistics."""
+    engine = Engine(mean, correlation, by_site=True, weighted=True)
+    coefficients, residual_ss = np.empty_like(mean.coefficients), np.empty_like(mean.residual_ss)
+    bare = []
+    for group in engine.groups:
+        step = OneStep.of(group.statistics, engine.weights)
+        coefficients[:, group.members], residual_ss[:, group.members] = step.coefficients, step.residual_ss
+        bare.append(Group(group.members, group.statistics.select(group.members[:0])))
+    return replace(mean, groups=tuple(bare), weighted=Weighted(engine.weights, coefficients, residual_ss))

@@ -50,11 +50,25 @@ class Group:
     Attributes
     ----------
     members : (k,) their positions among all features, ascending; statistics : of the rows that they are observed on,
-        the formula's offset taken off.
+        the formula's offset taken off. In a compact model it has the design's part only, and no feature.
     """
 
     members: IntArray
     statistics: Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """The linear fit with site weights: what a compact model keeps instead of the features' statistics.
+
+    Attributes
+    ----------
+    weights : (B,) of the sites; coefficients : (p, V); residual_ss : (B, V).
+    """
+
+    weights: FloatArray
+    coefficients: FloatArray
+    residual_ss: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +89,7 @@ class MeanFit:
     smoothing : smoothing parameters, effective degrees of freedom and scores.
     groups : the sufficient statistics of all features, a group for each pattern of missing cells: what tests, draws and
         other fits of the same rows rest on. None in a model that was saved without them.
+    weighted : what a compact model has for tests; None in others.
     """
 
     design: Design
@@ -90,6 +105,7 @@ class MeanFit:
     R: FloatArray
     smoothing: Smoothing
     groups: tuple[Group, ...] | None
+    weighted: Weighted | None = None
 
     @property
     def moments(self) -> Moments:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pycombat_gam.design.design import Design
-from pycombat_gam.mean.fit import Group, MeanFit, Smoothing
+from pycombat_gam.mean.fit import Group, MeanFit, Smoothing, Weighted
 from pycombat_gam.penalized.sufficient import Statistics
 from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import BoolArray, IntArray
@@ -38,7 +38,8 @@ def mean_arrays(mean: MeanFit) -> dict[str, np.ndarray]:
     }
     if mean.groups is None:
         return arrays
-    return {**arrays, "df": _compact(mean.df), **group_arrays(mean.groups)}
+    weighted = {} if mean.weighted is None else {f"weighted_{name}": part for name, part in vars(mean.weighted).items()}
+    return {**arrays, "df": _compact(mean.df), **group_arrays(mean.groups), **weighted}
 
 
 def read_mean(arrays: Reader, design: Design, criterion: object, V: int, B: int, *, whole: bool) -> MeanFit:
@@ -76,29 +77,32 @@ def read_mean(arrays: Reader, design: Design, criterion: object, V: int, B: int,
         R=arrays.array("R", (p, p)),
         smoothing=_smoothing(arrays, design, criterion, V),
         groups=read_groups(arrays, n_observed, constant, p) if whole else None,
+        weighted=_weighted(arrays, p, B, V) if whole and not arrays.has("projected") else None,
     )
 
 
 def group_arrays(groups: Sequence[Group]) -> dict[str, np.ndarray]:
-    """Return the sufficient statistics of all features, features in order."""
+    """Return the sufficient statistics of all features, features in order; the design's part of a compact model."""
     B, p = groups[0].statistics.x_mean.shape
     V = sum(group.members.size for group in groups)
     kept = [_kept_rows(group.statistics.n, p) for group in groups]
-    pattern, s = np.empty(V, dtype=np.intp), np.empty((B, V))
-    y_mean, Z = np.empty((B, V)), np.zeros((max(int(rows.sum()) for rows in kept), V))
-    for number, (group, rows) in enumerate(zip(groups, kept, strict=True)):
-        statistics, members = group.statistics, group.members
-        pattern[members] = number
-        y_mean[:, members], s[:, members] = statistics.y_mean, statistics.residual_ss
-        Z[: int(rows.sum()), members] = statistics.Z[rows]
-    return {
+    pattern = np.empty(V, dtype=np.intp)
+    for number, group in enumerate(groups):
+        pattern[group.members] = number
+    design = {
         "pattern": pattern,
         "batch_center": np.array([group.statistics.x_mean for group in groups]),
         "batch_factor": np.concatenate([group.statistics.R[rows] for group, rows in zip(groups, kept, strict=True)]),
-        "batch_mean": y_mean,
-        "projected": Z,
-        "unexplained_ss": s,
     }
+    if all(group.statistics.y_mean.shape[1] == 0 for group in groups):
+        return design
+    y_mean, s = np.empty((B, V)), np.empty((B, V))
+    Z = np.zeros((max(int(rows.sum()) for rows in kept), V))
+    for group, rows in zip(groups, kept, strict=True):
+        statistics, members = group.statistics, group.members
+        y_mean[:, members], s[:, members] = statistics.y_mean, statistics.residual_ss
+        Z[: int(rows.sum()), members] = statistics.Z[rows]
+    return {**design, "batch_mean": y_mean, "projected": Z, "unexplained_ss": s}
 
 
 def read_groups(arrays: Reader, n_observed: IntArray, constant: BoolArray, p: int) -> tuple[Group, ...]:
@@ -113,8 +117,11 @@ def read_groups(arrays: Reader, n_observed: IntArray, constant: BoolArray, p: in
     G = int(pattern.max()) + 1
     arrays.require(np.array_equal(np.unique(pattern), np.arange(G)), "number its patterns of missing cells")
     x_mean, factor = arrays.array("batch_center", (G, B, p)), arrays.array("batch_factor", (None, p))
-    y_mean, s = arrays.array("batch_mean", (B, V)), arrays.array("unexplained_ss", (B, V))
-    Z = arrays.array("projected", (None, V))
+    compact = not arrays.has("projected")
+    y_mean, s, Z = np.zeros((B, 0)), np.zeros((B, 0)), np.zeros((len(factor), 0))
+    if not compact:
+        y_mean, s = arrays.array("batch_mean", (B, V)), arrays.array("unexplained_ss", (B, V))
+        Z = arrays.array("projected", (None, V))
     groups, start = [], 0
     for number in range(G):
         members = np.flatnonzero(pattern == number)
@@ -125,17 +132,24 @@ def read_groups(arrays: Reader, n_observed: IntArray, constant: BoolArray, p: in
             (n_observed[:, members] == n[:, None]).all() and size <= len(Z) and start + size <= len(factor),
             "hold the statistics of each pattern of missing cells",
         )
-        R, projected = np.zeros((B, p, p)), np.zeros((B, p, members.size))
-        R[rows], projected[rows] = factor[start : start + size], Z[:size, members]
+        held = members[:0] if compact else members
+        R, projected = np.zeros((B, p, p)), np.zeros((B, p, held.size))
+        R[rows], projected[rows] = factor[start : start + size], Z[:size, held]
         start += size
-        arrays.require((s[:, members] >= 0).all(), "hold no negative sum of squares")
-        groups.append(
-            Group(
-                members,
-                Statistics(n, x_mean[number], R, y_mean[:, members], projected, s[:, members], constant[:, members]),
-            )
-        )
+        arrays.require((s[:, held] >= 0).all(), "hold no negative sum of squares")
+        statistics = Statistics(n, x_mean[number], R, y_mean[:, held], projected, s[:, held], constant[:, held])
+        groups.append(Group(members, statistics))
     return tuple(groups)
+
+
+def _weighted(arrays: Reader, p: int, B: int, V: int) -> Weighted:
+    weighted = Weighted(
+        arrays.array("weighted_weights", (B,), positive=True),
+        arrays.array("weighted_coefficients", (p, V)),
+        arrays.array("weighted_residual_ss", (B, V)),
+    )
+    arrays.require((weighted.residual_ss >= 0).all(), "hold no negative sum of squares")
+    return weighted
 
 
 def _kept_rows(n: IntArray, p: int) -> BoolArray:

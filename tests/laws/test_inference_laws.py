@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -97,12 +98,12 @@ def test_the_coding_of_a_factor_changes_no_test() -> None:
     np.testing.assert_allclose(plain.table[columns], summed.table[columns], rtol=ROUNDING)
 
 
-def test_order_of_rows_and_a_saved_file_change_nothing(tmp_path: object) -> None:
+def test_order_of_rows_and_a_saved_file_change_nothing(tmp_path: Path) -> None:
     study = unequal_sites(missing=True)
     model = fitted(study, missing="omit")
     shuffled = replace(study, table=study.table.sample(frac=1, random_state=1))
     same(model.test(), fitted(shuffled, missing="omit").test())
-    path = f"{tmp_path}/model.pcg"
+    path = tmp_path / "model.pcg"
     model.save(path)
     same(model.test(), pcg.load(path).test(), rtol=0.0)
 
@@ -127,3 +128,30 @@ def test_rows_of_a_mask_are_all_that_counts() -> None:
     mask = np.arange(len(study.table)) % 5 > 0
     masked = pcg.ComBat(FORMULA, batch="site", features=study.features).fit(study.table, fit_mask=mask)
     same(masked.test(), fitted(replace(study, table=study.table[mask])).test())
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_compact_file_tests_the_same_terms(tmp_path: Path, missing: bool) -> None:
+    study = unequal_sites(missing=missing)
+    model = fitted(study, missing="omit")
+    paths = [tmp_path / f"{name}.pcg" for name in ("whole", "compact", "again")]
+    model.save(paths[0])
+    model.save(paths[1], compact=True)
+    small = pcg.load(paths[1])
+    small.save(paths[2], compact=True)
+    sizes = [path.stat().st_size for path in paths]
+    assert sizes[1] == sizes[2] < sizes[0]
+    for options in ({}, {"weights": None}, {"variance": "pooled"}, {"weights": None, "variance": "pooled"}):
+        # The same fits, the unweighted one by its own solver.
+        same(model.test(**options), small.test(**options))
+    same(model.contrast({"dx[HC]": 1}), small.contrast({"dx[HC]": 1}))
+    # Taking values back does not need them, nor does harmonizing.
+    harmonized = small.transform(study.table)
+    pd.testing.assert_frame_equal(harmonized, model.transform(study.table), check_exact=True)
+    same(pcg.later_test(small, FORMULA, harmonized), model.test(), rtol=1e-7)
+
+
+def test_smooths_have_no_compact_file(tmp_path: Path) -> None:
+    study = unequal_sites()
+    with pytest.raises(pcg.PcgError, match="compact=True is for formulas without smooths"):
+        fitted(study, "~ s(age, k=5)").save(tmp_path / "model.pcg", compact=True)
