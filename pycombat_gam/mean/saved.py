@@ -114,8 +114,9 @@ def read_groups(arrays: Reader, n_observed: IntArray, constant: BoolArray, p: in
     """
     B, V = n_observed.shape
     pattern = arrays.array("pattern", (V,), "i")
-    G = int(pattern.max()) + 1
-    arrays.require(np.array_equal(np.unique(pattern), np.arange(G)), "number its patterns of missing cells")
+    numbers = np.unique(pattern)
+    G = numbers.size
+    arrays.require(np.array_equal(numbers, np.arange(G)), "number its patterns of missing cells")
     x_mean, factor = arrays.array("batch_center", (G, B, p)), arrays.array("batch_factor", (None, p))
     compact = not arrays.has("projected")
     y_mean, s, Z = np.zeros((B, 0)), np.zeros((B, 0)), np.zeros((len(factor), 0))

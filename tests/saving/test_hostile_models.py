@@ -222,6 +222,17 @@ ARRAYS: dict[str, dict[str, Callable[[np.ndarray], np.ndarray] | None]] = {
     "records": {"gamma_star": lambda a: np.zeros(a.shape, dtype=[("x", "f8")])},
     "counts negative": {"n_rows": lambda a: -a},
     "scalar": {"n_observed": lambda a: a[0, 0]},
+    "pattern negative": {"pattern": lambda a: a - 1},
+    "pattern huge": {"pattern": lambda a: a + 2**62},
+    "pattern skipped": {"pattern": lambda a: np.where(np.arange(a.size) == 0, 2, a)},
+    "site factors too few": {"batch_factor": lambda a: a[1:]},
+    "site factors too many": {"batch_factor": lambda a: np.vstack([a, a])},
+    "site factors NaN": {"batch_factor": nan},
+    "site means another shape": {"batch_center": lambda a: a[:, 1:]},
+    "projections too few": {"projected": lambda a: a[1:]},
+    "projections gone": {"projected": None},
+    "a negative sum of squares": {"unexplained_ss": lambda a: -a},
+    "statistics of fewer features": {"batch_mean": lambda a: a[:, 1:]},
 }
 
 
