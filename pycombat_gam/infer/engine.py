@@ -21,7 +21,7 @@ from pycombat_gam.infer.kenward_roger import inflation
 from pycombat_gam.infer.one_step import OneStep, SiteDesign
 from pycombat_gam.infer.random_effects import mixed_test
 from pycombat_gam.infer.share import within_share
-from pycombat_gam.infer.weights import SiteSquares, shared_weights
+from pycombat_gam.infer.weights import ROUNDS, ROUNDS_PENALISED, SiteSquares, shared_weights
 from pycombat_gam.mean.fit import Group, MeanFit, Weighted
 from pycombat_gam.penalized.problem import METHODS, Method
 from pycombat_gam.penalized.sufficient import Statistics
@@ -31,7 +31,7 @@ from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 MOST_INFLATION = 0.1
 """Where estimated weights would raise a variance by more than this share, equal ones are used: a rule of the design."""
-ENOUGH, ENOUGH_PENALISED = 20_000, 200
+ENOUGH, ENOUGH_PENALISED = 20_000, 100
 """So many features, spread evenly over all, give the site weights; in a penalised model, whose fits are dear, fewer."""
 
 
@@ -100,21 +100,24 @@ class Engine:
         if self.mean.weighted is not None:
             return self.mean.weighted.weights
         groups = [self._some_of(group) for group in self.groups]
-        used = self.mean.residual_ss > self.mean.n_observed * self.mean.rounding**2
+        mean = self.mean
+        used = (mean.residual_ss > mean.n_observed * mean.rounding**2) & self.modelled
 
         def fitted(weights: FloatArray) -> Sequence[SiteSquares]:
             parts = []
             for statistics, members in groups:
-                if self.penalised:
-                    step = AdditiveStep.of(self.mean.design, statistics, weights, self._method)
-                    left, df = step.solution.residual_ss / weights[:, None], step.site_df
-                else:
+                if not self.penalised:
                     plain = OneStep.of(statistics, weights)
                     left, df = plain.residual_ss, plain.design.df[:, None]
-                parts.append(SiteSquares(left, df, used[:, members] & self.modelled[members]))
+                elif (weights == 1.0).all():
+                    left, df = mean.residual_ss[:, members], mean.df[:, members]
+                else:
+                    step = AdditiveStep.of(mean.design, statistics, weights, self._method)
+                    left, df = step.solution.residual_ss / weights[:, None], step.site_df
+                parts.append(SiteSquares(left, df, used[:, members]))
             return parts
 
-        return shared_weights(fitted, B)
+        return shared_weights(fitted, B, ROUNDS_PENALISED if self.penalised else ROUNDS)
 
     def _some_of(self, group: Group) -> tuple[Statistics, IntArray]:
         """Choose features of a group, spread evenly: as many as it has of all, but one at least."""

@@ -18,7 +18,8 @@ from scipy.special import digamma
 from pycombat_gam.infer.kenward_roger import TOLD
 from pycombat_gam.types import BoolArray, FloatArray
 
-ROUNDS = 3
+ROUNDS, ROUNDS_PENALISED = 3, 2
+"""Each round starts from the weights of the last; penalised fits are dear."""
 SMALLEST_VARIANCE = 0.05
 """Relative to the others: no site is trusted more than twenty times as much as another."""
 
@@ -38,10 +39,10 @@ class SiteSquares:
     used: BoolArray
 
 
-def shared_weights(fit: Callable[[FloatArray], Sequence[SiteSquares]], n_sites: int) -> FloatArray:
-    """Return the weights (B,); `fit` fits groups of features with given weights."""
+def shared_weights(fit: Callable[[FloatArray], Sequence[SiteSquares]], n_sites: int, rounds: int) -> FloatArray:
+    """Return the weights (B,); `fit` fits groups of features with given weights, equal ones first."""
     weights = np.ones(n_sites)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         weights = 1.0 / np.maximum(relative_variances(fit(weights), weights), SMALLEST_VARIANCE)
     return weights
 
