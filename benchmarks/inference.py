@@ -16,7 +16,7 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,8 +191,7 @@ def few(_: Path) -> None:
     """Few or correlated features: the weights' own error counts."""
     designs = ("2/18", "uneven", "sites of 4–10", "sites of 3–14", "8 sites")
 
-    def rows() -> list[Sequence[object]]:
-        out = []
+    def rows() -> Iterator[Sequence[object]]:
         for name in designs:
             design = DESIGNS[name]()
             for scales in (HOMOGENEOUS, SMALL_NOISY):
@@ -202,8 +201,7 @@ def few(_: Path) -> None:
                     for _ in range(tables):
                         total += (Table.draw(design, rng, scales, features, shared=shared).one_step().p < 0.05).mean()
                     cells.append(100 * total / tables)
-                out.append((name, scales, *cells))
-        return out
+                yield (name, scales, *cells)
 
     columns = ["design", "scales", "1 feature", "5, correlation 0.5", "50, correlation 0.6"]
     print_table("few: % of true nulls rejected at 5 %, one step", columns, rows())
@@ -212,8 +210,7 @@ def few(_: Path) -> None:
 def power(_: Path) -> None:
     """An effect of 2.8 standard errors that `lm` would have without site effects."""
 
-    def rows() -> list[Sequence[object]]:
-        out = []
+    def rows() -> Iterator[Sequence[object]]:
         for name in ("6/14", "2/18", "8 sites"):
             design = DESIGNS[name]()
             plain = np.column_stack([np.ones(len(design.X)), design.X])
@@ -224,8 +221,7 @@ def power(_: Path) -> None:
                     table = Table.draw(design, rng, scales, V, effect=size * rng.choice([-1, 1], V))
                     plain_site = table.one_step(by_site=False, weighted=False)
                     total += [(table.one_step().p < 0.05).mean(), (plain_site.p < 0.05).mean()]
-                out.append((name, scales, *(100 * total / REPLICATES)))
-        return out
+                yield (name, scales, *(100 * total / REPLICATES))
 
     print_table("power: % found at 5 %", ["design", "scales", "one step", "lm + site on raw"], rows())
 
@@ -233,8 +229,7 @@ def power(_: Path) -> None:
 def terms(_: Path) -> None:
     """A factor of four levels and a smooth, without any effect."""
 
-    def rows() -> list[Sequence[object]]:
-        out = []
+    def rows() -> Iterator[Sequence[object]]:
         for name, sizes in (
             ("4 sites of 12–25", (12, 15, 20, 25)),
             ("sites of 4–10", (4, 5, 6, 7, 8, 10)),
@@ -260,8 +255,7 @@ def terms(_: Path) -> None:
                         p = Engine(mean, 0.0, True, True).term(term).tested.p
                         total += [(p < 0.05).mean(), (p < 0.001).mean()]
                     cells.append("{:.1f} ({:.2f})".format(*(100 * total / tables)))
-                out.append((name, scales, *cells))
-        return out
+                yield (name, scales, *cells)
 
     columns = ["design", "scales", "factor of 4 levels", "s(age)"]
     print_table("terms: % of true nulls rejected at 5 % (at 0.1 %), one step", columns, rows())
@@ -270,8 +264,7 @@ def terms(_: Path) -> None:
 def random(_: Path) -> None:
     """Terms between and within subjects beside a random intercept, without any effect."""
 
-    def rows() -> list[Sequence[object]]:
-        out = []
+    def rows() -> Iterator[Sequence[object]]:
         for subjects, visits in (((6, 8, 10, 12), 3), ((15, 20, 25, 30, 40), 2)):
             for scales in (HOMOGENEOUS, SMALL_NOISY):
                 rng = np.random.default_rng(SEED)
@@ -295,8 +288,7 @@ def random(_: Path) -> None:
                     mean = AdditiveMean().fit(table, Y, site, formula="~ dx + time + (1|subject)")
                     engine = Engine(mean, 0.0, True, True)
                     total += [(engine.term(term).tested.p < 0.05).mean() for term in ("dx", "time")]
-                out.append((f"{count} × {visits} visits, {B} sites", scales, *(100 * total / 20)))
-        return out
+                yield (f"{count} × {visits} visits, {B} sites", scales, *(100 * total / 20))
 
     columns = ["design", "scales", "between subjects", "within subjects"]
     print_table("random: % of true nulls rejected at 5 %, one step", columns, rows())
@@ -305,8 +297,7 @@ def random(_: Path) -> None:
 def speed(_: Path) -> None:
     """All terms of a fitted model, 20 sites and 5 covariates; beside the fit itself."""
 
-    def rows() -> list[Sequence[object]]:
-        out = []
+    def rows() -> Iterator[Sequence[object]]:
         for features in (1_000, 10_000, 100_000):
             rng = np.random.default_rng(SEED)
             covariates = pd.DataFrame(rng.normal(size=(1000, 5)), columns=list("abcde"))
@@ -321,8 +312,7 @@ def speed(_: Path) -> None:
                 model.test()
                 seconds.append(time.process_time() - began)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            out.append((f"{features:,}", min(seconds), fit, f"{min(seconds) / fit:.2f}", peak))
-        return out
+            yield (f"{features:,}", min(seconds), fit, f"{min(seconds) / fit:.2f}", peak)
 
     columns = ["features", "all 5 terms, CPU s", "the fit, CPU s", "ratio", "peak GB of both"]
     print_table("speed: 1,000 rows, 20 sites, 5 terms", columns, rows())
