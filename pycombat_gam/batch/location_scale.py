@@ -180,10 +180,7 @@ class LocationScaleFit:
             effects = estimate_effects(alone, self.scale, mean_only=model.mean_only, reference=None)
             # A feature without any value in these rows has nothing to adjust there, and informs no prior.
             observed = ~self.scale.degenerate & (alone.n_observed[0] > 0)
-            shrunken = shrink(
-                effects, alone.n_observed, alone.n_rows, observed, [label],
-                prior=model.prior if model.eb else "none", mean_only=model.mean_only, reference=None,
-            )  # fmt: skip
+            shrunken = self.shrink_alone(effects, alone, observed, label)
             parts.append(
                 replace(self, n_rows=alone.n_rows, n_observed=alone.n_observed, effects=effects, shrunken=shrunken)
             )
@@ -199,6 +196,19 @@ class LocationScaleFit:
             effects=_joined([part.effects for part in parts]),
             shrunken=_joined([part.shrunken for part in parts]),
         )
+
+    def shrink_alone(self, effects: BatchEffects, moments: Moments, informing: BoolArray, label: str) -> Shrunken:
+        """Shrink the effects of one further batch.
+
+        Parameters
+        ----------
+        effects, moments : of the batch (1, V), called `label`; informing : (V,) features that inform its priors.
+        """
+        model = self.model
+        return shrink(
+            effects, moments.n_observed, moments.n_rows, informing, [label],
+            prior=model.prior if model.eb else "none", mean_only=model.mean_only, reference=None,
+        )  # fmt: skip
 
     def posterior(self) -> Posterior:
         """The posterior of γ and δ; see `batch.posterior`."""

@@ -192,9 +192,7 @@ class Sampler:
                 advance(span.stop - span.start)
 
 
-def _path(
-    model: Model, sweeps: int, key: int, width: int | None, advance: Advance
-) -> Iterator[Hyperparameters]:
+def _path(model: Model, sweeps: int, key: int, width: int | None, advance: Advance) -> Iterator[Hyperparameters]:
     """Yield the hyperparameters of every sweep, drawn together with their features."""
     chains = [Chain(model, span, key) for span in model.problem.spans(width)]
     source = generator(model.seed, HYPER)

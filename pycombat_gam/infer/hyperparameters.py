@@ -59,9 +59,7 @@ class Sums:
     def of(cls, gamma: FloatArray, ratio: FloatArray) -> Sums:
         """Sum over features γ (B, v) and σ²/u² (B, v)."""
         squares = np.einsum("bv,bv->b", gamma, gamma)
-        return cls(
-            gamma.shape[1], gamma.sum(axis=1), squares, (1.0 / ratio).sum(axis=1), np.log(ratio).sum(axis=1)
-        )
+        return cls(gamma.shape[1], gamma.sum(axis=1), squares, (1.0 / ratio).sum(axis=1), np.log(ratio).sum(axis=1))
 
     def __add__(self, other: Sums) -> Sums:
         """Put two sets of features together."""
@@ -102,9 +100,7 @@ def update(
     return Hyperparameters(mean, spread, shape, rate * common)
 
 
-def location_update(
-    spread: FloatArray, sums: Sums, source: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
+def location_update(spread: FloatArray, sums: Sums, source: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Draw γ̄ and τ² (B,), the last τ² given."""
     K = sums.count
     mean = sums.first / K + np.sqrt(spread / K) * source.standard_normal(spread.size)

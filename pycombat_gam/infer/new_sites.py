@@ -20,7 +20,7 @@ from pycombat_gam.infer.gibbs import FEATURES, SOME
 from pycombat_gam.infer.harmonized_draws import SiteDraws, residuals
 from pycombat_gam.infer.hyperparameters import Hyperparameters, Sums, location_update, scale_update
 from pycombat_gam.infer.streams import Streams, generator
-from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 NEW = 3
 """Purpose of the random numbers of new sites."""
@@ -59,11 +59,14 @@ class Seen:
             squares += (np.where(here[rows], left - mean[:, None], 0.0) ** 2).sum(axis=1)
         return cls(n, mean, squares, sites.pooled, blind)
 
-    def features(self, span: slice) -> Seen:
+    @classmethod
+    def joined(cls, parts: Sequence[Seen]) -> Seen:
+        """Put features after one another."""
+        return cls(**{name: np.concatenate([vars(part)[name] for part in parts], axis=-1) for name in vars(parts[0])})
+
+    def features(self, span: slice | IntArray) -> Seen:
         """Return the same of some features."""
-        return Seen(
-            self.n[span], self.mean[:, span], self.around[:, span], self.pooled[:, span], self.blind[span]
-        )
+        return Seen(self.n[span], self.mean[:, span], self.around[:, span], self.pooled[:, span], self.blind[span])
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +105,9 @@ class NewSite:
             now = _updated(now, Sums.of(gamma[None, observed], ratio[None, observed]), source, scaled=self.scaled)
         return tuple(path)
 
-    def draw(self, seen: Seen, path: Sequence[Hyperparameters], start: int, *, whole: bool = True) -> tuple[FloatArray, FloatArray]:
+    def draw(
+        self, seen: Seen, path: Sequence[Hyperparameters], start: int, *, whole: bool = True
+    ) -> tuple[FloatArray, FloatArray]:
         """Draw the site's shift and 1/d, each (m, v), of features from the `start`-th on."""
         m, v = seen.mean.shape
         streams = self.streams(whole, start, start + v)
@@ -151,7 +156,9 @@ class _Chain:
         if self.site.scaled:
             around = self.seen.around[at] / pooled + n * (self.seen.mean[at] / np.sqrt(pooled) - gamma) ** 2
             around[self.seen.blind] = 0.0
-            self.variance = pooled * (hyper.rate + 0.5 * around) / self.streams.gamma((hyper.shape + self.half)[None])[0]
+            self.variance = (
+                pooled * (hyper.rate + 0.5 * around) / self.streams.gamma((hyper.shape + self.half)[None])[0]
+            )
         return gamma, self.variance / pooled
 
 
@@ -160,9 +167,7 @@ def _sweeps(m: int) -> list[int]:
     return [0] * BURN + [at for at in range(m) for _ in range(SWEEPS)]
 
 
-def _updated(
-    now: Hyperparameters, sums: Sums, source: np.random.Generator, *, scaled: bool
-) -> Hyperparameters:
+def _updated(now: Hyperparameters, sums: Sums, source: np.random.Generator, *, scaled: bool) -> Hyperparameters:
     mean, spread = location_update(now.spread, sums, source)
     shape, rate = scale_update(now.shape, sums, source) if scaled else (now.shape, now.rate)
     return Hyperparameters(mean, spread, shape, rate)
