@@ -102,3 +102,9 @@ def plain_params(params: Mapping[str, Any]) -> JsonDict:
     if plain["ref_batch"] is not None:
         plain["ref_batch"] = canonical(plain["ref_batch"])
     return plain
+
+
+def saved_params(params: Mapping[str, Any]) -> JsonDict:
+    """Return the arguments for a file: plain, and without a seed that drew nothing, which older releases don't know."""
+    plain = plain_params(params)
+    return {name: value for name, value in plain.items() if name != "seed" or plain["prior"] == "bayes"}

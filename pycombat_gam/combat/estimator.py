@@ -18,7 +18,7 @@ from pycombat_gam.checks.at_fit import find_problems
 from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Asked, gather_material
 from pycombat_gam.combat import saved
-from pycombat_gam.combat.arguments import AFTER_FIT, OBJECTS, check_options, plain_params
+from pycombat_gam.combat.arguments import AFTER_FIT, OBJECTS, check_options, plain_params, saved_params
 from pycombat_gam.combat.fit import apply_combat, fit_combat
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.inference import Inference
@@ -275,14 +275,14 @@ class ComBat(Inference, Uncertainty):
     def to_container(self) -> Container:
         """Return the fitted model as plain data: not the objects among its arguments, but what they fitted."""
         check_options(self.get_params())
-        return saved.to_container(self.fitted, plain_params(self.get_params()))
+        return saved.to_container(self.fitted, saved_params(self.get_params()))
 
     @classmethod
     def from_container(cls, container: Container, batch_model: BatchModel | None = None) -> ComBat:
         """Rebuild a saved model; see `pycombat_gam.load`."""
         params = container.model.get("params")
         known = set(inspect.signature(cls.__init__).parameters) - {"self", *OBJECTS}
-        # Files from before there were draws hold no seed.
+        # A seed is saved where it matters, with prior='bayes'.
         if not isinstance(params, dict) or {*params, "seed"} != known:
             raise OptionError("the model is refused: its parameters are not those of ComBat")
         _check_batch_model(container.model.get("batch_model"), batch_model)

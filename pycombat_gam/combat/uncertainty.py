@@ -60,8 +60,8 @@ class Uncertainty(Results):
         -----
         Gibbs sampling of the hierarchical model, every parameter uncertain, after 150 sweeps every fifth. With
         ``eb=False`` priors are flat and draws independent. The mean of many tables is what ``prior="bayes"`` gives.
-        Smoothing parameters are held at their estimates. Rows in another order change nothing; features in another order
-        meet other random numbers.
+        Smoothing parameters are held at their estimates. Rows in another order change nothing; features in another
+        order meet other random numbers.
 
         Examples
         --------
@@ -160,7 +160,7 @@ def _long(intake: Intake, ids: list[str], value: np.ndarray, lower: FloatArray, 
     else:
         index = intake.covariates.index
         labels = index.to_flat_index() if isinstance(index, pd.MultiIndex) else index
-        who = {"row": labels.take(at).to_series(index=range(n * V))}
+        who = {"row": pd.Series(labels.take(at).to_numpy())}
     features = np.tile(np.array(intake.features, dtype=object), n)
     numbers = {"value": value.ravel(), "lower": lower.ravel(), "upper": upper.ravel()}
     return pd.DataFrame({**who, "feature": features, **numbers})

@@ -3,8 +3,8 @@ r"""Independent draws of a ComBat without empirical Bayes: every feature for its
     σ²_b = r_b / χ²(d_b),   β = β̂ + Φ(Σ_b σ_b R_b'ζ_b + √φ S^½ω),   α_b = ȳ_b − x̄_b'β + σ_b ζ/√n_b,
 
 with r_b and d_b the residual sum of squares and the degrees of freedom that the fit left to site b, Φ = (ΣM_b + S)⁻¹,
-S = Σλ_jS_j, and ζ, ω standard normal: β has the covariance of least squares under the sites' variances. A site that says
-nothing of its scale has the pooled variance; with one variance for all sites r and d are added up.
+S = Σλ_jS_j, and ζ, ω standard normal: β has the covariance of least squares under the sites' variances. A site that
+says nothing of its scale has the pooled variance; with one variance for all sites r and d are added up.
 """
 
 from __future__ import annotations

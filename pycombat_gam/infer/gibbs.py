@@ -3,8 +3,8 @@ r"""Draws from the posterior of a ComBat whose parameters are all uncertain, by 
     Y_bi ~ N(m + γ_b + x_bi'β, σ²_b),  γ_b ~ N(γ̄_b, τ²_b),  σ²_b ~ InvGamma(a_b, b_b u²),  m, log u² flat,
 
 for each feature; β is flat, or normal with the precision that the fit's penalties are worth. A sweep draws (m, β) with
-γ integrated out, γ, the scale u² twice (given σ², then given σ²/u²: Yu & Meng 2011, J Comput Graph Stat 20:531), σ², and
-the hyperparameters. The rows enter through n_b, x̄_b, R_b, ȳ_b, Z_b and s_b alone.
+γ integrated out, γ, the scale u² twice (given σ², then given σ²/u²: Yu & Meng 2011, J Comput Graph Stat 20:531), σ²,
+and the hyperparameters. The rows enter through n_b, x̄_b, R_b, ȳ_b, Z_b and s_b alone.
 
 Hyperparameters are drawn with at most `INFORMING` features, spread evenly over all. Every block of features then takes
 its sweeps given their path. With no more features than that the blocks repeat exactly the sweeps that made the path;

@@ -2,9 +2,9 @@ r"""What all features share: the distributions of site effects, and their draws 
 
     γ_bk ~ N(γ̄_b, τ²_b),   σ²_bk ~ InvGamma(a_b, b_b u²_k),   log u²_k flat,
 
-with γ in units of a feature's residual sd, and u² the feature's own scale. Priors are weak: γ̄ flat, τ² InvGamma(1, .05),
-log a normal around log 8 with sd 1, and b Gamma(κ, κ/(a + 1)) with κ = ½, the ratio of a site's variance to others; it
-is proper because a site of one row tells no variance from the spread of its location.
+with γ in units of a feature's residual sd, and u² the feature's own scale. Priors are weak: γ̄ flat, τ² InvGamma(1,
+.05), log a normal around log 8 with sd 1, and b Gamma(κ, κ/(a + 1)) with κ = ½. The last is proper because one row
+tells the variance of a site from the spread of its location only by this prior.
 
 Draws: τ² and γ̄ from their conditional distributions; log a by random walk with b integrated out, then b given a; and
 the scale that b and u² have in common from its own conditional (Liu & Sabatti 2000, Biometrika 87:353), without which

@@ -90,12 +90,12 @@ class NewSite:
 
     def path(self, seen: Seen, *, whole: bool) -> tuple[Hyperparameters, ...]:
         """Draw the hyperparameters with some features, all or those that inform; none without empirical Bayes."""
-        if not self.eb:
+        observed = seen.n > 0
+        if not self.eb or not observed.any():
             return ()
         m, v = seen.mean.shape
         chain = _Chain(self, seen, self.streams(whole, 0, v))
         source = generator(self.seed, NEW, crc32(self.label.encode()))
-        observed = seen.n > 0
         first = (seen.mean[0] / np.sqrt(seen.pooled[0]))[observed]
         now = Hyperparameters(*(np.array([x]) for x in (first.mean(), max(first.var(), 0.05), 8.0, 8.0)))
         path = []
@@ -105,12 +105,10 @@ class NewSite:
             now = _updated(now, Sums.of(gamma[None, observed], ratio[None, observed]), source, scaled=self.scaled)
         return tuple(path)
 
-    def draw(
-        self, seen: Seen, path: Sequence[Hyperparameters], start: int, *, whole: bool = True
-    ) -> tuple[FloatArray, FloatArray]:
+    def draw(self, seen: Seen, path: Sequence[Hyperparameters], start: int) -> tuple[FloatArray, FloatArray]:
         """Draw the site's shift and 1/d, each (m, v), of features from the `start`-th on."""
         m, v = seen.mean.shape
-        streams = self.streams(whole, start, start + v)
+        streams = self.streams(True, start, start + v)
         if not path:
             return self._flat(seen, streams)
         chain = _Chain(self, seen, streams)

@@ -93,9 +93,7 @@ def pool(estimates: object, variances: object, df: object = np.inf) -> pd.DataFr
 
 def _table(values: object, name: str) -> tuple[FloatArray, list[str]]:
     """Return numbers (m, k) and the names of the k columns."""
-    if isinstance(values, pd.Series):
-        values = values.to_frame()
-    elif isinstance(values, Sequence) and values and all(isinstance(item, pd.Series) for item in values):
+    if isinstance(values, Sequence) and values and all(isinstance(item, pd.Series) for item in values):
         values = pd.DataFrame(list(values))
     try:
         numbers = np.asarray(values, dtype=np.float64)
@@ -105,8 +103,11 @@ def _table(values: object, name: str) -> tuple[FloatArray, list[str]]:
         numbers = numbers[:, None]
     if numbers.ndim != 2 or not numbers.size:
         raise OptionError(f"{name} have {numbers.ndim} dimensions: give (m,), or (m, k) with a row for each table")
-    named = isinstance(values, pd.DataFrame) and not (values.shape[1] == 1 and values.columns[0] in (0, None))
-    return numbers, list(values.columns) if named else [f"x{j}" for j in range(numbers.shape[1])]
+    if isinstance(values, pd.DataFrame):
+        return numbers, [str(column) for column in values.columns]
+    if isinstance(values, pd.Series) and values.name is not None:
+        return numbers, [str(values.name)]
+    return numbers, [f"x{j}" for j in range(numbers.shape[1])]
 
 
 def _degrees(df: object, m: int, k: int) -> FloatArray:

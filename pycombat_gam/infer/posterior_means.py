@@ -91,8 +91,10 @@ class PosteriorMeansFit(LocationScaleFit):
         """Return what the fit leaves of the batch, in pooled sds, as often as there are draws."""
         n = moments.n_observed[0, some].astype(np.float64)
         around = moments.residual_ss[0, some] / self.scale.var_pooled[some]
-        alike = [np.broadcast_to(row, (PLAN.draws, some.size)) for row in (effects.gamma[0, some], around, np.ones(1))]
-        return Seen(n, *alike, effects.location_only[0, some] & (n > 1))
+        shape = (PLAN.draws, some.size)
+        mean = np.broadcast_to(effects.gamma[0, some], shape)
+        blind = effects.location_only[0, some] & (n > 1)
+        return Seen(n, mean, np.broadcast_to(around, shape), np.ones(shape), blind)
 
 
 def posterior_means(mean: MeanFit, batch: PosteriorMeansFit) -> tuple[MeanFit, PosteriorMeansFit]:
@@ -108,7 +110,8 @@ def posterior_means(mean: MeanFit, batch: PosteriorMeansFit) -> tuple[MeanFit, P
     """
     if mean.groups is None:
         raise OptionError(
-            "prior='bayes' needs the statistics of every site, which this mean model does not keep: leave mean_model out"
+            "prior='bayes' needs the statistics of every site, which this mean model does not keep: leave "
+            "mean_model out"
         )
     reference, model = batch.batches.reference, batch.model
     drawn = posterior_of(mean, batch, PLAN, model.seed)

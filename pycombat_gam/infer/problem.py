@@ -74,7 +74,7 @@ class Block:
         """Return Σ_b u_b (1, x_b)'(1, x_b) + w_b M_b + penalties for weights u and w (B, v), (q, q, v)."""
         q = self.Z.shape[1] + 1
         total = (combined(of_means, self.means) + combined(of_rows, self.cross)).reshape(q, q, -1)
-        return total if self.penalty is None else total + self.penalty
+        return np.asarray(total if self.penalty is None else total + self.penalty)
 
     def right(self, of_means: FloatArray, of_rows: FloatArray) -> FloatArray:
         """Return Σ_b u_b (1, x_b)' + w_b R_b'Z_b for u and w (B, v), (q, v)."""
@@ -94,18 +94,18 @@ class Block:
         if not p:
             return self.s
         left = self.Z - applied(self.R, theta).reshape(B, p, v)
-        return self.s + np.einsum("bpv,bpv->bv", left, left)
+        return np.asarray(self.s + np.einsum("bpv,bpv->bv", left, left))
 
     def level(self, theta: FloatArray) -> FloatArray:
         """Return the sites' means less the covariates' part, (B, v)."""
-        return self.y - applied(self.x, theta)
+        return np.asarray(self.y - applied(self.x, theta))
 
 
 def combined(weights: FloatArray, matrix: FloatArray) -> FloatArray:
     """Return Σ_b matrix_rb w_bv for matrix (r, B), or (r, B, v) where features have their own."""
     if matrix.ndim == 2:
         return np.asarray(matrix @ weights)
-    return np.einsum("rbv,bv->rv", matrix, weights)
+    return np.asarray(np.einsum("rbv,bv->rv", matrix, weights))
 
 
 def applied(matrix: FloatArray, theta: FloatArray) -> FloatArray:
