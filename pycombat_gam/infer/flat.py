@@ -1,10 +1,10 @@
 r"""Independent draws of a ComBat without empirical Bayes: every feature for itself, no prior on location or scale.
 
-    σ²_b = r_b / χ²(d_b),   β = β̂ + Φ(Σ_b σ_b R_b'ζ_b + √φ S^½ω),   α_b = ȳ_b − x̄_b'β + σ_b ζ/√n_b,
+    σ²_b = r_b / χ²(d_b),   β ~ N(β̂, Φ(Σ_b σ²_b M_b + φS)Φ),   α_b ~ N(ȳ_b − x̄_b'β, σ²_b/n_b),
 
 with r_b and d_b the residual sum of squares and the degrees of freedom that the fit left to site b, Φ = (ΣM_b + S)⁻¹,
-S = Σλ_jS_j, and ζ, ω standard normal: β has the covariance of least squares under the sites' variances. A site that
-says nothing of its scale has the pooled variance; with one variance for all sites r and d are added up.
+S = Σλ_jS_j, and φ the mean of σ²: β has the covariance of least squares under the sites' variances. A site that says
+nothing of its scale has the pooled variance; with one variance for all sites r and d are added up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pycombat_gam.infer.gibbs import FEATURES, Draws, Model
-from pycombat_gam.infer.problem import Block
+from pycombat_gam.infer.problem import Block, applied
 from pycombat_gam.infer.small_systems import backward, cholesky, forward
 from pycombat_gam.infer.streams import Streams
 from pycombat_gam.progress import progress_bar
@@ -62,12 +62,11 @@ class FlatSampler:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """Least squares of a block: θ̂, the Cholesky factor of ΣM + S, that of S, and the variances' r and d."""
+    """Least squares of a block: θ̂, the Cholesky factor of ΣM + S, and the variances' r and d."""
 
     block: Block
     theta: FloatArray
     L: FloatArray
-    root: FloatArray | None
     rss: FloatArray
     df: FloatArray
     scaled: bool
@@ -77,32 +76,27 @@ class _Fitted:
         none, all_rows = np.zeros_like(block.y), np.ones_like(block.y)
         L = cholesky(block.precision(none, all_rows)[1:, 1:])
         theta = backward(L, forward(L, block.right(none, all_rows)[1:]))
-        root = None
-        if block.penalty is not None:
-            values, vectors = np.linalg.eigh(block.penalty[1:, 1:].transpose(2, 0, 1))
-            root = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]).transpose(1, 2, 0)
         informs = (df >= LEAST_DF) & (block.scale_n > 0) if scaled else np.ones(df.shape, dtype=bool)
-        return cls(block, theta, L, root, block.around(theta), np.where(informs, df, 0.0), scaled)
+        return cls(block, theta, L, block.around(theta), np.where(informs, df, 0.0), scaled)
 
     def draw(self, streams: Streams) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return θ (p, v), α (B, v) and σ² (B, v) of one draw."""
         block, (B, p, _) = self.block, self.block.Z.shape
-        variance = self._variances(streams)
-        noise = streams.normal(B * p + p + B)
-        spread = np.repeat(np.sqrt(variance), p, axis=0) * noise[: B * p]
-        right = block.projected(spread)
-        if self.root is not None:
-            pooled = (self.df * variance).sum(axis=0) / self.df.sum(axis=0)
-            right = right + np.sqrt(pooled) * np.einsum("ijv,jv->iv", self.root, noise[B * p : B * p + p])
-        theta = self.theta + backward(self.L, forward(self.L, right))
-        alpha = block.level(theta) + np.sqrt(variance / block.n) * noise[B * p + p :]
+        variance, pooled = self._variances(streams)
+        noise = streams.normal(p + B)
+        score = applied(cholesky(block.scores(variance, pooled)), noise[:p])
+        theta = self.theta + backward(self.L, forward(self.L, score))
+        alpha = block.level(theta) + np.sqrt(variance / block.n) * noise[p:]
         return theta, alpha, variance
 
-    def _variances(self, streams: Streams) -> FloatArray:
-        total = self.rss.sum(axis=0) / np.maximum(self.df.sum(axis=0), LEAST_DF)
+    def _variances(self, streams: Streams) -> tuple[FloatArray, FloatArray]:
+        """Return σ² (B, v), and their mean by degrees of freedom (v,)."""
+        rss, df = self.rss, self.df
+        known = df > 0
+        total, freedom = np.where(known, rss, 0.0).sum(axis=0), df.sum(axis=0)
         if not self.scaled:
-            common = 0.5 * self.rss.sum(axis=0) / streams.gamma(0.5 * self.df.sum(axis=0)[None])[0]
-            return np.broadcast_to(common, self.rss.shape)
-        known = self.df > 0
-        chi = streams.gamma(0.5 * np.where(known, self.df, 1.0))
-        return np.where(known, 0.5 * self.rss / chi, total)
+            common = 0.5 * total / streams.gamma(0.5 * freedom[None])[0]
+            return np.broadcast_to(common, rss.shape), common
+        variance = 0.5 * rss / streams.gamma(0.5 * np.where(known, df, 1.0))
+        pooled = (df * np.where(known, variance, 0.0)).sum(axis=0) / freedom
+        return np.where(known, variance, pooled), pooled

@@ -76,17 +76,19 @@ class Block:
         total = (combined(of_means, self.means) + combined(of_rows, self.cross)).reshape(q, q, -1)
         return np.asarray(total if self.penalty is None else total + self.penalty)
 
+    def scores(self, variance: FloatArray, pooled: FloatArray) -> FloatArray:
+        """Return the covariance Σ_b σ²_b M_b + φS of the penalised scores for σ² (B, v) and φ (v,), (p, p, v)."""
+        q = self.Z.shape[1] + 1
+        total = combined(variance, self.cross).reshape(q, q, -1)[1:, 1:]
+        return np.asarray(total if self.penalty is None else total + pooled * self.penalty[1:, 1:])
+
     def right(self, of_means: FloatArray, of_rows: FloatArray) -> FloatArray:
         """Return Σ_b u_b (1, x_b)' + w_b R_b'Z_b for u and w (B, v), (q, v)."""
         B, p, v = self.Z.shape
         first = np.concatenate([of_means.sum(axis=0)[None], combined(of_means, _last(self.x))])
         if p:
-            first[1:] += self.projected((of_rows[:, None] * self.Z).reshape(B * p, v))
+            first[1:] += combined((of_rows[:, None] * self.Z).reshape(B * p, v), _last(self.R))
         return first
-
-    def projected(self, rows: FloatArray) -> FloatArray:
-        """Return Σ_b R_b'z_b for z (B p, v), (p, v)."""
-        return combined(rows, _last(self.R))
 
     def around(self, theta: FloatArray) -> FloatArray:
         """Return the sum of squares around a site's mean, less the covariates' part, for θ (p, v): (B, v)."""
@@ -323,6 +325,8 @@ def _coordinates(R: FloatArray, penalties: Sequence[Penalty]) -> FloatArray:
         weight = float(np.median(penalty.weight))
         root[:, penalty.columns] = np.sqrt(np.maximum(values, 0.0) * weight)[:, None] * vectors.T
         rows.append(root)
-    T = np.linalg.qr(np.vstack(rows), mode="r")
+    T: FloatArray = np.linalg.qr(np.vstack(rows))[1]
+    # With a positive diagonal T is the only one: rows in another order give the same coordinates.
+    T *= np.where(np.diag(T) < 0, -1.0, 1.0)[:, None]
     size = np.sqrt(np.einsum("ij,ij->j", T, T))
     return np.asarray(np.linalg.inv(T / size) / size[:, None])
