@@ -306,7 +306,7 @@ class ComBat(Inference, Uncertainty):
             intake = replace(intake, Y=intake.Y[rows], covariates=intake.covariates.loc[rows])
         codes, _ = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
         reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
-        asked = Asked(self.eb, not self.mean_only, self.missing == "omit", reference)
+        asked = Asked(self.eb, not self.mean_only, self.missing == "omit", reference, self.prior == "bayes")
         formula, ids = fitted.mean.design.formula, names(self.id, "id")
         material = gather_material(intake, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
         return find_problems(material, fitted.mean)

@@ -69,12 +69,13 @@ def fit_combat(
     residuals = None
     if batch_model.needs == "residuals":
         residuals = Residuals(Y, mean.rows(table), codes)
+    correlation = residual_correlation(mean, Y, table, codes)
     batch = batch_model.fit(mean.moments, batches, residuals)
     if isinstance(batch, PosteriorMeansFit):
         mean, batch = posterior_means(mean, batch)
     notes = [*_mean_notes(mean), *batch.sentences(), *_spelling_notes(batches)]
     profile = profile_of(mean, batches.features, batches.levels, table, n_given)
-    return FittedComBat(mean, batch, tuple(notes), profile, residual_correlation(mean, Y, table, codes))
+    return FittedComBat(mean, batch, tuple(notes), profile, correlation)
 
 
 def apply_combat(

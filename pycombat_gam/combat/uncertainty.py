@@ -16,10 +16,13 @@ from pycombat_gam.infer.gibbs import Plan
 from pycombat_gam.tables.arguments import check_seed, names
 from pycombat_gam.tables.intake import Intake, find_column
 from pycombat_gam.types import FloatArray
-from pycombat_gam.words import count
+from pycombat_gam.words import count, percent
 
 THIN = 5
 """Of consecutive sweeps every fifth makes a table: two of them are then nearly independent."""
+
+MANY = 0.02
+"""A larger share of values outside their intervals is told."""
 
 
 class Uncertainty(Results):
@@ -136,6 +139,14 @@ class Uncertainty(Results):
         value = np.empty(intake.Y.shape, dtype=intake.Y.dtype)
         rows.batch.adjust(intake.Y, rows.mean, rows.codes, value)
         lower, upper = intervals(rows, value, Plan(int(draws)), seed, float(level))
+        outside = float(((value < lower) | (value > upper)).mean())
+        if outside > MANY:
+            warnings.warn(
+                f"{percent(outside)} of the values that transform gives lie outside their intervals: its prior shrinks "
+                "sites more, or less, than the intervals do; prior='bayes' gives values within them",
+                PcgWarning,
+                stacklevel=2,
+            )
         return _long(intake, names(self.id, "id"), value, lower, upper)
 
     def _placed(self, table: pd.DataFrame | np.ndarray, covariates: object) -> tuple[Intake, PlacedRows]:
