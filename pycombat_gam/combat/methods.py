@@ -108,10 +108,11 @@ def _effects(model: Results) -> str:
     if not model.eb:
         return f"{moved} estimated, for each feature by itself, without empirical Bayes."
     if model.prior == "bayes":
-        what = "normal for location" if model.mean_only else "normal for location, inverse gamma for the variance"
+        means, what = "their posterior means", "normal for location, inverse gamma for the variance"
+        if model.mean_only:
+            means, what = "its posterior mean", "normal for location"
         return (
-            f"{moved} set to {'its' if model.mean_only else 'their'} posterior means under a hierarchical model "
-            f"({what}, with hyperparameters drawn along with coefficients and site effects), from "
+            f"{moved} set to {means} under a hierarchical model ({what}, with hyperparameters drawn along with coefficients and site effects), from "
             f"{PLAN.draws} draws of a Gibbs sampler after {PLAN.burn} sweeps."
         )
     if model.prior == "nonparametric":
