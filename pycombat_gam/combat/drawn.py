@@ -52,10 +52,10 @@ class PlacedRows:
             For another batch model than ComBat's own, and a fit without the statistics of its sites.
         """
         fit.location_scale("a draw")
-        if fit.mean.groups is None:
+        if fit.mean.groups is None or fit.mean.weighted is not None:
             raise OptionError(
                 "draws need the statistics of every site, which this model does not hold: its mean model does not keep "
-                "them, or it was saved by an earlier release; fit and save it again, without mean_model"
+                "them, or it was saved compactly or by an earlier release; fit and save it again"
             )
         placed = place_rows(fit, Y, table, codes, unseen)
         batch = placed.batch

@@ -112,8 +112,8 @@ def _effects(model: Results) -> str:
         if model.mean_only:
             means, what = "its posterior mean", "normal for location"
         return (
-            f"{moved} set to {means} under a hierarchical model ({what}, with hyperparameters drawn along with coefficients and site effects), from "
-            f"{PLAN.draws} draws of a Gibbs sampler after {PLAN.burn} sweeps."
+            f"{moved} set to {means} under a hierarchical model ({what}, with hyperparameters drawn along with "
+            f"coefficients and site effects), from {PLAN.draws} draws of a Gibbs sampler after {PLAN.burn} sweeps."
         )
     if model.prior == "nonparametric":
         kind = "a nonparametric prior (the estimates of the other features)"

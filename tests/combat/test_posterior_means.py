@@ -101,6 +101,16 @@ def test_tests_and_statistics_do_not_change() -> None:
         np.testing.assert_array_equal(first.statistics.Z, second.statistics.Z)
 
 
+def test_a_later_test_takes_the_table_back_exactly() -> None:
+    model = model_of()
+    harmonized = model.transform(MADE.table)
+    later = pcg.later_test(model, FORMULA, harmonized, state="harmonized")
+    raw = pcg.later_test(model, FORMULA, MADE.table, state="raw")
+    numbers = ["estimate", "se", "statistic", "p"]
+    np.testing.assert_allclose(later.table[numbers], raw.table[numbers], rtol=1e-9)
+    np.testing.assert_allclose(raw.table[numbers], model.test().table[numbers], rtol=1e-9)
+
+
 def test_estimates_and_words() -> None:
     model = model_of(seed=4)
     estimates = model.estimates

@@ -197,7 +197,7 @@ def test_arguments_are_checked_at_the_call(call: object, words: str) -> None:
         call(model_of())  # type: ignore[operator]  # the lambdas above
 
 
-def test_models_without_statistics_or_of_another_kind_are_refused() -> None:
+def test_models_without_statistics_or_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFittedError):
         pcg.ComBat(FORMULA, "site").draws(MADE.table)
     median = model_of(batch_model=MedianCentring())
@@ -206,5 +206,8 @@ def test_models_without_statistics_or_of_another_kind_are_refused() -> None:
     old = pcg.load(GOLDEN / "combat-1.pcg")
     table = pd.read_csv(GOLDEN / "combat-1-input.csv")
     for call in (old.draws, old.interval):
-        with pytest.raises(OptionError, match="saved by an earlier release"):
+        with pytest.raises(OptionError, match="or by an earlier release"):
             call(table)
+    model_of().save(tmp_path / "model.pcg", compact=True)
+    with pytest.raises(OptionError, match="saved compactly"):
+        pcg.load(tmp_path / "model.pcg").interval(MADE.table)
