@@ -27,6 +27,8 @@ from pycombat_gam.types import Advance, FloatArray
 
 INFORMING = 2000
 """Features that inform the hyperparameters: τ² is then known to three percent."""
+HELD_BYTES = 2**26
+"""Draws that may be held, so that their sweeps need not be repeated."""
 HYPER, FEATURES, SOME = 0, 1, 2
 """Purposes of random numbers: hyperparameters, all features, the features that inform when those are not all."""
 
@@ -152,6 +154,7 @@ class Sampler:
     ----------
     model, plan : what and how long; path : hyperparameters of every sweep; key : purpose of the random numbers.
     informing : the features that informed the path; None: these.
+    held : what drawing the path drew of these features, block by block, where memory allows to hold it.
     """
 
     model: Model
@@ -159,6 +162,7 @@ class Sampler:
     path: tuple[Hyperparameters, ...]
     key: int
     informing: Sampler | None = None
+    held: tuple[tuple[slice, Draws], ...] = ()
 
     @classmethod
     def prepare(cls, model: Model, plan: Plan, width: int | None = None) -> Sampler:
@@ -167,9 +171,13 @@ class Sampler:
         whole = some is model.problem
         key = FEATURES if whole else SOME
         fewer = model if whole else Model(some, model.scaled, model.seed)
+        spans = list(some.spans(width))
+        B, p = len(some.n_rows), len(some.back)
+        little = 8 * plan.draws * (p + 2 * B) * some.size <= HELD_BYTES
+        held = tuple((span, Draws.empty(plan.draws, B, p, span.stop - span.start)) for span in spans if little)
         with progress_bar("sampling hyperparameters", plan.sweeps) as advance:
-            path = tuple(_path(fewer, plan.sweeps, key, width, advance))
-        first = cls(fewer, plan, path, key)
+            path = tuple(_path(fewer, plan, key, spans, held, advance))
+        first = cls(fewer, plan, path, key, held=held)
         return first if whole else cls(model, plan, path, FEATURES, first)
 
     def draw(self, span: slice) -> Draws:
@@ -185,25 +193,41 @@ class Sampler:
         return drawn
 
     def blocks(self, width: int | None = None) -> Iterator[tuple[slice, Draws]]:
-        """Draw all features, block by block: yields (which of the problem's features, their draws)."""
+        """Draw all features, block by block: yields (which of the problem's features, their draws).
+
+        Blocks of a `width` of their own are drawn anew.
+        """
+        if self.held and width is None:
+            yield from self.held
+            return
         with progress_bar("drawing features", self.model.problem.size) as advance:
             for span in self.model.problem.spans(width):
                 yield span, self.draw(span)
                 advance(span.stop - span.start)
 
 
-def _path(model: Model, sweeps: int, key: int, width: int | None, advance: Advance) -> Iterator[Hyperparameters]:
-    """Yield the hyperparameters of every sweep, drawn together with their features."""
-    chains = [Chain(model, span, key) for span in model.problem.spans(width)]
+def _path(
+    model: Model,
+    plan: Plan,
+    key: int,
+    spans: list[slice],
+    held: tuple[tuple[slice, Draws], ...],
+    advance: Advance,
+) -> Iterator[Hyperparameters]:
+    """Yield the hyperparameters of every sweep, drawn together with their features; keep what is `held`."""
+    chains = [Chain(model, span, key) for span in spans]
     source = generator(model.seed, HYPER)
     gamma, delta = (np.hstack([getattr(chain, name) for chain in chains]) for name in ("gamma", "variance"))
     hyper = start(gamma, delta, model.problem.n_observed.mean(axis=1) - 1.0, model.weights)
-    for _ in range(sweeps):
+    for sweep in range(plan.sweeps):
         yield hyper
+        at = plan.kept(sweep)
         sums = None
-        for chain in chains:
+        for number, chain in enumerate(chains):
             chain.sweep(hyper)
             sums = chain.sums() if sums is None else sums + chain.sums()
+            if at is not None and held:
+                chain.keep(held[number][1], at)
         assert sums is not None
         hyper = update(hyper, sums, model.weights, source, scaled=model.scaled)
         advance()
