@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -62,6 +62,9 @@ class LocationScale:
     eb: bool = True
     rules: Rules = OURS
 
+    one_row: ClassVar[str] = "location only for all features"
+    """What a site of one row gets."""
+
     @property
     def needs(self) -> Literal["moments", "residuals"]:
         """Moments tell all."""
@@ -93,7 +96,7 @@ class LocationScale:
             )  # fmt: skip
         shrunken = self.rules.shrunken(shrunken, effects, moments, batches)
         effects = replace(effects, location_only=naive.location_only)
-        notes = tuple(_sentences(moments, batches, scale, effects))
+        notes = tuple(_sentences(moments, batches, scale, effects, self.one_row))
         return LocationScaleFit(self, batches, moments.n_rows, moments.n_observed, scale, effects, shrunken, notes)
 
     def from_arrays(self, reader: Reader, batches: Batches) -> LocationScaleFit:
@@ -189,7 +192,7 @@ class LocationScaleFit:
         effects = _joined([part.effects for part in parts[1:]])
         return replace(
             self,
-            notes=tuple(_location_notes(moments, further, self.scale, effects)),
+            notes=tuple(_location_notes(moments, further, self.scale, effects, self.model.one_row)),
             batches=replace(self.batches, levels=levels),
             n_rows=np.concatenate([part.n_rows for part in parts]),
             n_observed=np.concatenate([part.n_observed for part in parts]),
@@ -294,7 +297,9 @@ class LocationScaleFit:
         return list(self.notes)
 
 
-def _sentences(moments: Moments, batches: Batches, scale: Standardization, effects: BatchEffects) -> Iterator[str]:
+def _sentences(
+    moments: Moments, batches: Batches, scale: Standardization, effects: BatchEffects, one_row: str
+) -> Iterator[str]:
     names, labels, reference = np.array(batches.features, dtype=object), batches.labels, batches.reference
     # Means of equal numbers differ by rounding only.
     level = np.ptp(moments.location, axis=0) <= 4 * moments.rounding.max(axis=0)
@@ -305,16 +310,18 @@ def _sentences(moments: Moments, batches: Batches, scale: Standardization, effec
     if rest.any():
         where = "" if reference is None else f" in the reference batch '{labels[reference]}'"
         yield f"no residual variance{where}, passed through untouched: {listing(names[rest])}"
-    yield from _location_notes(moments, batches, scale, effects)
+    yield from _location_notes(moments, batches, scale, effects, one_row)
 
 
-def _location_notes(moments: Moments, batches: Batches, scale: Standardization, effects: BatchEffects) -> Iterator[str]:
+def _location_notes(
+    moments: Moments, batches: Batches, scale: Standardization, effects: BatchEffects, one_row: str
+) -> Iterator[str]:
     names, labels = np.array(batches.features, dtype=object), batches.labels
     alone = [label for b, label in enumerate(labels) if moments.n_rows[b] == 1]
     if alone:
         which = f"batch '{alone[0]}' has" if len(alone) == 1 else f"{len(alone)} batches have"
         others = "" if len(alone) == 1 else f" ({listing(alone)})"
-        yield f"{which} one subject{others}: location only for all features"
+        yield f"{which} one subject{others}: {one_row}"
     for b, label in enumerate(labels):
         concerned = effects.location_only[b] & ~scale.degenerate & (moments.n_observed[b] > 0)
         if b != batches.reference and moments.n_rows[b] > 1 and concerned.any():

@@ -55,7 +55,8 @@ def posterior_of(mean: MeanFit, batch: LocationScaleFit, plan: Plan, seed: int) 
     mean : with `groups`; batch : says which features are harmonized, and which sites are of location only.
     plan : how long to sample; without empirical Bayes only its number of draws counts.
     """
-    blind = batch.effects.location_only & (mean.n_observed > 1)
+    # With priors one row says something of a scale.
+    blind = batch.effects.location_only & ((mean.n_observed > 1) | (not batch.model.eb))
     problem = Problem.of(mean, np.flatnonzero(~batch.scale.degenerate), blind)
     model = Model(problem, not batch.model.mean_only, seed)
     sampler: Sampler | FlatSampler

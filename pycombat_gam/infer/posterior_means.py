@@ -11,6 +11,7 @@ mean model takes E[β], the grand mean is E[L], δ* = 1/E[1/d]², and σ̂γ* = 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,10 +43,14 @@ class PosteriorMeans(LocationScale):
     prior: str = "bayes"
     seed: int = 0
 
+    one_row: ClassVar[str] = "its scale there rests on the prior alone"
+
     def fit(self, moments: Moments, batches: Batches, residuals: Residuals | None = None) -> PosteriorMeansFit:
         """Estimate the sites' effects feature by feature: what `posterior_means` then replaces."""
-        plain = LocationScale(mean_only=self.mean_only, eb=False).fit(moments, batches)
-        return PosteriorMeansFit(**{**vars(plain), "model": self})
+        plain = LocationScale.fit(replace(self, eb=False), moments, batches)
+        location_only = plain.effects.location_only & (moments.n_observed > 1)
+        effects = replace(plain.effects, location_only=location_only)
+        return PosteriorMeansFit(**{**vars(plain), "model": self, "effects": effects})
 
     def from_arrays(self, reader: Reader, batches: Batches) -> PosteriorMeansFit:
         """Rebuild a fit; see `BatchModel`."""
@@ -159,8 +164,9 @@ def _priors(sampler: Sampler, reference: int | None) -> Priors:
     mean, spread = (np.mean([getattr(hyper, name) for hyper in kept], axis=0) for name in ("mean", "spread"))
     a, b = (np.exp(np.mean([np.log(getattr(h, name)) for h in kept], axis=0)) for name in ("shape", "rate"))
     b = b / (sampler.model.weights @ (b / a))
-    if not sampler.model.scaled:
-        a, b = np.full_like(a, np.nan), np.full_like(b, np.nan)
+    # Of one row nothing is known but what was assumed.
+    unknown = (sampler.model.problem.n_rows < 2) | (not sampler.model.scaled)
+    a, b = np.where(unknown, np.nan, a), np.where(unknown, np.nan, b)
     if reference is not None:
         for values in (mean, spread, a, b):
             values[reference] = np.nan
