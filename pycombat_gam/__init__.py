@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pycombat_gam.errors import PcgError, PcgWarning
     from pycombat_gam.flow.estimator import FlowSCM
     from pycombat_gam.infer.effects import Effects
+    from pycombat_gam.infer.pooling import pool
     from pycombat_gam.load import load
     from pycombat_gam.report import Report, report
 
@@ -39,6 +40,7 @@ __all__ = [
     "later_test",
     "load",
     "plot",
+    "pool",
     "report",
 ]
 
@@ -58,6 +60,7 @@ _HOMES = {
     "gam": "additive.gam",
     "later_test": "combat.later",
     "load": "load",
+    "pool": "infer.pooling",
     "report": "report",
 }
 """Where each name lives: imported with its first use, so that the command line starts at once."""

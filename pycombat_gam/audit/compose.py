@@ -21,7 +21,7 @@ from pycombat_gam.checks.distributions import covariate_table, level_findings
 from pycombat_gam.checks.features import look_at_features
 from pycombat_gam.checks.finding import SEVERITIES, Finding, frame, row_text
 from pycombat_gam.checks.overlap import overlap_findings, overlap_table
-from pycombat_gam.checks.sites import id_findings, repeat_findings, site_findings, site_table
+from pycombat_gam.checks.sites import id_findings, prior_findings, repeat_findings, site_findings, site_table
 from pycombat_gam.checks.suspicion import feature_findings, flag_features
 from pycombat_gam.checks.terms import learn_terms
 from pycombat_gam.checks.units import covariate_units
@@ -150,6 +150,7 @@ def _audit(call: Call) -> Audit:
     }
     findings = [
         *site_findings(material, sites),
+        *prior_findings(material, sites),
         *id_findings(material),
         *repeat_findings(material, sites),
         *copied_rows(material, copies),

@@ -49,7 +49,7 @@ def sort_out(model: ComBat, table: pd.DataFrame | np.ndarray, covariates: object
     fitted = intake if mask is None else replace(intake, Y=intake.Y[mask], covariates=intake.covariates.loc[mask])
     levels, codes = _sites(find_column(fitted.covariates, model.batch, "batch"), model.batch)
     reference = None if model.ref_batch is None else levels.labels[levels.index(model.ref_batch)]
-    asked = Asked(model.eb, not model.mean_only, model.missing == "omit", reference)
+    asked = Asked(model.eb, not model.mean_only, model.missing == "omit", reference, model.prior == "bayes")
     material = gather_material(fitted, formula, levels, codes, ids, asked=asked, alike=alike)
     return Call(model, intake, mask, material)
 

@@ -82,7 +82,16 @@ def _stops(call: Call, chosen: IntArray) -> str:
             design.on(intake.covariates)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PcgWarning)
-            tried = {"formula": str(plain), "features": features, "id": None, "missing": "omit", "mean_model": None}
+            tried: dict[str, object] = {
+                "formula": str(plain),
+                "features": features,
+                "id": None,
+                "missing": "omit",
+                "mean_model": None,
+            }
+            if call.model.prior == "bayes":
+                # Draws take time and stop for nothing; what they start from is each feature by itself.
+                tried |= {"prior": "parametric", "eb": False}
             ComBat(**{**call.model.get_params(), **tried}).fit(Y, intake.covariates, fit_mask=call.mask)
     except PcgError as error:
         message: str = error.args[0]

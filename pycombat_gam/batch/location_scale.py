@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -62,6 +62,9 @@ class LocationScale:
     eb: bool = True
     rules: Rules = OURS
 
+    one_row: ClassVar[str] = "location only for all features"
+    """What a site of one row gets."""
+
     @property
     def needs(self) -> Literal["moments", "residuals"]:
         """Moments tell all."""
@@ -93,7 +96,7 @@ class LocationScale:
             )  # fmt: skip
         shrunken = self.rules.shrunken(shrunken, effects, moments, batches)
         effects = replace(effects, location_only=naive.location_only)
-        notes = tuple(_sentences(moments, batches, scale, effects))
+        notes = tuple(_sentences(moments, batches, scale, effects, self.one_row))
         return LocationScaleFit(self, batches, moments.n_rows, moments.n_observed, scale, effects, shrunken, notes)
 
     def from_arrays(self, reader: Reader, batches: Batches) -> LocationScaleFit:
@@ -180,10 +183,7 @@ class LocationScaleFit:
             effects = estimate_effects(alone, self.scale, mean_only=model.mean_only, reference=None)
             # A feature without any value in these rows has nothing to adjust there, and informs no prior.
             observed = ~self.scale.degenerate & (alone.n_observed[0] > 0)
-            shrunken = shrink(
-                effects, alone.n_observed, alone.n_rows, observed, [label],
-                prior=model.prior if model.eb else "none", mean_only=model.mean_only, reference=None,
-            )  # fmt: skip
+            shrunken = self.shrink_alone(effects, alone, observed, label)
             parts.append(
                 replace(self, n_rows=alone.n_rows, n_observed=alone.n_observed, effects=effects, shrunken=shrunken)
             )
@@ -192,13 +192,26 @@ class LocationScaleFit:
         effects = _joined([part.effects for part in parts[1:]])
         return replace(
             self,
-            notes=tuple(_location_notes(moments, further, self.scale, effects)),
+            notes=tuple(_location_notes(moments, further, self.scale, effects, self.model.one_row)),
             batches=replace(self.batches, levels=levels),
             n_rows=np.concatenate([part.n_rows for part in parts]),
             n_observed=np.concatenate([part.n_observed for part in parts]),
             effects=_joined([part.effects for part in parts]),
             shrunken=_joined([part.shrunken for part in parts]),
         )
+
+    def shrink_alone(self, effects: BatchEffects, moments: Moments, informing: BoolArray, label: str) -> Shrunken:
+        """Shrink the effects of one further batch.
+
+        Parameters
+        ----------
+        effects, moments : of the batch (1, V), called `label`; informing : (V,) features that inform its priors.
+        """
+        model = self.model
+        return shrink(
+            effects, moments.n_observed, moments.n_rows, informing, [label],
+            prior=model.prior if model.eb else "none", mean_only=model.mean_only, reference=None,
+        )  # fmt: skip
 
     def posterior(self) -> Posterior:
         """The posterior of γ and δ; see `batch.posterior`."""
@@ -284,7 +297,9 @@ class LocationScaleFit:
         return list(self.notes)
 
 
-def _sentences(moments: Moments, batches: Batches, scale: Standardization, effects: BatchEffects) -> Iterator[str]:
+def _sentences(
+    moments: Moments, batches: Batches, scale: Standardization, effects: BatchEffects, one_row: str
+) -> Iterator[str]:
     names, labels, reference = np.array(batches.features, dtype=object), batches.labels, batches.reference
     # Means of equal numbers differ by rounding only.
     level = np.ptp(moments.location, axis=0) <= 4 * moments.rounding.max(axis=0)
@@ -295,16 +310,18 @@ def _sentences(moments: Moments, batches: Batches, scale: Standardization, effec
     if rest.any():
         where = "" if reference is None else f" in the reference batch '{labels[reference]}'"
         yield f"no residual variance{where}, passed through untouched: {listing(names[rest])}"
-    yield from _location_notes(moments, batches, scale, effects)
+    yield from _location_notes(moments, batches, scale, effects, one_row)
 
 
-def _location_notes(moments: Moments, batches: Batches, scale: Standardization, effects: BatchEffects) -> Iterator[str]:
+def _location_notes(
+    moments: Moments, batches: Batches, scale: Standardization, effects: BatchEffects, one_row: str
+) -> Iterator[str]:
     names, labels = np.array(batches.features, dtype=object), batches.labels
     alone = [label for b, label in enumerate(labels) if moments.n_rows[b] == 1]
     if alone:
         which = f"batch '{alone[0]}' has" if len(alone) == 1 else f"{len(alone)} batches have"
         others = "" if len(alone) == 1 else f" ({listing(alone)})"
-        yield f"{which} one subject{others}: location only for all features"
+        yield f"{which} one subject{others}: {one_row}"
     for b, label in enumerate(labels):
         concerned = effects.location_only[b] & ~scale.degenerate & (moments.n_observed[b] > 0)
         if b != batches.reference and moments.n_rows[b] > 1 and concerned.any():

@@ -58,12 +58,14 @@ class Asked:
     ----------
     shrunk : site effects are shrunk over features; scaled : scales are adjusted, not locations only.
     omit : missing cells are omitted; reference : label of the reference site, or None.
+    drawn : parameters are posterior means, nothing is plugged in.
     """
 
     shrunk: bool = True
     scaled: bool = True
     omit: bool = False
     reference: str | None = None
+    drawn: bool = False
 
 
 @dataclass(frozen=True, eq=False)

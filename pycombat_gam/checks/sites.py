@@ -25,6 +25,12 @@ HANDFUL = 8
 FEW = 20
 """Fewer subjects are worth a note: Orlhac et al. (2022, J Nucl Med 63:172) ask for 20 to 30 per site."""
 
+PLUGGED_IN = 10
+"""At sites with fewer rows, hyperparameters taken for known cost accuracy: a tenth at 5 to 10 rows, more at 3."""
+
+SHARING = 5
+"""Features that a site's hyperparameters need, at least."""
+
 COLUMNS = ("site", "rows", "share", "subjects", "visits", "traveling", "scale_df", "sd_lower", "sd_upper", "copies")
 
 
@@ -112,6 +118,24 @@ def _sizes(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
             f"{relies}"
         )
         yield Finding("note", "site size", listing(labels), verdict, "sites", keys(labels))
+
+
+def prior_findings(material: Material, sites: pd.DataFrame) -> Iterator[Finding]:
+    """Advise posterior means where sites are so small that plugged-in priors shrink them too little."""
+    asked = material.asked
+    small = sites[(sites["subjects"] < PLUGGED_IN) & (sites["site"] != asked.reference)]
+    enough = len(material.intake.features) >= SHARING
+    if not (asked.shrunk and asked.scaled and not asked.drawn and enough and len(small) and len(sites) > 1):
+        return
+    noun = "row" if material.subjects is None else "subject"
+    labels = tuple(small["site"])
+    each = joined([f"'{row['site']}' ({row['subjects']})" for _, row in small.iterrows()])
+    verdict = Worded(
+        f"{count(len(small), 'site')} with fewer than {PLUGGED_IN} {noun}s: {each}; ",
+        Setting("prior", "bayes"),
+        " gives posterior means, whose error there was a tenth to a quarter smaller in simulations",
+    )
+    yield Finding("note", "prior", listing(labels), verdict, "sites", keys(labels))
 
 
 def id_findings(material: Material) -> Iterator[Finding]:

@@ -110,6 +110,7 @@ def harmonize(
             smoothing=smoothing.value,
             missing=missing.value,
             on_unseen=on_unseen.value,
+            seed=seed,
         )
         check_place(out, [*_names(suffix, model), *FILES], force=force)
         harmonized = model.fit_transform(source.table)
@@ -118,7 +119,14 @@ def harmonize(
         names = model.get_feature_names_out().tolist()
         files = {**_outputs(model, verbatim(source, harmonized, names), suffix), **report}
         run = {"command": ["harmonize", *sys.argv[2:]], "input": {"file": str(data), "sha256": source.sha256}}
-        write_run(out, files, run, force=force, seeds={"seed": seed} if report else None, packages=REPORTING)
+        write_run(
+            out,
+            files,
+            run,
+            force=force,
+            seeds={"seed": seed} if report or prior is Prior.bayes else None,
+            packages=REPORTING,
+        )
         sites = len(model.estimates.gamma_star)
         say_audit(checked)
         progress.print(

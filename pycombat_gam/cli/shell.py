@@ -28,10 +28,11 @@ progress = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Prior(str, Enum):
-    """Priors of the empirical Bayes step."""
+    """Priors of the site effects."""
 
     parametric = "parametric"
     nonparametric = "nonparametric"
+    bayes = "bayes"
 
 
 class Missing(str, Enum):
@@ -65,7 +66,9 @@ Features = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files of an earlier run.")]
 WithReport = Annotated[bool, typer.Option("--report/--no-report", help="Also write report.html and report.md.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of what is random in the report: permutations, folds.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Of what is random: draws of --prior bayes, the report's permutations and folds.")
+]
 
 
 def chosen_features(

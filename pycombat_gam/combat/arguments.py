@@ -13,11 +13,13 @@ from pycombat_gam.batch.model import BatchModel
 from pycombat_gam.design.design import check_supported
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import Formula, parse_formula
-from pycombat_gam.tables.arguments import check_choices, check_texts, names
+from pycombat_gam.infer.posterior_means import PosteriorMeans
+from pycombat_gam.tables.arguments import check_choices, check_seed, check_texts, names
 from pycombat_gam.types import JsonDict
+from pycombat_gam.words import Setting, Worded
 
 ALLOWED = {
-    "prior": ("parametric", "nonparametric"),
+    "prior": ("parametric", "nonparametric", "bayes"),
     "smoothing": ("REML", "ML", "GCV"),
     "on_unseen": ("error", "estimate"),
     "missing": ("error", "omit"),
@@ -45,6 +47,7 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchModel, Formula]:
     for name in ("eb", "mean_only"):
         if not isinstance(params[name], bool | np.bool_):
             raise OptionError(f"{name}={params[name]!r}: allowed are True and False")
+    check_seed(params["seed"])
     batch, text = params["batch"], params["formula"]
     check_texts(text, batch)
     names(params["id"], "id")
@@ -63,7 +66,18 @@ def check_options(params: Mapping[str, Any]) -> tuple[BatchModel, Formula]:
 
 def _batch_model(params: Mapping[str, Any]) -> BatchModel:
     """Return the batch model given, or ComBat's own."""
-    standard = LocationScale(params["prior"], bool(params["mean_only"]), bool(params["eb"]))
+    if params["prior"] == "bayes" and not params["eb"]:
+        raise OptionError(
+            Worded(
+                "eb=False shrinks nothing, and prior='bayes' is a way to shrink: leave one of them out, ",
+                Setting("eb", True),
+                " or ",
+                Setting("prior", "parametric"),
+            )
+        )
+    standard: BatchModel = LocationScale(params["prior"], bool(params["mean_only"]), bool(params["eb"]))
+    if params["prior"] == "bayes":
+        standard = PosteriorMeans(mean_only=bool(params["mean_only"]), seed=int(params["seed"]))
     model: BatchModel | None = params["batch_model"]
     if model is None:
         return standard
@@ -84,6 +98,13 @@ def plain_params(params: Mapping[str, Any]) -> JsonDict:
             plain[name] = names(plain[name], name)
     for name in ("eb", "mean_only"):
         plain[name] = bool(plain[name])
+    plain["seed"] = int(plain["seed"])
     if plain["ref_batch"] is not None:
         plain["ref_batch"] = canonical(plain["ref_batch"])
     return plain
+
+
+def saved_params(params: Mapping[str, Any]) -> JsonDict:
+    """Return the arguments for a file: plain, and without a seed that drew nothing, which older releases don't know."""
+    plain = plain_params(params)
+    return {name: value for name, value in plain.items() if name != "seed" or plain["prior"] == "bayes"}

@@ -18,16 +18,16 @@ from pycombat_gam.checks.at_fit import find_problems
 from pycombat_gam.checks.finding import Finding
 from pycombat_gam.checks.material import Asked, gather_material
 from pycombat_gam.combat import saved
-from pycombat_gam.combat.arguments import AFTER_FIT, OBJECTS, check_options, plain_params
+from pycombat_gam.combat.arguments import AFTER_FIT, OBJECTS, check_options, plain_params, saved_params
 from pycombat_gam.combat.fit import apply_combat, fit_combat
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.inference import Inference
 from pycombat_gam.combat.profile import rows_differ
+from pycombat_gam.combat.uncertainty import Uncertainty
 from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgError, PcgWarning
 from pycombat_gam.mean.fit import MeanModel
 from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.tables.arguments import names
-from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.intake import (
     FeatureChoice,
     Intake,
@@ -35,13 +35,13 @@ from pycombat_gam.tables.intake import (
     intake_notes,
 )
 from pycombat_gam.types import BoolArray, IntArray
-from pycombat_gam.words import Setting, Worded, in_one, listing
+from pycombat_gam.words import in_one, listing
 
 if TYPE_CHECKING:  # Python 3.10 has no typing.Self
     from typing_extensions import Self
 
 
-class ComBat(Inference):
+class ComBat(Inference, Uncertainty):
     r"""Harmonize features measured at several sites: remove each site's location and scale, keep covariate effects.
 
     Y*_ijk = (Y_ijk − f_k(X_ij) − g_ik)/d_ik + f_k(X_ij), with f linear, or additive with smooths (ComBat-GAM; Pomponio
@@ -66,8 +66,9 @@ class ComBat(Inference):
         Site to bring the others to; its rows pass through unchanged.
     eb : bool
         Shrink site effects over features (True), or use each feature's own estimates (False).
-    prior : {"parametric", "nonparametric"}
-        Prior of the site effects.
+    prior : {"parametric", "nonparametric", "bayes"}
+        Prior of the site effects. With ``"bayes"`` nothing is plugged in: hyperparameters, site effects and
+        coefficients are drawn together, and `transform` gives posterior means. It pays at sites of few rows.
     mean_only : bool
         Adjust location only.
     smoothing : {"REML", "ML", "GCV"}
@@ -85,6 +86,8 @@ class ComBat(Inference):
         With ``"omit"``, each feature is fitted on its observed cells, and missing cells stay missing.
     output : {"table", "features"}
         Return the table given with its features replaced, or the features only (for a pipeline).
+    seed : int
+        Of the draws behind ``prior="bayes"``.
 
     Attributes
     ----------
@@ -126,6 +129,7 @@ class ComBat(Inference):
         on_unseen: str = "error",
         missing: str = "error",
         output: str = "table",
+        seed: int = 0,
     ) -> None:
         self.formula = formula
         self.batch = batch
@@ -141,6 +145,7 @@ class ComBat(Inference):
         self.on_unseen = on_unseen
         self.missing = missing
         self.output = output
+        self.seed = seed
 
     # Fit and transform
 
@@ -206,28 +211,15 @@ class ComBat(Inference):
             features only. float32 features come back float32, integers and booleans float64; other columns are not
             touched.
         """
-        fitted = self.fitted
-        _, formula = check_options(self.get_params())
-        intake = self._intake(X, covariates, formula.variables, fitted.features)
-        self._check_cells(intake)
-        return self._harmonize(fitted, intake)
+        return self._harmonize(self._rows(X, covariates))
 
     def fit_transform(self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, fit_mask: object = None) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
-        intake = self._fit(X, covariates, fit_mask)
-        return self._harmonize(self.fitted, intake)
+        return self._harmonize(self._fit(X, covariates, fit_mask))
 
-    def _harmonize(self, fitted: FittedComBat, intake: Intake) -> Any:
-        codes, unseen = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
-        if unseen and self.on_unseen == "error":
-            estimate = Worded("use ", Setting("on_unseen", "estimate"), " to estimate it from these rows")
-            raise DataError(
-                Worded(
-                    f"batch {listing(unseen)} was not in the fit, which knows {listing(fitted.levels.labels, 30)}: ",
-                    fitted.levels.advice(unseen, estimate),
-                )
-            )
-        out, notes = apply_combat(fitted, intake.Y, intake.covariates, codes, unseen)
+    def _harmonize(self, intake: Intake) -> Any:
+        fitted = self.fitted
+        out, notes = apply_combat(fitted, intake.Y, intake.covariates, *self._codes(intake))
         if notes:
             warnings.warn("; ".join(notes), PcgWarning, stacklevel=3)
         return self._give(intake, out)
@@ -283,14 +275,15 @@ class ComBat(Inference):
     def to_container(self) -> Container:
         """Return the fitted model as plain data: not the objects among its arguments, but what they fitted."""
         check_options(self.get_params())
-        return saved.to_container(self.fitted, plain_params(self.get_params()))
+        return saved.to_container(self.fitted, saved_params(self.get_params()))
 
     @classmethod
     def from_container(cls, container: Container, batch_model: BatchModel | None = None) -> ComBat:
         """Rebuild a saved model; see `pycombat_gam.load`."""
         params = container.model.get("params")
         known = set(inspect.signature(cls.__init__).parameters) - {"self", *OBJECTS}
-        if not isinstance(params, dict) or set(params) != known:
+        # A seed is saved where it matters, with prior='bayes'.
+        if not isinstance(params, dict) or {*params, "seed"} != known:
             raise OptionError("the model is refused: its parameters are not those of ComBat")
         _check_batch_model(container.model.get("batch_model"), batch_model)
         model = cls(**params, batch_model=batch_model)
@@ -313,7 +306,7 @@ class ComBat(Inference):
             intake = replace(intake, Y=intake.Y[rows], covariates=intake.covariates.loc[rows])
         codes, _ = fitted.levels.codes(find_column(intake.covariates, self.batch, "batch"))
         reference = None if fitted.reference is None else fitted.levels.labels[fitted.reference]
-        asked = Asked(self.eb, not self.mean_only, self.missing == "omit", reference)
+        asked = Asked(self.eb, not self.mean_only, self.missing == "omit", reference, self.prior == "bayes")
         formula, ids = fitted.mean.design.formula, names(self.id, "id")
         material = gather_material(intake, formula, fitted.levels, codes, ids, asked=asked, numbers_only=True)
         return find_problems(material, fitted.mean)
@@ -323,9 +316,6 @@ class ComBat(Inference):
 
     def _objects(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in OBJECTS}
-
-    def _check_cells(self, intake: Intake) -> None:
-        check_cells(intake.Y, suspicious_features(intake.Y), intake.features, omit_missing=self.missing == "omit")
 
     @property
     def fitted(self) -> FittedComBat:

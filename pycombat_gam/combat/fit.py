@@ -14,11 +14,12 @@ from pycombat_gam.batch.model import Batches, BatchModel, Residuals
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.new_groups import find_new_levels, new_group_effects
 from pycombat_gam.combat.profile import profile_of
-from pycombat_gam.combat.unseen import extend_to
+from pycombat_gam.combat.unseen import Extended, extend_to
 from pycombat_gam.design.identified import idle_note
 from pycombat_gam.errors import DataError, DesignError
 from pycombat_gam.formula import Formula
 from pycombat_gam.infer.correlation import residual_correlation
+from pycombat_gam.infer.posterior_means import PosteriorMeansFit, posterior_means
 from pycombat_gam.mean.fit import MeanFit, MeanModel
 from pycombat_gam.types import IntArray
 from pycombat_gam.words import count, listing
@@ -68,10 +69,13 @@ def fit_combat(
     residuals = None
     if batch_model.needs == "residuals":
         residuals = Residuals(Y, mean.rows(table), codes)
+    correlation = residual_correlation(mean, Y, table, codes)
     batch = batch_model.fit(mean.moments, batches, residuals)
+    if isinstance(batch, PosteriorMeansFit):
+        mean, batch = posterior_means(mean, batch)
     notes = [*_mean_notes(mean), *batch.sentences(), *_spelling_notes(batches)]
     profile = profile_of(mean, batches.features, batches.levels, table, n_given)
-    return FittedComBat(mean, batch, tuple(notes), profile, residual_correlation(mean, Y, table, codes))
+    return FittedComBat(mean, batch, tuple(notes), profile, correlation)
 
 
 def apply_combat(
@@ -88,6 +92,16 @@ def apply_combat(
     -------
     out : (n, V), float32 if Y is, else float64; notes : what was out of the ordinary.
     """
+    placed = place_rows(fit, Y, table, codes, unseen)
+    out = np.empty(Y.shape, dtype=Y.dtype)
+    placed.batch.adjust(Y, placed.mean, codes, out)
+    return out, placed.notes
+
+
+def place_rows(
+    fit: FittedComBat, Y: np.ndarray, table: pd.DataFrame, codes: IntArray, unseen: tuple[str, ...]
+) -> Extended:
+    """Find the mean model on rows to harmonize, with what is new in them; parameters as in `apply_combat`."""
     mean, batch = fit.mean.rows(table, fit.batch.level), fit.batch
     notes = fit.mean.design.smooth.outside(table)
     if unseen:
@@ -100,9 +114,7 @@ def apply_combat(
         rows, effects = new_group_effects(fit.mean, Y, mean, codes, new)
         mean = replace(mean, rows=rows, effects=effects)
         notes += [levels.note for levels in new]
-    out = np.empty(Y.shape, dtype=Y.dtype)
-    batch.adjust(Y, mean, codes, out)
-    return out, notes
+    return Extended(batch, mean, notes)
 
 
 def _mean_notes(mean: MeanFit) -> list[str]:

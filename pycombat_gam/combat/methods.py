@@ -8,6 +8,7 @@ from pycombat_gam.account.account import Account, NamedTable
 from pycombat_gam.account.papers import BEER, FORTIN_2017, FORTIN_2018, JOHNSON, POMPONIO, WOOD, Reference
 from pycombat_gam.batch.levels import canonical
 from pycombat_gam.formula import Formula, parse_formula
+from pycombat_gam.infer.posterior_means import PLAN
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import count, joined
 
@@ -106,6 +107,14 @@ def _effects(model: Results) -> str:
     moved = "Only the location of each site was" if model.mean_only else "Location and scale of each site were"
     if not model.eb:
         return f"{moved} estimated, for each feature by itself, without empirical Bayes."
+    if model.prior == "bayes":
+        means, what = "their posterior means", "normal for location, inverse gamma for the variance"
+        if model.mean_only:
+            means, what = "its posterior mean", "normal for location"
+        return (
+            f"{moved} set to {means} under a hierarchical model ({what}, with hyperparameters drawn along with "
+            f"coefficients and site effects), from {PLAN.draws} draws of a Gibbs sampler after {PLAN.burn} sweeps."
+        )
     if model.prior == "nonparametric":
         kind = "a nonparametric prior (the estimates of the other features)"
     elif model.mean_only:

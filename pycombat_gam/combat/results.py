@@ -5,18 +5,26 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
+import numpy as np
+import pandas as pd
+
 from pycombat_gam.account.account import Account, NamedTable
 from pycombat_gam.batch.model import BatchModel
+from pycombat_gam.combat.arguments import check_options
 from pycombat_gam.combat.estimates import Estimates, estimates_of
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.combat.methods import account_of, tables_of
 from pycombat_gam.combat.saved import KIND
 from pycombat_gam.combat.summary import Summary, summarize
+from pycombat_gam.errors import DataError
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanModel
 from pycombat_gam.penalized.problem import METHODS
+from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.estimator import TableEstimator
-from pycombat_gam.types import JsonDict
+from pycombat_gam.tables.intake import Intake, find_column
+from pycombat_gam.types import IntArray, JsonDict
+from pycombat_gam.words import Setting, Worded, listing
 
 
 class Results(TableEstimator):
@@ -34,6 +42,7 @@ class Results(TableEstimator):
     mean_model: MeanModel | None
     batch_model: BatchModel | None
     missing: str
+    on_unseen: str
 
     @property
     @abstractmethod
@@ -56,6 +65,33 @@ class Results(TableEstimator):
         if self.mean_model is not None:
             return self.mean_model
         return AdditiveMean(METHODS[self.smoothing])
+
+    # Rows to be harmonized
+
+    def _rows(self, X: pd.DataFrame | np.ndarray, covariates: object) -> Intake:
+        """Sort out a table of the fit's features, its cells checked."""
+        fitted = self.fitted
+        _, formula = check_options(self.get_params())
+        intake = self._intake(X, covariates, formula.variables, fitted.features)
+        self._check_cells(intake)
+        return intake
+
+    def _check_cells(self, intake: Intake) -> None:
+        check_cells(intake.Y, suspicious_features(intake.Y), intake.features, omit_missing=self.missing == "omit")
+
+    def _codes(self, intake: Intake) -> tuple[IntArray, tuple[str, ...]]:
+        """Return the site of each row, and the sites that were not in the fit; an error where they are not wanted."""
+        levels = self.fitted.levels
+        codes, unseen = levels.codes(find_column(intake.covariates, self.batch, "batch"))
+        if unseen and self.on_unseen == "error":
+            estimate = Worded("use ", Setting("on_unseen", "estimate"), " to estimate it from these rows")
+            raise DataError(
+                Worded(
+                    f"batch {listing(unseen)} was not in the fit, which knows {listing(levels.labels, 30)}: ",
+                    levels.advice(unseen, estimate),
+                )
+            )
+        return codes, unseen
 
     # As a harmonizer: see `study.harmonizer`
 

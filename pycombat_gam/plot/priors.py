@@ -89,9 +89,13 @@ def prior(model: object, site: object, *, effect: str = "location", ax: Any = No
     ax.set_ylabel("density over features")
     lay_out(ax)
     few_ticks(ax)
-    used = "prior" if shrunk.prior == "parametric" else "not used"
+    used = "not used" if shrunk.prior == "nonparametric" else "prior"
     legend_below(ax, [estimates, curve], [f"estimates of {values.size:,} features", f"{used}: {formula}"])
-    under = "" if shrunk.prior == "parametric" else "the fit is nonparametric: the estimates themselves are the prior"
+    under = {
+        "parametric": "",
+        "nonparametric": "the fit is nonparametric: the estimates themselves are the prior",
+        "bayes": "the prior's own parameters at their posterior means",
+    }[shrunk.prior]
     titled(ax, f"{effect.capitalize()} of {shown(label, 40)} ({count(int(fitted.mean.n_rows[b]), 'row')})", under)
     return ax
 

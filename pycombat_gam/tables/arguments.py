@@ -36,6 +36,13 @@ def check_choices(params: Mapping[str, Any], allowed: Mapping[str, Sequence[str]
             raise OptionError(f"{name}={value!r}: allowed are {listing(map(repr, values))}{hint}")
 
 
+def check_seed(seed: object) -> int:
+    """Return a seed of random numbers, a whole number from 0 on."""
+    if isinstance(seed, bool | np.bool_) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise OptionError(f"seed={seed!r}: give a whole number, 0 or more")
+    return int(seed)
+
+
 def names(value: object, argument: str) -> list[str]:
     """Return column names as a list of text; None is none."""
     if value is None:

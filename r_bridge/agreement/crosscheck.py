@@ -159,6 +159,8 @@ def _why_not(engine: str, model: ComBat) -> str:
     """Say why an engine cannot be asked about a model; empty if it can."""
     _, formula = check_options(model.get_params())
     bent = bool(formula.smooths)
+    if model.prior == "bayes":
+        return Worded("plugs estimates in, and draws no posterior (", Setting("prior", "bayes"), ")")
     if engine == "mgcv":
         return ""
     if formula.offsets:

@@ -65,7 +65,7 @@ def test_every_check_has_a_planted_case() -> None:
     assert {case.check for case in CASES} == {
         *("site size", "site labels", "ids", "subjects", "missing", "missing codes", "design", "confounding", "levels"),
         *("overlap", "imbalance", "constant", "negative values", "bounded", "tails", "duplicates", "fit"),
-        *("impossible values", "units", "copies", "derived"),
+        *("impossible values", "units", "copies", "derived", "prior"),
     }
 
 
@@ -153,6 +153,31 @@ def test_the_packaged_table() -> None:
         ["caution", "imbalance", "age"],
         ["note", "site size", "Cork"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "advised"),
+    [
+        ({}, True),
+        ({"prior": "nonparametric"}, True),
+        ({"prior": "bayes"}, False),
+        ({"eb": False}, False),
+        ({"mean_only": True}, False),
+        ({"ref_batch": "Oslo"}, False),
+        ({"features": ["f0", "f1", "f2"]}, False),
+    ],
+    ids=str,
+)
+def test_posterior_means_are_advised_where_they_pay(options: dict[str, object], advised: bool) -> None:
+    for rows, pays in ((7, advised), (10, False)):
+        audit = pcg.audit(few_at("Oslo", rows)(clean()), FORMULA, batch="site", id="subject", **options)
+        advice = audit.findings[audit.findings["check"] == "prior"]
+        assert len(advice) == pays
+        if pays:
+            row = advice.iloc[0]
+            assert row[["severity", "subject", "table"]].to_list() == ["note", "Oslo", "sites"]
+            assert "'Oslo' (7)" in row["verdict"]
+            assert "prior='bayes' gives posterior means" in row["verdict"]
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,16 @@ def test_options_reach_the_fit(name: str, data: Path, out: Path) -> None:
     assert {option: saved[option] for option in options} == options
 
 
+def test_posterior_means_are_drawn_with_the_seed(data: Path, out: Path) -> None:
+    run("harmonize", data, *BASE, "--prior", "bayes", "--seed", "3", "--out", out)
+    with pytest.warns(pcg.PcgWarning, match="priors rest on 4 features"):
+        expected = ours(prior="bayes", seed=3).fit_transform(study())
+    pd.testing.assert_frame_equal(pd.read_csv(out / "harmonized.csv"), expected, check_exact=True)
+    saved = pcg.load(out / "model.pcg").get_params()
+    assert (saved["prior"], saved["seed"]) == ("bayes", 3)
+    assert json.loads((out / "run.json").read_text())["seeds"] == {"seed": 3}
+
+
 def test_missing_cells_stay_missing(tmp_path: Path, out: Path) -> None:
     table = study()
     table.loc[[2, 9], "area"] = np.nan

@@ -65,6 +65,19 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "nonparametric": (
         {"formula": "~ age", "prior": "nonparametric"}, ["a nonparametric prior"], ["inverse gamma", "normal for"]
     ),
+    "bayes": (
+        {"formula": "~ age", "prior": "bayes"},
+        [
+            "Location and scale of each site were set to their posterior means under a hierarchical model (normal for "
+            "location, inverse gamma for the variance,", "400 draws of a Gibbs sampler", "moved towards the common",
+        ],
+        ["empirical Bayes", "shrunk"],
+    ),
+    "bayes, mean only": (
+        {"formula": "~ age", "prior": "bayes", "mean_only": True},
+        ["Only the location of each site was set to its posterior mean under"],
+        ["inverse gamma", "posterior means"],
+    ),
     "mean only": (
         {"formula": "~ age", "mean_only": True},
         [

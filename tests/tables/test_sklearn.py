@@ -35,6 +35,7 @@ ALL_OPTIONS: dict[str, Any] = {
     "on_unseen": "estimate",
     "missing": "omit",
     "output": "features",
+    "seed": 5,
 }
 
 
