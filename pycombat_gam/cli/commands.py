@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from pycombat_gam.cli.audit import audit
 from pycombat_gam.cli.combat import demo, harmonize
 from pycombat_gam.cli.flows import flow
-from pycombat_gam.cli.inference import test
+from pycombat_gam.cli.inference import interval, test
 from pycombat_gam.cli.models import apply, summary
 from pycombat_gam.words import listing
 
@@ -54,5 +54,5 @@ def _start(
     """Harmonize data measured at many sites: remove site effects, keep the biology."""
 
 
-for _command in (demo, audit, harmonize, flow, apply, test, summary):
+for _command in (demo, audit, harmonize, flow, apply, test, interval, summary):
     app.command(cls=Once)(_command)

@@ -1,4 +1,4 @@
-"""The command that tests what a saved ComBat was fitted with, or another formula on the rows that it harmonized."""
+"""Commands on a saved ComBat: tests after harmonization, and intervals of harmonized values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pycombat_gam.cli.models import check_free, load_combat, put
-from pycombat_gam.cli.shell import Force, plainly, progress
+from pycombat_gam.cli.shell import Force, Unseen, plainly, progress
 from pycombat_gam.errors import OptionError
 
 if TYPE_CHECKING:
@@ -97,6 +97,36 @@ def test(
         if out is not None and suffix is not None:
             put(out, table_writer(effects.table, suffix), force=force)
             progress.print(f"table of effects: {out}", markup=False)
+
+
+def interval(
+    model: Annotated[Path, typer.Argument(help="Model file of a ComBat (.pcg).")],
+    data: Annotated[Path, typer.Argument(help="Rows to harmonize, in the columns of the fit.")],
+    out: Annotated[Path, typer.Option(help="File for the table of intervals, a row for each value.")],
+    level: Annotated[float, typer.Option(help="Probability that an interval covers.")] = 0.95,
+    draws: Annotated[int, typer.Option(help="Draws of the parameters.")] = 400,
+    on_unseen: Annotated[
+        Unseen | None, typer.Option(help="New sites: stop, or estimate them from these rows; else as the model says.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    force: Force = False,
+) -> None:
+    """Harmonize rows and say how sure each harmonized value is.
+
+    The table names rows by the model's id columns; without any, `row` is the line in the file.
+    """
+    with plainly():
+        from pycombat_gam.tables.files import read_table, suffix_of, table_writer
+
+        fitted = load_combat(model, "interval")
+        suffix = suffix_of(out)
+        check_free(out, force=force)
+        ids = [fitted.id] if isinstance(fitted.id, str) else list(fitted.id or [])
+        if on_unseen is not None:
+            fitted.set_params(on_unseen=on_unseen.value)
+        table = read_table(data, [fitted.batch, *ids]).table
+        put(out, table_writer(fitted.interval(table, level, draws, seed), suffix), force=force)
+        progress.print(f"table of intervals: {out}", markup=False)
 
 
 def _weights_of(contrast: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`pycombat-gam test`: what Python's `ComBat.test`, `ComBat.contrast` and `later_test` give, from files."""
+"""`pycombat-gam test` and `interval`: what Python's methods give, from files."""
 
 from __future__ import annotations
 
@@ -100,3 +100,22 @@ def test_harmonize_writes_the_tests_of_all_terms(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(made, expected, check_exact=True, check_dtype=False)
     bare = command("harmonize", tmp_path / "data.csv", *flags, "--out", tmp_path / "bare")
     assert bare.exit_code == 0 and not (tmp_path / "bare" / "effects.csv").exists()
+
+
+def test_intervals_are_written(saved: tuple[pcg.ComBat, Path, Path], tmp_path: Path) -> None:
+    model, file, table = saved
+    flags = ["--level", 0.9, "--draws", 60, "--seed", 3, "--out", tmp_path / "intervals.csv"]
+    result = command("interval", file, table, *flags)
+    assert result.exit_code == 0, result.output
+    expected = model.interval(written(table), 0.9, 60, 3)
+    expected["row"] += 2  # lines of the file, the first of them the header
+    made = written(tmp_path / "intervals.csv")
+    pd.testing.assert_frame_equal(made, expected, check_exact=True, check_dtype=False)
+    assert "use --force to overwrite" in command("interval", file, table, *flags).stderr
+    moved = written(table).assign(site="elsewhere")
+    moved.to_csv(tmp_path / "moved.csv", index=False)
+    refused = command("interval", file, tmp_path / "moved.csv", "--out", tmp_path / "new.csv")
+    assert refused.exit_code == 2 and "elsewhere was not in the fit" in refused.stderr
+    flags = ["--on-unseen", "estimate", "--draws", 60, "--out", tmp_path / "new.csv"]
+    assert command("interval", file, tmp_path / "moved.csv", *flags).exit_code == 0
+    assert len(written(tmp_path / "new.csv")) == 6 * len(moved)

@@ -94,7 +94,7 @@ def options_of(command: Any) -> list[tuple[str, list[str], bool]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["demo", "audit", "harmonize", "flow", "apply", "test", "crosscheck"])
+@pytest.mark.parametrize("name", ["demo", "audit", "harmonize", "flow", "apply", "test", "interval", "crosscheck"])
 def test_any_other_option_given_twice_is_refused(name: str, here: Path) -> None:
     alone = typer.Typer()
     alone.command(cls=Once)(crosscheck)

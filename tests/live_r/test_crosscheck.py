@@ -290,7 +290,7 @@ def test_options_that_do_not_apply_are_refused(table: pd.DataFrame) -> None:
     with pytest.raises(r_bridge.session.RMissingError, match="neuroCombat"):
         checked("~ age", table, engines=["neuroCombat"])
     assert "neuroCombat" in checked("~ age", table).left_out
-    with pytest.raises(pcg.PcgError, match="no engine to compare with: .*mgcv plugs estimates in"):
+    with pytest.raises(pcg.PcgError, match=r"no engine to compare with: .*mgcv plugs estimates in"):
         checked("~ age", table, prior="bayes")
 
 
