@@ -58,10 +58,13 @@ def crosscheck(
     mgcv fits the mean of any formula; lme4 takes its place for random effects without smooths. ComBat's further steps
     are done in R by code of this package. sva, neuroCombat and ComBatFamily are asked if they are installed and can fit
     the model, and so is longCombat for ``(1 | subject)``: with REML, its default residual variance, and with MSR, which
-    is ours. Tests of terms are those of `ComBat.test`: with ``weights=None, variance="pooled"`` beside R's ``lm`` with
-    site as a factor, mgcv's or lme4's with Kenward and Roger's degrees of freedom; with the site weights, taken as
-    known, beside ``nlme::gls``. An engine that stops at the data, as neuroCombat does at a constant feature, is left out with its message
+    is ours. An engine that stops at the data, as neuroCombat does at a constant feature, is left out with its message
     unless it was asked for by name.
+
+    Tests of terms are those of `ComBat.test` with ``variance="pooled"``. Without site weights they stand beside R's
+    ``lm`` with site as a factor, mgcv's tests, or lme4's with Kenward and Roger's degrees of freedom; with the site
+    weights, taken as known, beside ``nlme::gls``. R has none of random effects by ML, or of terms beside smooths and
+    random effects together.
 
     Differences are in units of the residual sd, and each has a tolerance with its reason. A known difference counts as
     explained only if the numbers agree once our computation uses R's rule. R's search is blamed only where R's own
@@ -75,8 +78,8 @@ def crosscheck(
     table : DataFrame
         One wide table.
     engines : list of str, optional
-        Which of ``"mgcv"``, ``"lme4"``, ``"stats"`` (lm), ``"nlme"`` (gls), ``"sva"``, ``"neuroCombat"``, ``"ComBatFamily"`` and ``"longCombat"`` to ask.
-        By default all that apply, mgcv only where lme4 does not.
+        Which of ``"mgcv"``, ``"lme4"``, ``"stats"`` (lm), ``"nlme"`` (gls), ``"sva"``, ``"neuroCombat"``,
+        ``"ComBatFamily"`` and ``"longCombat"`` to ask. By default all that apply, mgcv only where lme4 does not.
     **options
         Arguments of ComBat, if `model` is a formula.
 
@@ -149,7 +152,8 @@ def crosscheck(
             differences = [] if engine in OF_TESTS else list(known(way, fit, study, theirs, mean_of_r, search))
             rows += [
                 _compare(way, ours[name], theirs[name], differences, study, sent["terms"])
-                for name in ours if name in theirs
+                for name in ours
+                if name in theirs
             ]
     return Agreement(
         call=repr(model), study=study, sent=sent, rows=tuple(rows), left_out=left_out, warnings=tuple(warned),

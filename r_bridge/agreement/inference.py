@@ -1,4 +1,4 @@
-"""Our tests of every term, to compare: those of `ComBat.test(weights=None, variance="pooled")`, and with site weights."""
+"""Our tests of every term: of `ComBat.test(weights=None, variance="pooled")`, and with site weights taken as known."""
 
 from __future__ import annotations
 
