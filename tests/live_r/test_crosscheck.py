@@ -102,7 +102,8 @@ def test_each_changed_number_is_found(table: pd.DataFrame, tmp_path: Path) -> No
         for _, row in half.iterrows():
             numbers = pd.read_csv(folder / row["file"])
             unit = pd.read_csv(folder / row["unit_file"]).to_numpy()
-            cell = (len(numbers) - 1, 7)
+            # Smooths have no estimate: the last row that has a number.
+            cell = (int(np.flatnonzero(numbers.iloc[:, 7].notna())[-1]), 7)
             numbers.iloc[cell] += 3 * row["tolerance"] * np.broadcast_to(unit, numbers.shape)[cell]
             numbers.to_csv(folder / row["file"], index=False)
         code, printed = rerun(folder)

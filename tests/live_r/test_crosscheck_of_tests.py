@@ -78,7 +78,7 @@ def test_each_changed_number_is_found_by_r_alone(table: pd.DataFrame, tmp_path: 
     for half in (recorded[::2], recorded[1::2]):
         kept = {folder / name: (folder / name).read_text() for name in half["file"]}
         for _, row in half.iterrows():
-            numbers = pd.read_csv(folder / row["file"])
+            numbers = pd.read_csv(folder / row["file"]).astype(float)
             unit = pd.read_csv(folder / row["unit_file"]).to_numpy()
             # The last term and feature.
             numbers.iloc[2, 2] += 3 * row["tolerance"] * np.broadcast_to(unit, numbers.shape)[2, 2]
