@@ -23,6 +23,7 @@ NEEDS_R = (((3, 6, 6), (4, 5)),)
 PACKAGES = {
     "mgcv": "the mean model, crosscheck",
     "lme4": "lmer, crosscheck of random effects",
+    "nlme": "crosscheck of tests with site weights",
     "sva": "sva_combat, crosscheck",
     "neuroCombat": "neurocombat, crosscheck",
     "ComBatFamily": "comfam, crosscheck",

@@ -13,7 +13,7 @@ degrees of freedom as in `infer.one_step`. Smooths are tested by Wood's (2013a) 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,10 +23,10 @@ from pycombat_gam.design.penalties import Penalty
 from pycombat_gam.infer.contrast import Tested, f_test, fai_cornelius, t_test
 from pycombat_gam.infer.one_step import LEAST_DF
 from pycombat_gam.mean.degrees import left_to_batches
-from pycombat_gam.mean.fit import Smoothing
+from pycombat_gam.mean.fit import Group, MeanFit, Smoothing
 from pycombat_gam.mean.posterior import penalised_inverse
 from pycombat_gam.penalized.problem import Method
-from pycombat_gam.penalized.solve import LeastSquares, pooled_factor, solve_penalised
+from pycombat_gam.penalized.solve import LeastSquares, by_batch, pooled_factor, solve_penalised
 from pycombat_gam.penalized.sufficient import Statistics
 from pycombat_gam.smooth.assemble import Smooth
 from pycombat_gam.types import Advance, FloatArray, IntArray
@@ -76,6 +76,22 @@ class AdditiveStep:
         )
         factors = pooled_factor(scaled.R)[1], pooled_factor(statistics.R)[1]
         return cls(design, weights, scaled, solution, smoothing, *factors)
+
+    @classmethod
+    def of_fit(cls, mean: MeanFit, group: Group) -> AdditiveStep:
+        """Return the fit that a model has of a group, which is the one with equal weights."""
+        members, statistics = group.members, group.statistics
+        coefficients = np.ascontiguousarray(mean.coefficients[:, members])
+        R = pooled_factor(statistics.R)[1]
+        solution = LeastSquares(coefficients, *by_batch(statistics, coefficients), R)
+        searched = mean.smoothing
+        smoothing = replace(
+            searched,
+            parameters=searched.parameters[:, members],
+            edf=searched.edf[:, members],
+            score=searched.score[:, members],
+        )
+        return cls(mean.design, np.ones(statistics.n.size), statistics, solution, smoothing, R, R)
 
     @property
     def penalties(self) -> list[Penalty]:

@@ -218,6 +218,8 @@ class Engine:
             weights = self.weights if weighted else np.ones_like(self.weights)
             if not self.penalised:
                 self._steps[number, weighted] = self._kept(number, weighted) or OneStep.of(statistics, weights)
+            elif not weighted:
+                self._steps[number, weighted] = AdditiveStep.of_fit(self.mean, self.groups[number])
             else:
                 with progress_bar("fitting with site weights", self.groups[number].members.size) as advance:
                     self._steps[number, weighted] = AdditiveStep.of(

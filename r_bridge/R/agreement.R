@@ -2,7 +2,8 @@
 #
 # study: Y (rows x features), features, batch (factor), data (covariates), formula (R code, one-sided), fixed (the same
 # without smooths and random effects), bars (of lme4), subject (what random intercepts are grouped by), effects (random
-# effects as lme4 names them), smooths (labels), method (of mgcv), options (ref, mean_only, prior).
+# effects as lme4 names them), smooths (labels), method (of mgcv), options (ref, mean_only, prior), terms (labels, those
+# of smooths last), sizes (columns of each term but the smooths), weights (of the sites, where there are no smooths).
 
 # engine: R's package, and where it can be used in two ways, which in parentheses.
 run_engine <- function(engine, study) {
@@ -17,6 +18,8 @@ run_engine <- function(engine, study) {
   switch(engine,
     mgcv = of_varying(engine_mgcv, study),
     lme4 = of_varying(engine_lme4, study),
+    "stats (lm)" = of_varying(engine_lm, study),
+    "nlme (gls)" = of_varying(engine_gls, study),
     sva = of_package(sva_combat, study),
     neuroCombat = of_package(neurocombat, study),
     ComBatFamily = engine_comfam(study),
@@ -26,7 +29,7 @@ run_engine <- function(engine, study) {
   )
 }
 
-# mgcv and lme4 stop at a feature that is constant: it is left out, NaN.
+# R stops at a feature that is constant: it is left out, NaN.
 of_varying <- function(engine, study) {
   varies <- varying(study$Y)
   part <- study
@@ -43,7 +46,9 @@ varying <- function(Y) apply(Y, 2, function(y) any(y != y[!is.na(y)][1], na.rm =
 
 engine_mgcv <- function(study) {
   Y <- study$Y
-  fit <- mgcv_mean(study$data, study$formula, study$batch, Y, study$method)
+  # Beside random effects mgcv counts degrees of freedom in another way.
+  sizes <- if (length(study$smooths) && !length(study$effects)) study$sizes
+  fit <- mgcv_mean(study$data, study$formula, study$batch, Y, study$method, sizes = sizes)
   own <- setdiff(seq_along(fit$names), seq_len(nlevels(study$batch)))
   parametric <- own[own <= fit$n_parametric]
   part <- function(columns) fit$X[, columns, drop = FALSE] %*% fit$coefficients[columns, , drop = FALSE]
@@ -58,16 +63,18 @@ engine_mgcv <- function(study) {
   )
   covariates <- part(own)
   if (length(fit$offset)) covariates <- covariates + fit$offset
-  of_mean(study, fit$coefficients[parametric, , drop = FALSE], covariates, curves, search)
+  found <- of_mean(study, fit$coefficients[parametric, , drop = FALSE], covariates, curves, search)
+  c(found, if (!is.null(fit$tests)) named_tests("test", fit$tests))
 }
 
 engine_lme4 <- function(study) {
-  fit <- lme4_mean(study$data, study$bars, study$batch, study$Y, study$effects, study$method == "REML")
+  fit <- lme4_mean(study$data, study$bars, study$batch, study$Y, study$effects, study$method == "REML", study$sizes)
   own <- -seq_len(nlevels(study$batch))
   coefficients <- fit$coefficients[own, , drop = FALSE]
   covariates <- fit$X[, own, drop = FALSE] %*% coefficients + Reduce(`+`, fit$curves)
   search <- list("log smoothing parameters" = fit$log_sp, edf = fit$edf, score = fit$score)
-  of_mean(study, coefficients, covariates, fit$curves, search[lengths(search) > 0])
+  found <- of_mean(study, coefficients, covariates, fit$curves, search[lengths(search) > 0])
+  c(found, if (length(fit$tests[[1]])) named_tests("test", fit$tests))
 }
 
 # Everything that follows from a mean: what the covariates do (rows x features), and what a search ended with.

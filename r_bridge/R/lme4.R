@@ -1,9 +1,10 @@
 # The mean of ComBat with random effects by lme4: one lmer() a feature.
 #
 # data, formula, batch, Y as in mgcv.R, the formula with bars; effects: the random effects as lme4 names them
-# ("subject.(Intercept)"), in our order; REML: or the likelihood itself.
+# ("subject.(Intercept)"), in our order; REML: or the likelihood itself; sizes: columns of the fixed terms, to test
+# them (tests.R).
 
-lme4_mean <- function(data, formula, batch, Y, effects, REML) {
+lme4_mean <- function(data, formula, batch, Y, effects, REML, sizes) {
   held <- options(contrasts = c("contr.treatment", "contr.treatment"))
   on.exit(options(held))
   model <- mgcv_model(data, formula, batch)
@@ -27,7 +28,9 @@ lme4_mean <- function(data, formula, batch, Y, effects, REML) {
         Zt <- Zt_of[[name]][names(b[[name]]), , drop = FALSE]
         as.numeric(Matrix::crossprod(Zt, b[[name]]))
       }),
-      edf = sum(stats::hatvalues(fit)) - length(lme4::fixef(fit)), score = -as.numeric(stats::logLik(fit))
+      edf = sum(stats::hatvalues(fit)) - length(lme4::fixef(fit)), score = -as.numeric(stats::logLik(fit)),
+      # The likelihood itself has another residual variance, which R gives no test.
+      tests = if (REML && length(sizes)) lmer_wald(fit, nlevels(batch), sizes)
     )
   })
   each <- function(part, size) matrix(vapply(fits, function(fit) fit[[part]], numeric(size)), size)
@@ -37,7 +40,8 @@ lme4_mean <- function(data, formula, batch, Y, effects, REML) {
     # In mgcv's scale, where a penalty is as large as the largest column; a variance of nothing is as good as any penalty.
     log_sp = pmin(-2 * log(each("theta", length(effects)) * vapply(Zt_of[effects], function(Zt) max(abs(Zt)), 0)), 300),
     # hatvalues tells of all effects together.
-    edf = if (length(effects) == 1) each("edf", 1), score = each("score", 1)
+    edf = if (length(effects) == 1) each("edf", 1), score = each("score", 1),
+    tests = lapply(fits, function(fit) fit$tests)
   )
 }
 

@@ -49,7 +49,8 @@ read_study <- function() {
     data = as.data.frame(typed[columns$role == "covariate"], check.names = FALSE, row.names = seq_len(nrow(data))),
     formula = setting("formula"), fixed = setting("fixed"), bars = setting("bars"), subject = setting("subject"),
     effects = setting("effects"), curved = setting("curved") == "TRUE", smooths = setting("smooths"),
-    method = setting("method"),
+    method = setting("method"), terms = setting("terms"), sizes = as.numeric(setting("sizes")),
+    weights = as.numeric(setting("weights")),
     options = list(
       ref = if (length(setting("ref"))) setting("ref"), mean_only = setting("mean_only") == "TRUE",
       prior = setting("prior")
@@ -85,7 +86,7 @@ for (engine in unique(recorded$engine)) {
     row <- recorded[i, ]
     unit <- numbers(row$unit_file)
     variant <- if (nzchar(row$variant_file)) numbers(row$variant_file)
-    sites <- if (row$rows == "subjects") study$batch else if (row$rows == "sites") levels(study$batch)
+    sites <- switch(row$rows, subjects = study$batch, sites = levels(study$batch), tests = study$terms)
     found <- verdict(
       numbers(row$file), theirs[[row$quantity]], variant, unit, row$tolerance, study$features, sites,
       proven(engine, theirs, row)

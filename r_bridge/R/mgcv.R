@@ -2,7 +2,8 @@
 #
 # data: covariates, factors as such; formula: of the covariates, without response, as text;
 # batch: factor; its contrasts enter as one matrix term, so that smooths and the other factors are coded as with an
-# intercept; Y: rows x features, NA where not observed; ticking: write a form feed after each feature.
+# intercept; Y: rows x features, NA where not observed; ticking: write a form feed after each feature;
+# sizes: columns of the parametric terms, to test all terms (tests.R).
 
 tight <- function() {
   # R's default stops at a gradient of 1e-6 of the score, which is 1e-4 of a residual sd in places.
@@ -23,7 +24,7 @@ mgcv_setup <- function(model, method) {
   mgcv::gam(model$formula, data = model$data, method = method, control = tight(), fit = FALSE)
 }
 
-mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE, ticking = FALSE) {
+mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE, ticking = FALSE, sizes = NULL) {
   held <- options(contrasts = c("contr.treatment", "contr.treatment"))
   on.exit(options(held))
   model <- mgcv_model(data, formula, batch)
@@ -57,7 +58,8 @@ mgcv_mean <- function(data, formula, batch, Y, method = "REML", discrete = FALSE
     converged = vapply(fits, function(f) isTRUE(f$converged), NA),
     penalties = lapply(smooths, function(s) unname(s$S)), ranks = lapply(smooths, function(s) s$rank),
     null_dims = vapply(smooths, function(s) as.numeric(s$null.space.dim), 0),
-    smooths = lapply(smooths, serialize, connection = NULL)
+    smooths = lapply(smooths, serialize, connection = NULL),
+    tests = if (!is.null(sizes)) lapply(fits, gam_wald, nlevels(batch), sizes)
   )
 }
 

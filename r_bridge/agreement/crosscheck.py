@@ -18,6 +18,7 @@ from pycombat_gam.mean.fit import MeanFit
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import Setting, Worded, in_one, listing
 from r_bridge import session, sources
+from r_bridge.agreement.inference import Terms, site_weights
 from r_bridge.agreement.known import Known, known
 from r_bridge.agreement.ours import Quantity, quantities
 from r_bridge.agreement.report import Agreement, Row
@@ -28,15 +29,21 @@ from r_bridge.functions import check_translatable
 from r_bridge.mgcv import METHODS, MgcvMean
 from r_bridge.study import Study
 
-ENGINES = ("mgcv", "lme4", "sva", "neuroCombat", "ComBatFamily", "longCombat")
-WAYS = {"longCombat": ("longCombat (REML)", "longCombat (MSR)")}
-"""Engines that are asked in several ways, and what each is called."""
-FILES = ("combat", "mgcv", "lme4", "packages", "agreement")
+ENGINES = ("mgcv", "lme4", "stats", "nlme", "sva", "neuroCombat", "ComBatFamily", "longCombat")
+WAYS = {
+    "longCombat": ("longCombat (REML)", "longCombat (MSR)"),
+    "stats": ("stats (lm)",),
+    "nlme": ("nlme (gls)",),
+}
+"""Engines that are asked in one of their ways or several, and what each is called."""
+FILES = ("combat", "mgcv", "lme4", "packages", "tests", "agreement")
 """The files of `R/` that an engine needs, in order."""
 
 
 MEANS = ("mgcv", "lme4")
 """Engines that fit a mean only: if one stops, there is nothing to compare with."""
+OF_TESTS = ("stats", "nlme")
+"""Engines that test the terms of a linear formula."""
 
 
 def crosscheck(
@@ -54,6 +61,11 @@ def crosscheck(
     is ours. An engine that stops at the data, as neuroCombat does at a constant feature, is left out with its message
     unless it was asked for by name.
 
+    Tests of terms are those of `ComBat.test` with ``variance="pooled"``. Without site weights they stand beside R's
+    ``lm`` with site as a factor, mgcv's tests, or lme4's with Kenward and Roger's degrees of freedom; with the site
+    weights, taken as known, beside ``nlme::gls``. R has none of random effects by ML, or of terms beside smooths and
+    random effects together.
+
     Differences are in units of the residual sd, and each has a tolerance with its reason. A known difference counts as
     explained only if the numbers agree once our computation uses R's rule. R's search is blamed only where R's own
     score is better at our smoothing parameters.
@@ -66,8 +78,8 @@ def crosscheck(
     table : DataFrame
         One wide table.
     engines : list of str, optional
-        Which of ``"mgcv"``, ``"lme4"``, ``"sva"``, ``"neuroCombat"``, ``"ComBatFamily"`` and ``"longCombat"`` to ask.
-        By default all that apply, mgcv only where lme4 does not.
+        Which of ``"mgcv"``, ``"lme4"``, ``"stats"`` (lm), ``"nlme"`` (gls), ``"sva"``, ``"neuroCombat"``,
+        ``"ComBatFamily"`` and ``"longCombat"`` to ask. By default all that apply, mgcv only where lme4 does not.
     **options
         Arguments of ComBat, if `model` is a formula.
 
@@ -137,8 +149,12 @@ def crosscheck(
             theirs = {name: np.asarray(values, dtype=np.float64) for name, values in reply.value.items()}
             search = Search(way, sent, theirs)
             mean_of_r = _mean_of_r(engine, fit, model, study, theirs)
-            differences = list(known(way, fit, study, theirs, mean_of_r, search))
-            rows += [_compare(way, ours[name], theirs[name], differences, study) for name in ours if name in theirs]
+            differences = [] if engine in OF_TESTS else list(known(way, fit, study, theirs, mean_of_r, search))
+            rows += [
+                _compare(way, ours[name], theirs[name], differences, study, sent["terms"])
+                for name in ours
+                if name in theirs
+            ]
     return Agreement(
         call=repr(model), study=study, sent=sent, rows=tuple(rows), left_out=left_out, warnings=tuple(warned),
         versions=_versions(list(dict.fromkeys(took_part))),
@@ -163,6 +179,8 @@ def _why_not(engine: str, model: ComBat) -> str:
         return Worded("plugs estimates in, and draws no posterior (", Setting("prior", "bayes"), ")")
     if engine == "mgcv":
         return ""
+    if engine in OF_TESTS:
+        return _why_not_tests(engine, formula)
     if formula.offsets:
         return "has no offset()"
     if engine == "lme4":
@@ -182,6 +200,14 @@ def _why_not(engine: str, model: ComBat) -> str:
     if engine == "ComBatFamily" and model.missing == "omit":
         return "takes no missing cells"
     return ""
+
+
+def _why_not_tests(engine: str, formula: Formula) -> str:
+    if formula.smooths or formula.random:
+        return "tests formulas without smooths and random effects"
+    if engine == "nlme" and formula.offsets:
+        return "has no offset()"
+    return "" if formula.parametric else "has no term to test"
 
 
 def _why_not_lme4(formula: Formula, model: ComBat) -> str:
@@ -224,6 +250,7 @@ def _source(function: str) -> str:
 def _for_r(study: Study, fit: FittedComBat, model: ComBat) -> dict[str, Any]:
     """The study as `R/agreement.R` takes it."""
     formula = study.sent
+    terms = Terms.of(fit.mean)
     return {
         "Y": study.Y.to_numpy(),
         "features": list(study.given.features),
@@ -241,6 +268,9 @@ def _for_r(study: Study, fit: FittedComBat, model: ComBat) -> dict[str, Any]:
         ],
         "smooths": list(fit.mean.smoothing.smooths),
         "method": METHODS[model.smoothing],
+        "terms": list(terms.labels),
+        "sizes": terms.sizes,
+        "weights": np.ones(0) if fit.mean.design.smooth.smooths else site_weights(fit.mean, fit.correlation),
         "options": {
             "ref": study.reference(model.ref_batch),
             "mean_only": bool(model.mean_only),
@@ -267,9 +297,11 @@ def _mean_of_r(
     )
 
 
-def _compare(engine: str, ours: Quantity, theirs: FloatArray, differences: Sequence[Known], study: Study) -> Row:
+def _compare(
+    engine: str, ours: Quantity, theirs: FloatArray, differences: Sequence[Known], study: Study, terms: list[str]
+) -> Row:
     """Let R compare one quantity, by the code that `agreement.R` runs again."""
-    sites = {"subjects": study.batch, "sites": list(study.levels.labels)}.get(ours.rows)
+    sites = {"subjects": study.batch, "sites": list(study.levels.labels), "tests": terms}.get(ours.rows)
     best: Row | None = None
     for difference in (None, *differences):
         variant = None if difference is None else difference.quantities.get(ours.name)

@@ -20,7 +20,7 @@ from r_bridge import sources
 if TYPE_CHECKING:
     from r_bridge.agreement.report import Agreement
 
-SCRIPT = ("combat", "mgcv", "lme4", "packages", "agreement", "main")
+SCRIPT = ("combat", "mgcv", "lme4", "packages", "tests", "agreement", "main")
 README = """# Agreement of pycombat_gam with R
 
     Rscript agreement.R
@@ -156,10 +156,14 @@ def _settings(sent: Mapping[str, object]) -> str:
     options = sent["options"]
     assert isinstance(options, dict)
     pairs = [(name, sent[name]) for name in ("formula", "fixed", "bars", "method")]
-    for name in ("smooths", "subject", "effects"):
+    for name in ("smooths", "subject", "effects", "terms"):
         labels = sent[name]
         assert isinstance(labels, list)
         pairs += [(name, label) for label in labels]
+    for name in ("sizes", "weights"):
+        numbers = sent[name]
+        assert isinstance(numbers, np.ndarray)
+        pairs += [(name, _number(value)) for value in numbers]
     pairs += [("curved", str(sent["curved"]).upper())]
     pairs += [("mean_only", str(options["mean_only"]).upper()), ("prior", options["prior"])]
     pairs += [("ref", options["ref"])] if options["ref"] is not None else []

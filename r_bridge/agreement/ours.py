@@ -8,6 +8,7 @@ import numpy as np
 
 from pycombat_gam.combat.fitted import FittedComBat
 from pycombat_gam.types import FloatArray
+from r_bridge.agreement.inference import site_weights, tests
 from r_bridge.study import Study
 
 SMOOTH = 1e-5
@@ -23,7 +24,8 @@ class Quantity:
     Attributes
     ----------
     name : as in the report; values : rows × features; unit : rows × features or 1 × features, what 1 means.
-    measured_in : the unit in words; rows : what the rows are, ``"subjects"``, ``"sites"`` or ``"terms"``.
+    measured_in : the unit in words; rows : what the rows are, ``"subjects"``, ``"sites"``, ``"terms"`` or
+        ``"tests"``, one of each term that can be tested.
     tolerance : the largest difference that counts as agreement; reason : for it.
     """
 
@@ -87,6 +89,10 @@ def quantities(fit: FittedComBat, study: Study) -> dict[str, Quantity]:
     harmonized = np.empty_like(Y)
     sites.adjust(Y, mean.rows(study.given.covariates, sites.level), study.codes, harmonized)
     add("harmonized", harmonized, sd, "residual sd", "subjects")
+    weights = None if smooth else site_weights(mean, fit.correlation)
+    moved = "smoothing parameters move tests √n times as much as curves" if smooth else reason
+    for column in tests(mean, weights):
+        add(column.name, column.values, column.unit, column.measured_in, "tests", 1e-3 if smooth else LINEAR, moved)
     return by_name
 
 

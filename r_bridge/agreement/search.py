@@ -46,7 +46,7 @@ class Search:
         keep = ("score", "log smoothing parameters")
         try:
             reply = session.run(
-                sources.function("search_failed", "combat", "mgcv", "packages", "agreement"),
+                sources.function("search_failed", "combat", "mgcv", "packages", "tests", "agreement"),
                 engine=self.engine,
                 study=dict(self.sent),
                 theirs={name: self.theirs[name] for name in keep if name in self.theirs},

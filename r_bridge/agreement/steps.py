@@ -108,7 +108,7 @@ def under(
     open_features = sites.scale.degenerate if rules.left_out is None else sites.scale.degenerate | rules.left_out
     # Divided by the rounding of a variance that is none.
     open_cells = open_features | (sites.effects.location_only & ~(sites.shrunken.delta > _ROUNDING))
-    hidden = {"subjects": open_cells[study.codes], "sites": open_features, "terms": open_features}
+    hidden = {"subjects": open_cells[study.codes]} | dict.fromkeys(("sites", "terms", "tests"), open_features)
     return {
         name: replace(quantity, values=np.where(hidden[quantity.rows], np.nan, quantity.values))
         for name, quantity in computed.items()

@@ -63,6 +63,7 @@ def test_lme4_fits_random_effects(
     assert set(agreement.table["engine"]) == {"lme4"} and "engines=['mgcv']" in agreement.left_out["mgcv"]
     found = agreement.table.set_index("quantity")
     assert {"coefficients", "fitted", "log smoothing parameters", "score", "harmonized"} <= set(found.index)
+    assert ("test residual df" in found.index) == (options.get("smoothing") != "ML")
     assert ("edf" in found.index) == (formula.count("visit|") == 0 or "(1|visit)" in formula)
     # Both searches end at a gradient of 1e-6 of the score: the same criterion, to the constants.
     assert found.loc["score", "largest"] < 1e-9
