@@ -12,12 +12,13 @@ MEANINGS = {
     HELD_OUT: "harmonized by models that did not see the row (site prediction), or neither the row's site nor the "
     "covariate (covariate prediction)",
 }
-BY_CONSTRUCTION = "The harmonization used these covariates, so what is found after it is partly by construction."
-"""Why an association, or a prediction, after harmonization does not prove that it was kept."""
+BY_CONSTRUCTION = "The harmonization used these covariates, so {} after it are partly by construction."
+"""Why a prediction, or a test that does not undo the harmonization, does not prove that an effect was kept."""
 TO_GO_BY = "Among the predictions, rely on those held out: that harmonization did not use the covariate."
 BY_ASPECT = {
     AFTER: {
-        "association": "harmonized by a model that used the term, so partly by construction",
+        "association": "harmonized; of ComBat's table the test undoes the harmonization, so p is the same as before. "
+        "Other tables are tested as they are",
         "covariate prediction": "harmonized by a model that used the covariate, so partly by construction; rely "
         "on the held-out figure",
     },
@@ -66,6 +67,12 @@ COMPARED = {
         "chance": "what guessing without features gives",
         "value": "the measure named on the left: smaller is better for the mean absolute error, larger for the others",
         "lower, upper": "its {interval}, resampling sites",
+    },
+    "effect change": {
+        "chance": "no change",
+        "value": "effects in the harmonized table, by a model without site, as a multiple of those before, by a model "
+        "with site; over the features in which the test finds the term",
+        "lower, upper": "its {interval}",
     },
 }
 SUMMARY = {

@@ -55,6 +55,7 @@ ASPECT_CAPTIONS = {
     "covariance": "Covariance of the features, compared between sites",
     "distribution": "Joint distribution of the features, compared between sites",
     "site prediction": "How well sites are predicted from the features (balanced accuracy)",
+    "effect change": "Effects after harmonization, without site, as a multiple of those before",
     "covariate prediction": "Covariates predicted from the features, leaving out one site at a time",
 }
 
@@ -126,6 +127,7 @@ def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
         "covariate",
         "Associations of the features with each term of the formula, at equal sites",
     )
+    parts += _compared(diagnosis, "effect change", ASPECT_CAPTIONS["effect change"])
     parts += _compared(diagnosis, "covariate prediction", ASPECT_CAPTIONS["covariate prediction"])
     if HELD_OUT in set(diagnosis.table.loc[diagnosis.table["aspect"] == "covariate prediction", "state"]):
         parts.append(Sentences(UNKNOWN_SITE))

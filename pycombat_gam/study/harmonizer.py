@@ -61,6 +61,10 @@ class Harmonizer(Protocol):
         """Functions of `pycombat_gam.plot` that draw it."""
 
     @property
+    def undone(self) -> bool:
+        """Whether it shifts and scales each site's rows only: a test of the harmonized table then undoes it."""
+
+    @property
     def untouched(self) -> int:
         """How many features pass through unchanged."""
 
