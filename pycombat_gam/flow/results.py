@@ -40,6 +40,9 @@ class Results(Queries):
     ensemble: str
     seed: int
 
+    def tested(self) -> None:
+        """Return no tests: what a flow makes of a table cannot be undone."""
+
     @property
     def history_(self) -> pd.DataFrame:
         """The training history, a row per epoch."""

@@ -82,6 +82,19 @@ SUMMARY = {
     "where sites are alike",
     "median partial R2": "half of the features have a larger share of variance explained by the term",
 }
+TESTED = {
+    "estimate": "coefficient, in the feature's unit per unit of the covariate; of terms with one degree of freedom",
+    "se": "its standard error",
+    "lower": "lower end of its interval",
+    "upper": "upper end of its interval",
+    "statistic": "t with one degree of freedom, F with several and for smooths",
+    "df": "degrees of freedom of the term",
+    "df_residual": "degrees of freedom of its variance (Satterthwaite)",
+    "p": "p-value, two-sided",
+    "p_adjusted": "adjusted for the number of features (Benjamini & Hochberg)",
+    "within_share": "part of the information on the term that lies within sites",
+    "n": "rows used",
+}
 SHRINKAGE = {
     "n": "rows",
     "location kept": "slope of the shrunken effects on the estimated ones over features: 1 is no shrinkage, 0 is the "

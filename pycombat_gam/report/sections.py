@@ -47,7 +47,7 @@ AUDIT_CAPTIONS = {
     "confounding": "Which terms are confounded with which sites",
     "canonical": "Canonical correlations of covariates and sites",
     "carriers": "Which sites cause a term's confounding, and which its estimate rests on",
-    "imbalance": "Imbalance of the covariates kept, and what it costs later tests",
+    "imbalance": "Imbalance of the terms kept, and what it costs later tests",
     "missing": "Missing cells",
     "features": "Features",
 }

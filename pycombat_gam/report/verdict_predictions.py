@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pycombat_gam.report.legend import TO_GO_BY, UNKNOWN_SITE
+from pycombat_gam.report.legend import TO_GO_BY
 from pycombat_gam.report.wording import three
 from pycombat_gam.study.states import AFTER, BEFORE, HELD_OUT
 from pycombat_gam.words import joined
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
+
+WORSE = "Held out it is worse than before, which does not count as weakened; the section on biology says why."
 
 
 def worse_predictions(diagnosis: Diagnosis) -> list[str]:
@@ -60,7 +62,7 @@ def predictions(diagnosis: Diagnosis) -> list[str]:
     by_covariate = by_state(diagnosis)
     present = {state for states in by_covariate.values() for state in states}
     each = [text for name, states in by_covariate.items() for text in _in_words(name, states)]
-    return [*each, *([TO_GO_BY, UNKNOWN_SITE] if HELD_OUT in present else [])]
+    return [*each, *([TO_GO_BY] if HELD_OUT in present else [])]
 
 
 def _in_words(name: str, states: dict[str, pd.Series]) -> list[str]:
@@ -78,7 +80,7 @@ def _in_words(name: str, states: dict[str, pd.Series]) -> list[str]:
     if {BEFORE, HELD_OUT} <= set(states):
         then, unseen = states[BEFORE], states[HELD_OUT]
         if _worse(unseen, then) or _better(unseen, then):
-            each.append(f"Held out it is {'worse' if _worse(unseen, then) else 'better'} than before.")
+            each.append("Held out it is better than before." if _better(unseen, then) else WORSE)
     return each
 
 
