@@ -15,7 +15,10 @@ from pycombat_gam.diagnose import Diagnosis
 from pycombat_gam.report import Report, report
 
 FEATURES = "_thickness$"
-FIGURES = ["figure-feature", "figure-components", "figure-curve", "figure-shrinkage", "figure-prior", "figure-effects"]
+FIGURES = [
+    *("figure-feature", "figure-components", "figure-curve", "figure-tests-1"),
+    *("figure-shrinkage", "figure-prior", "figure-effects"),
+]
 
 
 def study(visits: int = 1) -> pd.DataFrame:
@@ -37,7 +40,9 @@ def figures(found: Report) -> list[str]:
 
 COMBATS: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "nothing kept": (
-        {"formula": "~ 1"}, [name for name in FIGURES if name != "figure-curve"], "The formula names no covariate"
+        {"formula": "~ 1"},
+        [name for name in FIGURES if name not in ("figure-curve", "figure-tests-1")],
+        "The formula names no covariate",
     ),
     "no numeric covariate": (
         {"formula": "~ sex"}, [name for name in FIGURES if name != "figure-curve"], "effects of sex were modelled"
