@@ -1,8 +1,8 @@
 r"""By how much does harmonization change the effects, for whoever then analyses the table without site?
 
 Over the features in which the test finds a term, with f_k the fitted term of feature k in the rows before harmonization
-(site intercepts in the fit), f*_k the same after harmonization (no site in the fit) and σ_k the residual standard
-deviation before,
+(site intercepts in the fit), f*_k the same after harmonization (no site in the fit) and σ_k the standard
+deviation before of what the covariates leave,
 
 .. math:: R = \frac{\sum_k \langle f_k, f^*_k\rangle/σ_k^2}{\sum_k \langle f_k, f_k\rangle/σ_k^2}:
 
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from pycombat_gam.diagnose.adjusted import Adjusted
+from pycombat_gam.diagnose.adjusted import Adjusted, staying_columns
 from pycombat_gam.diagnose.association import TermTests
 from pycombat_gam.diagnose.location import blocks
 from pycombat_gam.diagnose.rows import rows
@@ -40,7 +40,7 @@ from pycombat_gam.diagnose.study import Study
 from pycombat_gam.infer.effects import adjusted
 from pycombat_gam.mean.additive import AdditiveMean
 from pycombat_gam.mean.fit import MeanFit
-from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
+from pycombat_gam.mean.posterior import inverse_information, residual_df
 from pycombat_gam.progress import tracked
 from pycombat_gam.study.states import AFTER, BEFORE
 from pycombat_gam.types import FloatArray, IntArray
@@ -74,7 +74,7 @@ def changes(
 
 @dataclass(eq=False)
 class _Sums:
-    """Numerator and denominator of R, what each row (n,) adds to their errors, and residual degrees of freedom."""
+    """Numerator and denominator of R, what each row (n,) adds to their errors, and rows left."""
 
     numerator: float
     denominator: float
@@ -95,6 +95,7 @@ class _Pair:
     ----------
     part : before; after : of the table after.
     X : (n, p) design less its means; within : (n, p) less those of each site; site_mean : (B, p).
+    residual : (n, k) what the covariates leave of the features within sites; variance : (k,) σ².
     scale : (B, k) d; kept : (B, 1) κ.
     """
 
@@ -103,6 +104,8 @@ class _Pair:
     X: FloatArray
     within: FloatArray
     site_mean: FloatArray
+    residual: FloatArray
+    variance: FloatArray
     scale: FloatArray
     kept: FloatArray
 
@@ -117,16 +120,21 @@ class _Pair:
         site_mean = _sums(X, codes) / sizes
         level = fit.design.less_offset(Y, table) - X @ fit.coefficients
         left, estimated = _sums(level, codes) / sizes, _sums(part.level, codes) / sizes
-        squares = _sums(part.residual**2, codes)
-        along = _sums(part.residual * (level - left[codes]), codes)
+        # What random effects of the units explain is error of the rows, like the rest.
+        staying = staying_columns(study, fit.design)
+        free = level + X[:, staying] @ fit.coefficients[staying]
+        residual = part.free - (_sums(part.free, codes) / sizes)[codes]
+        squares = _sums(residual**2, codes)
+        variance = squares.sum(axis=0) / _rows_left(fit)
+        along = _sums(residual * (free - (_sums(free, codes) / sizes)[codes]), codes)
         scale = np.divide(along, squares, out=np.ones_like(along), where=squares > 0)
         kept = np.ones((len(left), 1))
         varying = np.flatnonzero(part.modelled)
         if varying.size >= FEWEST:
-            sd = np.sqrt(residual_variance(fit)[varying])
+            sd = np.sqrt(variance[varying])
             each = slope(*((of - of.mean(axis=0))[:, varying] / sd for of in (estimated, left)))
             kept[np.isfinite(each), 0] = each[np.isfinite(each)]
-        return cls(part, after, X, X - site_mean[codes], site_mean, scale, kept)
+        return cls(part, after, X, X - site_mean[codes], site_mean, residual, variance, scale, kept)
 
     def add(self, sums: _Sums, label: str, places: IntArray) -> None:
         """Add some of the features to the sums of a term."""
@@ -134,7 +142,7 @@ class _Pair:
         columns = fit.design.term_slices[label]
         X, within, n = self.X, self.within, codes.size
         beta, then = fit.coefficients[columns, places], self.after.coefficients[columns, places]
-        size = X[:, columns].T @ X[:, columns] / residual_variance(fit)[places, None, None]
+        size = X[:, columns].T @ X[:, columns] / self.variance[places, None, None]
         before, after = (np.einsum("kcd,dk->ck", size, of) for of in (beta, then))
         H, H_after = inverse_information(fit, places), inverse_information(self.after, places)
         t = X @ _times(H_after[:, :, columns], before)
@@ -144,14 +152,14 @@ class _Pair:
         influence = d[codes] * (t - (at_site / self.part.sizes[:, None])[codes])
         influence += (left / self.part.sizes[:, None])[codes] - left.sum(axis=0) / n
         influence += within @ (_times(H, pulled) + _times(H[:, :, columns], after))
-        residual = self.part.residual[:, places]
+        residual = self.residual[:, places]
         sums.numerator += float((beta * after).sum())
         sums.denominator += float((beta * before).sum())
         sums.to_numerator[self.part.rows] += (influence * residual).sum(axis=1)
         sums.to_denominator[self.part.rows] += 2.0 * ((within @ _times(H[:, :, columns], before)) * residual).sum(
             axis=1
         )
-        sums.df = min(sums.df, float(residual_df(fit)[places].min()))
+        sums.df = min(sums.df, float(_rows_left(fit)[places].min()))
 
 
 def _interval(study: Study, sums: _Sums, level: float) -> tuple[float, float, float]:
@@ -159,10 +167,16 @@ def _interval(study: Study, sums: _Sums, level: float) -> tuple[float, float, fl
     ratio = sums.numerator / sums.denominator
     influence = (sums.to_numerator - ratio * sums.to_denominator) / sums.denominator
     units = influence if study.groups is None else np.bincount(study.groups, weights=influence)
-    n = study.codes.size
-    se = np.sqrt((units**2).sum() * n / sums.df)
-    reach = float(se * stdtrit(min(sums.df, units.size - len(study.sites)), 1.0 - level / 2.0))
+    df = max(sums.df - study.codes.size + units.size, 1.0)
+    reach = float(np.sqrt((units**2).sum() * units.size / df) * stdtrit(df, 1.0 - level / 2.0))
     return ratio, ratio - reach, ratio + reach
+
+
+def _rows_left(fit: MeanFit) -> FloatArray:
+    """Return the rows less what sites and covariates take, random effects not among these, (V,)."""
+    random = {smooth.label for smooth, _ in fit.design.random_effects}
+    of_groups = np.array([label in random for label in fit.smoothing.smooths], dtype=bool)
+    return np.asarray(residual_df(fit) + fit.smoothing.edf[of_groups].sum(axis=0))
 
 
 def _sums(values: FloatArray, codes: IntArray) -> FloatArray:
