@@ -89,11 +89,11 @@ def audit(
     >>> audit = pcg.audit(pcg.datasets.load_multisite(), "~ age + sex + dx", batch="site", id="subject")
     >>> audit.worst
     'caution'
-    >>> audit.imbalance[["covariate", "variance_ratio", "level"]].round(2)
-      covariate  variance_ratio  level
-    0       age            1.65   0.13
-    1       sex            1.03   0.06
-    2        dx            1.12   0.07
+    >>> audit.imbalance[["term", "within_share", "naive_level"]].round(2)
+      term  within_share  naive_level
+    0  age          0.61         0.13
+    1  sex          0.97         0.06
+    2   dx          0.90         0.07
     """
     asked = ComBat(
         formula,

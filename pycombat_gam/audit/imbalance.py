@@ -11,7 +11,7 @@ where γ̂, β̂ are the estimates of the one model with site and e its residual
 to X, least squares of y* on (1, X) gives β̂ and e again. So the later estimate *is* β̂, with everything known about it:
 
 - its variance is σ²(X'M_Z X)⁻¹, with M_Z = I − Z(Z'Z)⁻¹Z', but the later model takes it for s²(X'M_1X)⁻¹: for the r
-  columns that hold a covariate, given the other columns, the true and the assumed covariance have relative eigenvalues
+  columns of a term, given the other columns, the true and the assumed covariance have relative eigenvalues
   λ_i = 1/(1 − ρ_i²), with ρ the partial canonical correlations of these columns with the sites. For r = 1, λ is the
   variance inflation by sites.
 - e'e/σ² ~ χ²_ν with ν = n − p − B, independent of β̂, but the later model divides by ν' = n − p − 1.
@@ -37,11 +37,13 @@ default               0.129  0.191  0.235
 mean_only             0.048  0.227  0.488
 ====================  =====  =====  =====
 
-Smooths count with their whole basis, unpenalised.
+For one column and many rows it is nearly 2Φ(−z√(ν/(λν'))), which is a point too high at 16 rows and two too low for
+three columns at 32. Smooths count with their whole basis, unpenalised.
 
-In the table, `r2` is the share of the covariate's own values (or of its levels' indicators) between sites, and
-`r2_given` the mean of ρ². `variance_ratio` is the mean of λ, `worst_ratio` the largest λ, `df_assumed` ν', `df_true` ν.
-`difference` is the largest standardized difference of a `site` from the others (`pycombat_gam.checks.overlap`).
+In the table, `r2` is the share of the term between sites, and `within_share` the mean of 1 − ρ², the part of its
+information that lies within sites (`infer.share`). `df_assumed` is ν', `df_true` ν, `naive_level` the actual level.
+`difference` is the largest standardized difference of a `site` from the others, of a term with one variable
+(`pycombat_gam.checks.overlap`).
 """
 
 from __future__ import annotations
@@ -54,10 +56,10 @@ from scipy.stats import f as f_distribution
 
 from pycombat_gam.additive.chisquare_mixture import ratio_tail
 from pycombat_gam.checks.finding import Finding, frame, keys
-from pycombat_gam.checks.material import Covariate, Material
-from pycombat_gam.checks.terms import Terms, associate, basis_of, centred
+from pycombat_gam.checks.material import Material
+from pycombat_gam.checks.terms import Columns, Terms, associate, basis_of, centred
 from pycombat_gam.types import FloatArray
-from pycombat_gam.words import count, percent
+from pycombat_gam.words import percent
 
 NOMINAL = 0.05
 LIBERAL = 0.075
@@ -70,54 +72,29 @@ BEYOND_CHANCE = 4.0
 """Standard errors that a difference must be from zero to be mentioned: sites and covariates are many."""
 
 COLUMNS = (
-    *("covariate", "terms", "df", "r2", "r2_given", "variance_ratio", "worst_ratio"),
-    *("df_assumed", "df_true", "level", "difference", "site"),
+    *("term", "df", "r2", "within_share", "df_assumed", "df_true", "naive_level"),
+    *("difference", "site"),
 )
 
 
 def imbalance_table(material: Material, terms: Terms, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Find, for each covariate, the actual level of a later test without site if site effects are removed in full."""
+    """Find, for each term, the actual level of a later test without site if site effects are removed in full."""
     n_sites = len(material.levels)
     every = np.hstack([np.zeros((terms.codes.size, 0)), *(term.X for term in terms.terms)])
     used = int((np.bincount(terms.codes, minlength=n_sites) > 0).sum())
     p = basis_of(centred(every), every[:, :0]).shape[1]
     assumed, true = terms.codes.size - p - 1, terms.codes.size - p - used
     rows: list[tuple[object, ...]] = []
-    for name in material.covariates:
-        held = [term for term in terms.terms if name in term.variables]
-        if not held:
-            continue
-        rest = [term.X for term in terms.terms if name not in term.variables]
-        X, others = np.hstack([term.X for term in held]), np.hstack([every[:, :0], *rest])
-        squared = associate(X, others, terms.codes, n_sites).squared
+    for at, term in enumerate(terms.terms):
+        others = np.hstack([every[:, :0], *(other.X for k, other in enumerate(terms.terms) if k != at)])
+        alone = associate(term.X, others[:, :0], terms.codes, n_sites).squared
+        given = associate(term.X, others, terms.codes, n_sites).squared
         with np.errstate(divide="ignore"):
-            ratios = 1.0 / (1.0 - squared)
-        difference, site = _largest(overlap, name)
-        rows.append(
-            (
-                name,
-                ", ".join(term.label for term in held),
-                squared.size,
-                _own_r2(material.covariates[name], terms),
-                float(squared.mean()) if squared.size else np.nan,
-                float(ratios.mean()) if squared.size else np.nan,
-                float(ratios.max(initial=1.0)),
-                assumed,
-                true,
-                later_level(ratios, assumed, true),
-                difference,
-                site,
-            )
-        )
+            level = later_level(1.0 / (1.0 - given), assumed, true)
+        share, within = (float(of.mean()) if of.size else np.nan for of in (alone, 1.0 - given))
+        difference, site = _largest(overlap, term)
+        rows.append((term.label, given.size, share, within, assumed, true, level, difference, site))
     return frame(rows, COLUMNS)
-
-
-def _own_r2(covariate: Covariate, terms: Terms) -> float:
-    """Share of a covariate's own values, or of its levels' indicators, between sites."""
-    x = covariate.values[terms.rows]
-    X = (x[:, None] == np.unique(x)).astype(float) if covariate.levels else x[:, None]
-    squared = associate(X, X[:, :0], terms.codes, int(terms.codes.max()) + 1).squared
-    return float(squared.mean()) if squared.size else float("nan")
 
 
 def later_level(ratios: FloatArray, assumed: int, true: int, nominal: float = NOMINAL) -> float:
@@ -132,9 +109,12 @@ def later_level(ratios: FloatArray, assumed: int, true: int, nominal: float = NO
     return ratio_tail(ratios.size * critical * true / assumed, ratios, true)
 
 
-def _largest(overlap: pd.DataFrame, name: str) -> tuple[float, str]:
-    """Largest difference of a site from the others, if any is known."""
-    rows = overlap[(overlap["covariate"] == name) & (overlap["level"] == "")].dropna(subset=["difference"])
+def _largest(overlap: pd.DataFrame, term: Columns) -> tuple[float, str]:
+    """Largest difference of a site from the others in the term's variable, if it has one and any is known."""
+    if len(term.variables) != 1:
+        return np.nan, ""
+    rows = overlap[(overlap["covariate"] == term.variables[0]) & (overlap["level"] == "")]
+    rows = rows.dropna(subset=["difference"])
     if not len(rows):
         return np.nan, ""
     row = rows.iloc[int(rows["difference"].abs().argmax())]
@@ -144,29 +124,31 @@ def _largest(overlap: pd.DataFrame, name: str) -> tuple[float, str]:
 def imbalance_findings(
     material: Material, terms: Terms, imbalance: pd.DataFrame, overlap: pd.DataFrame, confounded: set[str]
 ) -> Iterator[Finding]:
-    """Judge later tests of all covariates but those in `confounded`, which `confounding` reports."""
-    smooth = {term.label for term in terms.terms if term.smooth}
+    """Judge later tests of all terms, but for those with a variable in `confounded`, which `confounding` reports."""
     if len(material.levels) < 2:
         return
-    for _, row in imbalance.iterrows():
-        name = row["covariate"]
-        if name in confounded or np.isnan(row["level"]):
+    differ: dict[str, None] = {}
+    for term, (_, row) in zip(terms.terms, imbalance.iterrows(), strict=True):
+        if confounded & set(term.variables) or np.isnan(row["naive_level"]):
             continue
-        lost = row["df_assumed"] - row["df_true"]
-        if row["level"] > LIBERAL:
-            what = "variance" if row["df"] == 1 else "average variance"
-            asked = " (its curve unpenalised)" if smooth & set(row["terms"].split(", ")) else ""
-            shrunk = " (shrinkage changes this)" if material.asked.shrunk else ""
-            verdict = (
-                f"Testing '{name}' later without site would be too liberal: its level is {percent(row['level'])} "
-                f"instead of 5 % where site effects are removed in full{shrunk}. The {what} of its effect is "
-                f"{row['variance_ratio']:.3g} times what that test assumes{asked}, with {count(lost, 'degree')} of "
-                f"freedom too many. Sites explain {percent(row['r2'])} of '{name}' (farthest: '{row['site']}', "
-                f"standardized difference {row['difference']:.2g}). Keep site in that model"
-            )
-            yield Finding("caution", "imbalance", name, verdict, "imbalance", keys([name]))
-        else:
+        if row["naive_level"] > LIBERAL:
+            yield _liberal(row, shrunk=material.asked.shrunk)
+            differ.update(dict.fromkeys(term.variables))
+    for name in material.covariates:
+        if name not in confounded | set(differ):
             yield from _differs(name, overlap)
+
+
+def _liberal(row: pd.Series, *, shrunk: bool) -> Finding:
+    term = row["term"]
+    condition = "where site effects are removed in full" + (" (shrinkage changes this)" if shrunk else "")
+    farthest = f"; '{row['site']}' is farthest (standardized difference {row['difference']:.2g})" if row["site"] else ""
+    verdict = (
+        f"Testing '{term}' later without site would be too liberal: its level is {percent(row['naive_level'])} instead "
+        f"of 5 % {condition}. Sites explain {percent(row['r2'])} of '{term}'{farthest}. Keep site in that model, or "
+        "test with sites accounted for (ComBat.test)"
+    )
+    return Finding("caution", "imbalance", term, verdict, "imbalance", keys([term]))
 
 
 def _differs(name: str, overlap: pd.DataFrame) -> Iterator[Finding]:

@@ -42,7 +42,8 @@ class Audit:
     carriers : DataFrame
         Which sites cause a term's confounding, and which its estimate rests on.
     imbalance : DataFrame
-        The actual level of a later test without site; see `pycombat_gam.audit.imbalance`.
+        For each term `within_share`, the part of its information within sites, and `naive_level`, the actual level of a
+        later test without site; see `pycombat_gam.audit.imbalance`.
     missing : DataFrame
         Missing and infinite cells of columns that have any, by site; the site is empty for rows without one.
     features : DataFrame
@@ -127,7 +128,7 @@ class Audit:
         for title, table in (
             ("Sites", self.sites.drop(columns=self._unused())),
             ("Terms against sites", self.confounding.drop(columns=["variables", "why", "deciding_rows"])),
-            ("Later tests without site, nominal level 5 %", self.imbalance.drop(columns="terms")),
+            ("Later tests without site, nominal level 5 %", self.imbalance),
         ):
             if len(table):
                 shown = table.head(_PRINTED).to_string(index=False, float_format="{:.3g}".format, na_rep="—")

@@ -239,13 +239,13 @@ def _judge(row: pd.Series, smooth: bool, imbalance: pd.DataFrame) -> Iterator[Fi
         yield Finding("problem", check, term, verdict, "confounding", where, stops=True)
     elif decided_by_few(row, smooth):
         yield _but_for_few(row)
-    elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["level"].notna().any():
-        levels = imbalance.loc[imbalance["covariate"].isin(row["variables"].split(", ")), "level"]
+    elif INFLATED < (inflation := nearly(row, smooth)) < np.inf and imbalance["naive_level"].notna().any():
+        level = imbalance.set_index("term").loc[term, "naive_level"]
         verdict = (
             f"'{term}' is nearly confounded with site: sites explain {percent(row['r2'])} of it, "
             f"{percent(row['site_share'])} of that at '{row['site']}'. Estimating sites multiplies the variance of its "
             f"effect by {inflation:.3g}. Where site effects are removed in full, a later test without site has level "
-            f"{percent(levels.max())} instead of 5 %"
+            f"{percent(level)} instead of 5 %"
         )
         yield Finding("caution", "confounding", term, verdict, "confounding", where)
 

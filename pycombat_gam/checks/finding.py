@@ -20,7 +20,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "confounding": ("term",),
     "canonical": ("term", "order"),
     "carriers": ("term", "site"),
-    "imbalance": ("covariate",),
+    "imbalance": ("term",),
     "missing": ("column", "site"),
     "features": ("feature",),
 }

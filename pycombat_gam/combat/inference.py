@@ -69,6 +69,16 @@ class Inference(Results):
         fitted = self.fitted
         return told(engine, tests, fitted.features, fitted.levels.labels, f"Tests of {self!r}", level)
 
+    def tested(self) -> Effects | None:
+        """Test every term, as any harmonizer is asked to (`study.harmonizer`); None where nothing can be tested."""
+        mean = self.fitted.mean
+        if mean.groups is None or not Engine(mean, 0.0, by_site=True, weighted=True).terms:
+            return None
+        with warnings.catch_warnings():
+            # What it warns of is among the notes.
+            warnings.simplefilter("ignore", PcgWarning)
+            return self.test()
+
     def contrast(
         self,
         contrast: Mapping[str, float] | Sequence[Mapping[str, float]],

@@ -111,6 +111,11 @@ class Results(TableEstimator):
         return ("features", "curve", *(("site_effects", "shrinkage", "prior") if self.batch_model is None else ()))
 
     @property
+    def undone(self) -> bool:
+        """Whether each site's rows are shifted and scaled only; of another batch model that is not known."""
+        return self.batch_model is None
+
+    @property
     def untouched(self) -> int:
         """How many features pass through."""
         if self.batch_model is not None:

@@ -1,98 +1,167 @@
-"""Is the biology still there? Each term of the formula is tested in each feature, adjusted for site.
+r"""Is the biology there? Each term of the formula is tested in each feature, with sites accounted for.
 
-Parametric terms: the Wald test β'V⁻¹β/d against F(d, n − edf) (R: ``anova`` of a gam). Smooths: Wood's (2013a) test.
-Smooths that can shrink to nothing (``cs``, ``ts``): Wood's (2013b). The effect size is the partial R², from F·d.
+The test is that of `ComBat.test` (`infer.engine`): one weighted fit with site intercepts, site variances and their
+degrees of freedom. Least squares of a table that ComBat harmonized, under its true covariance, *is* that fit of the
+measured values. So what ComBat's table says after harmonization is the test before it, the same number by number. Any
+other table is tested on its own rows: after a flow, or harmonized elsewhere.
+
+The effect's size is that of the table at hand: the partial R² of least squares with site intercepts, q/(q + rss) with
+q = β'Mβ the sum of squares of the fitted term that sites and the other terms leave (penalised as they were).
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
 import numpy as np
-from scipy.stats import f as f_distribution
 
-from pycombat_gam.additive.wald import SmoothStatistic, random_effect_test, smooth_p_values, smooth_statistic
 from pycombat_gam.diagnose.adjusted import Adjusted
-from pycombat_gam.diagnose.location import blocks, partial_r2
+from pycombat_gam.diagnose.location import blocks
 from pycombat_gam.diagnose.rows import rows
-from pycombat_gam.mean.posterior import inverse_information, residual_df, residual_variance
-from pycombat_gam.progress import progress_bar
-from pycombat_gam.types import FloatArray
+from pycombat_gam.diagnose.study import Study
+from pycombat_gam.errors import PcgError, PcgWarning
+from pycombat_gam.infer.correlation import residual_correlation
+from pycombat_gam.infer.engine import Engine
+from pycombat_gam.mean.additive import AdditiveMean
+from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.mean.posterior import inverse_information
+from pycombat_gam.study.agreement import agree
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.study.states import AFTER, BEFORE
+from pycombat_gam.types import FloatArray, IntArray
+
+Parts = list[dict[str, np.ndarray]]
 
 
-def associations(part: Adjusted, names: np.ndarray, state: str) -> list[dict[str, np.ndarray]]:
-    """Test every term except random effects; a row per term and feature."""
-    design = part.fit.design
-    smooths = {smooth.label: smooth for smooth in design.smooth.smooths}
+@dataclass(frozen=True, eq=False)
+class TermTests:
+    """The tests of a term in V features, (V,) each: `n` rows, none where a feature was not examined."""
+
+    statistic: FloatArray
+    df: FloatArray
+    df_residual: FloatArray
+    p: FloatArray
+    n: FloatArray
+
+    @classmethod
+    def none(cls, V: int) -> TermTests:
+        """Return what is yet to be filled."""
+        return cls(*(np.full(V, np.nan) for _ in fields(cls)))
+
+
+def associations(
+    study: Study, fits: Mapping[str, Sequence[Adjusted]], model: Harmonizer | None
+) -> dict[str, dict[str, TermTests]]:
+    """Test every term except random effects in every feature, by state and term.
+
+    Parameters
+    ----------
+    fits : the fits of each state; model : what harmonized, or None.
+    """
+    tests = {state: _tested(study, study.states[state], parts) for state, parts in fits.items() if state == BEFORE}
+    for state in fits:
+        if state not in tests:
+            undone = model is not None and model.undone and transformed(study, model)
+            tests[state] = tests[BEFORE] if undone else _tested(study, study.states[state], fits[state])
+    return tests
+
+
+def association_rows(
+    study: Study, fits: Mapping[str, Sequence[Adjusted]], tests: Mapping[str, Mapping[str, TermTests]]
+) -> list[dict[str, np.ndarray]]:
+    """Return a row per state, term and feature: the test, and the size of the effect in that state's table."""
+    names = np.array(study.features, dtype=object)
     parts = []
-    for label, columns in design.term_slices.items():
-        if label not in smooths:
-            statistic, df, p = _parametric(part, columns)
-        elif not smooths[label].random:
-            statistic, df, p = _smooth(part, label, columns)
-        else:
-            continue
-        df_residual = residual_df(part.fit)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            F = np.where(part.modelled & (df > 0), statistic / df, np.nan)
-        parts.append(
-            rows(
-                aspect="association", measure="partial R2", state=state, feature=names, covariate=label,
-                value=partial_r2(F, df, df_residual), statistic=F, df=df, df_residual=df_residual,
-                p=np.where(part.modelled, p, np.nan), n=part.rows.size,
-            )
-        )  # fmt: skip
+    for state, by_term in tests.items():
+        for label, test in by_term.items():
+            known = test.n > 0
+            value = np.where(np.isnan(test.p), np.nan, _partial_r2(fits[state], label, names.size))
+            parts.append(
+                rows(
+                    aspect="association", measure="partial R2", state=state, feature=names[known], covariate=label,
+                    value=value[known], statistic=test.statistic[known], df=test.df[known],
+                    df_residual=test.df_residual[known], p=test.p[known], n=test.n[known],
+                )
+            )  # fmt: skip
     return parts
 
 
-def _parametric(part: Adjusted, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-    V, p = part.features.size, part.X.shape[1]
-    beta = part.fit.coefficients[columns]
-    statistic = np.empty(V)
-    for some in blocks(V, p**2):
-        inverse = inverse_information(part.fit, some)[:, columns, columns]
-        solved = np.linalg.solve(inverse, beta[:, some].T[..., None])[..., 0]
-        statistic[some] = (beta[:, some].T * solved).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic /= residual_variance(part.fit)
-    df = len(beta)
-    return statistic, np.full(V, float(df)), np.asarray(f_distribution.sf(statistic / df, df, residual_df(part.fit)))
+def transformed(study: Study, model: Harmonizer) -> bool:
+    """Tell whether the table after is what the model makes of the table before."""
+    try:
+        with warnings.catch_warnings():
+            # Said when the table was harmonized.
+            warnings.simplefilter("ignore", PcgWarning)
+            made = model.transform(study.states[BEFORE], study.table)
+    except PcgError:
+        return False
+    return agree(np.asarray(made), study.states[AFTER])
 
 
-def _smooth(part: Adjusted, label: str, columns: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-    fit, (V, p) = part.fit, (part.features.size, part.X.shape[1])
-    smooth = next(s for s in fit.design.smooth.smooths if s.label == label)
-    random = [place for _, place in fit.design.random_effects]
-    penalties = fit.penalties
-    information = fit.R.T @ fit.R
-    root = np.linalg.qr(part.X[:, columns])[1]
-    phi, df_residual = residual_variance(fit), residual_df(fit)
-    statistic, df, p_value = np.full(V, np.nan), np.full(V, np.nan), np.full(V, np.nan)
-    curves: dict[int, SmoothStatistic] = {}
-    with progress_bar(f"testing {label}", V) as advance:
-        for some in blocks(V, p**2):
-            for k, H in zip(some, inverse_information(fit, some), strict=True):
-                if not part.modelled[k]:
-                    continue
-                F = H @ information
-                if smooth.null_dim > 0:
-                    edf1 = np.diagonal(2 * F - F @ F)[columns].sum()
-                    rank = min(float(columns.stop - columns.start), float(edf1))
-                    curve = smooth_statistic(fit.coefficients[columns, k], phi[k] * H[columns, columns], root, rank)
-                    curves[int(k)], statistic[k], df[k] = curve, curve.values[0], curve.df
-                else:
-                    test = random_effect_test(
-                        fit.R,
-                        [(place, weight[k] * S) for _, place, S, weight in penalties],
-                        columns,
-                        random,
-                        beta=fit.coefficients[:, k],
-                        Vp=phi[k] * H,
-                        Ve=phi[k] * F @ H,
-                        scale=phi[k],
-                        df_residual=df_residual[k],
-                    )
-                    statistic[k], df[k], p_value[k] = test.statistic, test.df, test.p_value
-            advance(some.size)
-    if curves:
-        which = list(curves)
-        p_value[which] = smooth_p_values(list(curves.values()), df_residual[which])
-    return statistic, df, p_value
+def _tested(study: Study, Y: FloatArray, parts: Sequence[Adjusted]) -> dict[str, TermTests]:
+    """Test all terms in the features of one state."""
+    tests: dict[str, TermTests] = {}
+    for fitted in _fits(study, Y, parts):
+        features, fit = fitted.features, fitted.fit
+        values = Y[np.ix_(fitted.rows, features)]
+        correlation = residual_correlation(fit, values, study.table.iloc[fitted.rows], fitted.codes)
+        engine = Engine(fit, correlation, by_site=True, weighted=True)
+        for label in engine.terms:
+            test = tests.setdefault(label, TermTests.none(len(study.features)))
+            result = engine.term(label).tested
+            # The test of a single contrast has a t.
+            test.statistic[features] = np.where(np.isnan(result.se), result.statistic, result.statistic**2)
+            test.df[features], test.df_residual[features] = result.df, result.df_residual
+            test.p[features], test.n[features] = result.p, fit.n_observed.sum(axis=0)
+    return tests
+
+
+class _Fitted(NamedTuple):
+    """A fit of features whose tests share site weights; rows and codes are of all their cells."""
+
+    features: IntArray
+    rows: IntArray
+    codes: IntArray
+    fit: MeanFit
+
+
+def _fits(study: Study, Y: FloatArray, parts: Sequence[Adjusted]) -> Iterator[_Fitted]:
+    """Yield fits of all features that every site has, together, and of the others by the rows they have."""
+    whole = [part for part in parts if part.sites.size == len(study.sites)]
+    if len(whole) > 1:
+        features = np.sort(np.concatenate([part.features for part in whole]))
+        fit = AdditiveMean().fit(
+            study.table,
+            Y[:, features],
+            study.codes,
+            formula=study.fitted,
+            features=[study.features[k] for k in features],
+            labels=study.sites,
+            omit_missing=True,
+        )
+        yield _Fitted(features, np.arange(study.codes.size), study.codes, fit)
+    for part in parts:
+        if len(whole) == 1 or part.sites.size < len(study.sites):
+            yield _Fitted(part.features, part.rows, part.codes, part.fit)
+
+
+def _partial_r2(parts: Sequence[Adjusted], label: str, V: int) -> FloatArray:
+    """Return the partial R² of a term in all V features, NaN where it was not fitted."""
+    value = np.full(V, np.nan)
+    for part in parts:
+        fit, design = part.fit, part.fit.design
+        columns = design.term_slices[label]
+        beta, rss = fit.coefficients[columns], fit.residual_ss.sum(axis=0)
+        explained = np.empty(part.features.size)
+        for some in blocks(part.features.size, len(design.columns) ** 2):
+            left = np.linalg.inv(inverse_information(fit, some)[:, columns, columns])
+            explained[some] = np.einsum("pk,kpq,qk->k", beta[:, some], left, beta[:, some], optimize=True)
+        for penalty in fit.penalties:
+            if penalty.columns == columns:
+                explained -= penalty.weight * np.einsum("pk,pq,qk->k", beta, penalty.matrix, beta, optimize=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value[part.features] = explained / (explained + rss)
+    return value

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.diagnose.adjusted import Adjusted, adjusted
-from pycombat_gam.diagnose.association import associations
+from pycombat_gam.diagnose.association import association_rows, associations
+from pycombat_gam.diagnose.change import changes
 from pycombat_gam.diagnose.classify import coordinates
 from pycombat_gam.diagnose.diagnosis import Diagnosis
 from pycombat_gam.diagnose.held_out import as_given, by_fold, by_site
@@ -102,11 +103,16 @@ def diagnose(
     Location: analysis of variance with the formula's terms, Kruskal-Wallis. Scale: Levene (Brown-Forsythe) and
     Fligner-Killeen. All features together: covariance, energy distance, MMD, with permutations. Site prediction:
     logistic regression and a support vector machine with a Gaussian kernel, cross-validated. Biology: every term in
-    every feature, and each covariate predicted leaving a site out. The modules of `pycombat_gam.diagnose` have the
-    equations and sources.
+    every feature, what harmonization changes of the effects, and each covariate predicted leaving a site out. The
+    modules of `pycombat_gam.diagnose` have the equations and sources.
 
     Location and scale *after* harmonization are tested on the rows that estimated the site effects: without shrinkage
-    the sites' locations agree by construction. "Held out" shows what the harmonization does to other rows.
+    the sites' locations agree by construction. "Held out" shows what the harmonization does to other rows; with
+    empirical Bayes, site prediction sits a little below chance there, for ComBat shrinks too little.
+
+    Associations are tested as `ComBat.test` does. Where a ComBat harmonized, "after" is the test before: least squares
+    of the harmonized table under its true covariance gives it. Only the effect's size, the partial R², is each table's
+    own. "Effect change" compares what a later model without site finds in the harmonized table with the effects before.
 
     Examples
     --------
@@ -141,15 +147,17 @@ def _diagnosed(
     notes: list[str] = []
     parts: Parts = []
     whole, flat = np.ones(len(study.features), dtype=bool), np.zeros(len(study.features), dtype=bool)
+    fits = {state: _tracked(study, Y, state) for state, Y in study.states.items()}
     for state, Y in study.states.items():
         whole &= ~np.isnan(Y).any(axis=0)
-        for part in _tracked(study, Y, state):
+        for part in fits[state]:
             names = np.array(study.features, dtype=object)[part.features]
             parts += [anova(part, names, state), *kruskal(part, names, state), *scale_tests(part, names, state)]
-            parts += associations(part, names, state)
             flat[part.features] |= ~part.modelled
             if state == BEFORE:
                 notes += _notes(study, part, names)
+    tests = associations(study, fits, model)
+    parts += [*association_rows(study, fits, tests), *changes(study, fits, tests, level)]
     notes += _untested(parts, flat, study.features)
     notes += _random_notes(study)
     some, columns = _complete(study, whole, ~flat, notes)

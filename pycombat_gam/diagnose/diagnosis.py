@@ -13,7 +13,7 @@ from pycombat_gam.study.states import STATES
 from pycombat_gam.types import JsonDict
 from pycombat_gam.words import did_you_mean, listing, printable
 
-ASPECTS = (*SITES, "association", "covariate prediction", "shrinkage")
+ASPECTS = (*SITES, "association", "effect change", "covariate prediction", "shrinkage")
 _MEDIANS = {
     ("location", "ANOVA"): "median partial R2 of the site",
     ("scale", "Levene"): "median ratio of the largest to the smallest site sd",
@@ -100,6 +100,8 @@ class Diagnosis:
         if aspect in ("site prediction", "covariate prediction"):
             name = measure if aspect == "covariate prediction" else "balanced accuracy"
             return [(f"{name} (by chance {some['chance'].iloc[0]:.3g})", float(some["value"].iloc[0]))]
+        if aspect == "effect change":
+            return [("effects, times those before", float(some["value"].iloc[0]))]
         if (some["feature"] == "").all():
             p = f"p of {self.permutations:,} permutations"
             return [("statistic, times chance", float(some["value"].iloc[0])), (p, float(some["p"].iloc[0]))]

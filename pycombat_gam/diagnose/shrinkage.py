@@ -28,8 +28,8 @@ def shrinkage(estimates: Estimates, sizes: np.ndarray) -> list[dict[str, np.ndar
     )
     before, after = np.log(_positive(delta_hat)), np.log(delta_star)
     measures = {
-        "location kept": _slope(hat, star),
-        "scale kept": _slope(before, after),
+        "location kept": slope(hat, star),
+        "scale kept": slope(before, after),
         "location, root mean square": np.sqrt((star**2).mean(axis=1)),
         "scale, geometric mean": np.exp(after.mean(axis=1) / 2),
     }
@@ -43,7 +43,7 @@ def _positive(delta: FloatArray) -> FloatArray:
     return np.where(delta > 0, delta, np.nan)
 
 
-def _slope(x: FloatArray, y: FloatArray) -> FloatArray:
+def slope(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the slope of each row of y on the same row of x."""
     known = np.isfinite(x) & np.isfinite(y)
     n = known.sum(axis=1, keepdims=True)

@@ -13,7 +13,9 @@ which no classifier of normal data exceeds. Then Var Σ A_b grows by q B/(B − 
 
 "After" lets the harmonization see the test rows: site means are then equal over all rows, so those of training and test
 rows differ in opposite directions, and accuracy falls *below* chance. "Held out" is the figure to trust: harmonization
-and covariates' part are estimated without the test rows.
+and covariates' part are estimated without the test rows. With empirical Bayes it sits a little below chance: ComBat's
+prior variance includes sampling noise, so it shrinks too little. What it leaves of a site in the training rows then has
+the sign of their noise, and the test rows, less that noise, lie on the other side.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ class Results(Queries):
     packages: ClassVar[tuple[str, ...]] = ("torch", "zuko")
     pictures: ClassVar[tuple[str, ...]] = ("training", "fan")
     cheap_to_refit: ClassVar[bool] = False
+    undone: ClassVar[bool] = False
     shrunken: ClassVar[tuple[str, ...]] = ()
     site_estimates: ClassVar[None] = None
     untouched: ClassVar[int] = 0
@@ -38,6 +39,9 @@ class Results(Queries):
     n_members: int
     ensemble: str
     seed: int
+
+    def tested(self) -> None:
+        """Return no tests: what a flow makes of a table cannot be undone."""
 
     @property
     def history_(self) -> pd.DataFrame:

@@ -13,7 +13,9 @@ from pycombat_gam.plot.fitted import curve
 from pycombat_gam.plot.flows import fan, training
 from pycombat_gam.plot.pca import components
 from pycombat_gam.plot.priors import prior
+from pycombat_gam.plot.tested import forest, volcano
 
 __all__ = [
-    "components", "curve", "fan", "features", "prior", "shrinkage", "site_effects", "training", "travelers",
+    "components", "curve", "fan", "features", "forest", "prior", "shrinkage", "site_effects", "training", "travelers",
+    "volcano",
 ]  # fmt: skip

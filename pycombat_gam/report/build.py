@@ -13,6 +13,7 @@ import pandas as pd
 from pycombat_gam.errors import OutputError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.progress import tracked
+from pycombat_gam.report.effects import effects_section
 from pycombat_gam.report.page import html_page, markdown_page
 from pycombat_gam.report.parts import Section, Sentences
 from pycombat_gam.report.reproduce import reproduce
@@ -55,7 +56,7 @@ class Report:
     verdict : tuple of Sentences
         Was there a site effect, is it gone, is the biology still there?
     sections : tuple of Section
-        Methods, audit, before and after, biology, shrinkage, estimates, notes, how to reproduce.
+        Methods, audit, before and after, biology, effects, shrinkage, estimates, notes, how to reproduce.
     """
 
     about: str
@@ -168,6 +169,7 @@ def report(
     from pycombat_gam.report.figures import (
         before_after_figures,
         biology_figures,
+        effect_figures,
         estimate_figures,
         shrinkage_figures,
     )
@@ -175,18 +177,21 @@ def report(
     study = Study.of(model, before, after, covariates, fit_mask)
     audit = audit if audit is not None else _audited(study)
     diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, fit_mask, seed)
+    tested = model.tested()
     draw: tuple[Callable[[], list[Any]], ...] = (
         partial(before_after_figures, study, diagnosis),
         partial(biology_figures, study, diagnosis),
+        partial(effect_figures, tested),
         partial(shrinkage_figures, study),
         partial(estimate_figures, study),
     )
-    sites, curves, shrunken, effects = [each() for each in tracked(draw, "drawing the report", len(draw))]
+    sites, curves, tests, shrunken, effects = [each() for each in tracked(draw, "drawing the report", len(draw))]
     sections = (
         methods(model, diagnosis, to=study.to, origin=study.origin),
         design_audit(audit),
         before_and_after(diagnosis, sites),
         biology(diagnosis, curves),
+        effects_section(tested, audit, study.origin, tests),
         shrinkage(diagnosis, shrunken),
         estimates(model, effects),
         notes(model, diagnosis, study.notes, audit),

@@ -21,10 +21,13 @@ from pycombat_gam.words import count, joined
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
+    from pycombat_gam.infer.effects import Effects
 
 DPI = 180
 SHOWN = 100
 """Pixels an inch: in the file, for print; and on the page."""
+FEW, MOST_TERMS = 30, 6
+"""Features up to which each has its place in a forest; terms that are drawn."""
 EFFECTS = {"location": "location (γ)", "scale": "scale (δ)"}
 
 
@@ -141,6 +144,41 @@ def shrinkage_figures(study: Study) -> list[Figure]:
             panels=len(effects),
         ),
     ]
+
+
+def effect_figures(effects: Effects | None) -> list[Figure]:
+    """Draw what the tests of each term found: forests of few features, volcanoes of many; two terms a figure."""
+    if effects is None:
+        return []
+    table = effects.table[effects.table["p"].notna()]
+    V = int(table["feature"].nunique())
+    kinds: dict[str, list[str]] = {}
+    for term, rows in table.groupby("term", sort=False):
+        kind = "forest" if V <= FEW and rows["se"].notna().all() else "volcano"
+        kinds.setdefault(kind, []).append(str(term))
+    drawn: list[Figure] = []
+    for kind, terms in kinds.items():
+        height = 1.4 + 0.2 * V if kind == "forest" else 3.8
+        for pair in (terms[at : at + 2] for at in range(0, min(len(terms), MOST_TERMS), 2)):
+            drawn.append(_tested(effects, kind, pair, len(drawn) + 1, height))
+    return drawn
+
+
+def _tested(effects: Effects, kind: str, terms: list[str], number: int, height: float) -> Figure:
+    picture = plot.forest if kind == "forest" else plot.volcano
+    what = {
+        "forest": "effect in each feature with its interval; filled where significant at a false discovery rate of 5 %",
+        "volcano": "p against the effect, a point for each feature; coloured where significant at a false discovery "
+        "rate of 5 %",
+    }[kind]
+    return draw(
+        f"figure-tests-{number}",
+        lambda axes: [picture(effects, term, ax=ax) for term, ax in zip(terms, _each(axes), strict=True)],
+        f"Tests of {joined(terms)}, sites accounted for: {what}.",
+        f"A {kind} plot for {joined(terms, 'and for')}.",
+        size=(4.6 * len(terms), height),
+        panels=len(terms),
+    )
 
 
 def estimate_figures(study: Study) -> list[Figure]:

@@ -12,12 +12,13 @@ MEANINGS = {
     HELD_OUT: "harmonized by models that did not see the row (site prediction), or neither the row's site nor the "
     "covariate (covariate prediction)",
 }
-BY_CONSTRUCTION = "The harmonization used these covariates, so what is found after it is partly by construction."
-"""Why an association, or a prediction, after harmonization does not prove that it was kept."""
+BY_CONSTRUCTION = "The harmonization used these covariates, so {} after it are partly by construction."
+"""Why a prediction, or a test that does not undo the harmonization, does not prove that an effect was kept."""
 TO_GO_BY = "Among the predictions, rely on those held out: that harmonization did not use the covariate."
 BY_ASPECT = {
     AFTER: {
-        "association": "harmonized by a model that used the term, so partly by construction",
+        "association": "harmonized; of ComBat's table the test undoes the harmonization, so p is the same as before. "
+        "Other tables are tested as they are",
         "covariate prediction": "harmonized by a model that used the covariate, so partly by construction; rely "
         "on the held-out figure",
     },
@@ -67,6 +68,12 @@ COMPARED = {
         "value": "the measure named on the left: smaller is better for the mean absolute error, larger for the others",
         "lower, upper": "its {interval}, resampling sites",
     },
+    "effect change": {
+        "chance": "no change",
+        "value": "effects in the harmonized table, by a model without site, as a multiple of those before, by a model "
+        "with site; over the features in which the test finds the term",
+        "lower, upper": "its {interval}",
+    },
 }
 SUMMARY = {
     "median partial R2 of the site": "half of the features have a larger share of variance explained by sites",
@@ -74,6 +81,19 @@ SUMMARY = {
     "statistic, times chance": "statistic at equal covariates divided by its mean over permutations of the rows; 1 "
     "where sites are alike",
     "median partial R2": "half of the features have a larger share of variance explained by the term",
+}
+TESTED = {
+    "estimate": "coefficient, in the feature's unit per unit of the covariate; of terms with one degree of freedom",
+    "se": "its standard error",
+    "lower": "lower end of its interval",
+    "upper": "upper end of its interval",
+    "statistic": "t with one degree of freedom, F with several and for smooths",
+    "df": "degrees of freedom of the term",
+    "df_residual": "degrees of freedom of its variance (Satterthwaite)",
+    "p": "p-value, two-sided",
+    "p_adjusted": "adjusted for the number of features (Benjamini & Hochberg)",
+    "within_share": "part of the information on the term that lies within sites",
+    "n": "rows used",
 }
 SHRINKAGE = {
     "n": "rows",

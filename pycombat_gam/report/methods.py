@@ -96,7 +96,15 @@ def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
             f"({SIMES.cited})."
         )
     if "association" in by_aspect:
-        sentences.append("Associations with each covariate were measured by partial R² within sites, before and after.")
+        sentences.append(
+            "Associations with each term were tested in one weighted fit with site intercepts and site variances. "
+            "Their size was measured by partial R² within sites."
+        )
+    if "effect change" in by_aspect:
+        sentences.append(
+            "Effects in the harmonized table, estimated without site, were compared with those before, estimated with "
+            "site; intervals rest on the rows' influence on all features together."
+        )
     if "covariate prediction" in by_aspect:
         sentences.append("Covariates were predicted from the features of sites left out of the training.")
     sentences += _held_out(table, origin)

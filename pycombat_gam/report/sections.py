@@ -47,7 +47,7 @@ AUDIT_CAPTIONS = {
     "confounding": "Which terms are confounded with which sites",
     "canonical": "Canonical correlations of covariates and sites",
     "carriers": "Which sites cause a term's confounding, and which its estimate rests on",
-    "imbalance": "Imbalance of the covariates kept, and what it costs later tests",
+    "imbalance": "Imbalance of the terms kept, and what it costs later tests",
     "missing": "Missing cells",
     "features": "Features",
 }
@@ -55,6 +55,7 @@ ASPECT_CAPTIONS = {
     "covariance": "Covariance of the features, compared between sites",
     "distribution": "Joint distribution of the features, compared between sites",
     "site prediction": "How well sites are predicted from the features (balanced accuracy)",
+    "effect change": "Effects after harmonization, without site, as a multiple of those before",
     "covariate prediction": "Covariates predicted from the features, leaving out one site at a time",
 }
 
@@ -126,6 +127,7 @@ def biology(diagnosis: Diagnosis, figures: Sequence[Figure] = ()) -> Section:
         "covariate",
         "Associations of the features with each term of the formula, at equal sites",
     )
+    parts += _compared(diagnosis, "effect change", ASPECT_CAPTIONS["effect change"])
     parts += _compared(diagnosis, "covariate prediction", ASPECT_CAPTIONS["covariate prediction"])
     if HELD_OUT in set(diagnosis.table.loc[diagnosis.table["aspect"] == "covariate prediction", "state"]):
         parts.append(Sentences(UNKNOWN_SITE))

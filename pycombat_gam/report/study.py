@@ -14,14 +14,12 @@ from pycombat_gam.errors import OptionError, PcgWarning
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.formula.roles import factor_columns
 from pycombat_gam.report.kept import fixed_covariates
+from pycombat_gam.study.agreement import agree
 from pycombat_gam.study.harmonizer import Harmonizer, is_harmonizer
 from pycombat_gam.study.origin import Origin
 from pycombat_gam.study.rows import check_same_rows
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.intake import Intake, intake, intake_notes
-
-AGREEMENT = 1e-6
-"""Two harmonized tables are the same up to this, in standard deviations of a feature: digits that a file may lose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +87,7 @@ class Study:
         labelled = taken.frame is not None and then.frame is not None
         check_same_rows(taken.covariates, then.covariates, names(model.id, "id"), labelled=labelled)
         to, notes = _default_target(model), []
-        if not _same(made.Y, then.Y):
+        if not agree(made.Y, then.Y):
             to = _target(model, before, covariates, taken, then)
             if to is None:
                 notes.append(
@@ -137,14 +135,6 @@ def _wide(taken: Intake, Y: np.ndarray, batch: str) -> pd.DataFrame:
     return pd.concat([others.rename(columns=str), features], axis=1)
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if not (np.isnan(a) == np.isnan(b)).all():
-        return False
-    spread = np.nanstd(a, axis=0)
-    return bool((np.abs(np.nan_to_num(a - b)) <= AGREEMENT * np.where(spread > 0, spread, 1.0)).all())
-
-
 def _default_target(model: Harmonizer) -> str | None:
     return None if not model.targets or model.ref_batch is None else canonical(model.ref_batch)
 
@@ -153,8 +143,8 @@ def _target(model: Harmonizer, before: Any, covariates: pd.DataFrame | None, tak
     """Find the site that a model took the rows to by `to`: its own rows are as they were."""
     for site in model.targets:
         at_site = taken.covariates[model.batch].astype(str) == site
-        if at_site.any() and _same(taken.Y[at_site.to_numpy()], then.Y[at_site.to_numpy()]):
+        if at_site.any() and agree(taken.Y[at_site.to_numpy()], then.Y[at_site.to_numpy()]):
             made = _harmonized(model, before, covariates, taken.features, to=site)
-            if _same(made.Y, then.Y):
+            if agree(made.Y, then.Y):
                 return site
     return None

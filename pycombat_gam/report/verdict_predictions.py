@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pycombat_gam.report.legend import TO_GO_BY, UNKNOWN_SITE
+from pycombat_gam.report.legend import TO_GO_BY
 from pycombat_gam.report.wording import three
 from pycombat_gam.study.states import AFTER, BEFORE, HELD_OUT
 from pycombat_gam.words import joined
 
 if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis
+
+WORSE = "Held out it is worse than before, which does not count as weakened; the section on biology says why."
 
 
 def worse_predictions(diagnosis: Diagnosis) -> list[str]:
@@ -59,37 +61,27 @@ def predictions(diagnosis: Diagnosis) -> list[str]:
     """Say how well covariates are predicted at sites left out, and what held out means there."""
     by_covariate = by_state(diagnosis)
     present = {state for states in by_covariate.values() for state in states}
-    each = []
-    for name, states in by_covariate.items():
-        values = joined([three(row["value"]) for row in states.values()])
-        first = next(iter(states.values()))
-        each.append(f"{name} by {first['measure']} {values} (chance {three(first['chance'])}; {_in_words(states)})")
-    if not each:
-        return []
-    order = joined([state for state in (BEFORE, AFTER, HELD_OUT) if state in present])
-    texts = [f"Predicted at sites left out, {order}: {'; '.join(each)}."]
-    if HELD_OUT in present:
-        texts += [TO_GO_BY, UNKNOWN_SITE]
-    return texts
+    each = [text for name, states in by_covariate.items() for text in _in_words(name, states)]
+    return [*each, *([TO_GO_BY] if HELD_OUT in present else [])]
 
 
-def _in_words(states: dict[str, pd.Series]) -> str:
-    """Compare a covariate's predictions with chance, and that held out with that before."""
+def _in_words(name: str, states: dict[str, pd.Series]) -> list[str]:
+    """Give a covariate's predictions, compare them with chance, and that held out with that before."""
+    values = joined([f"{three(row['value'])} {state}" for state, row in states.items()])
+    first = next(iter(states.values()))
     by_words: dict[str, list[str]] = {}
     for state, row in states.items():
         by_words.setdefault(_against_chance(row), []).append(state)
     words = "; ".join(f"{words} {joined(which)}" for words, which in by_words.items())
-    if not {BEFORE, HELD_OUT} <= set(states):
-        return words
-    then, unseen = states[BEFORE], states[HELD_OUT]
-    beside = (
-        "worse than"
-        if _worse(unseen, then)
-        else "better than"
-        if _better(unseen, then)
-        else "not clearly different from"
-    )
-    return f"{words}; held out {beside} before"
+    each = [
+        f"At sites left out, {name} is predicted with {first['measure']} {values}.",
+        f"Chance is {three(first['chance'])}: {words}.",
+    ]
+    if {BEFORE, HELD_OUT} <= set(states):
+        then, unseen = states[BEFORE], states[HELD_OUT]
+        if _worse(unseen, then) or _better(unseen, then):
+            each.append("Held out it is better than before." if _better(unseen, then) else WORSE)
+    return each
 
 
 def by_state(diagnosis: Diagnosis) -> dict[str, dict[str, pd.Series]]:

@@ -9,6 +9,7 @@ import numpy as np
 from pycombat_gam.account.account import Account, NamedTable
 from pycombat_gam.combat.estimates import Estimates
 from pycombat_gam.combat.estimator import ComBat
+from pycombat_gam.infer.effects import Effects
 from pycombat_gam.saving.container import Container
 from pycombat_gam.tables.intake import FeatureChoice
 from pycombat_gam.types import JsonDict
@@ -59,6 +60,10 @@ class Harmonizer(Protocol):
     @property
     def pictures(self) -> tuple[str, ...]:
         """Functions of `pycombat_gam.plot` that draw it."""
+
+    @property
+    def undone(self) -> bool:
+        """Whether it shifts and scales each site's rows only: a test of the harmonized table then undoes it."""
 
     @property
     def untouched(self) -> int:
@@ -112,6 +117,9 @@ class Harmonizer(Protocol):
 
     def tables(self) -> tuple[NamedTable, ...]:
         """Return what was estimated of sites and features."""
+
+    def tested(self) -> Effects | None:
+        """Test every term of the formula in the rows of the fit, sites accounted for; None where that cannot be."""
 
     def differs(self, X: Any, covariates: object = None, *, fit_mask: object = None) -> str:
         """Say what shows that rows, alike in sites and covariates, are not those of the fit; empty if nothing does."""

@@ -140,7 +140,7 @@ def test_every_column_is_explained() -> None:
 def test_a_level_is_said_with_its_condition() -> None:
     audit = pcg.audit(pcg.datasets.load_multisite(), FORMULA, batch="site", id="subject")
     verdict = audit.findings.loc[found(audit, "imbalance", "age"), "verdict"]
-    level = f"{100 * audit.imbalance['level'].iloc[0]:.3g} %"
+    level = f"{100 * audit.imbalance['naive_level'].iloc[0]:.3g} %"
     assert f"its level is {level} instead of 5 % where site effects are removed in full" in verdict
 
 

@@ -137,8 +137,8 @@ def test_variance_inflation(table: pd.DataFrame, audit: Audit) -> None:
             full, none = (np.hstack([np.ones_like(own), own, *rest]) for rest in ([others, Z], [others]))
             ratio = variance_inflation_factor(full, 1) / variance_inflation_factor(none, 1)
             np.testing.assert_allclose(row["worst"], ratio, **ROUNDING)
-            found = rows(audit.imbalance, covariate=term)["variance_ratio"].item()
-            np.testing.assert_allclose(found, ratio, **ROUNDING)
+            found = rows(audit.imbalance, term=term)["within_share"].item()
+            np.testing.assert_allclose(found, 1 / ratio, **ROUNDING)
 
 
 def test_carriers_share_out_sums_of_squares(table: pd.DataFrame, audit: Audit) -> None:
@@ -229,8 +229,8 @@ def test_features_with_missing_cells() -> None:
 # Later tests: harmonize thousands of features without any effect, test them without site, and count.
 
 FORMULAS = {
-    "~ age + sex + dx": {"age": ["age"], "sex": ["sex"], "dx": ["dxHC", "dxMCI"]},
-    "~ age*sex": {"age": ["age", "age:sexM"], "sex": ["sexM", "age:sexM"]},
+    "~ age + sex + dx": {"age": ["age"], "sex": ["sexM"], "dx": ["dxHC", "dxMCI"]},
+    "~ age*sex": {"age": ["age"], "sex": ["sexM"], "age:sex": ["age:sexM"]},
 }
 RUNS = 4_000
 
@@ -246,12 +246,11 @@ def test_later_tests_have_the_level_that_is_said(formula: str) -> None:
     Y = np.random.default_rng(11).normal(size=(len(table), RUNS))
     model = pcg.ComBat(formula, batch="site", eb=False, mean_only=True)
     harmonized = model.fit_transform(Y, table)
-    audit = pcg.audit(Y[:, :2], formula, batch="site", covariates=table).imbalance.set_index("covariate")
+    audit = pcg.audit(Y[:, :2], formula, batch="site", covariates=table).imbalance.set_index("term")
 
     male = (table["sex"] == "M").to_numpy(float)
     made = {"age": table["age"].to_numpy(), "sexM": male, "age:sexM": table["age"].to_numpy() * male}
     made |= {
-        "sex": male,
         "dxHC": (table["dx"] == "HC").to_numpy(float),
         "dxMCI": (table["dx"] == "MCI").to_numpy(float),
     }
@@ -263,21 +262,21 @@ def test_later_tests_have_the_level_that_is_said(formula: str) -> None:
     assert (audit["df_assumed"] == df).all()
     assert (audit["df_true"] == df - 3).all()
 
-    for covariate, own in FORMULAS[formula].items():
+    for term, own in FORMULAS[formula].items():
         held = [names.index(name) + 1 for name in own]
         reduced = np.delete(X, held, axis=1)
         rss0 = ((harmonized - reduced @ np.linalg.lstsq(reduced, harmonized, rcond=None)[0]) ** 2).sum(axis=0)
         F = (rss0 - rss) / len(held) / (rss / df)
         share = float((stats.f.sf(F, len(held), df) < 0.05).mean())
-        level = float(audit.loc[covariate, "level"])
+        level = float(audit.loc[term, "naive_level"])
         assert level > 0.055
         assert abs(share - level) < 4 * np.sqrt(level * (1 - level) / RUNS)  # Monte Carlo errors
         if len(held) == 1:
             # What the later test takes the variance for has the mean (RSS's true degrees of freedom over its own).
             assumed = (rss / df).mean() * np.linalg.inv(X.T @ X)[held[0], held[0]]
-            ratio = beta[held[0]].var() / assumed * audit.loc[covariate, "df_true"] / df
+            ratio = beta[held[0]].var() / assumed * audit.loc[term, "df_true"] / df
             # A variance from 4,000 normal values has the relative error √(2/4,000).
-            assert abs(ratio / audit.loc[covariate, "variance_ratio"] - 1) < 4 * np.sqrt(2 / RUNS)
+            assert abs(ratio * audit.loc[term, "within_share"] - 1) < 4 * np.sqrt(2 / RUNS)
 
 
 def test_site_in_the_later_model_mends_it() -> None:
@@ -291,6 +290,18 @@ def test_site_in_the_later_model_mends_it() -> None:
     variance = ((harmonized - X @ beta) ** 2).sum(axis=0) / df * np.linalg.inv(X.T @ X)[-1, -1]
     share = float((2 * stats.t.sf(np.abs(beta[-1]) / np.sqrt(variance), df) < 0.05).mean())
     assert abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / RUNS)  # Monte Carlo errors
+
+
+@pytest.mark.parametrize("formula", [*FORMULAS, "~ s(age) + dx", "~ poly(age, 3)*dx"])
+def test_the_share_within_sites_is_that_of_the_test(formula: str) -> None:
+    """What the audit foresees is what `ComBat.test` says afterwards."""
+    table = unbalanced(3)
+    model = pcg.ComBat(formula, batch="site", eb=False)
+    Y = np.random.default_rng(13).normal(size=(len(table), 3))
+    tested = model.fit(Y, table).test().table.groupby("term", sort=False)["within_share"].first()
+    foreseen = pcg.audit(Y, formula, batch="site", covariates=table).imbalance.set_index("term")["within_share"]
+    assert set(tested.index) == set(foreseen.index)
+    np.testing.assert_allclose(foreseen[tested.index], tested, **ROUNDING)
 
 
 def test_level_of_one_column_is_that_of_t() -> None:

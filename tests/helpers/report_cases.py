@@ -104,8 +104,9 @@ def told(tests: dict[tuple[str, str], dict[str, State]]) -> Diagnosis:
             part = pd.DataFrame(dict(zip(names, values, strict=True)))
             by_feature = aspect in ("location", "scale", "association")
             part["feature"] = [f"f{k}" for k in range(len(part))] if by_feature else ""
-            part["covariate"] = name if aspect in ("association", "covariate prediction") else ""
-            measure = {"association": "partial R2", "covariate prediction": ""}.get(aspect, name)
+            part["covariate"] = name if aspect in ("association", "effect change", "covariate prediction") else ""
+            measures = {"association": "partial R2", "effect change": "ratio", "covariate prediction": ""}
+            measure = measures.get(aspect, name)
             if aspect == "covariate prediction":
                 measure = "AUC" if columns["chance"] == 0.5 else "mean absolute error"
             parts.append(part.assign(aspect=aspect, measure=measure, state=state, site="", n=90.0, df_residual=85.0))

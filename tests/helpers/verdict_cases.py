@@ -55,6 +55,11 @@ def strength(then: object, now: object = None, n: int = 10, **p: object) -> dict
     return states
 
 
+def changed(ratio: float, lower: float, upper: float) -> dict[str, State]:
+    """What became of a term's effects, with its interval."""
+    return {"after": {"value": ratio, "lower": lower, "upper": upper, "chance": 1.0}}
+
+
 def predicted(before: float, after: float, held_out: float | None = None, *, measure: str = "AUC") -> dict[str, State]:
     half, chance = (0.05, 0.5) if measure == "AUC" else (1.0, 10.0)
     values = {"before": before, "after": after, **({} if held_out is None else {"held out": held_out})}

@@ -58,6 +58,8 @@ DRAW: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "prior": (lambda: plot.prior(fitted(), "$\\alpha$"), ["Location of $\\alpha$ (11 rows)"]),
     "components": (lambda: plot.components(hostile(), batch="site", features=FEATURE_NAMES), SHOWN),
     "site effects": (lambda: plot.site_effects(fitted()), [*SHOWN, "$f_1$ & $f_2$", "_f", "f\\ttab", "<b>f</b>"]),
+    "volcano": (lambda: plot.volcano(fitted().test("sex")), ["sex"]),
+    "forest": (lambda: plot.forest(fitted().test("age")), ["age", "$f_1$ & $f_2$", "_f", "f\\ttab", "<b>f</b>"]),
     "shrinkage": (lambda: plot.shrinkage(fitted()), [f"{name} (" for name in SHOWN]),
     "travelers": (lambda: plot.travelers(traveling(), subject="who", batch="site", feature="$y$"), [*SHOWN, "$y$"]),
 }
@@ -135,6 +137,8 @@ pcg.plot.curve(model, table, names[0], ax=new())
 pcg.plot.prior(model, 'Cork', ax=new())
 pcg.plot.site_effects(model, ax=new())
 pcg.plot.shrinkage(model, ax=new())
+pcg.plot.volcano(model.test(), ax=new())
+pcg.plot.forest(model.test(), ax=new())
 assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

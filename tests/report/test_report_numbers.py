@@ -17,7 +17,6 @@ from pycombat_gam.report.legend import UNKNOWN_SITE, of_comparison
 from pycombat_gam.report.page import escaped
 from pycombat_gam.report.parts import MOST_ROWS, Table
 from pycombat_gam.report.sections import before_and_after, biology, feature_table, notes
-from pycombat_gam.report.verdict_biology import changes
 from pycombat_gam.report.wording import three
 
 REPORTS = {"packaged": lambda: packaged()[2], "hostile": hostile}
@@ -127,7 +126,8 @@ def test_columns_are_explained() -> None:
     assert any(getattr(part, "text", "") == UNKNOWN_SITE for one in found.sections for part in one.parts)
     assert "neither the row's site nor the covariate" in shown["tests-covariate-prediction"]["held out"]
     assert "partly by construction" in shown["tests-covariate-prediction"]["after"]
-    assert "partly by construction" in shown["tests-association"]["after"]
+    assert "p is the same as before" in shown["tests-association"]["after"]
+    assert "over the features in which the test finds the term" in shown["tests-effect-change"]["value"]
     assert shown["tests-site-prediction"]["held out"] == "harmonized by models that did not see the row"
     assert shown["tests-site-prediction"]["lower, upper"] == "its 95 % interval"
     assert shown["tests-site-prediction"]["p"] == "p-value, one-sided, against chance"
@@ -150,12 +150,15 @@ def test_the_verdict_has_the_summarys_numbers() -> None:
     assert f"{three(accuracy['held out'])} (logistic)" in after
     assert "Held out" in after
     assert "by construction" in after
-    for change in changes(diagnosis):
-        row = summary.loc[("association", "partial R2", change.term, "median partial R2")]
-        assert (change.all_before, change.all_after) == (row["before"], row["after"])
-        assert f"{change.term} {three(row['before'])} and {three(row['after'])}" in biology_
+    changes = diagnosis.of("effect change")
+    assert changes["covariate"].tolist() == ["sex", "dx", "s(age)"]
+    for _, row in changes.iterrows():
+        assert f"{row['covariate']} {three(row['value'])} ({three(row['lower'])} to {three(row['upper'])})" in biology_
+        share = summary.loc[("association", "partial R2", row["covariate"], "share of features significant (FDR 5 %)")]
+        assert share["before"] == share["after"] == row["n"] / 32
+        assert f"{row['covariate']} in {row['n']:.0f} of 32 features" in found.verdict[2].lead
     age = summary.xs("age", level="covariate").iloc[0]
-    assert f"{age['before']:.2f}, {age['after']:.2f} and {age['held out']:.2f}" in biology_
+    assert f"{age['before']:.2f} before, {age['after']:.2f} after and {age['held out']:.2f} held out" in biology_
 
 
 @pytest.mark.parametrize(("V", "shown"), [(40, 40), (1000, 1000), (1500, MOST_ROWS)])

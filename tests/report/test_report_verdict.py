@@ -130,7 +130,8 @@ def test_nine_tests_together_keep_their_level() -> None:
 def test_what_was_not_tested_is_said() -> None:
     assert leads({("association", "age"): strength(0.2)}) == [
         "Site effects were not tested.",
-        "The associations with age were found before harmonization and are kept.",
+        "With sites accounted for, the test finds age in 10 of 10 features. By how much harmonization changes the "
+        "effects of age was not estimated.",
     ]
     assert leads({("location", "ANOVA"): p(NULL)}, "~ 1") == [
         "No site effect was found before harmonization.", "No covariate was kept."
