@@ -15,13 +15,17 @@ from pycombat_gam.penalized.problem import METHODS
 @pytest.mark.filterwarnings("ignore:.*:pycombat_gam.errors.PcgWarning")
 def test_it_is_the_fit_with_equal_weights(formula: str) -> None:
     rng = np.random.default_rng(23)
+    person = rng.integers(0, 20, 90)
     table = pd.DataFrame(
-        {"site": np.repeat(["A", "B", "C"], 30), "age": rng.uniform(size=90), "dx": rng.choice(["a", "b"], 90)}
-    ).assign(person=np.char.add("p", rng.integers(0, 20, 90).astype(str)))
+        {
+            "site": np.repeat(["A", "B", "C"], 30),
+            "age": rng.uniform(size=90),
+            "dx": rng.choice(["a", "b"], 90),
+            "person": np.char.add("p", person.astype(str)),
+        }
+    )
     for k in range(3):
-        table[f"f{k}"] = (
-            np.sin(3 * k * table["age"]) + rng.normal(size=90) + 0.5 * rng.normal(size=20)[rng.integers(20)]
-        )
+        table[f"f{k}"] = np.sin(3 * k * table["age"]) + rng.normal(size=90) + 0.7 * rng.normal(size=20)[person]
     # Two groups: f2 has missing cells.
     table.loc[[4, 50], "f2"] = np.nan
     fit = pcg.ComBat(formula, batch="site", features=["f0", "f1", "f2"], missing="omit").fit(table).fitted.mean
