@@ -45,7 +45,7 @@ class AdditiveStep:
     ----------
     design : p columns; weights : (B,); statistics : of the rows, each site times √w_b.
     solution : the fit; smoothing : its parameters, for the k features.
-    R : (p, p) factor of Σ w_bM_b; unweighted : of Σ M_b.
+    R : (p, p) factor of Σ w_bM_b.
     """
 
     design: Design
@@ -54,7 +54,6 @@ class AdditiveStep:
     solution: LeastSquares
     smoothing: Smoothing
     R: FloatArray
-    unweighted: FloatArray
 
     @classmethod
     def of(
@@ -74,8 +73,7 @@ class AdditiveStep:
             fit.score[None],
             method,
         )
-        factors = pooled_factor(scaled.R)[1], pooled_factor(statistics.R)[1]
-        return cls(design, weights, scaled, solution, smoothing, *factors)
+        return cls(design, weights, scaled, solution, smoothing, pooled_factor(scaled.R)[1])
 
     @classmethod
     def of_fit(cls, mean: MeanFit, group: Group) -> AdditiveStep:
@@ -91,7 +89,7 @@ class AdditiveStep:
             edf=searched.edf[:, members],
             score=searched.score[:, members],
         )
-        return cls(mean.design, np.ones(statistics.n.size), statistics, solution, smoothing, R, R)
+        return cls(mean.design, np.ones(statistics.n.size), statistics, solution, smoothing, R)
 
     @property
     def penalties(self) -> list[Penalty]:
@@ -229,10 +227,9 @@ def smooth_term_test(fit: AdditiveStep, smooth: Smooth, columns: slice, *, by_si
     k, p = fit.solution.coefficients.shape[1], len(fit.design.columns)
     C = np.eye(p)[columns]
     information = fit.R.T @ fit.R
-    # R'R = X'X of the term's columns on all rows.
-    x_mean = fit.statistics.x_mean[:, columns]
-    means = np.sqrt(fit.statistics.n)[:, None] * x_mean
-    root = np.linalg.qr(np.vstack([fit.unweighted[:, columns], means]))[1]
+    # R'R = X'WX of the term's columns, as mgcv has it with prior weights.
+    means = np.sqrt(fit.weights * fit.statistics.n)[:, None] * fit.statistics.x_mean[:, columns]
+    root = np.linalg.qr(np.vstack([fit.R[:, columns], means]))[1]
     beta, phi = fit.solution.coefficients, fit.phi
     statistic, df, p_value = np.full(k, np.nan), np.full(k, np.nan), np.full(k, np.nan)
     df_residual = np.array(fit.df_residual)

@@ -172,13 +172,7 @@ function(data, features, formula, w) {
   setup$w <- w
   lapply(features, function(feature) {
     fit <- fit_rows(setup, data[[feature]], "REML")
-    # Our statistic measures a curve on the rows as they are, mgcv's on rows times the roots of their weights. The test
-    # of what can shrink to nothing is the same.
-    shrinks <- vapply(fit$smooth, function(s) s$null.space.dim == 0, NA)
-    shrunk <- summary(fit)$s.table[shrinks, ]
-    fit$R <- qr.R(qr(setup$X, LAPACK = FALSE))
     summed <- summary(fit)
-    summed$s.table[shrinks, ] <- shrunk
     tested <- mgcv::anova.gam(fit)
     list(parametric = rownames(tested$pTerms.table), F = unname(tested$pTerms.table),
          smooths = rownames(summed$s.table), s = unname(summed$s.table), residual = summed$residual.df)
