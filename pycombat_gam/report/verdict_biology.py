@@ -52,13 +52,14 @@ class TermFound:
     Attributes
     ----------
     term : label.
-    found, tested : features by state, those with an adjusted p below the level and all with one.
+    found, tested, untested : features by state: with an adjusted p below the level, with one at all, without.
     ratio, lower, upper : the effects after, without site, relative to those before; NaN where that was not estimated.
     """
 
     term: str
     found: dict[str, int]
     tested: dict[str, int]
+    untested: dict[str, int]
     ratio: float = np.nan
     lower: float = np.nan
     upper: float = np.nan
@@ -97,10 +98,17 @@ def terms_found(diagnosis: Diagnosis) -> list[TermFound]:
     changes = table[table["aspect"] == "effect change"].set_index("covariate")[["value", "lower", "upper"]]
     terms = []
     for term, part in table[table["aspect"] == "association"].groupby("covariate", sort=False):
-        by_state = {str(state): rows["p_adjusted"].dropna() for state, rows in part.groupby("state", sort=False)}
+        by_state = {str(state): rows["p_adjusted"] for state, rows in part.groupby("state", sort=False)}
         numbers = map(float, changes.loc[term]) if term in changes.index else ()
-        found = {state: int((p < diagnosis.level).sum()) for state, p in by_state.items()}
-        terms.append(TermFound(str(term), found, {state: len(p) for state, p in by_state.items()}, *numbers))
+        terms.append(
+            TermFound(
+                str(term),
+                {state: int((p < diagnosis.level).sum()) for state, p in by_state.items()},
+                {state: int(p.notna().sum()) for state, p in by_state.items()},
+                {state: int(p.isna().sum()) for state, p in by_state.items()},
+                *numbers,
+            )
+        )
     return terms
 
 
@@ -162,13 +170,16 @@ def _counts(terms: Sequence[TermFound], diagnosis: Diagnosis) -> list[str]:
     items = []
     for term in terms:
         if any(term.found.values()):
-            counts = [
-                f"{term.found[state]:,} of {count(term.tested[state], 'feature')}{f' {state}' * (len(states) > 1)}"
-                for state in states
-                if term.tested.get(state)
-            ]
+            counts = [_count(term, state, named=len(states) > 1) for state in states if term.tested.get(state)]
             items.append(f"{term.term} in {joined(counts)}")
     return _in_sentences("With sites accounted for, the test finds {}.", "It finds {}.", items, 4 - len(states))
+
+
+def _count(term: TermFound, state: str, *, named: bool) -> str:
+    """Write in how many features a term is found in a state, which is named if there are several."""
+    untested = f" ({term.untested[state]:,} not tested)" if term.untested[state] else ""
+    when = f" {state}" if named else ""
+    return f"{term.found[state]:,} of {count(term.tested[state], 'feature')}{when}{untested}"
 
 
 def _in_sentences(first: str, next: str, items: Sequence[str], most: int) -> list[str]:

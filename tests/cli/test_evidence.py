@@ -63,7 +63,7 @@ def test_packaged_table(tmp_path: Path) -> None:
     table = pcg.datasets.load_multisite()
     table.to_csv(tmp_path / "data.csv", index=False)
     said = harmonize(tmp_path / "data.csv", tmp_path / "out")
-    assert "Audit, caution: Testing 'age' later without site would be too liberal" in said
+    assert "Audit, caution: Testing 's(age)' later without site would be too liberal" in said
     assert f"report            {tmp_path / 'out' / 'report.html'}" in said
     check_figures(tmp_path / "out", table, pcg.ComBat(FORMULA, "site", features=THICKNESS, id="subject"))
     record = json.loads((tmp_path / "out" / "run.json").read_text())

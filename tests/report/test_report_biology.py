@@ -153,7 +153,7 @@ def test_no_sentence_is_long(name: str) -> None:
 
 def test_a_change_is_called_by_its_interval() -> None:
     def word(*numbers: float) -> str:
-        return TermFound("age", {}, {}, *numbers).change
+        return TermFound("age", {}, {}, {}, *numbers).change
 
     assert word(1.0, 0.9, 1.1) == "kept"
     assert word(1.0, 0.9 - 1e-9, 1.1) == word(1.0, 0.9, 1.1 + 1e-9) == "unclear"
@@ -167,7 +167,9 @@ def test_counts_and_changes_are_the_tables() -> None:
     part = np.array([1e-6] * 5 + [np.nan] * 5)
     tests = {AGE: strength(0.2, before=part, after=part), CHANGE: changed(0.97, 0.9, 1.04)}
     (term,) = terms_found(told(tests))
-    assert (term.found, term.tested) == ({"before": 5, "after": 5}, {"before": 5, "after": 5})
+    assert term.found == term.tested == term.untested == {"before": 5, "after": 5}
+    lead = of(QUIET | tests)[-1].lead
+    assert lead.startswith("With sites accounted for, the test finds age in 5 of 5 features (5 not tested).")
     assert (term.ratio, term.lower, term.upper) == (0.97, 0.9, 1.04)
     assert of(QUIET | tests)[-1].text == (
         "Effects after harmonization, without site, as multiples of those before (95 % intervals): age 0.970 (0.900 to "
