@@ -152,9 +152,10 @@ class Queries(TableEstimator):
         (`flow.training.ensemble`). Their weights are spread so that the variance of a site's mean is unbiased, whatever
         degrees of freedom the fit took from the site. By seed they differ in the start of training only.
 
-        The interval takes as known the form of the site maps (the variant), the smoothing parameters, and effects of
-        covariates on covariates, with a warning if the action has such. A wrong form is not covered. Coverage by
-        simulation: `benchmarks/README.md`.
+        The interval takes as known the form of the site maps (the variant), the smoothing parameters, the variances of
+        the prior, and effects of covariates on covariates, with a warning if the action has such. A wrong form is not
+        covered. Intervals are too short where few small sites hardly share their covariates: the variances of the prior
+        are then underestimated. Coverage by simulation: `benchmarks/README.md`.
         """
         members = self._members(level)
         move = self._harmonized(X, covariates, to) if do is None else self._acted(X, covariates, do, to)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 import pycombat_gam as pcg
@@ -107,11 +108,12 @@ def three_steps(scm: pcg.FlowSCM, member: Any, table: pd.DataFrame, acted: pd.Da
     """Abduct the noise of the rows by a member, act, and predict, each step by itself."""
     model = scm.fitted.model
     sites = {label: code for code, label in enumerate(model.levels.labels)}
-    before = model.parents(table, table["site"].map(sites).to_numpy())
-    after = model.parents(acted, acted["site"].map(sites).to_numpy())
+    before = model.parents(table, np.array(table["site"].map(sites)))
+    after = model.parents(acted, np.array(acted["site"].map(sites)))
     Y = table[features()].to_numpy()
-    noise, _ = member.abduct(model.frame.standardized(Y, model.device), before)
-    return model.frame.restored(member.predict(noise, after), Y)
+    with torch.no_grad():
+        noise, _ = member.abduct(model.frame.standardized(Y, model.device), before)
+        return model.frame.restored(member.predict(noise, after), Y)
 
 
 @pytest.mark.parametrize("do", [{"age": 41.0}, {"site": "Bergen", "sex": "F"}, {"age": 41.0, "site": "Cork"}])
@@ -254,30 +256,30 @@ def test_weights_of_tiny_sites_stay_positive() -> None:
     codes = np.array([0, 1, 1, 2, 2, 2])
     weights = bootstrap_weights(codes, np.arange(6), np.array([0.0, 0.8, 1.7]), 500, 3)
     assert np.isfinite(weights).all() and (weights >= 0).all()
-    np.testing.assert_array_equal(weights[0], 1.0)
+    np.testing.assert_allclose(weights[0], 1.0, rtol=1e-12)  # rounding of a share of one
 
 
 def test_intervals_hold_what_a_site_would_have_measured() -> None:
-    """The small sibling of `benchmarks/flow.py coverage`: the rows' values at another site and at another age."""
+    """The small sibling of `benchmarks/flow.py coverage`: the rows' values at another site, and with the other sex."""
     held: dict[str, list[float]] = {"to": [], "do": []}
-    for seed in (61, 62, 63):
-        truth = simulate_multisite(sites=3, subjects=[60] * 3, features=40, seed=seed)
+    for seed in (61, 62):
+        truth = simulate_multisite(sites=4, subjects=[100] * 4, features=20, seed=seed)
         names, table = list(truth.features), truth.table
         scm = pcg.FlowSCM(
-            "~ age + sex + dx + icv", "site", id="subject", features=names, n_members=25,
+            "~ s(age) + sex + dx + icv", "site", id="subject", features=names, n_members=25,
             flow_options={"variant": "residual"},
         ).fit(table)  # fmt: skip
-        away = (table["site"] != "Cork").to_numpy()
-        at_cork = truth.measured_at("Cork")[names].to_numpy()
-        # The other sex: its weight in the simulation is known.
         sex = table["sex"].map({"M": "F", "F": "M"})
+        # The weight of sex in the simulation is known.
         step = np.where(sex == "M", 1.0, -1.0)[:, None] * truth.effects.loc["sex_M", names].to_numpy()
-        for what, interval, expected in (
-            ("to", scm.interval(table, to="Cork"), at_cork),
-            ("do", scm.interval(table, to="Cork", do={"sex": sex}), at_cork + step),
-        ):
-            inside = (interval.lower.to_numpy() <= expected) & (expected <= interval.upper.to_numpy())
-            held[what].append(inside[away].mean())
-    # 95 % are asked for. The mean of three studies has a standard error of about 0.01: three of them.
+        for site in truth.location.index:
+            away, there = (table["site"] != site).to_numpy(), truth.measured_at(site)[names].to_numpy()
+            for what, interval, expected in (
+                ("to", scm.interval(table, to=site), there),
+                ("do", scm.interval(table, to=site, do={"sex": sex}), there + step),
+            ):
+                inside = (interval.lower.to_numpy() <= expected) & (expected <= interval.upper.to_numpy())
+                held[what].append(inside[away].mean())
+    # 95 % are asked for. Coverage differs between studies by a standard deviation of 0.02: three errors of a mean of 2.
     for what in held:
-        assert np.mean(held[what]) == pytest.approx(0.95, abs=0.03)
+        assert np.mean(held[what]) == pytest.approx(0.95, abs=0.045)
