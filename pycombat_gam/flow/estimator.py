@@ -20,8 +20,8 @@ from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarni
 from pycombat_gam.flow import saved
 from pycombat_gam.flow.arguments import check_arguments, plain_arguments
 from pycombat_gam.flow.device import choose_device, threads_for
-from pycombat_gam.flow.extrapolation import of_harmonized, warn_of
-from pycombat_gam.flow.fitted import Fitted, Interval
+from pycombat_gam.flow.extrapolation import warn_of
+from pycombat_gam.flow.fitted import Fitted
 from pycombat_gam.flow.model.outliers import Reference
 from pycombat_gam.flow.model.scm import StructuralModel, learn_covariates
 from pycombat_gam.flow.nodes.graph import Graph
@@ -307,10 +307,9 @@ class FlowSCM(Results):
         -----
         A warning names rows outside the range of the fit, or of their target site where its map depends on covariates.
         """
-        fitted, taken, codes = self._rows(X, covariates)
-        target = self._target(fitted, to)
-        out = fitted.model.harmonized(taken.Y, taken.covariates, codes, target)
-        warn_of(of_harmonized(fitted, taken.covariates, codes, target))
+        move = self._harmonized(X, covariates, to)
+        taken, out = move.taken, move.features()
+        warn_of(move.notes)
         return self._give(taken, out if taken.frame is not None else out.astype(taken.Y.dtype, copy=False))
 
     def fit_transform(
@@ -318,35 +317,6 @@ class FlowSCM(Results):
     ) -> Any:
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
         return self.fit(X, covariates, **fit).transform(X, covariates, to=to)
-
-    def interval(
-        self, X: pd.DataFrame | np.ndarray, covariates: object = None, *, to: object = None, level: float = 0.95
-    ) -> Interval:
-        """Harmonize with each member of the ensemble: how uncertain is each harmonized value?
-
-        The interval covers the sampling error of the sites' maps (or, by seed, that of the start), and assumes that the
-        model is right. Coverage by simulation: `benchmarks/README.md`.
-
-        Raises
-        ------
-        OptionError
-            If there is no ensemble (``n_members`` of at least 2), or the level is outside (0, 1).
-        """
-        fitted, taken, codes = self._rows(X, covariates)
-        model, members = fitted.model, fitted.model.members
-        if len(members) < 2:
-            raise OptionError("interval needs an ensemble: fit with n_members=20, for example")
-        if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
-            raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
-        target = self._target(fitted, to)
-        each = np.stack([model.harmonized(taken.Y, taken.covariates, codes, target, member) for member in members])
-        warn_of(of_harmonized(fitted, taken.covariates, codes, target))
-        interval = Interval.of(each, taken.covariates.index, taken.features, level)
-        if (target is None or (codes != target).any()) and not interval.sd.any(axis=None):
-            warnings.warn(
-                "all members of the ensemble agree exactly: the intervals have no width", PcgWarning, stacklevel=2
-            )
-        return interval
 
     # Files
 
@@ -389,9 +359,3 @@ class FlowSCM(Results):
         if changed:
             raise NotFittedError(f"{listing(changed)} changed after the fit: call fit again (or set it back)")
         return fitted
-
-    def _target(self, fitted: Fitted, to: object) -> int | None:
-        """Return the code of the target site; None for the average."""
-        if to is not None:
-            return fitted.model.levels.index(to, "to")
-        return None if self.ref_batch is None else fitted.model.levels.index(self.ref_batch)

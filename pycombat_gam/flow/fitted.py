@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from scipy.stats import t
 
@@ -17,35 +16,52 @@ from pycombat_gam.types import FloatArray, JsonDict
 
 @dataclass(frozen=True, eq=False)
 class Interval:
-    """Harmonized values with their uncertainty, each a DataFrame (n × V) of the features.
+    """Harmonized or counterfactual values with their uncertainty, each a DataFrame (n × V) of the features.
 
     Attributes
     ----------
+    value : DataFrame
+        The values themselves, as `FlowSCM.transform` or `FlowSCM.counterfactual` returns them.
     mean, sd : DataFrame
-        Mean over the members, and their standard deviation.
+        Mean over the members, and their standard deviation. A mean far from `value`, in sds, tells of a bias.
     lower, upper : DataFrame
-        Ends of the interval, mean ± t √(1 + 1/M) sd, with t from Student's distribution with M − 1 degrees of freedom.
+        Ends of the interval, value ± t sd, with t from Student's distribution with M − 1 degrees of freedom.
     level : float
         Coverage of the interval.
+    covariates : DataFrame or None
+        With an action, the columns acted on and the covariates that are their effects, as `FlowSCM.counterfactual`
+        returns them; members share them. None without.
     """
 
+    value: pd.DataFrame
     mean: pd.DataFrame
     sd: pd.DataFrame
     lower: pd.DataFrame
     upper: pd.DataFrame
     level: float
+    covariates: pd.DataFrame | None = None
 
     @classmethod
-    def of(cls, each: FloatArray, index: pd.Index, features: Sequence[str], level: float) -> Interval:
-        """Return the intervals of M members' values (M, n, V)."""
-        M = len(each)
+    def of(
+        cls,
+        value: FloatArray,
+        each: FloatArray,
+        index: pd.Index,
+        features: Sequence[str],
+        level: float,
+        covariates: pd.DataFrame | None = None,
+    ) -> Interval:
+        """Return the intervals of values (n, V), given M members' values (M, n, V).
+
+        Members scatter about the model's value as that does about the truth: value ± t sd. The mean of M members would
+        be a centre with an error of its own, and need √(1 + 1/M) more.
+        """
         # Relative to the first member, so that members that agree exactly (rows of the site itself) have no spread.
         mean, sd = each[0] + (each - each[0]).mean(axis=0), (each - each[0]).std(axis=0, ddof=1)
-        # The centre is a mean of M draws, with its own error.
-        half = float(t.ppf(0.5 + level / 2, M - 1)) * np.sqrt(1.0 + 1.0 / M) * sd
-        names = list(features)
-        tables = [pd.DataFrame(values, index=index, columns=names) for values in (mean, sd, mean - half, mean + half)]
-        return cls(tables[0], tables[1], tables[2], tables[3], level)
+        half = float(t.ppf(0.5 + level / 2, len(each) - 1)) * sd
+        tables = {"value": value, "mean": mean, "sd": sd, "lower": value - half, "upper": value + half}
+        frames = {name: pd.DataFrame(a, index=index, columns=list(features)) for name, a in tables.items()}
+        return cls(**frames, level=level, covariates=covariates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,30 +1,35 @@
-"""The queries of a structural causal model: counterfactuals, their three steps, samples and probabilities."""
+"""The queries of a structural causal model: counterfactuals, their intervals, three steps, samples, probabilities."""
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import DataError, OptionError
-from pycombat_gam.flow.extrapolation import of_action, of_rows, warn_of
-from pycombat_gam.flow.fitted import Fitted
+from pycombat_gam.errors import DataError, OptionError, PcgWarning
+from pycombat_gam.flow.extrapolation import of_action, of_harmonized, of_rows, warn_of
+from pycombat_gam.flow.fitted import Fitted, Interval
+from pycombat_gam.flow.mechanisms.mechanism import FeatureMechanism
 from pycombat_gam.flow.model.scm import Coded, StructuralModel
+from pycombat_gam.flow.moves import ToSite, UnderAction
 from pycombat_gam.flow.nodes.graph import FEATURES
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.estimator import TableEstimator
 from pycombat_gam.tables.intake import Intake, find_column, put_back
 from pycombat_gam.types import FloatArray, IntArray
-from pycombat_gam.words import Remedy, Worded, listing
+from pycombat_gam.words import Remedy, Worded, count, listing
 
 ADAPT = Remedy("adapt", "add a site with adapt(its rows), which gives a new model")
 
 
 class Queries(TableEstimator):
     """The queries that a fitted `FlowSCM` answers."""
+
+    ref_batch: object
 
     @property
     @abstractmethod
@@ -64,24 +69,132 @@ class Queries(TableEstimator):
         covariates that are their effects in the graph; all else stays as observed. Values that no row of the fit
         supports, at their site or at any, are extrapolated, with a warning that names them.
         """
+        acted = self._acted(X, covariates, do)
+        warn_of(acted.notes)
+        taken, Y = acted.taken, acted.features()
+        features = pd.DataFrame(Y, index=acted.covariates.index, columns=list(taken.features))
+        if taken.frame is None:
+            return pd.concat([acted.covariates, features], axis=1)
+        out = pd.DataFrame(put_back(taken, Y))
+        if taken.frame is taken.covariates:
+            return out.assign(**{name: acted.covariates[name] for name in acted.moved})
+        return pd.concat([acted.covariates, out], axis=1)
+
+    def _acted(
+        self, X: pd.DataFrame | np.ndarray, covariates: object, do: Mapping[str, object], to: object = None
+    ) -> UnderAction:
+        """Read rows, and set them under an action; `to` is a site for all of them, if the action names none."""
         fitted, taken, codes = self._rows(X, covariates)
         model, table = fitted.model, taken.covariates
         action = model.graph.check_do(do, len(table), table.index)
+        if to is not None:
+            self._check_agreement(action, to, fitted)
+            action = model.graph.check_do({**do, self.batch: to}, len(table), table.index)
         coded = model.code(table, codes)
         changed = model.act(coded, action)
-        moved = [*action, *model.graph.descendants(list(action))]
+        effects = model.graph.descendants(list(action))
+        moved = [*action, *effects]
         values = model.decode(changed, table.index)
-        acted = table.assign(**{str(name): values[name] for name in moved})
+        under = table.assign(**{str(name): values[name] for name in moved})
         site = np.asarray(changed[self.batch], dtype=np.intp)
-        Y = model.counterfactual(taken.Y, model.parents(table, codes), model.parents(acted, site))
-        warn_of([*of_rows(fitted, table, codes), *of_action(fitted, changed, moved, coded)])
-        features = pd.DataFrame(Y, index=table.index, columns=list(taken.features))
-        if taken.frame is None:
-            return pd.concat([acted, features], axis=1)
-        out = pd.DataFrame(put_back(taken, Y))
-        if taken.frame is table:
-            return out.assign(**{str(name): values[name] for name in moved})
-        return pd.concat([acted, out], axis=1)
+        notes = [*of_rows(fitted, table, codes), *of_action(fitted, changed, moved, coded)]
+        before, after = model.parents(table, codes), model.parents(under, site)
+        return UnderAction(fitted, taken, under, moved, effects, before, after, notes)
+
+    def _check_agreement(self, action: Coded, to: object, fitted: Fitted) -> None:
+        """Stop if an action sends rows to other sites than `to`."""
+        levels = fitted.model.levels
+        target = levels.index(to, "to")
+        if self.batch not in action or (action[self.batch] == target).all():
+            return
+        elsewhere = np.asarray(action[self.batch], dtype=np.intp)
+        elsewhere = elsewhere[elsewhere != target]
+        sites = listing([levels.labels[code] for code in np.unique(elsewhere)])
+        raise OptionError(
+            f"to={to!r} and do contradict each other: do sends {count(len(elsewhere), 'row')} to {sites}; "
+            "name the site in one of them"
+        )
+
+    def interval(
+        self,
+        X: pd.DataFrame | np.ndarray,
+        covariates: object = None,
+        *,
+        to: object = None,
+        do: Mapping[str, object] | None = None,
+        level: float = 0.95,
+    ) -> Interval:
+        """Say how uncertain each harmonized or counterfactual value is: every member of the ensemble gives its own.
+
+        Each member abducts the noise of the rows, and predicts them at the target or under the action, by its own maps
+        and its own effects of covariates on features. The interval is value ± t sd: the model's own value, as
+        `transform` or `counterfactual` gives it, and the members' standard deviation.
+
+        Parameters
+        ----------
+        to : object
+            Site to harmonize to, as in `transform`.
+        do : dict or None
+            An action, as in `counterfactual`, for intervals of its values. Rows whose site neither `do` nor `to` names
+            stay at their own.
+        level : float
+            Coverage of the intervals.
+
+        Raises
+        ------
+        OptionError
+            If there is no ensemble (``n_members`` of at least 2), the level is outside (0, 1), or `to` and `do` send
+            rows to different sites.
+
+        Notes
+        -----
+        By bootstrap the members differ as posterior draws do: in rows, reweighted within sites, and in priors
+        (`flow.training.ensemble`). Their weights are spread so that the variance of a site's mean is unbiased, whatever
+        degrees of freedom the fit took from the site. By seed they differ in the start of training only.
+
+        The interval takes as known the form of the site maps (the variant), the smoothing parameters, the variances of
+        the prior, and effects of covariates on covariates, with a warning if the action has such. A wrong form is not
+        covered. Intervals are too short where few small sites hardly share their covariates: the variances of the prior
+        are then underestimated. Coverage by simulation: `benchmarks/README.md`.
+        """
+        members = self._members(level)
+        move = self._harmonized(X, covariates, to) if do is None else self._acted(X, covariates, do, to)
+        notes, columns = list(move.notes), None
+        if isinstance(move, UnderAction):
+            columns = move.covariates[move.moved]
+            if move.effects:
+                notes.append(f"effects on {listing(move.effects)} are taken as known: no interval covers their error")
+        value, each = move.features(), np.stack([move.features(member) for member in members])
+        warn_of(notes)
+        taken = move.taken
+        interval = Interval.of(value, each, taken.covariates.index, taken.features, level, columns)
+        if (value != taken.Y).any() and not interval.sd.any(axis=None):
+            warnings.warn(
+                "all members of the ensemble agree exactly: the intervals have no width", PcgWarning, stacklevel=2
+            )
+        return interval
+
+    def _members(self, level: float) -> tuple[FeatureMechanism, ...]:
+        """Return the members of the ensemble, for intervals of a level."""
+        members = self.fitted.model.members
+        if len(members) < 2:
+            raise OptionError("interval needs an ensemble: fit with n_members=20, for example")
+        if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
+            raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
+        return members
+
+    def _harmonized(self, X: pd.DataFrame | np.ndarray, covariates: object, to: object) -> ToSite:
+        """Read rows, and send them to a site, or to the average over sites."""
+        fitted, taken, codes = self._rows(X, covariates)
+        target, table = self._target(fitted, to), taken.covariates
+        notes = of_harmonized(fitted, table, codes, target)
+        return ToSite(fitted, taken, fitted.model.parents(table, codes), target, notes)
+
+    def _target(self, fitted: Fitted, to: object) -> int | None:
+        """Return the code of the target site; None for the average."""
+        if to is not None:
+            return fitted.model.levels.index(to, "to")
+        return None if self.ref_batch is None else fitted.model.levels.index(self.ref_batch)
 
     def abduct(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> pd.DataFrame:
         """Return the noise of every node and feature, (n × (nodes + V)).

@@ -109,8 +109,7 @@ def fan(
 
     A line is a row under do(over = …) across the range of the fit, with its own noise, at its own site or at site `to`.
     Effects of `over` in the graph follow. Marks are rows at their own `over`. With an ensemble, bands are intervals
-    over its members, mean ± t √(1 + 1/M) sd as in `FlowSCM.interval`: one for each of up to 12 rows, otherwise one for
-    their mean (dark line).
+    of `FlowSCM.interval`: one for each of up to 12 rows, otherwise one for their mean (dark line).
 
     Parameters
     ----------
@@ -165,13 +164,13 @@ def fan(
             markersize=6 if few_rows else 4, zorder=4,
         )  # fmt: skip
         if ensemble and few_rows:
-            low, high = _band(computed.members[:, :, i], level)
+            low, high = _band(line, computed.members[:, :, i], level)
             ax.fill_between(computed.grid, low, high, color=look.color, alpha=0.15, linewidth=0, zorder=2)
     if not few_rows:
         ax.plot(computed.grid, computed.values.mean(axis=1), color="white", linewidth=3.6, zorder=6)
         ax.plot(computed.grid, computed.values.mean(axis=1), color=INK, linewidth=2.0, zorder=7)
         if ensemble:
-            low, high = _band(computed.members.mean(axis=2), level)
+            low, high = _band(computed.values.mean(axis=1), computed.members.mean(axis=2), level)
             ax.fill_between(computed.grid, low, high, color=INK, alpha=0.2, linewidth=0, zorder=5)
     ax.set_xlabel(" ")
     ax.set_ylabel(" ")
@@ -190,11 +189,12 @@ def fan(
     return ax
 
 
-def _band(members: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
-    """Return the interval over M members' values (M, G)."""
+def _band(values: FloatArray, members: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+    """Return the interval of values (G,), given M members' values (M, G)."""
     from pycombat_gam.flow.fitted import Interval
 
-    interval = Interval.of(members[:, :, None], pd.RangeIndex(members.shape[1]), ["value"], level)
+    index = pd.RangeIndex(len(values))
+    interval = Interval.of(values[:, None], members[:, :, None], index, ["value"], level)
     return interval.lower["value"].to_numpy(), interval.upper["value"].to_numpy()
 
 

@@ -1,4 +1,4 @@
-"""The graph at work, draws, outliers, new sites, ensembles, and what is refused."""
+"""The graph at work, draws, outliers, new sites, and what is refused."""
 
 from __future__ import annotations
 
@@ -198,61 +198,6 @@ def test_adapt_refuses_what_it_cannot_do() -> None:
     caused = new("~ icv", graph={"icv": ["site"]}).fit(table[table["site"] != "Aarhus"])
     with pytest.raises(pcg.PcgError, match="'site' is a cause of covariates"):
         caused.adapt(table[table["site"] == "Aarhus"])
-
-
-# Ensembles
-
-
-@pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"flow": "affine", "flow_options": None, "training": {"max_epochs": 5}}],
-    ids=["structured", "affine"],
-)
-def test_an_ensemble_gives_intervals(options: dict[str, Any]) -> None:
-    table = study().table
-    scm = new("~ sex", n_members=6, **options).fit(table)
-    interval = scm.interval(table, to="Cork", level=0.9)
-    assert interval.mean.shape == (len(table), 6) and (interval.lower <= interval.upper).all(axis=None)
-    own = table["site"] == "Cork"
-    assert (interval.sd[own] == 0).all(axis=None) and (interval.sd[~own] > 0).all(axis=None)
-    wider = scm.interval(table, to="Cork", level=0.99)
-    assert (wider.upper - wider.lower >= interval.upper - interval.lower).all(axis=None)
-    again = new("~ sex", n_members=6, **options).fit(table).interval(table, to="Cork", level=0.9)
-    pd.testing.assert_frame_equal(again.mean, interval.mean, check_exact=True)
-    # The members are about the model itself.
-    assert sd_gap(interval.mean, scm.transform(table, to="Cork")).mean() < 0.1
-
-
-def test_members_are_weighed_within_sites_and_come_apart() -> None:
-    """Weights of a site add up to its rows, and members taken apart are what went in."""
-    from pycombat_gam.flow.training.ensemble import Ensemble, bootstrap_weights
-
-    table, scm = study().table, plain()
-    codes, _ = scm._fitted.model.levels.codes(table["site"])
-    weights = bootstrap_weights(codes, np.arange(len(table)), 3, 7)
-    sizes = np.bincount(codes)
-    for member in weights.T:
-        # Rounding of a sum of at most 70 weights.
-        np.testing.assert_allclose(np.bincount(codes, weights=member), sizes, rtol=1e-12)
-    members = Ensemble([scm._fitted.model.features] * 2).members()
-    for name, value in scm._fitted.model.features.state_dict().items():
-        assert all((member.state_dict()[name] == value).all() for member in members)
-
-
-@pytest.mark.filterwarnings("ignore::pycombat_gam.errors.PcgWarning")
-def test_members_by_seed_differ_by_training_only() -> None:
-    table = study().table
-    options = {"flow": "affine", "flow_options": None, "training": {"max_epochs": 3, "held_out": 0.0}}
-    scm = new("~ sex", n_members=3, ensemble="seed", **options).fit(table)
-    seeds = scm.interval(table, to="Cork").sd.to_numpy().mean()
-    rows = new("~ sex", n_members=3, **options).fit(table).interval(table, to="Cork").sd.to_numpy().mean()
-    assert 0 < seeds < rows
-
-
-def test_an_interval_needs_members() -> None:
-    with pytest.raises(pcg.PcgError, match="n_members=20"):
-        plain().interval(study().table)
 
 
 # Refusals

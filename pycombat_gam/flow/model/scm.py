@@ -141,9 +141,12 @@ class StructuralModel:
     def counterfactual(
         self, Y: np.ndarray, parents: Parents, action: Parents, mechanism: FeatureMechanism | None = None
     ) -> FloatArray:
-        """Return the features (n, V) under other parents."""
+        """Return the features (n, V) under other parents; rows whose parents stay the same stay exactly as they are."""
         chosen = mechanism or self.features
-        return self._moved(Y, parents, lambda x, block, rows: chosen.counterfactual(x, block, action.rows(rows)))
+        out = self._moved(Y, parents, lambda x, block, rows: chosen.counterfactual(x, block, action.rows(rows)))
+        same = _plain((parents.site == action.site) & (parents.design == action.design).all(dim=1))
+        out[same] = Y[same]
+        return out
 
     def average(self, Y: np.ndarray, parents: Parents, mechanism: FeatureMechanism | None = None) -> FloatArray:
         """Return the features' average over do(site = s), sites weighted by their shares, (n, V)."""
@@ -151,21 +154,12 @@ class StructuralModel:
         return self._moved(Y, parents, lambda x, block, rows: chosen.average(x, block, block, weights))
 
     def harmonized(
-        self,
-        Y: np.ndarray,
-        table: pd.DataFrame,
-        site: IntArray,
-        to: int | None,
-        mechanism: FeatureMechanism | None = None,
+        self, Y: np.ndarray, parents: Parents, to: int | None, mechanism: FeatureMechanism | None = None
     ) -> FloatArray:
         """Return the features (n, V) under do(site = to), or averaged over sites (None); a site's rows stay there."""
-        parents = self.parents(table, site)
         if to is None:
             return self.average(Y, parents, mechanism)
-        out = self.counterfactual(Y, parents, parents.at(to), mechanism)
-        at_target = site == to
-        out[at_target] = Y[at_target]
-        return out
+        return self.counterfactual(Y, parents, parents.at(to), mechanism)
 
     def _moved(self, Y: np.ndarray, parents: Parents, move: Callable[[Tensor, Parents, slice], Tensor]) -> FloatArray:
         out = np.empty(Y.shape)

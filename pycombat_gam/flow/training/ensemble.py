@@ -136,19 +136,25 @@ def _flat(name: str) -> str:
     return name.replace(".", SEPARATOR)
 
 
-def bootstrap_weights(site: IntArray, order: IntArray, members: int, seed: int) -> FloatArray:
+def bootstrap_weights(site: IntArray, order: IntArray, df: FloatArray, members: int, seed: int) -> FloatArray:
     """Return weights of the Bayesian bootstrap within each site, (n, M), whatever the order of rows.
 
-    The weights of a site of n rows are n times a flat Dirichlet draw (Rubin 1981, Ann. Statist. 9:130). Resampling with
+    The weights of a site of n rows are n times a Dirichlet draw (Rubin 1981, Ann. Statist. 9:130). Resampling with
     replacement would give a site of three rows one row three times, and no variance, in one member of nine.
+
+    A flat Dirichlet gives a site's mean the variance rss / (n (n + 1)). Residuals of a fit are smaller than the noise,
+    E rss = df σ², so this is short of σ²/n. With concentration (df − 1) / n the variance is rss / (n df): unbiased.
 
     Parameters
     ----------
     site : (n,) codes; order : (n,) canonical order of the rows.
+    df : (B,) degrees of freedom that the fit leaves each site; below 2 they count as 2, for weights need a positive
+        concentration.
     """
     rng = np.random.default_rng(seed)
     weights = np.zeros((len(site), members))
     for code in sites_in_order(site, order):
         rows = order[site[order] == code]
-        weights[rows] = len(rows) * rng.dirichlet(np.ones(len(rows)), size=members).T
+        concentration = (max(float(df[code]), 2.0) - 1.0) / len(rows)
+        weights[rows] = len(rows) * rng.dirichlet(np.full(len(rows), concentration), size=members).T
     return weights

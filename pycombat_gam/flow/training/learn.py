@@ -157,7 +157,7 @@ class _Plan:
         """Train the members together: each on resampled rows, or from another start."""
         recipe = self.recipe
         if recipe.bootstrap:
-            weights = bootstrap_weights(self.rows.site, self.order, recipe.members, recipe.seed)
+            weights = bootstrap_weights(self.rows.site, self.order, self.start.df, recipe.members, recipe.seed)
             rng = np.random.default_rng([recipe.seed, 1])
             sites = sites_in_order(self.rows.site, self.order)
             pulls = [mechanism.draw_pull(rng, sites) for _ in range(recipe.members)]

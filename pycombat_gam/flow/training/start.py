@@ -25,7 +25,8 @@ class Start:
     coefficients : (p, V); location, log_scale : (B, V) shrunken site effects.
     preconditioner : (1 or V, p, p) F with FFᵀ the inverse of the penalised information; 1 if all features share it.
     roots : (m, r, p) square roots of the penalties; smoothing : (m, V) their parameters.
-    sizes : (B,) rows; known : (B, V) whether rows estimate more than a location.
+    sizes : (B,) rows; df : (B,) what the fit leaves of them, the mean over features.
+    known : (B, V) whether rows estimate more than a location.
     """
 
     coefficients: FloatArray
@@ -35,6 +36,7 @@ class Start:
     roots: FloatArray
     smoothing: FloatArray
     sizes: FloatArray
+    df: FloatArray
     known: BoolArray
 
 
@@ -78,6 +80,7 @@ def start_of(fit: FittedComBat, frame: Frame) -> Start:
         roots=roots,
         smoothing=smoothing,
         sizes=fit.mean.n_rows.astype(np.float64),
+        df=fit.mean.df[:, kept].mean(axis=1),
         known=~sites.effects.location_only[:, kept],
     )
 
