@@ -35,14 +35,14 @@ def drawn(model: pcg.ComBat, made: SmallSites, **options: object) -> np.ndarray:
 
 @pytest.mark.parametrize("options", [{}, {"mean_only": True}, {"ref_batch": "s4"}], ids=str)
 def test_the_mean_of_draws_is_what_bayes_gives(options: dict[str, object]) -> None:
-    made = small_sites(12, 4, sizes=(4, 8, 20, 40, 80))
-    draws = drawn(fitted(made, **options), made, m=300, seed=7)
+    made = small_sites(12, 4, sizes=(4, 8, 20, 30, 40))
+    draws = drawn(fitted(made, **options), made, m=150, seed=7)
     bayes = values(quietly(fitted(made, prior="bayes", **options).transform, made.table), made)
     spread = np.maximum(draws.std(axis=0), 1e-12)
     off = (draws.mean(axis=0) - bayes) / spread
-    # 300 draws, every fifth sweep, against 400 in a row worth some 60: errors of .06 and .13 posterior sds. Values of a
-    # feature share them, so the mean square over 760 values is not much steadier than that.
-    assert np.sqrt((off**2).mean()) < 0.25
+    # 150 draws, every fifth sweep, against 400 in a row worth some 60: errors of .08 and .13 posterior sds. Values of a
+    # feature share them, so the mean square over 500 values is not much steadier than that.
+    assert np.sqrt((off**2).mean()) < 0.28
     assert np.abs(off).max() < 1.0
 
 
@@ -167,15 +167,15 @@ def test_coverage_of_small_and_large_sites() -> None:
     """A small sibling of benchmarks/coverage.py."""
     inside: list[np.ndarray] = []
     site: list[np.ndarray] = []
-    for seed in range(6):
+    for seed in range(4):
         made = small_sites(20, 100 + seed, sizes=(3, 5, 10, 40, 100))
         intervals = quietly(fitted(made).interval, made.table, seed=seed)
         truth = made.truth.ravel()
         inside.append(((intervals["lower"] <= truth) & (truth <= intervals["upper"])).to_numpy())
         site.append(np.repeat(made.site, 20))
     coverage = pd.Series(np.concatenate(inside)).groupby(np.concatenate(site)).mean()
-    # Values of a site and feature move together: about 120 independent ones, a standard error of .02.
-    assert coverage.between(0.88, 0.995).all(), coverage
+    # Values of a site and feature move together: about 80 independent ones, a standard error of .025.
+    assert coverage.between(0.87, 0.995).all(), coverage
 
 
 def test_coverage_at_new_sites_and_known_ones_unchanged() -> None:
@@ -214,7 +214,7 @@ def test_pooled_later_tests_are_not_liberal() -> None:
 
     estimate, variance = analysed(model.transform(table))
     naive = 2 * stats.t.sf(np.abs(estimate) / np.sqrt(variance), 38)
-    results = [analysed(harmonized) for harmonized in quietly(model.draws, table, m=20)]
+    results = [analysed(harmonized) for harmonized in quietly(model.draws, table, m=10)]
     pooled = pcg.pool(np.array([q for q, _ in results]), np.array([u for _, u in results]), 38)
     # 400 features: a standard error of 1.1 % at 5 %.
     assert (naive < 0.05).mean() > 0.09
