@@ -59,7 +59,9 @@ def pool(estimates: object, variances: object, df: object = np.inf) -> pd.DataFr
     0  x0           1.033  0.276  14.331  0.002             0.493
     """
     Q, labels = _table(estimates, "estimates")
-    U, _ = _table(variances, "variances")
+    U, other = _table(variances, "variances")
+    if isinstance(estimates, pd.DataFrame) and isinstance(variances, pd.DataFrame) and labels != other:
+        raise OptionError(f"estimates are of {listing(labels)}, variances of {listing(other)}: give the same columns")
     if Q.shape != U.shape:
         raise OptionError(f"estimates are {_shape(Q)}, variances {_shape(U)}: they must agree")
     m, k = Q.shape

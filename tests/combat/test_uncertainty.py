@@ -155,6 +155,27 @@ def test_new_sites_and_new_groups() -> None:
     assert ((lower < value) & (value < upper)).mean() > 0.9
 
 
+@pytest.mark.filterwarnings("ignore::pycombat_gam.PcgWarning")
+def test_many_features_lean_on_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the features that inform, hyperparameters of known and new sites come from a spread of them."""
+    made = small_sites(140, 6, sizes=(20, 30, 6), known=2)
+    old = made.table[made.site < 2]
+    widths, values = [], []
+    for informing in (2000, 128):
+        monkeypatch.setattr("pycombat_gam.infer.gibbs.INFORMING", informing)
+        monkeypatch.setattr("pycombat_gam.infer.posterior_means.INFORMING", informing)
+        intervals = model_of(old, on_unseen="estimate").interval(made.table, draws=200)
+        widths.append(cells(intervals, "upper", 56) - cells(intervals, "lower", 56))
+        bayes = model_of(old, on_unseen="estimate", prior="bayes").transform(made.table)
+        values.append(bayes[made.features].to_numpy())
+    ratio = widths[1] / widths[0]
+    # Limits are the fifth and sixth of 200 draws at either end: each width has a relative error of some 8 %.
+    assert abs(ratio.mean() - 1) < 0.05
+    assert np.abs(np.log(ratio)).max() < 0.7
+    # Posterior means of 400 draws in a row are within .13 posterior sds, a quarter of a width.
+    assert np.sqrt((((values[1] - values[0]) / (widths[0] / 4)) ** 2).mean()) < 0.3
+
+
 def test_a_flat_new_site_is_moved_by_its_own_moments() -> None:
     made = small_sites(6, 8, sizes=(30, 30, 12), known=2)
     old, new = made.table[made.site < 2], made.table[made.site == 2]

@@ -176,7 +176,7 @@ ROWS = [
     ),
     Case("one subject", few_at("Oslo", 1), "problem", "site size", "Oslo", ("has 1 subject:",), {"subjects": 1}),
     Case("twelve subjects", few_at("Oslo", 12), "note", "site size", "Oslo", ("'Oslo' (12)",), {"subjects": 12}),
-    Case("nine subjects", few_at("Oslo", 9), "note", "prior", "Oslo", ("'Oslo' (9)", "a tenth"), {"subjects": 9}),
+    Case("nine subjects", few_at("Oslo", 9), "note", "prior", "Oslo", ("'Oslo' (9)", "by 5 to 20 %"), {"subjects": 9}),
     Case(
         "two small sites",
         both(few_at("Oslo", 3), few_at("Lyon", 5)),

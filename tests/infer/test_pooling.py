@@ -86,6 +86,11 @@ def test_all_is_missing_where_one_table_would_be_certain() -> None:
         (([1.0, 2.0], [1.0, 1.0], [3.0, 4.0, 5.0]), OptionError, "df is of shape"),
         ((["a", "b"], [1.0, 1.0]), OptionError, "estimates must be numbers"),
         (([], []), OptionError, "estimates have"),
+        (
+            (pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0]}), pd.DataFrame({"b": [1.0, 2.0], "a": [1.0, 2.0]})),
+            OptionError,
+            "estimates are of a, b, variances of b, a",
+        ),
     ],
 )
 def test_refused(arguments: tuple[object, ...], error: type[Exception], words: str) -> None:

@@ -23,7 +23,7 @@ def problem_of(model: pcg.ComBat) -> Problem:
     return Problem.of(mean, np.arange(V), np.zeros((len(mean.n_rows), V), dtype=bool))
 
 
-@pytest.mark.parametrize("q", [1, 4, 11])
+@pytest.mark.parametrize("q", [1, 4, 11, 40])
 def test_small_systems_are_lapack_s(q: int) -> None:
     rng = np.random.default_rng(q)
     A = rng.normal(size=(7, 2 * q, q))
@@ -36,6 +36,20 @@ def test_small_systems_are_lapack_s(q: int) -> None:
         np.testing.assert_allclose(L[:, :, k], expected, rtol=1e-11, atol=1e-11)
         np.testing.assert_allclose(forward(L, right)[:, k], np.linalg.solve(expected, right[:, k]), rtol=1e-9)
         np.testing.assert_allclose(backward(L, right)[:, k], np.linalg.solve(expected.T, right[:, k]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("q", [3, 40])
+def test_a_pivot_of_rounding_is_bounded(q: int) -> None:
+    """Columns that are equal up to rounding leave a triangle that still multiplies to the matrix."""
+    rng = np.random.default_rng(q)
+    A = rng.normal(size=(2 * q, q))
+    A[:, -1] = A[:, 0]
+    P = np.repeat((A.T @ A)[:, :, None], 2, axis=2)
+    P[-1, -1, 1] *= 1 - 1e-15
+    L = cholesky(P)
+    assert np.isfinite(L).all()
+    # Sums of 2q products.
+    np.testing.assert_allclose(np.einsum("ikv,jkv->ijv", L, L), P, rtol=1e-11, atol=1e-10)
 
 
 def test_streams_do_not_depend_on_the_block() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import pycombat_gam as pcg
 from tests.helpers.small_sites import FORMULA, SmallSites, small_sites
@@ -34,14 +35,14 @@ def drawn(model: pcg.ComBat, made: SmallSites, **options: object) -> np.ndarray:
 
 @pytest.mark.parametrize("options", [{}, {"mean_only": True}, {"ref_batch": "s4"}], ids=str)
 def test_the_mean_of_draws_is_what_bayes_gives(options: dict[str, object]) -> None:
-    made = small_sites(12, 4, sizes=(4, 8, 20, 40, 80))
-    draws = drawn(fitted(made, **options), made, m=300, seed=7)
+    made = small_sites(12, 4, sizes=(4, 8, 20, 30, 40))
+    draws = drawn(fitted(made, **options), made, m=150, seed=7)
     bayes = values(quietly(fitted(made, prior="bayes", **options).transform, made.table), made)
     spread = np.maximum(draws.std(axis=0), 1e-12)
     off = (draws.mean(axis=0) - bayes) / spread
-    # 300 draws, every fifth sweep, against 400 in a row worth some 60: errors of .06 and .13 posterior sds. Values of a
-    # feature share them, so the mean square over 760 values is not much steadier than that.
-    assert np.sqrt((off**2).mean()) < 0.25
+    # 150 draws, every fifth sweep, against 400 in a row worth some 60: errors of .08 and .13 posterior sds. Values of a
+    # feature share them, so the mean square over 500 values is not much steadier than that.
+    assert np.sqrt((off**2).mean()) < 0.28
     assert np.abs(off).max() < 1.0
 
 
@@ -67,17 +68,17 @@ def test_flat_draws_obey_rubin_s_identity() -> None:
     X = made.table[["age", "sex", "dx"]].to_numpy(dtype=float)
     Q, dummies = np.column_stack([np.ones(len(X)), X]), np.column_stack([np.eye(3)[made.site], X])
     estimates, variances = [], []
-    for Y in drawn(model, made, m=1000):
+    for Y in drawn(model, made, m=600):
         beta, left = _least_squares(Q, Y)
         estimates.append(beta[1:])
         variances.append((left**2).sum(axis=0) / (len(X) - 4) * np.diag(np.linalg.inv(Q.T @ Q))[1:, None])
     total = np.mean(variances, axis=0) + np.var(estimates, axis=0, ddof=1)
     beta, left = _least_squares(dummies, values(made.table, made))
     lm = (left**2).sum(axis=0) / (len(X) - 6) * np.diag(np.linalg.inv(dummies.T @ dummies))[3:, None]
-    # A variance of 1000 draws has a relative standard error of 4.5 %, their mean over 40 features one of .7 %. The
+    # A variance of 600 draws has a relative standard error of 6 %, their mean over 40 features one of .9 %. The
     # posterior mean of σ² is rss/(df − 2), which adds up to 2/122 = 1.6 %.
-    assert np.abs((total / lm).mean(axis=1) - 1.008).max() < 0.025
-    assert np.abs(np.mean(estimates, axis=0) - beta[3:]).max() < 4.5 * np.sqrt(lm.max() / 1000)
+    assert np.abs((total / lm).mean(axis=1) - 1.008).max() < 0.03
+    assert np.abs(np.mean(estimates, axis=0) - beta[3:]).max() < 4.5 * np.sqrt(lm.max() / 600)
 
 
 def _least_squares(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,15 +167,15 @@ def test_coverage_of_small_and_large_sites() -> None:
     """A small sibling of benchmarks/coverage.py."""
     inside: list[np.ndarray] = []
     site: list[np.ndarray] = []
-    for seed in range(6):
+    for seed in range(4):
         made = small_sites(20, 100 + seed, sizes=(3, 5, 10, 40, 100))
         intervals = quietly(fitted(made).interval, made.table, seed=seed)
         truth = made.truth.ravel()
         inside.append(((intervals["lower"] <= truth) & (truth <= intervals["upper"])).to_numpy())
         site.append(np.repeat(made.site, 20))
     coverage = pd.Series(np.concatenate(inside)).groupby(np.concatenate(site)).mean()
-    # Values of a site and feature move together: about 120 independent ones, a standard error of .02.
-    assert coverage.between(0.88, 0.995).all(), coverage
+    # Values of a site and feature move together: about 80 independent ones, a standard error of .025.
+    assert coverage.between(0.87, 0.995).all(), coverage
 
 
 def test_coverage_at_new_sites_and_known_ones_unchanged() -> None:
@@ -194,3 +195,28 @@ def test_coverage_at_new_sites_and_known_ones_unchanged() -> None:
         np.testing.assert_allclose(only[numbers], at_new[numbers], rtol=1e-12, atol=1e-12)
     # 60 pairs of site and feature: a standard error of .03.
     assert 0.86 < np.mean(inside) < 0.995
+
+
+def test_pooled_later_tests_are_not_liberal() -> None:
+    """Cases at one site, controls at the other: a later lm on one harmonized table rejects true nulls far too often."""
+    rng = np.random.default_rng(12)
+    site, dx = np.repeat([0, 1], 20), np.tile(np.arange(20), 2) < np.repeat([3, 17], 20)
+    Y = 0.5 * rng.normal(size=(2, 400))[site] + rng.normal(size=(40, 400))
+    features = [f"f{k}" for k in range(400)]
+    table = pd.concat([pd.DataFrame({"site": site, "dx": dx.astype(float)}), pd.DataFrame(Y, columns=features)], axis=1)
+    model = quietly(pcg.ComBat("~ dx", "site", features=features).fit, table)
+    Q = np.column_stack([np.ones(40), dx])
+    inverse = np.linalg.inv(Q.T @ Q)[1, 1]
+
+    def analysed(harmonized: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        beta, left = _least_squares(Q, harmonized[features].to_numpy())
+        return beta[1], (left**2).sum(axis=0) / 38 * inverse
+
+    estimate, variance = analysed(model.transform(table))
+    naive = 2 * stats.t.sf(np.abs(estimate) / np.sqrt(variance), 38)
+    results = [analysed(harmonized) for harmonized in quietly(model.draws, table, m=10)]
+    pooled = pcg.pool(np.array([q for q, _ in results]), np.array([u for _, u in results]), 38)
+    # 400 features: a standard error of 1.1 % at 5 %.
+    assert (naive < 0.05).mean() > 0.09
+    assert (pooled["p"] < 0.05).mean() < 0.083
+    assert pooled["fraction_missing"].between(0.1, 0.9).mean() > 0.9
