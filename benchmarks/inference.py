@@ -244,7 +244,7 @@ def terms(_: Path) -> None:
                 cells = []
                 for formula, term, features, tables in (
                     ("~ age + group", "group", 1000, 40),
-                    ("~ s(age, k=8) + x2", "s(age)", 400, 10),
+                    ("~ s(age, k=8) + x2", "s(age)", 400, 40),
                 ):
                     total = np.zeros(2)
                     for _ in range(tables):
