@@ -141,12 +141,9 @@ class StructuralModel:
     def counterfactual(
         self, Y: np.ndarray, parents: Parents, action: Parents, mechanism: FeatureMechanism | None = None
     ) -> FloatArray:
-        """Return the features (n, V) under other parents; rows whose parents stay the same stay exactly as they are."""
+        """Return the features (n, V) under other parents."""
         chosen = mechanism or self.features
-        out = self._moved(Y, parents, lambda x, block, rows: chosen.counterfactual(x, block, action.rows(rows)))
-        same = _plain((parents.site == action.site) & (parents.design == action.design).all(dim=1))
-        out[same] = Y[same]
-        return out
+        return self._moved(Y, parents, lambda x, block, rows: chosen.counterfactual(x, block, action.rows(rows)))
 
     def average(self, Y: np.ndarray, parents: Parents, mechanism: FeatureMechanism | None = None) -> FloatArray:
         """Return the features' average over do(site = s), sites weighted by their shares, (n, V)."""
@@ -159,7 +156,10 @@ class StructuralModel:
         """Return the features (n, V) under do(site = to), or averaged over sites (None); a site's rows stay there."""
         if to is None:
             return self.average(Y, parents, mechanism)
-        return self.counterfactual(Y, parents, parents.at(to), mechanism)
+        out = self.counterfactual(Y, parents, parents.at(to), mechanism)
+        at_target = _plain(parents.site == to)
+        out[at_target] = Y[at_target]
+        return out
 
     def _moved(self, Y: np.ndarray, parents: Parents, move: Callable[[Tensor, Parents, slice], Tensor]) -> FloatArray:
         out = np.empty(Y.shape)
