@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -102,13 +102,13 @@ def _check_kind(fitted: Harmonizer, chosen: list[str]) -> None:
 
 def load_combat(model: Path, command: str) -> ComBat:
     """Load a ComBat; stop for another kind of model."""
-    from pycombat_gam.combat.estimator import ComBat
     from pycombat_gam.load import load
 
-    fitted = load(model)
-    if not isinstance(fitted, ComBat):
+    fitted: Any = load(model)
+    if fitted.kind != "combat":
         raise OptionError(f"{command} is for {MODELS['combat']}, and '{model}' is a {INSTEAD[fitted.kind][0]}")
-    return fitted
+    combat: ComBat = fitted
+    return combat
 
 
 def put(place: Path, write: Writer, *, force: bool) -> None:
