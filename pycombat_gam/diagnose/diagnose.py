@@ -241,7 +241,8 @@ def _untested(parts: Parts, flat: BoolArray, features: tuple[str, ...]) -> list[
     without: dict[str, dict[str, None]] = {}
     for part in parts:
         for k in np.flatnonzero(np.isnan(part["p"])):
-            if part["feature"][k] not in noted:
+            # A row of all features together, such as a change of effects, is no test of one.
+            if part["feature"][k] not in {*noted, ""}:
                 what = part["covariate"][k] or part["measure"][k]
                 without.setdefault(f"{what} {part['state'][k]}", {})[str(part["feature"][k])] = None
     return [f"no p-value for {what}, in {listing(names, 5)}" for what, names in without.items()]

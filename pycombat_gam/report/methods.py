@@ -102,8 +102,8 @@ def diagnosis_text(diagnosis: Diagnosis, origin: Origin | None = None) -> str:
         )
     if "effect change" in by_aspect:
         sentences.append(
-            "Effects in the harmonized table, estimated without site, were compared with those before, estimated with "
-            "site; intervals rest on the rows' influence on all features together."
+            "Over the features in which a term is found, effects in the harmonized table, estimated without site, were "
+            "compared with those before, estimated with site. Intervals rest on the rows' influence on these features."
         )
     if "covariate prediction" in by_aspect:
         sentences.append("Covariates were predicted from the features of sites left out of the training.")

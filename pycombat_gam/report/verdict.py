@@ -82,6 +82,18 @@ def _single_features(diagnosis: Diagnosis, state: str) -> list[str]:
     return [words for aspect, words in WORDS.items() if (rows["aspect"] == aspect).any()]
 
 
+def _single_sites(diagnosis: Diagnosis, state: str) -> list[str]:
+    """Name sites that differ from the others by their tests' own adjustment, each with the aspect."""
+    rows = diagnosis.table
+    rows = rows[(rows["state"] == state) & (rows["site"] != "") & (rows["p_adjusted"] < diagnosis.level)]
+    each = []
+    for aspect, words in WORDS.items():
+        names = rows.loc[rows["aspect"] == aspect, "site"].drop_duplicates().tolist()
+        if names:
+            each.append(f"{listing(names, NAMED)} (by {words})")
+    return each
+
+
 def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
     if AFTER not in diagnosis.states:
         return None
@@ -94,8 +106,8 @@ def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
     parts = [_whose(origin), _numbers(diagnosis, AFTER, now, "There, at equal covariates,"), *_untested(now)]
     if _below_chance(diagnosis):
         parts.append(
-            "Accuracies below chance arise because the fit saw these rows: their sites agree more closely than those "
-            "of new rows."
+            "Accuracies below chance are expected here: the fit saw these rows, so their sites agree more closely than "
+            "those of new rows."
         )
     if unseen:
         anew = {FITTED: "", MASKED: " (fitted to other rows of fit_mask)"}.get(
@@ -105,18 +117,26 @@ def _after(diagnosis: Diagnosis, origin: Origin) -> Sentences | None:
         parts.append(_numbers(diagnosis, HELD_OUT, unseen, "There, at equal covariates,"))
     else:
         parts.append("What harmonization does to rows that the model did not see was not measured (held_out).")
-    single = _single_features(diagnosis, AFTER)
-    tone = "bad" if left or held else "plain" if single or set(then) - set(now) else "good"
-    lead = _lead_changed(diagnosis, then, left) if left else _lead_alike(diagnosis, origin, now, unseen, single)
+    single, sites = _single_features(diagnosis, AFTER), _single_sites(diagnosis, AFTER)
+    tone = "bad" if left or held else "plain" if single or sites or set(then) - set(now) else "good"
+    if left:
+        lead = _lead_changed(diagnosis, then, left)
+        if held:
+            lead += f" In held-out rows the sites differed too, by {_ways(diagnosis, HELD_OUT, held)}."
+    else:
+        lead = _lead_alike(diagnosis, origin, now, unseen, single)
+        if sites:
+            lead += f" Single sites differ from the others: {joined(sites)}."
     return Sentences(" ".join(parts), lead=lead, tone=tone)
 
 
 def _lead_changed(diagnosis: Diagnosis, then: dict[str, bool], left: list[str]) -> str:
     """Say by what sites differ after harmonization."""
-    still, new = [aspect for aspect in left if then.get(aspect)], [aspect for aspect in left if not then.get(aspect)]
-    if still:
+    known, new = [aspect for aspect in left if then.get(aspect)], [aspect for aspect in left if not then.get(aspect)]
+    if known:
+        # Not "still": the features may be others than before.
         more = f", and by {_ways(diagnosis, AFTER, new)}, which was not found before" if new else ""
-        return f"After harmonization sites still differ, by {_ways(diagnosis, AFTER, still)}{more}."
+        return f"After harmonization sites differ, by {_ways(diagnosis, AFTER, known)}{more}."
     # What was found before may be gone, or nothing had been.
     return f"After harmonization sites differ by {_ways(diagnosis, AFTER, new)}, which was not found before."
 

@@ -10,7 +10,7 @@ are
 
 - *kept* if the whole interval lies within 10 % of one, a test of equivalence;
 - *smaller* or *larger* if the estimate is beyond 10 % and the interval excludes one on that side;
-- *not clearly changed* otherwise.
+- *not clearly changed* otherwise. If the interval excludes one, the direction is named; how much it matters is open.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ class TermFound:
         if self.ratio < 1.0 - MATTERS and self.upper < 1.0:
             return SMALLER
         return LARGER if self.ratio > 1.0 + MATTERS and self.lower > 1.0 else UNCLEAR
+
+    @property
+    def direction(self) -> str:
+        """On which side of one the interval lies, in a word; empty where it holds one."""
+        return "smaller" if self.upper < 1.0 else "larger" if self.lower > 1.0 else ""
 
 
 def biology(diagnosis: Diagnosis, formula: Formula) -> Sentences:
@@ -147,10 +152,17 @@ def _lead(terms: Sequence[TermFound], worse: Sequence[str], diagnosis: Diagnosis
         each.append(f"Harmonization weakened the prediction of {joined(worse)}.")
     each += _counts(terms, diagnosis)
     kept = [term.term for term in terms if term.change == KEPT]
-    unclear = [term.term for term in terms if term.change == UNCLEAR]
+    unclear = [term.term for term in terms if term.change == UNCLEAR and not term.direction]
     unknown = [term.term for term in terms if not term.change and any(term.found.values())]
     if kept:
         each.append(f"Harmonization keeps the effects of {joined(kept)}, to within {percent(MATTERS)}.")
+    for direction in ("smaller", "larger"):
+        moved = [term.term for term in terms if term.change == UNCLEAR and term.direction == direction]
+        if moved:
+            each.append(
+                f"Effects of {joined(moved)} are {direction} after harmonization; whether by more than "
+                f"{percent(MATTERS)} is not clear."
+            )
     if unclear:
         each.append(f"Whether harmonization keeps the effects of {joined(unclear)} is not clear.")
     if unknown and AFTER in diagnosis.states:

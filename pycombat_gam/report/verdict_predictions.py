@@ -18,7 +18,7 @@ WORSE = "Held out it is worse than before, which does not count as weakened; the
 
 
 def worse_predictions(diagnosis: Diagnosis) -> list[str]:
-    """Name the covariates that are predicted worse after than the interval of the prediction before allows.
+    """Name the covariates that are predicted worse after than before, the intervals apart.
 
     Only the rows' own harmonization counts: a site held out is harmonized without the covariate.
     """
@@ -98,12 +98,12 @@ def _is_error(row: pd.Series) -> bool:
 
 
 def _worse(row: pd.Series, than: pd.Series) -> bool:
-    """Tell whether a prediction is worse than the interval of another allows."""
-    return bool(row["value"] > than["upper"] if _is_error(row) else row["value"] < than["lower"])
+    """Tell whether a prediction is worse than another, their intervals apart."""
+    return bool(row["lower"] > than["upper"] if _is_error(row) else row["upper"] < than["lower"])
 
 
 def _better(row: pd.Series, than: pd.Series) -> bool:
-    return bool(row["value"] < than["lower"] if _is_error(row) else row["value"] > than["upper"])
+    return _worse(than, row)
 
 
 def beats_chance(row: pd.Series | None) -> bool:

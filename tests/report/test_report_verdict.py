@@ -28,12 +28,12 @@ SITES: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
     "still, in few features": (
         QUIET | {("location", "ANOVA"): p(HALF, THREE)},
         "Before harmonization the sites differed, by mean.",
-        "After harmonization sites still differ, by mean (of 3 of 100 features).",
+        "After harmonization sites differ, by mean (of 3 of 100 features).",
     ),
     "still and newly": (
         QUIET | {("location", "ANOVA"): p(HALF, HALF), ("scale", "Levene"): p(NULL, HALF)},
         "Before harmonization the sites differed, by mean.",
-        "After harmonization sites still differ, by mean, and by spread, which was not found before.",
+        "After harmonization sites differ, by mean, and by spread, which was not found before.",
     ),
     "another aspect": (
         QUIET | {("location", "ANOVA"): p(HALF, NULL), ("covariance", "covariance"): p(0.3, 0.001)},
