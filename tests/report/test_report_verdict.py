@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.report_cases import State, told
-from helpers.verdict_cases import HALF, NULL, QUIET, THREE, TWO, leads, of, p, strength
+from helpers.verdict_cases import HALF, HERE, NULL, QUIET, THREE, TWO, leads, of, p, strength
 from scipy.stats import false_discovery_control
 
 from pycombat_gam.diagnose import Diagnosis
-from pycombat_gam.report.verdict import site_differences
+from pycombat_gam.formula import parse_formula
+from pycombat_gam.report.verdict import site_differences, verdict
 from pycombat_gam.study.origin import FITTED, MASKED, OTHER, Origin
 
 INSIDE = "In the rows of the fit no difference between sites was found after harmonization, by mean, spread"
@@ -52,6 +56,12 @@ SITES: dict[str, tuple[dict[tuple[str, str], dict[str, State]], str, str]] = {
         "Before harmonization the sites differed, by mean and site prediction.",
         f"{INSIDE}, covariance or site prediction. In held-out rows the sites differed, by site prediction.",
     ),
+    "after and held out": (
+        QUIET | {("location", "ANOVA"): p(HALF, THREE), ("site prediction", "SVM"): p(1e-9, 1.0, 1e-4)},
+        "Before harmonization the sites differed, by mean and site prediction.",
+        "After harmonization sites differ, by mean (of 3 of 100 features). In held-out rows the sites differed too, by "
+        "site prediction.",
+    ),
     # Only one of two classifiers, and it is named.
     "only held out, by the SVM": (
         QUIET
@@ -83,6 +93,20 @@ def test_leads_of_the_sites(name: str) -> None:
     assert found[1].tone == ("good" if good else "plain" if "single features" in after else "bad")
     # Aspects without a test are not differences that were not found.
     assert "Not tested: joint distribution" in found[0].text and "Not tested: joint distribution" in found[1].text
+
+
+def test_single_sites_that_differ_are_named() -> None:
+    """All tests together show nothing, yet two sites of three differ by their own adjustment."""
+    diagnosis = told(QUIET)
+    row = diagnosis.table[(diagnosis.table["aspect"] == "covariance") & (diagnosis.table["state"] == "after")].iloc[0]
+    sites = [
+        {**row, "site": site, "measure": "covariance", "p": p, "p_adjusted": p}
+        for site, p in (("NYU", 0.04), ("UM_1", 0.03), ("OHSU", 0.6))
+    ]
+    table = pd.concat([diagnosis.table, pd.DataFrame(sites)], ignore_index=True)
+    _, after, _ = verdict(replace(diagnosis, table=table), parse_formula("~ age"), HERE)
+    assert after.lead == f"{CLEAN} Single sites differ from the others: NYU, UM_1 (by covariance)."
+    assert after.tone == "plain"
 
 
 def test_few_features_are_counted_and_named() -> None:
