@@ -153,3 +153,14 @@ def test_what_is_not_found_has_no_ratio() -> None:
     names = [f"f{k}" for k in range(V)]
     noise = table.assign(**pd.DataFrame(np.random.default_rng(9).normal(size=(len(table), V)), columns=names))
     assert ratios(noise, fitted(noise, "~ age + dx")[1], "~ age + dx").empty
+
+
+def test_a_change_of_all_features_is_no_test_that_failed() -> None:
+    table = draw(5)
+    model = pcg.ComBat("~ age + dx", batch="site", features="^f")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pcg.PcgWarning)
+        after = model.fit_transform(table)
+    diagnosis = pcg.diagnose(table, after, model=model, permutations=19, held_out=False, level=0.06)
+    assert len(diagnosis.of("effect change")) == 2
+    assert not [note for note in diagnosis.notes if note.startswith("no p-value")]
