@@ -87,7 +87,7 @@ def test_the_table_of_contents_works(browser: Browser, files: dict[str, Path], w
         details = page.locator("nav details")
         assert (details.get_attribute("open") is not None) == (width == "desktop")
         links = page.locator("nav a")
-        assert links.count() == 9
+        assert links.count() == 10
         for at in range(links.count()):
             if details.get_attribute("open") is None:
                 details.locator("summary").click()
