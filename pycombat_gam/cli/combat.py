@@ -135,7 +135,7 @@ def harmonize(
             markup=False,
         )
         say_where(out, _names(suffix, model) | say_report(report))
-        say_left(out, [name for name in FILES if name not in report])
+        say_left(out, [name for name in (EFFECTS, *FILES) if name not in files])
 
 
 def _names(suffix: str, model: ComBat) -> dict[str, str]:

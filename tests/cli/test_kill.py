@@ -122,7 +122,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
 
 @pytest.fixture(scope="module")
 def old(harness: Harness) -> Files:
-    return outcome(harness, "~ 1")
+    return outcome(harness, "~ sex")
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +191,13 @@ def test_killed_at_sixty_moments(harness: Harness, old: Files, new: Files, tmp_p
 
 
 MOMENTS = [
-    *(("mkstemp", call, 0) for call in (1, 2, 3, 4)),
+    *(("mkstemp", call, 0) for call in (1, 2, 3, 4, 5)),
     ("table", 1, 0),
     *(("model", call, 0) for call in (1, 2, 3)),
-    *(("fchmod", call, 0) for call in (1, 2, 3, 4)),
-    *(("fsync", call, 0) for call in (1, 2, 3, 4)),
-    *(("rename", call, call - 1) for call in (1, 2, 3, 4)),
-    ("fsync", 5, 4),
+    *(("fchmod", call, 0) for call in (1, 2, 3, 4, 5)),
+    *(("fsync", call, 0) for call in (1, 2, 3, 4, 5)),
+    *(("rename", call, call - 1) for call in (1, 2, 3, 4, 5)),
+    ("fsync", 6, 5),
 ]
 
 
@@ -214,7 +214,7 @@ def test_killed_while_writing(
     tidy(harness, out, new)
 
 
-@pytest.mark.parametrize(("where", "call"), [("model", 2), ("fsync", 2), ("rename", 1), ("rename", 3), ("rename", 4)])
+@pytest.mark.parametrize(("where", "call"), [("model", 2), ("fsync", 2), ("rename", 1), ("rename", 3), ("rename", 5)])
 def test_killed_in_a_first_run(where: str, call: int, harness: Harness, new: Files, tmp_path: Path) -> None:
     """Without an earlier run, a file is absent or whole, and `run.json` is there only when all are."""
     out = tmp_path / "out"
@@ -227,7 +227,7 @@ def test_killed_in_a_first_run(where: str, call: int, harness: Harness, new: Fil
 
 @pytest.mark.parametrize("renamed", [3, 5])
 def test_killed_with_a_report(renamed: int, harness: Harness, new: Files, tmp_path: Path) -> None:
-    """The report's two files come after the summary; `run.json` is still the last."""
+    """The report's two files come after the effects; `run.json` is still the last."""
     out, order = tmp_path / "out", [*OURS[:-1], "report.html", "report.md", "run.json"]
     status, _ = harness.run("~ age + sex", out, report=True, where="rename", call=renamed + 1)
     assert status == KILLED
