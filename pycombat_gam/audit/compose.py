@@ -91,7 +91,7 @@ def audit(
     'caution'
     >>> audit.imbalance[["term", "within_share", "naive_level"]].round(2)
       term  within_share  naive_level
-    0  age          0.61         0.13
+    0  age          0.60         0.13
     1  sex          0.97         0.06
     2   dx          0.90         0.07
     """

@@ -55,8 +55,8 @@ def pool(estimates: object, variances: object, df: object = np.inf) -> pd.DataFr
     --------
     >>> import pycombat_gam as pcg
     >>> pcg.pool([1.0, 1.2, 0.9], [0.04, 0.05, 0.045], df=40).round(3)
-       feature  estimate     se      df      p  fraction_missing
-    0  x0           1.033  0.276  14.331  0.002             0.493
+      feature  estimate     se     df      p  fraction_missing
+    0      x0     1.033  0.276  7.819  0.006             0.518
     """
     Q, labels = _table(estimates, "estimates")
     U, other = _table(variances, "variances")

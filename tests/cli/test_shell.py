@@ -109,7 +109,7 @@ def test_any_other_option_given_twice_is_refused(name: str, here: Path) -> None:
         assert (f"'{option}': it is given 2 times: give it once" in plain) is not is_list, (option, plain)
         assert result.exit_code == 2
     lists = {option for option, _, is_list in options if is_list}
-    assert lists <= {"--features", "--id", "--engine"}
+    assert lists <= {"--features", "--id", "--engine", "--terms"}
 
 
 def test_opposite_flags_are_one_option(here: Path) -> None:
