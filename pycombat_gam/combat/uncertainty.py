@@ -71,8 +71,8 @@ class Uncertainty(Results):
         >>> import numpy as np, pycombat_gam as pcg
         >>> table = pcg.datasets.load_multisite()
         >>> model = pcg.ComBat("~ age + sex + dx", batch="site", id="subject", features="_thickness$").fit(table)
-        >>> means = [harmonized["lh_temporal_thickness"].mean() for harmonized in model.draws(table, m=5)]
-        >>> pooled = pcg.pool(means, np.full(5, table["lh_temporal_thickness"].var() / len(table)))
+        >>> means = [harmonized["lh_precentral_thickness"].mean() for harmonized in model.draws(table, m=5)]
+        >>> pooled = pcg.pool(means, np.full(5, table["lh_precentral_thickness"].var() / len(table)))
         >>> pooled.columns.tolist()
         ['feature', 'estimate', 'se', 'df', 'p', 'fraction_missing']
         """
