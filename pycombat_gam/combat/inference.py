@@ -14,6 +14,7 @@ from pycombat_gam.infer.effects import LITTLE, Effects, effects_of, little_withi
 from pycombat_gam.infer.engine import Engine, TermTest
 from pycombat_gam.infer.hc3 import RawRows
 from pycombat_gam.mean.fit import MeanFit
+from pycombat_gam.tables.arguments import check_level
 from pycombat_gam.words import did_you_mean, in_one, listing
 
 
@@ -158,8 +159,7 @@ def engine_of(
             "variance='hc3' is for formulas without smooths and random effects: use 'site', or polynomials and splines "
             "such as ns(age, 3)"
         )
-    if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
-        raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
+    check_level(level)
     if mean.groups is None:
         raise OptionError(
             "this model was saved without the statistics of its sites, so it cannot be tested alone: fit and save it "

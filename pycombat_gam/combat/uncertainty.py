@@ -13,7 +13,7 @@ from pycombat_gam.combat.drawn import PlacedRows, intervals, tables
 from pycombat_gam.combat.results import Results
 from pycombat_gam.errors import OptionError, PcgWarning
 from pycombat_gam.infer.gibbs import Plan
-from pycombat_gam.tables.arguments import check_seed, names
+from pycombat_gam.tables.arguments import check_level, check_seed, names
 from pycombat_gam.tables.intake import Intake, find_column
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import count, percent
@@ -131,8 +131,7 @@ class Uncertainty(Results):
         >>> intervals.columns.tolist()
         ['subject', 'feature', 'value', 'lower', 'upper']
         """
-        if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
-            raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
+        check_level(level)
         _check_count(draws, "draws", int(np.ceil(2.0 / (1.0 - level))))
         seed = check_seed(seed)
         intake, rows = self._placed(table, covariates)

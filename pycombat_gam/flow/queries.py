@@ -17,6 +17,7 @@ from pycombat_gam.flow.model.scm import Coded, StructuralModel
 from pycombat_gam.flow.moves import ToSite, UnderAction
 from pycombat_gam.flow.nodes.graph import FEATURES
 from pycombat_gam.formula import parse_formula
+from pycombat_gam.tables.arguments import check_level
 from pycombat_gam.tables.cells import check_cells, suspicious_features
 from pycombat_gam.tables.estimator import TableEstimator
 from pycombat_gam.tables.intake import Intake, find_column, put_back
@@ -179,8 +180,7 @@ class Queries(TableEstimator):
         members = self.fitted.model.members
         if len(members) < 2:
             raise OptionError("interval needs an ensemble: fit with n_members=20, for example")
-        if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
-            raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
+        check_level(level)
         return members
 
     def _harmonized(self, X: pd.DataFrame | np.ndarray, covariates: object, to: object) -> ToSite:

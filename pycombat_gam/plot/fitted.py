@@ -23,7 +23,6 @@ from pycombat_gam.plot.style import (
     LOOKS,
     PALE,
     Look,
-    check_level,
     dots,
     handle,
     legend_letters,
@@ -35,6 +34,7 @@ from pycombat_gam.plot.style import (
     spread_out,
     titled,
 )  # fmt: skip
+from pycombat_gam.tables.arguments import check_level
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import BoolArray, FloatArray
 from pycombat_gam.words import count, did_you_mean, listing

@@ -15,7 +15,6 @@ from pycombat_gam.plot.style import (
     LOOKS,
     PALE,
     Look,
-    check_level,
     evenly,
     handle,
     legend_letters,
@@ -27,6 +26,7 @@ from pycombat_gam.plot.style import (
     shown_apart,
     titled,
 )  # fmt: skip
+from pycombat_gam.tables.arguments import check_level
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import count, did_you_mean, listing

@@ -180,10 +180,3 @@ def spread_out(values: FloatArray, height: float = 0.3) -> FloatArray:
 def evenly(n: int, most: int) -> IntArray:
     """Return at most `most` of n positions, evenly spread."""
     return np.arange(n) if n <= most else np.round(np.linspace(0, n - 1, most)).astype(np.intp)
-
-
-def check_level(level: object) -> float:
-    """Check the coverage of an interval."""
-    if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
-        raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
-    return float(level)

@@ -43,6 +43,13 @@ def check_seed(seed: object) -> int:
     return int(seed)
 
 
+def check_level(level: object) -> float:
+    """Return the coverage of an interval, a number between 0 and 1."""
+    if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
+        raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
+    return float(level)
+
+
 def names(value: object, argument: str) -> list[str]:
     """Return column names as a list of text; None is none."""
     if value is None:
