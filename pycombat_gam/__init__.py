@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pycombat_gam.infer.effects import Effects
     from pycombat_gam.infer.pooling import pool
     from pycombat_gam.load import load
+    from pycombat_gam.predict.predictor import Predictor
     from pycombat_gam.report import Report, report
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "GamFits",
     "PcgError",
     "PcgWarning",
+    "Predictor",
     "Report",
     "audit",
     "datasets",
@@ -54,6 +56,7 @@ _HOMES = {
     "GamFits": "additive.many",
     "PcgError": "errors",
     "PcgWarning": "errors",
+    "Predictor": "predict.predictor",
     "Report": "report",
     "audit": "audit",
     "diagnose": "diagnose",

@@ -33,6 +33,7 @@ class Results(TableEstimator):
     kind: ClassVar[str] = KIND
     packages: ClassVar[tuple[str, ...]] = ()
     cheap_to_refit: ClassVar[bool] = True
+    one_new_site: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ()
     ref_batch: object
     eb: bool

@@ -28,6 +28,7 @@ class Results(Queries):
     packages: ClassVar[tuple[str, ...]] = ("torch", "zuko")
     pictures: ClassVar[tuple[str, ...]] = ("training", "fan")
     cheap_to_refit: ClassVar[bool] = False
+    one_new_site: ClassVar[bool] = True
     undone: ClassVar[bool] = False
     shrunken: ClassVar[tuple[str, ...]] = ()
     site_estimates: ClassVar[None] = None

@@ -34,11 +34,13 @@ class Harmonizer(Protocol):
     kind : in one word, as its file says it.
     packages : the software that computes, whose versions matter.
     cheap_to_refit : whether it is fitted again many times by default.
+    one_new_site : whether `with_site` takes the rows of one new site at a time.
     """
 
     kind: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
     cheap_to_refit: ClassVar[bool]
+    one_new_site: ClassVar[bool]
     formula: str
     batch: str
     features: FeatureChoice

@@ -20,18 +20,11 @@ if TYPE_CHECKING:  # Python 3.10 has no typing.Self
     from typing_extensions import Self
 
 
-class TableEstimator(ABC):
-    """A harmonizer of tables: `ComBat`, `FlowSCM`. Constructor arguments are attributes of the same name."""
+class Parametrized:
+    """scikit-learn's parameters: constructor arguments are attributes of the same name."""
 
     formula: str
     batch: str
-    features: FeatureChoice
-    id: str | list[str] | tuple[str, ...] | None
-    output: str
-
-    @abstractmethod
-    def _features(self) -> tuple[str, ...]:
-        """Return the names of the features of the fit."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -47,6 +40,30 @@ class TableEstimator(ABC):
                 raise OptionError(f"{type(self).__name__} has no parameter '{name}'{did_you_mean(name, allowed)}")
             setattr(self, name, value)
         return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        shown = [repr(self.formula), f"batch={self.batch!r}"]
+        for name, value in self.get_params().items():
+            if name in ("formula", "batch"):
+                continue
+            default = defaults[name].default
+            if value is not default and not (isinstance(value, str | bool) and value == default):
+                long = isinstance(value, list | tuple) and len(value) > 4
+                shown.append(f"{name}=<{count(len(value), 'name')}>" if long else f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class TableEstimator(Parametrized, ABC):
+    """A harmonizer of tables: `ComBat`, `FlowSCM`."""
+
+    features: FeatureChoice
+    id: str | list[str] | tuple[str, ...] | None
+    output: str
+
+    @abstractmethod
+    def _features(self) -> tuple[str, ...]:
+        """Return the names of the features of the fit."""
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Choose the kind of results: ``"pandas"`` makes DataFrames also of arrays, ``"default"`` keeps the kind."""
@@ -71,18 +88,6 @@ class TableEstimator(ABC):
             target_tags=TargetTags(required=False),
             transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
         )
-
-    def __repr__(self) -> str:
-        defaults = inspect.signature(type(self).__init__).parameters
-        shown = [repr(self.formula), f"batch={self.batch!r}"]
-        for name, value in self.get_params().items():
-            if name in ("formula", "batch"):
-                continue
-            default = defaults[name].default
-            if value is not default and not (isinstance(value, str | bool) and value == default):
-                long = isinstance(value, list | tuple) and len(value) > 4
-                shown.append(f"{name}=<{count(len(value), 'name')}>" if long else f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _intake(
         self,

@@ -1,0 +1,154 @@
+"""The fit of a predictor, and its frozen state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.errors import DesignError, OptionError
+from pycombat_gam.formula import parse_formula
+from pycombat_gam.predict.arguments import check_arguments, check_harmonizer
+from pycombat_gam.predict.bags import calibrated_in_bags
+from pycombat_gam.predict.fold import Fold, Recipe
+from pycombat_gam.predict.learners import learner_of
+from pycombat_gam.predict.left_out import Evidence, leave_out
+from pycombat_gam.predict.outcome import Outcome, learn_outcome
+from pycombat_gam.predict.rows import Layout, Rows, outcome_of_units
+from pycombat_gam.predict.scores import ClassScores, NumberScores, Scores
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.tables.intake import find_column
+from pycombat_gam.types import FloatArray
+from pycombat_gam.words import count, listing
+
+FEWEST_SITES = 3
+"""A site left out, one that calibrates, one that trains."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedPredictor:
+    """Everything that survives the rows: K sites, U units.
+
+    Attributes
+    ----------
+    layout : the columns used; outcome : what is predicted; levels : the sites.
+    full, without : the fits to all sites, and without each.
+    evidence : predictions of units at sites left out; raw : the same from raw features, where a harmonizer is inside.
+    bags : scores (U,) of the truth by size of bag, where a harmonizer is inside.
+    units : (U rows) site and ids, or the index, of every unit.
+    fewest : rows of the smallest site; notes : what was out of the ordinary.
+    """
+
+    layout: Layout
+    outcome: Outcome
+    levels: BatchLevels
+    full: Fold
+    without: tuple[Fold, ...]
+    evidence: Evidence
+    raw: Evidence | None
+    bags: dict[int, FloatArray]
+    units: pd.DataFrame
+    fewest: int
+    notes: tuple[str, ...]
+
+    def scores(self, *, per_class: bool) -> Scores | None:
+        """Return the scores of the outcome."""
+        return scores_of(self.outcome, self.layout, per_class=per_class)
+
+
+def scores_of(outcome: Outcome, layout: Layout, *, per_class: bool) -> Scores | None:
+    """Return the scores of an outcome; a time has none."""
+    if outcome.kind == "classes":
+        return ClassScores(outcome.classes, per_class, ranked=layout.case is not None)
+    return NumberScores() if outcome.kind == "number" else None
+
+
+def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredictor:
+    """Fit to a table; `params` are the constructor's arguments."""
+    question, _ = check_arguments(params)
+    harmonizer = check_harmonizer(params["harmonizer"], question, params["batch"])
+    covariates = () if harmonizer is None else parse_formula(harmonizer.formula).variables
+    layout = Layout(question, params["batch"], params["id"], params["case"], tuple(covariates))
+    layout = layout.choose(table, params["features"])
+    _check_features(harmonizer, layout, table)
+    outcome, y = learn_outcome(question, table)
+    learner = learner_of(params["estimator"], outcome.n_classes)
+    layout = replace(layout, missing=learner.missing)
+    rows, levels = layout.read(table, None)
+    of_units = outcome_of_units(rows, y, layout.case)
+    _check_sites(outcome, of_units, rows, levels)
+    scores = scores_of(outcome, layout, per_class=params["per_class"])
+    recipe = Recipe(harmonizer, layout.batch, question.right, layout.features, learner)
+    full, without, evidence = leave_out(recipe, rows, y, of_units, scores, what="leaving out sites")
+    raw, bags = None, {}
+    if harmonizer is not None:
+        plain = replace(recipe, harmonizer=None)
+        raw = leave_out(plain, rows, y, of_units, scores, what="leaving out sites, raw features")[2]
+        if scores is not None and not harmonizer.one_new_site:
+            bags = calibrated_in_bags(without, rows, of_units, scores, params["seed"])
+    fewest = int(np.bincount(rows.codes).min())
+    notes = _notes(outcome, full)
+    return FittedPredictor(
+        layout, outcome, levels, full, without, evidence, raw, bags, _units(table, rows, layout), fewest, notes
+    )
+
+
+def _check_features(harmonizer: Harmonizer | None, layout: Layout, table: pd.DataFrame) -> None:
+    """The features that are harmonized are those that predict."""
+    if harmonizer is None:
+        return
+    if not layout.features:
+        raise OptionError("there is a harmonizer, but no feature to harmonize: give features, or leave it out")
+    if harmonizer.features is not None:
+        theirs = Layout(layout.question, layout.batch, layout.id, layout.case, layout.covariates).choose(
+            table, harmonizer.features
+        )
+        if set(theirs.features) != set(layout.features):
+            raise OptionError(
+                f"the harmonizer has {count(len(theirs.features), 'feature')}, the predictor "
+                f"{count(len(layout.features), 'feature')}: leave features out of the harmonizer; it takes the "
+                "predictor's"
+            )
+
+
+def _check_sites(outcome: Outcome, y: FloatArray, rows: Rows, levels: BatchLevels) -> None:
+    """Stop for too few sites, and for classes that cannot be predicted where they are."""
+    if len(levels) < FEWEST_SITES:
+        sizes = np.bincount(rows.unit_site, minlength=len(levels))
+        shown = listing(f"{label} {n}" for label, n in zip(levels.labels, sizes, strict=True))
+        raise DesignError(
+            f"{count(len(levels), 'site')} ({shown}): prediction at a new site needs at least {FEWEST_SITES}; one is "
+            "left out, one calibrates, one trains"
+        )
+    for c, label in enumerate(outcome.labels):
+        sites = np.unique(rows.unit_site[y == c])
+        if sites.size == 1:
+            n = int((y == c).sum())
+            raise DesignError(
+                f"class '{label}' of {outcome.name} is at one site only, {levels.labels[sites[0]]} "
+                f"({count(n, 'row')}): without that site it is unknown; leave it out, or merge it with another class"
+            )
+
+
+def _notes(outcome: Outcome, full: Fold) -> tuple[str, ...]:
+    notes = []
+    if outcome.numbered:
+        notes.append(f"'{outcome.name}' holds 0 and 1 only: they are taken for two classes, and 1 for the event")
+    if full.harmonizer is not None:
+        notes += [str(note) for note in full.harmonizer.summary().notes]
+    return tuple(notes)
+
+
+def _units(table: pd.DataFrame, rows: Rows, layout: Layout) -> pd.DataFrame:
+    """Name every unit: its site, and ids, case or index."""
+    named: dict[str, Any] = {"site": np.array(rows.labels, dtype=object)[rows.unit_site]}
+    if layout.case is not None:
+        named[layout.case] = rows.index.astype(str).to_numpy()
+    elif layout.ids:
+        named |= {name: find_column(table, name, "id").astype(str).to_numpy() for name in layout.ids if name != "site"}
+    else:
+        named["row"] = np.array([str(label) for label in rows.index.to_flat_index()], dtype=object)
+    return pd.DataFrame(named)

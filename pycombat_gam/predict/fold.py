@@ -1,0 +1,148 @@
+"""One fit to some of the sites: harmonizer, columns and learner, and how it predicts rows of other sites."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pycombat_gam.design.design import Design
+from pycombat_gam.errors import DataError, PcgWarning
+from pycombat_gam.formula import Formula
+from pycombat_gam.formula.functions import variables
+from pycombat_gam.predict.learners import FittedLearner, Learner
+from pycombat_gam.predict.rows import Rows
+from pycombat_gam.study.harmonizer import Harmonizer
+from pycombat_gam.types import FloatArray, IntArray
+from pycombat_gam.words import listing
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What every fold fits.
+
+    Attributes
+    ----------
+    harmonizer : unfitted, or None for raw features; batch : column of sites.
+    formula : the covariates among the predictors; features : names.
+    learner : what predicts the outcome.
+    """
+
+    harmonizer: Harmonizer | None
+    batch: str
+    formula: Formula
+    features: tuple[str, ...]
+    learner: Learner
+
+    def fit(self, rows: Rows, y: FloatArray) -> Fold:
+        """Fit to rows with outcomes y (n,); the harmonizer sees no outcome."""
+        harmonizer: Any = None
+        Y = rows.Y
+        if self.harmonizer is not None:
+            with quiet():
+                harmonizer = self.harmonizer.unfitted(features=list(self.features))
+                Y = np.asarray(harmonizer.fit_transform(rows.Y, rows.table), dtype=np.float64)
+        columns = CovariateColumns.learn(self.formula, rows.table, missing=self.learner.missing)
+        X = np.hstack([columns.on(rows.table), Y])
+        names = (*columns.names, *self.features)
+        return Fold(harmonizer, columns, self.features, self.learner.fit(X, names, y, rows.codes))
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A fit to some of the sites."""
+
+    harmonizer: Any
+    columns: CovariateColumns
+    features: tuple[str, ...]
+    learner: FittedLearner
+
+    def predict(self, rows: Rows, together: IntArray) -> FloatArray:
+        """Predict rows of sites that were not in this fit.
+
+        Parameters
+        ----------
+        together : (n,) codes of the groups of rows that the harmonizer takes as one new site each.
+
+        Returns
+        -------
+        (n, C) probabilities of classes, or (n, 1) numbers.
+        """
+        Y = rows.Y if self.harmonizer is None else harmonized(self.harmonizer, rows, together)
+        X = np.hstack([self.columns.on(rows.table), Y])
+        return self.learner.predict(X, (*self.columns.names, *self.features))
+
+
+def harmonized(model: Any, rows: Rows, together: IntArray) -> FloatArray:
+    """Harmonize rows of new sites, each from its own rows, without outcomes."""
+    numbers, group = np.unique(together, return_inverse=True)
+    stem = "new site"
+    while any(label.startswith(stem) for label in model.sites):
+        stem = f"another {stem}"
+    label = np.array([f"{stem} {number}" for number in range(len(numbers))], dtype=object)[group]
+    table = rows.table.assign(**{model.batch: label})
+    out = np.empty_like(rows.Y)
+    parts = [np.flatnonzero(group == g) for g in range(len(numbers))] if model.one_new_site else [np.arange(len(rows))]
+    with quiet():
+        for at in parts:
+            Y, covariates = rows.Y[at], table.iloc[at]
+            out[at] = model.with_site(Y, covariates).transform(Y, covariates)
+    return out
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence our own warnings: the fit to all sites gives them, and every new site would repeat them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PcgWarning)
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class CovariateColumns:
+    """The covariates' columns, with missing cells where the learner takes them.
+
+    Attributes
+    ----------
+    design : learned from complete rows; fill : a value for each variable that stands in while columns are built, or
+        None where cells may not be missing.
+    """
+
+    design: Design
+    fill: dict[str, Any] | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return self.design.columns
+
+    @classmethod
+    def learn(cls, formula: Formula, table: pd.DataFrame, *, missing: bool) -> CovariateColumns:
+        """Learn columns from a table."""
+        used = list(formula.variables)
+        complete = ~table[used].isna().any(axis=1).to_numpy() if missing and used else np.ones(len(table), np.bool_)
+        if not complete.any():
+            raise DataError(f"no row has all of {listing(used)}: nothing can be learned of them")
+        whole = table if complete.all() else table.loc[complete]
+        fill = {name: whole[name].iloc[0] for name in used} if missing else None
+        return cls(Design.learn(formula, whole, absorb_intercept=True), fill)
+
+    def on(self, table: pd.DataFrame) -> FloatArray:
+        """Build the columns, (n, p); NaN where a variable of theirs is missing."""
+        used = list(self.design.formula.variables)
+        if self.fill is None or not table[used].isna().any(axis=None):
+            return self.design.on(table)
+        if self.design.smooth.smooths:
+            raise DataError(f"missing cells in {listing(used)}: smooths take none; impute them, or write linear terms")
+        filled = table.assign(**{name: table[name].where(table[name].notna(), self.fill[name]) for name in used})
+        X = self.design.on(filled)
+        for term in self.design.formula.parametric:
+            names = list(dict.fromkeys(name for factor in term.factors for name in variables(factor)))
+            absent = table[names].isna().any(axis=1).to_numpy()
+            X[absent, self.design.term_slices[term.label]] = np.nan
+        return X
