@@ -1,6 +1,7 @@
 r"""Thresholds of scores, and the levels that they can guarantee.
 
-Sites k = 1 … K, rows i = 1 … n_k; s_ki says how strange row i of site k is to the model without its site; α = 1 − level.
+Sites k = 1 … K, rows i = 1 … n_k. s_ki says how strange row i of site k is to the model without its site; α is
+1 − level.
 
 - Across sites (hierarchical conformal prediction; Lee, Barber & Willett 2023, arXiv 2306.06342):
   q = inf{q : Σ_k n_k⁻¹ Σ_i 1{s_ki ≤ q} ≥ (1 − α)(K + 1)}, infinite iff α < 1/(K + 1). Without the "+ 1" it is an
