@@ -27,6 +27,7 @@ LAYERS = [
     {"combat"},
     {"flow"},
     {"study"},
+    {"predict"},
     {"load", "audit", "diagnose", "plot"},
     {"report"},
     {"cli", "__init__"},

@@ -1,0 +1,1 @@
+"""Outcomes predicted at sites never seen."""
