@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from r_bridge.gam_fit import RGamFit, gam
     from r_bridge.lme4 import LmerFit, lmer
     from r_bridge.mgcv import MgcvMean
+    from r_bridge.prediction import RmaFit, Roc, SurvFit, rma, roc, survfit
 
 __all__ = [
     "Agreement",
@@ -24,6 +25,9 @@ __all__ = [
     "LmerFit",
     "MgcvMean",
     "RGamFit",
+    "RmaFit",
+    "Roc",
+    "SurvFit",
     "comfam",
     "crosscheck",
     "doctor",
@@ -31,7 +35,10 @@ __all__ = [
     "lmer",
     "longcombat",
     "neurocombat",
+    "rma",
+    "roc",
     "session",
+    "survfit",
     "sva_combat",
 ]
 
@@ -42,6 +49,9 @@ _HOMES = {
     "LmerFit": "lme4",
     "MgcvMean": "mgcv",
     "RGamFit": "gam_fit",
+    "RmaFit": "prediction",
+    "Roc": "prediction",
+    "SurvFit": "prediction",
     "comfam": "combat",
     "crosscheck": "agreement",
     "doctor": "checkup",
@@ -49,6 +59,9 @@ _HOMES = {
     "lmer": "lme4",
     "longcombat": "combat",
     "neurocombat": "combat",
+    "rma": "prediction",
+    "roc": "prediction",
+    "survfit": "prediction",
     "sva_combat": "combat",
 }
 """Where each name lives: imported with its first use, so that the command line starts at once."""

@@ -29,6 +29,9 @@ PACKAGES = {
     "ComBatFamily": "comfam, crosscheck",
     "gamlss": "comfam(which='combatls')",
     "longCombat": "longcombat, crosscheck",
+    "pROC": "roc",
+    "metafor": "rma",
+    "survival": "survfit",
     "reticulate": "calling pycombat_gam from R",
 }
 SECONDS = 60

@@ -49,6 +49,9 @@ CALLS = pytest.mark.parametrize(
         "r_bridge.crosscheck('~ age', table, batch='site')",
         "r_bridge.gam('icv ~ s(age)', table)",
         "r_bridge.lmer('icv ~ age + (1|site)', table)",
+        "r_bridge.roc([True, False], [0.2, 0.1])",
+        "r_bridge.rma([0.1, 0.5], [0.01, 0.02])",
+        "r_bridge.survfit([1.0, 2.0], [True, False], [1.5])",
         "pcg.ComBat('~ s(age)', batch='site', id='subject', mean_model=r_bridge.MgcvMean()).fit(table)",
     ],
 )
