@@ -58,6 +58,14 @@ class FittedPredictor:
         """Return the scores of the outcome."""
         return scores_of(self.outcome, self.layout, per_class=per_class)
 
+    def predictions_left_out(self) -> pd.DataFrame:
+        """Return the predictions of every unit without its site, and what was observed."""
+        scores = self.scores(per_class=False)
+        assert scores is not None
+        y = self.evidence.y
+        observed = np.array(self.outcome.classes, dtype=object)[y.astype(np.intp)] if self.outcome.classes else y
+        return pd.DataFrame({"observed": observed, **scores.predictions(self.evidence.left_out)})
+
 
 def scores_of(outcome: Outcome, layout: Layout, *, per_class: bool) -> Scores | None:
     """Return the scores of an outcome; a time has none."""

@@ -1,12 +1,211 @@
-"""stub"""
+"""How a predictor does at sites that were left out: tidy tables, and a summary with the guarantee first."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from pycombat_gam.predict.calibration import Demand, Held, coverage_table, held_out
+from pycombat_gam.predict.fitted import FittedPredictor
+from pycombat_gam.predict.left_out import Evidence
+from pycombat_gam.predict.scores import Scores
+from pycombat_gam.predict.site_measures import (
+    CONFIDENCE,
+    IDEAL,
+    measured_by_site,
+    net_benefits,
+    pooled_over_sites,
+)
+from pycombat_gam.predict.summary import validation_text
+from pycombat_gam.types import FloatArray
+
+RAW, HARMONIZED = "raw", "harmonized"
+KINDS = {True: "guaranteed", False: "estimated"}
 
 
+@dataclass(frozen=True, eq=False)
 class Validation:
-    def __init__(self, fitted: Any, demand: Any, scores: Any) -> None:
-        self.fitted = fitted
-        self.demand = demand
-        self.scores = scores
+    """Predictions at sites left out, judged at each site and over sites; `print` shows a summary.
+
+    With a harmonizer every table has rows of harmonized and of raw features, in column `features`. Intervals are 95 %.
+
+    Attributes
+    ----------
+    fitted : FittedPredictor
+    demand : Demand
+        What is asked of the sets.
+    scores : Scores or None
+        None for times.
+    by_site : DataFrame
+        AUC (DeLong), accuracy and Brier score; of numbers mean absolute error, mean error, RMSE and R². A row for each
+        site, class and measure.
+    calibration : DataFrame
+        Intercept and slope of recalibration, and observed over expected events (O/E), likewise.
+    overall : DataFrame
+        Every measure pooled over sites by random effects, with an interval for a new site (`new_lower`, `new_upper`).
+    net_benefit : DataFrame
+        Of acting above a threshold, by site and class, and of acting on all.
+    coverage : DataFrame
+        How often sets held the truth, and their size, by site and class. A site's sets rest on models without it and
+        on thresholds computed without it (pairs of sites left out).
+    sets : DataFrame
+        The same over sites: mean, worst site, share of sites at the level.
+    comparison : DataFrame
+        Harmonized beside raw features, paired by site; empty without a harmonizer.
+    left_out : DataFrame
+        Every training row (or case) predicted without its site.
+    """
+
+    fitted: FittedPredictor
+    demand: Demand
+    scores: Scores | None
+
+    @property
+    def _states(self) -> dict[str, Evidence]:
+        """The evidence by kind of features, that of the model first."""
+        fitted = self.fitted
+        if fitted.raw is None:
+            return {RAW: fitted.evidence}
+        return {HARMONIZED: fitted.evidence, RAW: fitted.raw}
+
+    @cached_property
+    def _measured(self) -> pd.DataFrame:
+        return self._by_state(lambda evidence: measured_by_site(self.fitted.outcome, evidence, self._sites))
+
+    def _by_state(self, table: Callable[[Evidence], pd.DataFrame]) -> pd.DataFrame:
+        parts = [table(evidence).assign(features=state) for state, evidence in self._states.items()]
+        joined = pd.concat(parts, ignore_index=True)
+        return joined[["features", *(name for name in joined if name != "features")]]
+
+    @property
+    def _sites(self) -> tuple[str, ...]:
+        return self.fitted.levels.labels
+
+    @cached_property
+    def by_site(self) -> pd.DataFrame:
+        """Measures of each site."""
+        return self._shown(~self._measured["measure"].isin(IDEAL))
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """Calibration of each site."""
+        return self._shown(self._measured["measure"].isin(IDEAL))
+
+    def _shown(self, rows: pd.Series) -> pd.DataFrame:
+        return self._measured.loc[rows].drop(columns=["scale", "value", "variance"]).reset_index(drop=True)
+
+    @cached_property
+    def overall(self) -> pd.DataFrame:
+        """Measures pooled over sites."""
+        return pooled_over_sites(self._measured)
+
+    @cached_property
+    def net_benefit(self) -> pd.DataFrame:
+        """Net benefit at thresholds; empty for numbers."""
+        if self.fitted.outcome.kind == "number":
+            return pd.DataFrame(columns=["features", "site", "class", "threshold", "net_benefit", "treat_all"])
+        return self._by_state(lambda evidence: net_benefits(self.fitted.outcome, evidence, self._sites))
+
+    @cached_property
+    def _held(self) -> dict[tuple[str, str], Held]:
+        """Whether sets held, by features and kind of sets."""
+        if self.scores is None:
+            return {}
+        return {
+            (state, KINDS[guarantee]): held_out(
+                Demand(self.demand.level, self.demand.share, guarantee), self.scores, evidence
+            )
+            for state, evidence in self._states.items()
+            for guarantee in (True, False)
+        }
+
+    @cached_property
+    def coverage(self) -> pd.DataFrame:
+        """Coverage and size of sets by site and class."""
+        outcome = self.fitted.outcome
+        y = self.fitted.evidence.y
+        group = y.astype(np.intp) if outcome.classes else np.zeros(len(y), dtype=np.intp)
+        parts = [
+            coverage_table(held, group, self._sites, outcome.labels).assign(features=state, sets=kind)
+            for (state, kind), held in self._held.items()
+        ]
+        columns = ["features", "sets", "site", "class", "n", "coverage", "size"]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    @cached_property
+    def sets(self) -> pd.DataFrame:
+        """Coverage and size of sets over sites."""
+        rows = []
+        for (state, kind, label), part in self.coverage.groupby(["features", "sets", "class"], sort=False):
+            there = part[part["n"] > 0]
+            worst = there.iloc[int(there["coverage"].argmin())]
+            rows.append(
+                {
+                    "features": state,
+                    "sets": kind,
+                    "class": label,
+                    "coverage": there["coverage"].mean(),
+                    "worst": worst["coverage"],
+                    "worst_site": worst["site"],
+                    "sites_at_level": (there["coverage"] >= self.demand.level).mean(),
+                    "size": there["size"].mean(),
+                    "sites": len(there),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def comparison(self) -> pd.DataFrame:
+        """Harmonized less raw, the mean over sites of paired differences, with Student's interval over sites."""
+        columns = ["measure", "class", "harmonized", "raw", "difference", "lower", "upper", "sites"]
+        if self.fitted.raw is None:
+            return pd.DataFrame(columns=columns)
+        kind = KINDS[self.demand.guarantee]
+        sets = self.coverage[self.coverage["sets"] == kind] if len(self.coverage) else self.coverage
+        sets = sets.melt(["features", "site", "class"], ["coverage", "size"], "measure", "estimate")
+        sets["measure"] = sets["measure"].map({"coverage": f"coverage of {kind} sets", "size": f"size of {kind} sets"})
+        both = pd.concat([self._measured[["features", "site", "class", "measure", "estimate"]], sets])
+        rows = []
+        for (measure, label), part in both.groupby(["measure", "class"], sort=False):
+            wide = part.pivot(index="site", columns="features", values="estimate").astype(float)
+            wide = wide.loc[np.isfinite(wide.to_numpy()).all(axis=1)]
+            difference = (wide[HARMONIZED] - wide[RAW]).to_numpy()
+            middle, half = _student(difference)
+            rows.append(
+                {
+                    "measure": measure,
+                    "class": label,
+                    "harmonized": wide[HARMONIZED].mean(),
+                    "raw": wide[RAW].mean(),
+                    "difference": middle,
+                    "lower": middle - half,
+                    "upper": middle + half,
+                    "sites": len(wide),
+                }
+            )
+        return pd.DataFrame(rows, columns=columns)
+
+    @cached_property
+    def left_out(self) -> pd.DataFrame:
+        """Every training row predicted without its site."""
+        fitted = self.fitted
+        return pd.concat([fitted.units, fitted.predictions_left_out()], axis=1)
+
+    def __str__(self) -> str:
+        return validation_text(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _student(difference: FloatArray) -> tuple[float, float]:
+    n = difference.size
+    if n < 2:
+        return (float(difference[0]) if n else np.nan), np.nan
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * difference.std(ddof=1) / np.sqrt(n)
+    return float(difference.mean()), float(half)

@@ -106,4 +106,5 @@ def _counted(time: FloatArray, event: BoolArray) -> tuple[FloatArray, IntArray, 
     d = np.bincount(place, np.asarray(event, dtype=np.float64), minlength=times.size)
     ends = np.bincount(place, np.ones(place.size), minlength=times.size)
     at_risk: FloatArray = ends[::-1].cumsum()[::-1]
-    return times, place, d, ends - d, at_risk
+    censored: FloatArray = np.asarray(ends - d, dtype=np.float64)
+    return times, place, d, censored, at_risk
