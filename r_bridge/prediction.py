@@ -134,7 +134,7 @@ def rma(
     level : float
         Of both intervals.
     prediction : {"default", "simple", "riley", "t"}
-        metafor's ``pi.type``. The default takes the degrees of freedom of the confidence interval, ``"riley"`` one fewer.
+        metafor's ``pi.type``. The default has the degrees of freedom of the confidence interval, ``"riley"`` one less.
     tol : float
         metafor's ``tol`` and ``threshold``. Its own are 1.2e-4 and 1e-5, and leave τ² off by as much.
 

@@ -2,11 +2,12 @@
 
 roc_delong <- function(events, score, level) {
   fit <- pROC::roc(events, score, levels = c(FALSE, TRUE), direction = "<", quiet = TRUE)
-  # pROC has no variance where a class has one row, and warns of a perfect curve.
+  # pROC has no variance where a class has one row, and warns that a perfect curve has none.
   several <- min(table(events)) > 1
   bounds <- if (several) suppressWarnings(pROC::ci.auc(fit, conf.level = level, method = "delong"))
+  variance <- if (several) suppressWarnings(pROC::var(fit, method = "delong")) else NaN
   list(
-    value = as.numeric(fit$auc), variance = if (several) pROC::var(fit, method = "delong") else NaN,
+    value = as.numeric(fit$auc), variance = variance,
     lower = if (several) bounds[1] else NaN, upper = if (several) bounds[3] else NaN
   )
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from pycombat_gam.types import BoolArray, FloatArray
@@ -93,14 +94,9 @@ def recalibrated(events: BoolArray, p: FloatArray) -> Calibration:
     if not mixed or np.isnan(expected):
         return Calibration(np.nan, np.nan, np.nan, np.nan, float(oe), float(se_log_oe))
     lp = logit(np.clip(p, CLIP, 1 - CLIP))
-    one = np.ones(n)
-    (intercept,), (se_intercept,) = _logistic(one[:, None], y, lp)
-    slope = se_slope = np.nan
-    if _overlap(lp[y == 1], lp[y == 0]):
-        spread = lp.std()
-        scaled = np.column_stack([one, (lp - lp.mean()) / spread])
-        (_, slope), (_, se_slope) = (part / spread for part in _logistic(scaled, y, np.zeros(n)))
-    return Calibration(*map(float, (intercept, slope, se_intercept, se_slope, oe, se_log_oe)))
+    intercept, se_intercept = _offset_fit(lp, y)
+    slope, se_slope = _logistic_slope(lp, y) if _overlap(lp[y == 1], lp[y == 0]) else (np.nan, np.nan)
+    return Calibration(intercept, slope, se_intercept, se_slope, float(oe), float(se_log_oe))
 
 
 def numeric(y: FloatArray, m: FloatArray) -> NumericCalibration:
@@ -152,31 +148,37 @@ def _overlap(of_events: FloatArray, of_others: FloatArray) -> bool:
     return bool(of_events.max() > of_others.min() and of_others.max() > of_events.min())
 
 
-def _logistic(X: FloatArray, y: FloatArray, offset: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Maximum likelihood, (q,), and standard errors, (q,), by Newton's method with halved steps; NaN if it fails.
+def _offset_fit(lp: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Intercept a with Σ expit(a + lp) = Σ y, and its standard error; both classes are present."""
+    level = logit(y.mean())
+    a = brentq(lambda a: expit(a + lp).sum() - y.sum(), level - lp.max() - 1, level - lp.min() + 1, xtol=1e-12)
+    mu = expit(a + lp)
+    return float(a), float(1 / np.sqrt(mu @ (1 - mu)))
 
-    The likelihood is concave, and the caller has made sure that it has a maximum.
+
+def _logistic_slope(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Slope of a logistic regression with intercept, and its standard error; the classes overlap.
+
+    Newton's method with halved steps: the deviance is strictly convex and has a minimum. NaN where rounding ends it.
     """
-    q = X.shape[1]
-    b, sign = np.zeros(q), 2 * y - 1
+    spread = x.std()
+    X, b, sign = np.column_stack([np.ones(x.size), (x - x.mean()) / spread]), np.zeros(2), 2 * y - 1
 
     def loss(b: FloatArray) -> float:
-        return float(np.logaddexp(0, -sign * (X @ b + offset)).sum())
+        return float(np.logaddexp(0, -sign * (X @ b)).sum())
 
     at = loss(b)
     for _ in range(STEPS):
-        mu = expit(X @ b + offset)
-        information = X.T @ ((mu * (1 - mu))[:, None] * X)
+        mu = expit(X @ b)
+        information, score = X.T @ ((mu * (1 - mu))[:, None] * X), X.T @ (y - mu)
         try:
-            step = np.linalg.solve(information, X.T @ (y - mu))
+            step = np.linalg.solve(information, score)
         except np.linalg.LinAlgError:
             break
-        # Halved 60 times, even the step from a flat start (probabilities of 1e-12) is moderate.
-        for _ in range(60):
-            if (after := loss(b + step)) <= at + 1e-13 * abs(at):
-                break
+        # Armijo's condition, up to the rounding of the loss.
+        while (after := loss(b + step)) > at - 1e-4 * (score @ step) + 1e-13 * at:
             step = step / 2
         b, at = b + step, after
         if np.abs(step).max() <= 1e-9 * (1 + np.abs(b).max()):
-            return b, np.sqrt(np.diag(np.linalg.inv(information)))
-    return np.full(q, np.nan), np.full(q, np.nan)
+            return float(b[1] / spread), float(np.sqrt(np.linalg.inv(information)[1, 1]) / spread)
+    return np.nan, np.nan

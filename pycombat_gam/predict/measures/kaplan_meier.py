@@ -103,8 +103,8 @@ def _counted(time: FloatArray, event: BoolArray) -> tuple[FloatArray, IntArray, 
     """Times in order, each row's place among them; events, censorings and rows at risk at each time."""
     times, inverse = np.unique(np.asarray(time, dtype=np.float64), return_inverse=True)
     place = inverse.astype(np.intp)
-    d = np.bincount(place, np.asarray(event, dtype=np.float64), minlength=times.size)
-    ends = np.bincount(place, np.ones(place.size), minlength=times.size)
+    d = np.bincount(place, np.asarray(event, dtype=np.float64), minlength=times.size).astype(np.float64)
+    ends = np.bincount(place, minlength=times.size).astype(np.float64)
     at_risk: FloatArray = ends[::-1].cumsum()[::-1]
     censored: FloatArray = np.asarray(ends - d, dtype=np.float64)
     return times, place, d, censored, at_risk
