@@ -107,4 +107,4 @@ def _counted(time: FloatArray, event: BoolArray) -> tuple[FloatArray, IntArray, 
     ends = np.bincount(place, minlength=times.size).astype(np.float64)
     at_risk: FloatArray = ends[::-1].cumsum()[::-1]
     censored: FloatArray = np.asarray(ends - d, dtype=np.float64)
-    return times, place, d, censored, at_risk
+    return times, place, d.astype(np.float64), censored, at_risk
