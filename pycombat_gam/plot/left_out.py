@@ -242,7 +242,9 @@ def slope_over_sites(validation: Validation, class_: object) -> str:
 
 def _slopes(validation: Validation) -> pd.DataFrame:
     table = validation.calibration
-    return table[(table["features"] == table["features"].iloc[0]) & (table["measure"] == "calibration slope")]
+    own = (table["features"] == table["features"].iloc[0]) & (table["measure"] == "calibration slope")
+    slopes: pd.DataFrame = table[own]
+    return slopes
 
 
 def _number(x: float) -> str:
