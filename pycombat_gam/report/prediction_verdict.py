@@ -162,4 +162,4 @@ def _new_site(row: pd.Series) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{'+' if value > 0 else ''}{three(value)}"
+    return f"{value:+.3f}".replace("-", "−") if abs(value) < 100 else f"{'+' if value > 0 else ''}{three(value)}"
