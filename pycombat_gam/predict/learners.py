@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import ModelFileError, OptionError
+from pycombat_gam.predict.missing import takes_missing
 from pycombat_gam.predict.ridge import Axes, chosen_penalty, ridge, ridge_logistic, softmax
 from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, IntArray
@@ -115,10 +116,8 @@ class Scikit:
 
     @property
     def missing(self) -> bool:
-        """Whether its tags say that it takes missing cells, as those of a pipeline with an imputer do."""
-        from sklearn.utils import get_tags
-
-        return bool(get_tags(self.estimator).input_tags.allow_nan)
+        """Whether it takes missing cells, as a pipeline with an imputer does."""
+        return takes_missing(self.estimator)
 
     def fit(self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray) -> FittedScikit:
         """Fit rows; the estimator sees a table with named columns, and classes as codes from 0."""
@@ -175,7 +174,7 @@ def learner_of(estimator: object, n_classes: int) -> Learner:
     from sklearn.base import is_regressor
 
     if n_classes and is_regressor(estimator):
-        raise OptionError(f"estimator={estimator!r} is a regressor, but the outcome has classes: give a classifier")
+        raise OptionError(f"estimator={estimator!r} is a regressor, and probabilities are needed: give a classifier")
     return Scikit(estimator, n_classes)
 
 
