@@ -5,10 +5,14 @@ the event in it, or followed to h_j. Then
 
     risk_h = 1 − Π_{j: h_j ≤ h} (1 − hazard_j),
 
-which never decreases. A row censored at h_j was followed to h_j, as events come before censorings at ties. Rows
-censored within an interval are left out of it (Tutz & Schmid 2016, *Modeling Discrete Time-to-Event Data*), although
-they were free of the event for a part of it: with many of them hazards are too high, the less so the shorter the
-intervals.
+which never decreases (Tutz & Schmid 2016, *Modeling Discrete Time-to-Event Data*). A row censored at h_j was followed
+to h_j, as events come before censorings at ties.
+
+Rows censored within an interval are not learned from. An event is then likelier to be seen than its absence, as it ends
+the follow-up earlier, and hazards would be too high. So the odds of a hazard are multiplied by the mean
+inverse-probability-of-censoring weight of the events over that of the rows followed to the end, as for cases sampled
+more often than controls (prior correction: King & Zeng 2001, Polit. Anal. 9:137). This is right where censoring within
+an interval does not depend on the columns; without any the factor is 1. With no column risks are Kaplan and Meier's.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import numpy as np
 
 from pycombat_gam.errors import DesignError, OptionError
 from pycombat_gam.predict.learners import FittedLearner, Learner, Linear
+from pycombat_gam.predict.measures.kaplan_meier import censoring_weights
 from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing
@@ -130,22 +135,24 @@ def _are(noun: str, items: Sequence[str]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FittedHazards:
-    """A fitted learner of the hazard of each interval."""
+    """A fitted learner of the hazard of each interval, and the factor (H,) of its odds that makes up for censoring."""
 
     parts: tuple[FittedLearner, ...]
+    factor: FloatArray
 
     def predict(self, X: FloatArray, names: Sequence[str]) -> FloatArray:
         """Predict risks (n, H), which do not decrease over horizons."""
-        hazards = np.column_stack([part.predict(X, names)[:, 1] for part in self.parts])
-        return np.asarray(1.0 - np.cumprod(1.0 - hazards, axis=1), dtype=np.float64)
+        P = np.stack([part.predict(X, names) for part in self.parts], axis=1)
+        events = self.factor * P[..., 1]
+        stays = P[..., 0] / (P[..., 0] + events)
+        return np.asarray(1.0 - np.cumprod(stays, axis=1), dtype=np.float64)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return it as named arrays, such as ``interval1.intercept``."""
-        return {
-            f"interval{number}.{name}": array
-            for number, part in enumerate(self.parts, start=1)
-            for name, array in part.arrays().items()
-        }
+        arrays = {"factor": self.factor}
+        for number, part in enumerate(self.parts, start=1):
+            arrays |= {f"interval{number}.{name}": array for name, array in part.arrays().items()}
+        return arrays
 
     @classmethod
     def read(cls, saved: Reader, columns: int, n_horizons: int) -> FittedHazards:
@@ -155,7 +162,7 @@ class FittedHazards:
             arrays = {name: saved.value(f"interval{number}.{name}") for name in LINEAR}
             reader = Reader(arrays, f"interval {number} of {saved.what}", saved.remedy)
             parts.append(Linear.read(reader, columns, 2, classes=True))
-        return cls(tuple(parts))
+        return cls(tuple(parts), saved.array("factor", (n_horizons,), positive=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +185,7 @@ class Hazards:
         DesignError
             For an interval without events, or without rows followed to its end: a hazard of 0 or 1 would be made up.
         """
-        parts = []
+        parts, factor = [], []
         for start, end in intervals(self.horizons):
             events, free = in_interval(y, start, end)
             if not (events.any() and free.any()):
@@ -188,4 +195,8 @@ class Hazards:
                 )
             known = events | free
             parts.append(self.base.fit(X[known], names, events[known].astype(np.float64), sites[known]))
-        return FittedHazards(tuple(parts))
+            at_risk = y[:, 0] > start
+            weights = np.zeros(len(y))
+            weights[at_risk] = censoring_weights(y[at_risk, 0], y[at_risk, 1] == 1, end)
+            factor.append(weights[events].mean() / weights[free].mean())
+        return FittedHazards(tuple(parts), np.array(factor))
