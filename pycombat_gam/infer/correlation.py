@@ -63,7 +63,7 @@ def mean_squared_correlation(residual: FloatArray, codes: IntArray, n_batches: i
         left[rows] = np.divide(left[rows], sd, out=np.zeros_like(left[rows]), where=sd > 0)
     if seen.all():
         total = (left**2).sum(axis=0)
-        shared: Any = float(len(residual))
+        shared = np.full((total.size, total.size), float(len(residual)))
         size = np.sqrt(np.outer(total, total))
     else:
         shared = seen.T.astype(np.float64) @ seen
