@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.errors import DesignError, OptionError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.predict.arguments import check_arguments, check_harmonizer
@@ -112,9 +112,10 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
         outcome = replace(outcome, horizons=check_horizons(params["horizons"]))
         learner = Hazards(learner, outcome.horizons)
     layout = replace(layout, missing=learner.missing)
+    _check_enough_sites(find_column(table, layout.batch, "batch"), harmonizer, question.survival)
     rows, levels = layout.read(table, None)
     of_units = outcome_of_units(rows, y, layout.case)
-    _check_sites(outcome, of_units, rows, levels)
+    _check_classes(outcome, of_units, rows, levels)
     if question.survival:
         check_follow_up(outcome.horizons, y, rows.codes, levels.labels, outcome.name)
     scores = scores_of(outcome, layout, per_class=params["per_class"])
@@ -151,15 +152,22 @@ def _check_features(harmonizer: Harmonizer | None, layout: Layout, table: pd.Dat
             )
 
 
-def _check_sites(outcome: Outcome, y: FloatArray, rows: Rows, levels: BatchLevels) -> None:
-    """Stop for too few sites, and for classes that cannot be predicted where they are."""
-    if len(levels) < FEWEST_SITES:
-        sizes = np.bincount(rows.unit_site, minlength=len(levels))
-        shown = listing(f"{label} {n}" for label, n in zip(levels.labels, sizes, strict=True))
+def _check_enough_sites(sites: pd.Series, harmonizer: Harmonizer | None, survival: bool) -> None:
+    """Stop for fewer sites than it takes to leave out pairs and still train."""
+    inside = harmonizer is not None and not survival
+    fewest = FEWEST_SITES + inside
+    sizes = sites.dropna().map(canonical).value_counts().sort_index()
+    if len(sizes) < fewest:
+        shown = listing(f"{label} {n}" for label, n in sizes.items())
+        trains = "two train a harmonizer" if inside else "one trains"
         raise DesignError(
-            f"{count(len(levels), 'site')} ({shown}): prediction at a new site needs at least {FEWEST_SITES}; one is "
-            "left out, one calibrates, one trains"
+            f"{count(len(sizes), 'site')} ({shown or 'none'}): prediction at a new site needs at least {fewest}; one "
+            f"is left out, one calibrates, {trains}"
         )
+
+
+def _check_classes(outcome: Outcome, y: FloatArray, rows: Rows, levels: BatchLevels) -> None:
+    """Stop for classes that cannot be predicted where they are."""
     for c, label in enumerate(outcome.labels):
         sites = np.unique(rows.unit_site[y == c])
         if sites.size == 1:
