@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.errors import DesignError, OptionError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.predict.arguments import check_arguments, check_harmonizer
 from pycombat_gam.predict.bags import calibrated_in_bags
 from pycombat_gam.predict.fold import Fold, Recipe
-from pycombat_gam.predict.learners import learner_of
+from pycombat_gam.predict.horizons import Hazards, check_follow_up, check_horizons, risk_columns
+from pycombat_gam.predict.learners import Learner, learner_of
 from pycombat_gam.predict.left_out import Evidence, leave_out
 from pycombat_gam.predict.outcome import Outcome, learn_outcome
 from pycombat_gam.predict.rows import Layout, Rows, outcome_of_units
@@ -60,11 +61,34 @@ class FittedPredictor:
 
     def predictions_left_out(self) -> pd.DataFrame:
         """Return the predictions of every unit without its site, and what was observed."""
-        scores = self.scores(per_class=False)
-        assert scores is not None
         y = self.evidence.y
+        scores = self.scores(per_class=False)
+        if scores is None:
+            risks = risk_columns(self.outcome.horizons, self.evidence.left_out)
+            return pd.DataFrame({"time": y[:, 0], "event": y[:, 1] == 1, **risks})
         observed = np.array(self.outcome.classes, dtype=object)[y.astype(np.intp)] if self.outcome.classes else y
         return pd.DataFrame({"observed": observed, **scores.predictions(self.evidence.left_out)})
+
+    def risks(self, rows: Rows) -> pd.DataFrame:
+        """Return risk_<horizon> of every row: at a site of the fit by the model without it, as sets are."""
+        P = np.full((len(rows), len(self.outcome.horizons)), np.nan)
+        K = len(self.levels)
+        for k in np.unique(np.minimum(rows.codes, K)):
+            here = rows.codes == k if k < K else rows.codes >= K
+            part = rows.take(here)
+            P[here] = (self.without[k] if k < K else self.full).predict(part, part.codes)
+        return pd.DataFrame(risk_columns(self.outcome.horizons, P), index=rows.index)
+
+    def few_rows(self, rows: Rows) -> list[str]:
+        """Name the sites that are harmonized from fewer rows than any site of the fit."""
+        sizes = np.bincount(rows.codes)
+        if self.full.harmonizer is None:
+            return []
+        return [
+            f"site '{rows.labels[k]}' has {count(int(sizes[k]), 'row')}, fewer than any site of the fit "
+            f"({self.fewest}): it is harmonized from them, and its risks may be less exact than `validation` says"
+            for k in np.flatnonzero((sizes > 0) & (sizes < self.fewest))
+        ]
 
 
 def scores_of(outcome: Outcome, layout: Layout, *, per_class: bool) -> Scores | None:
@@ -83,11 +107,17 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
     layout = layout.choose(table, params["features"])
     _check_features(harmonizer, layout, table)
     outcome, y = learn_outcome(question, table)
-    learner = learner_of(params["estimator"], outcome.n_classes)
+    learner: Learner = learner_of(params["estimator"], 2 if question.survival else outcome.n_classes)
+    if question.survival:
+        outcome = replace(outcome, horizons=check_horizons(params["horizons"]))
+        learner = Hazards(learner, outcome.horizons)
     layout = replace(layout, missing=learner.missing)
+    _check_enough_sites(find_column(table, layout.batch, "batch"), harmonizer, question.survival)
     rows, levels = layout.read(table, None)
     of_units = outcome_of_units(rows, y, layout.case)
-    _check_sites(outcome, of_units, rows, levels)
+    _check_classes(outcome, of_units, rows, levels)
+    if question.survival:
+        check_follow_up(outcome.horizons, y, rows.codes, levels.labels, outcome.name)
     scores = scores_of(outcome, layout, per_class=params["per_class"])
     recipe = Recipe(harmonizer, layout.batch, question.right, layout.features, learner)
     full, without, evidence = leave_out(recipe, rows, y, of_units, scores, what="leaving out sites")
@@ -122,15 +152,22 @@ def _check_features(harmonizer: Harmonizer | None, layout: Layout, table: pd.Dat
             )
 
 
-def _check_sites(outcome: Outcome, y: FloatArray, rows: Rows, levels: BatchLevels) -> None:
-    """Stop for too few sites, and for classes that cannot be predicted where they are."""
-    if len(levels) < FEWEST_SITES:
-        sizes = np.bincount(rows.unit_site, minlength=len(levels))
-        shown = listing(f"{label} {n}" for label, n in zip(levels.labels, sizes, strict=True))
+def _check_enough_sites(sites: pd.Series, harmonizer: Harmonizer | None, survival: bool) -> None:
+    """Stop for fewer sites than it takes to leave out pairs and still train."""
+    inside = harmonizer is not None and not survival
+    fewest = FEWEST_SITES + inside
+    sizes = sites.dropna().map(canonical).value_counts().sort_index()
+    if len(sizes) < fewest:
+        shown = listing(f"{label} {n}" for label, n in sizes.items())
+        trains = "two train a harmonizer" if inside else "one trains"
         raise DesignError(
-            f"{count(len(levels), 'site')} ({shown}): prediction at a new site needs at least {FEWEST_SITES}; one is "
-            "left out, one calibrates, one trains"
+            f"{count(len(sizes), 'site')} ({shown or 'none'}): prediction at a new site needs at least {fewest}; one "
+            f"is left out, one calibrates, {trains}"
         )
+
+
+def _check_classes(outcome: Outcome, y: FloatArray, rows: Rows, levels: BatchLevels) -> None:
+    """Stop for classes that cannot be predicted where they are."""
     for c, label in enumerate(outcome.labels):
         sites = np.unique(rows.unit_site[y == c])
         if sites.size == 1:

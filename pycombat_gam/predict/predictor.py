@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import NotFittedError, OptionError, PcgWarning
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
 from pycombat_gam.predict import saved
 from pycombat_gam.predict.answers import Labelled, answer
 from pycombat_gam.predict.arguments import check_demand
@@ -17,7 +17,7 @@ from pycombat_gam.predict.calibration import Demand
 from pycombat_gam.predict.fitted import FittedPredictor, fit_predictor
 from pycombat_gam.predict.guarantee import impossible
 from pycombat_gam.predict.outcome import read_outcome
-from pycombat_gam.predict.rows import outcome_of_units
+from pycombat_gam.predict.rows import Rows, outcome_of_units
 from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.validation import Validation
 from pycombat_gam.saving.container import Container, proven, write_container
@@ -180,8 +180,10 @@ class Predictor(Parametrized):
         if scores is None:
             if labelled is not None:
                 raise OptionError("labelled rows calibrate sets, and risks have none: leave them out")
+            if few := fitted.few_rows(rows):
+                warnings.warn(in_one(few), PcgWarning, stacklevel=2)
             return fitted.risks(rows)
-        known = None if labelled is None else self._labelled(labelled)
+        known = None if labelled is None else self._labelled(labelled, rows)
         answers = answer(fitted, self._demand, scores, rows, known, int(self.seed))
         notes = list(answers.notes)
         if answers.new:
@@ -190,9 +192,12 @@ class Predictor(Parametrized):
             warnings.warn(in_one(notes), PcgWarning, stacklevel=2)
         return answers.table
 
-    def _labelled(self, labelled: pd.DataFrame) -> Labelled:
+    def _labelled(self, labelled: pd.DataFrame, new: Rows) -> Labelled:
         fitted = self.fitted
         rows, _ = fitted.layout.read(labelled, fitted.levels)
+        asked = {new.labels[code] for code in new.codes}
+        if others := [label for label in dict.fromkeys(rows.labels[code] for code in rows.codes) if label not in asked]:
+            raise DataError(f"labelled has rows of {listing(others)}, where no new row is: leave them out")
         y = read_outcome(fitted.outcome, fitted.layout.question, labelled)
         return Labelled(rows, outcome_of_units(rows, y, fitted.layout.case))
 

@@ -49,11 +49,14 @@ class Axes:
     def of(cls, X: FloatArray) -> Axes:
         """Standardize and rotate columns X (n, p)."""
         n, p = X.shape
-        center, sd = X.mean(axis=0), X.std(axis=0)
+        center = X.mean(axis=0)
+        Z = X - center
+        sd = np.sqrt(np.einsum("ij,ij->j", Z, Z) / n)
         # The sd of equal numbers is rounding, a few units of their last digit.
-        scale = np.where(sd > 1e-13 * np.abs(X).max(axis=0, initial=0.0), sd, 1.0)
-        Z = (X - center) / scale
-        Z[:, sd <= 1e-13 * np.abs(X).max(axis=0, initial=0.0)] = 0.0
+        constant = sd <= 1e-13 * np.abs(center)
+        scale = np.where(constant, 1.0, sd)
+        Z /= scale
+        Z[:, constant] = 0.0
         d, vectors = np.linalg.eigh(Z.T @ Z if p <= n else Z @ Z.T)
         kept = d > max(n, p) * np.finfo(np.float64).eps * max(d.max(initial=0.0), 1.0)
         d, vectors = d[kept], vectors[:, kept]

@@ -17,6 +17,7 @@ from pycombat_gam.predict.arguments import check_arguments, check_harmonizer
 from pycombat_gam.predict.bags import SIZES
 from pycombat_gam.predict.fitted import FittedPredictor, scores_of
 from pycombat_gam.predict.fold import CovariateColumns, Fold
+from pycombat_gam.predict.horizons import FittedHazards
 from pycombat_gam.predict.learners import FittedLearner, Linear
 from pycombat_gam.predict.left_out import Evidence
 from pycombat_gam.predict.outcome import Label, Outcome
@@ -26,7 +27,7 @@ from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import JsonDict
 
 KIND = "predictor"
-PLAIN = ("formula", "batch", "id", "features", "level", "per_class", "sites", "guarantee", "case", "seed")
+PLAIN = ("formula", "batch", "id", "features", "level", "per_class", "sites", "guarantee", "case", "horizons", "seed")
 """Arguments that are plain data."""
 
 
@@ -56,6 +57,7 @@ def to_container(fit: FittedPredictor, params: dict[str, Any]) -> Container:
             "kind": outcome.kind,
             "classes": list(outcome.classes),
             "numbered": outcome.numbered,
+            "horizons": list(outcome.horizons),
         },
         "batch": {"column": fit.levels.column, "labels": list(fit.levels.labels)},
         "folds": folds,
@@ -114,7 +116,7 @@ def _rebuilt(saved: Reader, arrays: dict[str, np.ndarray]) -> tuple[dict[str, An
     ]
     first = folds[0].harmonizer
     params |= {"harmonizer": None if first is None else type(first)(**first.get_params()), "estimator": None}
-    params |= {"taxonomy": None, "horizons": None}
+    params |= {"taxonomy": None}
     question, _ = check_arguments(params)
     harmonizer = check_harmonizer(params["harmonizer"], question, params["batch"])
     covariates = () if harmonizer is None else parse_formula(harmonizer.formula).variables
@@ -145,13 +147,16 @@ def _params(saved: Reader) -> dict[str, Any]:
 
 
 def _outcome(saved: Reader) -> Outcome:
-    saved.exactly("name", "kind", "classes", "numbered")
-    kind = saved.choice("kind", ("classes", "number"))
+    saved.exactly("name", "kind", "classes", "numbered", "horizons")
+    kind = saved.choice("kind", ("classes", "number", "survival"))
+    horizons = saved.array("horizons", (None,), positive=True, ascending=True)
+    saved.require((horizons.size > 0) == (kind == "survival"), "have horizons where its outcome is a time")
     classes: list[Label] = saved.value("classes")
     sound = isinstance(classes, list) and all(isinstance(label, str | bool | int | float) for label in classes)
     saved.require(sound and len({str(label) for label in classes}) == len(classes), "have different classes")
     saved.require((len(classes) >= 2) == (kind == "classes"), "have classes where its outcome has")
-    return Outcome(saved.text("name"), kind, tuple(classes), saved.flag("numbered"))  # type: ignore[arg-type]  # `choice` gives one of the kinds
+    name, numbered = saved.text("name"), saved.flag("numbered")
+    return Outcome(name, kind, tuple(classes), numbered, tuple(horizons.tolist()))  # type: ignore[arg-type]  # `choice` gives one of the kinds
 
 
 def _read_fold(record: Reader, arrays: dict[str, np.ndarray], features: tuple[str, ...], outcome: Outcome) -> Fold:
@@ -184,6 +189,8 @@ def _harmonizer(container: Container) -> Any:
 
 
 def _learner(saved: Reader, columns: int, outcome: Outcome) -> FittedLearner:
+    if outcome.kind == "survival":
+        return FittedHazards.read(saved, columns, len(outcome.horizons))
     classes = outcome.kind == "classes"
     return Linear.read(saved, columns, outcome.n_classes if classes else 1, classes=classes)
 
@@ -192,12 +199,17 @@ def _read_evidence(held: Reader, name: str, K: int, outcome: Outcome, layout: La
     site = held.array(f"{name}.site", (None,), "i", least=K)
     U = len(site)
     held.require(set(np.unique(site).tolist()) == set(range(K)), "have rows of every site")
+    scores = scores_of(outcome, layout, per_class=False)
+    if scores is None:
+        y = held.array(f"{name}.y", (U, 2))
+        held.require(bool((y[:, 0] > 0).all() and np.isin(y[:, 1], [0.0, 1.0]).all()), "have times and events")
+        left_out = held.array(f"{name}.left_out", (U, len(outcome.horizons)))
+        nothing = [held.array(f"{name}.{part}", (U, 0)) for part in ("pair_truth", "pair_extremes")]
+        return Evidence(site, y, left_out, *nothing)
     y = held.array(f"{name}.y", (U,))
     if outcome.classes:
         held.require(set(np.unique(y).tolist()) <= set(range(outcome.n_classes)), "have outcomes among its classes")
     left_out = held.array(f"{name}.left_out", (U, outcome.n_classes or 1))
-    scores = scores_of(outcome, layout, per_class=False)
-    assert scores is not None
     truth = held.array(f"{name}.pair_truth", (U, K), finite=False)
     extremes = held.array(f"{name}.pair_extremes", scores.extremes(left_out).shape)
     return Evidence(site, y, left_out, truth, extremes)

@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 
 from pycombat_gam.predict.calibration import Demand, Held, coverage_table, held_out
 from pycombat_gam.predict.fitted import FittedPredictor
+from pycombat_gam.predict.horizon_measures import measured_at_horizons, net_benefits_at_horizons
 from pycombat_gam.predict.left_out import Evidence
 from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.site_measures import (
@@ -42,8 +43,8 @@ class Validation:
     scores : Scores or None
         None for times.
     by_site : DataFrame
-        AUC (DeLong), accuracy and Brier score; of numbers mean absolute error, mean error, RMSE and R². A row for each
-        site, class and measure.
+        AUC (DeLong), accuracy and Brier score; of numbers mean absolute error, mean error, RMSE and R²; of times AUC,
+        observed and predicted risk. A row for each site, class (of times: horizon) and measure.
     calibration : DataFrame
         Intercept and slope of recalibration, and observed over expected events (O/E), likewise.
     overall : DataFrame
@@ -75,7 +76,8 @@ class Validation:
 
     @cached_property
     def _measured(self) -> pd.DataFrame:
-        return self._by_state(lambda evidence: measured_by_site(self.fitted.outcome, evidence, self._sites))
+        measured = measured_at_horizons if self.fitted.outcome.kind == "survival" else measured_by_site
+        return self._by_state(lambda evidence: measured(self.fitted.outcome, evidence, self._sites))
 
     def _by_state(self, table: Callable[[Evidence], pd.DataFrame]) -> pd.DataFrame:
         parts = [table(evidence).assign(features=state) for state, evidence in self._states.items()]
@@ -109,7 +111,8 @@ class Validation:
         """Net benefit at thresholds; empty for numbers."""
         if self.fitted.outcome.kind == "number":
             return pd.DataFrame(columns=["features", "site", "class", "threshold", "net_benefit", "treat_all"])
-        return self._by_state(lambda evidence: net_benefits(self.fitted.outcome, evidence, self._sites))
+        benefits = net_benefits_at_horizons if self.fitted.outcome.kind == "survival" else net_benefits
+        return self._by_state(lambda evidence: benefits(self.fitted.outcome, evidence, self._sites))
 
     @cached_property
     def _held(self) -> dict[tuple[str, str], Held]:
@@ -157,29 +160,26 @@ class Validation:
                     "sites": len(there),
                 }
             )
-        return pd.DataFrame(rows)
+        columns = ["features", "sets", "class", "coverage", "worst", "worst_site", "sites_at_level", "size", "sites"]
+        return pd.DataFrame(rows, columns=columns)
 
     @cached_property
     def comparison(self) -> pd.DataFrame:
         """Harmonized less raw, the mean over sites of paired differences, with Student's interval over sites."""
-        columns = ["measure", "class", "harmonized", "raw", "difference", "lower", "upper", "sites"]
+        which = "horizon" if self.fitted.outcome.kind == "survival" else "class"
+        columns = ["measure", which, "harmonized", "raw", "difference", "lower", "upper", "sites"]
         if self.fitted.raw is None:
             return pd.DataFrame(columns=columns)
-        kind = KINDS[self.demand.guarantee]
-        sets = self.coverage[self.coverage["sets"] == kind] if len(self.coverage) else self.coverage
-        sets = sets.melt(["features", "site", "class"], ["coverage", "size"], "measure", "estimate")
-        sets["measure"] = sets["measure"].map({"coverage": f"coverage of {kind} sets", "size": f"size of {kind} sets"})
-        both = pd.concat([self._measured[["features", "site", "class", "measure", "estimate"]], sets])
+        both = pd.concat([self._measured[["features", "site", which, "measure", "estimate"]], self._sets_by_site()])
         rows = []
-        for (measure, label), part in both.groupby(["measure", "class"], sort=False):
+        for (measure, label), part in both.groupby(["measure", which], sort=False):
             wide = part.pivot(index="site", columns="features", values="estimate").astype(float)
             wide = wide.loc[np.isfinite(wide.to_numpy()).all(axis=1)]
-            difference = (wide[HARMONIZED] - wide[RAW]).to_numpy()
-            middle, half = _student(difference)
+            middle, half = _student((wide[HARMONIZED] - wide[RAW]).to_numpy())
             rows.append(
                 {
                     "measure": measure,
-                    "class": label,
+                    which: label,
                     "harmonized": wide[HARMONIZED].mean(),
                     "raw": wide[RAW].mean(),
                     "difference": middle,
@@ -189,6 +189,15 @@ class Validation:
                 }
             )
         return pd.DataFrame(rows, columns=columns)
+
+    def _sets_by_site(self) -> pd.DataFrame:
+        """Coverage and size of the sets asked for, in the form of the measures; empty without sets."""
+        kind = KINDS[self.demand.guarantee]
+        sets = self.coverage[self.coverage["sets"] == kind]
+        if not len(sets):
+            return pd.DataFrame()
+        long = sets.melt(["features", "site", "class"], ["coverage", "size"], "measure", "estimate")
+        return long.assign(measure=long["measure"] + f" of {kind} sets")
 
     @cached_property
     def left_out(self) -> pd.DataFrame:
