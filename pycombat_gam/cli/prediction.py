@@ -222,8 +222,10 @@ def _listed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rewritten(table: pd.DataFrame, write: Callable[[tuple[object, ...]], object]) -> pd.DataFrame:
+    import pandas as pd
+
     out = table.copy()
     for name in table:
         if len(table) and isinstance(table[name].iloc[0], tuple):
-            out[name] = [write(members) for members in table[name]]
+            out[name] = pd.Series([write(members) for members in table[name]], index=table.index, dtype=object)
     return out

@@ -54,7 +54,11 @@ def chosen(table: pd.DataFrame, asked: dict[str, object], picture: str) -> tuple
             continue
         if value is None and len(present) > 1:
             raise OptionError(f"{picture} draws one {name}: give {argument}=…, one of {listing(present)}")
-        label = present[0] if value is None else next((one for one in present if str(one) == str(value)), None)
+        label = (
+            present[0]
+            if value is None
+            else next((one for one in present if one == value or str(one) == str(value)), None)
+        )
         if label is None:
             hint = did_you_mean(str(value), [str(one) for one in present])
             raise OptionError(f"{argument}={value!r} is not there{hint}; there are: {listing(present)}")

@@ -11,6 +11,7 @@ import pandas as pd
 from pycombat_gam.errors import DataError, PcgWarning
 from pycombat_gam.predict.answers import CALIBRATION
 from pycombat_gam.predict.calibration import Held, coverage_table
+from pycombat_gam.predict.horizon_measures import measured_at_horizons
 from pycombat_gam.predict.left_out import Evidence
 from pycombat_gam.predict.outcome import missing_outcomes, read_outcome
 from pycombat_gam.predict.predictor import Predictor
@@ -65,7 +66,8 @@ def predicted_rows(model: Predictor, table: pd.DataFrame) -> Predicted | None:
     labels = tuple(str(rows.labels[code]) for code in present)
     empty = np.zeros((len(y), 0))
     evidence = Evidence(site.astype(np.intp), y, _predictions(answers), empty, empty)
-    measured = measured_by_site(fitted.outcome, evidence, labels)
+    measure = measured_at_horizons if fitted.outcome.kind == "survival" else measured_by_site
+    measured = measure(fitted.outcome, evidence, labels)
     covered = _covered(model, answers, y)
     coverage = pd.DataFrame()
     if covered is not None:

@@ -133,7 +133,8 @@ def compared(validation: Validation) -> str:
     table = validation.comparison
     first = str(table["measure"].iloc[0])
     rows = table[(table["measure"] == first) | table["measure"].str.startswith(("coverage", "size"))]
-    rows = rows[(rows["class"] == ALL) | (rows["measure"] == first)]
+    if "class" in rows:
+        rows = rows[(rows["class"] == ALL) | (rows["measure"] == first)]
     each = []
     for _, row in rows.head(MOST).iterrows():
         span = "" if math.isnan(row["lower"]) else f" ({_signed(row['lower'])} to {_signed(row['upper'])})"

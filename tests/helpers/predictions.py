@@ -52,3 +52,18 @@ def fitted(formula: str = "dx ~ age", *, harmonized: bool = False, level: float 
 def hostile(names: tuple[str, ...]) -> pcg.Predictor:
     """Fit to a table whose sites have these names."""
     return predictor().fit(outcomes(sites=names))
+
+
+def times(seed: int = 2, rows: int = 30) -> pd.DataFrame:
+    """Return the same table with times to an event, sooner for patients."""
+    table = outcomes(seed, rows)
+    rng = np.random.default_rng(seed)
+    event = rng.exponential(np.where(table["dx"] == "patient", 4.0, 12.0))
+    end = rng.uniform(3.0, 12.0, len(table))
+    return table.assign(time=np.minimum(event, end).round(3) + 0.001, dead=(event <= end).astype(int))
+
+
+@cache
+def risks() -> pcg.Predictor:
+    """Fit risks at two horizons."""
+    return predictor("Surv(time, dead) ~ age", horizons=(1.5, 3.0)).fit(times())
