@@ -153,7 +153,7 @@ def tripod(model: Predictor) -> Section:
         "Prediction models of several sites are reported after TRIPOD-Cluster, together with TRIPOD+AI. The items are "
         "in our own words; submit the checklists of the papers (see methods)."
     )
-    table = Table.of("tripod", "Items of TRIPOD-Cluster and TRIPOD+AI", tripod_table(model), where="this table")
+    table = Table.of("tripod-items", "Items of TRIPOD-Cluster and TRIPOD+AI", tripod_table(model), where="this table")
     return Section("tripod", "TRIPOD-Cluster", (Sentences(text), table))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.pictures import agg, legend, titles, words
-from helpers.predictions import SITES, fitted, hostile, outcomes, predictor
+from helpers.predictions import SITES, fitted, hostile, outcomes, predictor, risks
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -34,6 +34,8 @@ PICTURES: dict[str, Callable[[Any], Any]] = {
     "coverage of numbers": lambda ax: plot.coverage(fitted("age ~ dx"), ax=ax),
     "calibration": lambda ax: plot.calibration(fitted(), ax=ax),
     "calibration of numbers": lambda ax: plot.calibration(fitted("age ~ dx"), ax=ax),
+    "forest of times": lambda ax: plot.site_forest(risks(), horizon=3, ax=ax),
+    "calibration of times": lambda ax: plot.calibration(risks(), horizon=3, ax=ax),
     "decisions": lambda ax: plot.decision_curve(fitted(harmonized=True), ax=ax),
     "decisions of one of three": lambda ax: plot.decision_curve(fitted("stage ~ age"), class_="late", ax=ax),
     "forest of odd names": lambda ax: plot.site_forest(hostile(NAMES), ax=ax),
@@ -186,6 +188,15 @@ def test_a_line_of_numbers_is_least_squares() -> None:
         np.testing.assert_allclose(line.expected, intercept + slope * line.at, rtol=1e-9)
 
 
+def test_a_point_of_calibration_is_the_risk_at_its_site() -> None:
+    ax = plot.calibration(risks(), horizon=3)
+    table = risks().validation.by_site.query("horizon == 3").set_index("measure")
+    points = np.array([line.get_xydata()[0] for line in ax.lines if len(line.get_xdata()) == 1])
+    np.testing.assert_array_equal(points[:, 0], table.loc["predicted risk", "estimate"])
+    np.testing.assert_array_equal(points[:, 1], table.loc["observed risk", "estimate"])
+    assert titles(ax) == "Calibration at sites left out, by 3"
+
+
 def test_decision_curves_are_means_over_sites() -> None:
     model = fitted(harmonized=True)
     ax = plot.decision_curve(model)
@@ -217,6 +228,8 @@ def test_many_sites_are_named_and_not_told_apart_by_colour() -> None:
         (lambda: plot.coverage(fitted(), class_="patients"), "class_='patients' is not there; did you mean 'patient'?"),
         (lambda: plot.decision_curve(fitted("age ~ dx")), "decision_curve needs probabilities; age is a number"),
         (lambda: plot.calibration(fitted(), class_="control"), "class_='control' is not there; there are: patient"),
+        (lambda: plot.coverage(risks()), "coverage: Surv(time, dead) has risks, and risks have no sets"),
+        (lambda: plot.decision_curve(risks()), "draws one horizon: give horizon=…, one of 1.5, 3.0"),
         (lambda: plot.site_forest(fitted(), horizon=365), "horizon=365 does not apply to this model: leave it out"),
     ],
 )

@@ -18,6 +18,7 @@ from pycombat_gam.predict.predictor import Predictor
 from pycombat_gam.report import Report
 from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.predicted_rows import predicted_rows
+from pycombat_gam.report.prediction import unseen
 from pycombat_gam.report.prediction_methods import evaluation_text, methods_text, python_call, references, sets_text
 from pycombat_gam.report.prediction_verdict import verdict
 from pycombat_gam.report.tripod import AUTHORS, ITEMS, tripod_table
@@ -47,7 +48,8 @@ def sentences(text: str) -> list[str]:
 def test_the_guarantee_comes_first_with_for_whom_what_level_and_what_not() -> None:
     first, second, *_ = verdict(fitted(harmonized=True))
     assert first.lead == (
-        "Guaranteed: at a new site, sets hold the true dx in at least 80 % of patients, whichever class is the true one."
+        "Guaranteed: at a new site, sets hold the true dx in at least 80 % of patients, whichever class is the true "
+        "one."
     )
     assert "For whom: patients at new sites that come from where the 6 sites of the fit come from." in first.text
     assert "Such a site gives at least 18 rows to harmonize." in first.text
@@ -64,7 +66,7 @@ def test_the_guarantee_comes_first_with_for_whom_what_level_and_what_not() -> No
         (
             {"guarantee": False},
             "Nothing is guaranteed.",
-            "Sets are estimated to hold the true dx at a new site in 80 %",
+            "estimated to hold the true dx at a new site in 80 %",
         ),
         (
             {"sites": 0.8},
@@ -155,8 +157,8 @@ def test_other_rows_are_predicted_and_compared() -> None:
 
 
 def test_numbers_and_times_have_reports() -> None:
-    numbers = pcg.report(fitted("age ~ dx"), outcomes())
-    assert "unseen-benefit" not in numbers.tables and "sets hold the true age" in numbers.verdict[0].lead
+    assert "unseen-benefit" not in unseen(fitted("age ~ dx")).tables
+    assert "sets hold the true age" in verdict(fitted("age ~ dx"))[0].lead
     later = pcg.report(risks(), times(7, 12))
     assert later.verdict[0].lead == "Nothing is guaranteed."
     assert "unseen-coverage" not in later.tables and "rows-coverage" not in later.tables
@@ -195,11 +197,10 @@ def test_how_to_reproduce_is_code_that_makes_the_same_model() -> None:
 
 
 def test_names_of_sites_are_text() -> None:
-    report = pcg.report(hostile(ODD), outcomes(sites=ODD))
-    page = Page(report.to_html())
+    page = Page(unseen(hostile(ODD)).to_html())
     cells = {text for table in page.tables.values() for row in table.rows for text, _ in row}
     assert set(ODD) <= cells
-    assert not [tag for tag, own in page.tags if tag == "img" and not str(own["src"]).startswith("data:")]
+    assert not [tag for tag, _ in page.tags if tag == "img"]
 
 
 def test_files_are_written(tmp_path: Path) -> None:
