@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pycombat_gam.infer.pooling import pool
     from pycombat_gam.load import load
     from pycombat_gam.predict.predictor import Predictor
+    from pycombat_gam.predict.taxonomy import Taxonomy
     from pycombat_gam.report import Report, report
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "PcgWarning",
     "Predictor",
     "Report",
+    "Taxonomy",
     "audit",
     "datasets",
     "diagnose",
@@ -58,6 +60,7 @@ _HOMES = {
     "PcgWarning": "errors",
     "Predictor": "predict.predictor",
     "Report": "report",
+    "Taxonomy": "predict.taxonomy",
     "audit": "audit",
     "diagnose": "diagnose",
     "gam": "additive.gam",
