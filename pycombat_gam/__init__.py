@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis, diagnose
     from pycombat_gam.errors import PcgError, PcgWarning
     from pycombat_gam.flow.estimator import FlowSCM
+    from pycombat_gam.images.embed import embed
     from pycombat_gam.infer.effects import Effects
     from pycombat_gam.infer.pooling import pool
     from pycombat_gam.load import load
@@ -40,6 +41,7 @@ __all__ = [
     "audit",
     "datasets",
     "diagnose",
+    "embed",
     "gam",
     "later_test",
     "load",
@@ -63,6 +65,7 @@ _HOMES = {
     "Taxonomy": "predict.taxonomy",
     "audit": "audit",
     "diagnose": "diagnose",
+    "embed": "images.embed",
     "gam": "additive.gam",
     "later_test": "combat.later",
     "load": "load",

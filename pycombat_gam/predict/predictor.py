@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import NotFittedError, OptionError, PcgWarning
+from pycombat_gam.predict import saved
 from pycombat_gam.predict.answers import Labelled, answer
 from pycombat_gam.predict.arguments import check_demand
 from pycombat_gam.predict.calibration import Demand
@@ -18,6 +20,7 @@ from pycombat_gam.predict.outcome import read_outcome
 from pycombat_gam.predict.rows import outcome_of_units
 from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.validation import Validation
+from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.study.harmonizer import Harmonizer
 from pycombat_gam.tables.estimator import Parametrized
 from pycombat_gam.tables.intake import FeatureChoice
@@ -224,6 +227,31 @@ class Predictor(Parametrized):
         if changed:
             raise NotFittedError(f"{listing(changed)} changed after the fit: call fit again (or set it back)")
         return fitted
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back.
+
+        The file holds every model, and the outcome, id and predictions of every training row; no features.
+
+        Raises
+        ------
+        ModelFileError
+            For an estimator of scikit-learn: a file holds plain data, never a pickle.
+        """
+        write_container(Path(path), proven(self))
+
+    def to_container(self) -> Container:
+        """Return the fitted model as plain data."""
+        return saved.to_container(self.fitted, self.get_params())
+
+    @classmethod
+    def from_container(cls, container: Container) -> Self:
+        """Rebuild a saved model; see `pycombat_gam.load`."""
+        params, fitted = saved.from_container(container)
+        model = cls(**params)
+        model._fitted = fitted
+        model._fitted_params = model._settled()
+        return model
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_fitted")
