@@ -188,6 +188,8 @@ def ridge_logistic(axes: Axes, Y: FloatArray, penalty: float) -> tuple[FloatArra
             size /= 2.0
         W = W - size * step
         value, P = new_value, new_P
+    if C > 2:
+        W[0] -= W[0].mean()  # probabilities leave it open
     B = axes.coefficients(W[1:])
     intercept = W[0] - axes.center @ B
     if C == 2:
