@@ -46,7 +46,7 @@ class Recipe:
         if self.harmonizer is not None:
             with quiet():
                 harmonizer = self.harmonizer.unfitted(features=list(self.features))
-                Y = np.asarray(harmonizer.fit_transform(rows.Y, rows.table), dtype=np.float64)
+                Y = np.asarray(harmonizer.fit_transform(rows.Y, rows.table.reset_index(drop=True)), dtype=np.float64)
         columns = CovariateColumns.learn(self.formula, rows.table, missing=self.learner.missing)
         X = np.hstack([columns.on(rows.table), Y])
         names = (*columns.names, *self.features)
@@ -85,7 +85,8 @@ def harmonized(model: Any, rows: Rows, together: IntArray) -> FloatArray:
     while any(label.startswith(stem) for label in model.sites):
         stem = f"another {stem}"
     label = np.array([f"{stem} {number}" for number in range(len(numbers))], dtype=object)[group]
-    table = rows.table.assign(**{model.batch: label})
+    # A row may be in several bags: labels of the index would be duplicates.
+    table = rows.table.reset_index(drop=True).assign(**{model.batch: label})
     out = np.empty_like(rows.Y)
     parts = [np.flatnonzero(group == g) for g in range(len(numbers))] if model.one_new_site else [np.arange(len(rows))]
     with quiet():

@@ -119,10 +119,8 @@ class Scikit:
 
     @property
     def missing(self) -> bool:
-        """Whether its tags say that it takes missing cells, as those of a pipeline with an imputer do."""
-        from sklearn.utils import get_tags
-
-        return bool(get_tags(self.estimator).input_tags.allow_nan)
+        """Whether it takes missing cells, as a pipeline that begins with an imputer does."""
+        return _takes_missing(self.estimator)
 
     def fit(
         self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
@@ -141,6 +139,20 @@ class Scikit:
         weighted = {} if argument is None else {argument: weights}
         fitted = clone(self.estimator).fit(table, target, **weighted)
         return FittedScikit(fitted, self.n_classes, np.asarray(getattr(fitted, "classes_", [])))
+
+
+def _takes_missing(estimator: Any) -> bool:
+    """Read the tags of an estimator, of a pipeline those of its first step."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils import get_tags
+
+    if isinstance(estimator, Pipeline):
+        return _takes_missing(estimator.steps[0][1])
+    if isinstance(estimator, ColumnTransformer):
+        parts = [part for _, part, _ in estimator.transformers if not isinstance(part, str)]
+        return bool(parts) and all(map(_takes_missing, parts))
+    return bool(get_tags(estimator).input_tags.allow_nan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,8 +122,13 @@ class Layout:
         frame, Y = self._features_of(table)
         find_column(frame, self.batch, "batch")
         check_ids(frame, [] if self.case is not None and not self.ids else self.ids)
-        if not self.missing and Y.size:
-            check_cells(Y, np.arange(Y.shape[1]), self.features, omit_missing=False, may_omit=False)
+        absent = check_cells(Y, np.arange(Y.shape[1]), self.features, omit_missing=True, may_omit=False)
+        if not self.missing and absent.any():
+            named = listing(f"'{name}' ({n})" for name, n in zip(self.features, absent, strict=True) if n)
+            raise DataError(
+                f"missing values in {named}: complete the table, or give an estimator that imputes in every fold, such "
+                "as make_pipeline(SimpleImputer(), LogisticRegression())"
+            )
         sites = find_column(frame, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch) if levels is None else levels
         codes, unseen = levels.codes(sites)
