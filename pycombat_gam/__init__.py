@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pycombat_gam.infer.pooling import pool
     from pycombat_gam.load import load
     from pycombat_gam.predict.predictor import Predictor
+    from pycombat_gam.predict.prior_exam import prior_exam
     from pycombat_gam.predict.taxonomy import Taxonomy
     from pycombat_gam.report import Report, report
 
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "plot",
     "pool",
+    "prior_exam",
     "report",
 ]
 
@@ -70,6 +72,7 @@ _HOMES = {
     "later_test": "combat.later",
     "load": "load",
     "pool": "infer.pooling",
+    "prior_exam": "predict.prior_exam",
     "report": "report",
 }
 """Where each name lives: imported with its first use, so that the command line starts at once."""

@@ -14,6 +14,7 @@ from pycombat_gam.formula import parse_formula
 from pycombat_gam.predict.arguments import check_arguments, check_harmonizer
 from pycombat_gam.predict.bags import calibrated_in_bags
 from pycombat_gam.predict.fold import Fold, Recipe
+from pycombat_gam.predict.horizons import Hazards, check_follow_up, check_horizons, risk_columns
 from pycombat_gam.predict.learners import FittedLearner, Learner, argument_of_weights, learner_of
 from pycombat_gam.predict.left_out import Evidence, leave_out
 from pycombat_gam.predict.node_scores import NodeScores
@@ -63,11 +64,34 @@ class FittedPredictor:
 
     def predictions_left_out(self) -> pd.DataFrame:
         """Return the predictions of every unit without its site, and what was observed."""
-        scores = self.scores(per_class=False)
-        assert scores is not None
         y = self.evidence.y
+        scores = self.scores(per_class=False)
+        if scores is None:
+            risks = risk_columns(self.outcome.horizons, self.evidence.left_out)
+            return pd.DataFrame({"time": y[:, 0], "event": y[:, 1] == 1, **risks})
         observed = np.array(self.outcome.classes, dtype=object)[y.astype(np.intp)] if self.outcome.classes else y
         return pd.DataFrame({"observed": observed, **scores.predictions(self.evidence.left_out)})
+
+    def risks(self, rows: Rows) -> pd.DataFrame:
+        """Return risk_<horizon> of every row: at a site of the fit by the model without it, as sets are."""
+        P = np.full((len(rows), len(self.outcome.horizons)), np.nan)
+        K = len(self.levels)
+        for k in np.unique(np.minimum(rows.codes, K)):
+            here = rows.codes == k if k < K else rows.codes >= K
+            part = rows.take(here)
+            P[here] = (self.without[k] if k < K else self.full).predict(part, part.codes)
+        return pd.DataFrame(risk_columns(self.outcome.horizons, P), index=rows.index)
+
+    def few_rows(self, rows: Rows) -> list[str]:
+        """Name the sites that are harmonized from fewer rows than any site of the fit."""
+        sizes = np.bincount(rows.codes)
+        if self.full.harmonizer is None:
+            return []
+        return [
+            f"site '{rows.labels[k]}' has {count(int(sizes[k]), 'row')}, fewer than any site of the fit "
+            f"({self.fewest}): it is harmonized from them, and its risks may be less exact than `validation` says"
+            for k in np.flatnonzero((sizes > 0) & (sizes < self.fewest))
+        ]
 
 
 def scores_of(outcome: Outcome, layout: Layout, learner: Learner | FittedLearner, *, per_class: bool) -> Scores | None:
@@ -88,11 +112,15 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
     layout = layout.choose(table, params["features"])
     _check_features(harmonizer, layout, table)
     outcome, y = learn_outcome(question, table)
+    if question.survival:
+        outcome = replace(outcome, horizons=check_horizons(params["horizons"]))
     learner = _learner(params, outcome, y, table.index)
     layout = replace(layout, missing=learner.missing)
     rows, levels = layout.read(table, None)
     of_units = outcome_of_units(rows, y, layout.case)
     _check_sites(outcome, of_units, rows, levels, learner)
+    if question.survival:
+        check_follow_up(outcome.horizons, y, rows.codes, levels.labels, outcome.name)
     scores = scores_of(outcome, layout, learner, per_class=params["per_class"])
     recipe = Recipe(harmonizer, layout.batch, question.right, layout.features, learner)
     full, without, evidence = leave_out(recipe, rows, y, of_units, scores, what="leaving out sites")
@@ -111,7 +139,10 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
 
 def _learner(params: dict[str, Any], outcome: Outcome, y: FloatArray, index: pd.Index) -> Learner:
     """Return what each fold fits, for outcomes y (n,) of rows `index`."""
-    learner = learner_of(params["estimator"], outcome.n_classes)
+    survival = outcome.kind == "survival"
+    learner = learner_of(params["estimator"], 2 if survival else outcome.n_classes)
+    if survival:
+        return Hazards(learner, outcome.horizons)
     if params["taxonomy"] is None:
         return learner
     taxonomy = as_taxonomy(params["taxonomy"])

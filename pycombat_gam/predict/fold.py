@@ -48,7 +48,7 @@ class Recipe:
                 harmonizer = self.harmonizer.unfitted(features=list(self.features))
                 Y = np.asarray(harmonizer.fit_transform(rows.Y, rows.table.reset_index(drop=True)), dtype=np.float64)
         columns = CovariateColumns.learn(self.formula, rows.table, missing=self.learner.missing)
-        X = np.hstack([columns.on(rows.table), Y])
+        X = _beside(columns.on(rows.table), Y)
         names = (*columns.names, *self.features)
         return Fold(harmonizer, columns, self.features, self.learner.fit(X, names, y, rows.codes, rows.weights))
 
@@ -74,8 +74,13 @@ class Fold:
         (n, C) probabilities of classes, or (n, 1) numbers.
         """
         Y = rows.Y if self.harmonizer is None else harmonized(self.harmonizer, rows, together)
-        X = np.hstack([self.columns.on(rows.table), Y])
+        X = _beside(self.columns.on(rows.table), Y)
         return self.learner.predict(X, (*self.columns.names, *self.features))
+
+
+def _beside(covariates: FloatArray, Y: FloatArray) -> FloatArray:
+    """Put columns side by side, without a copy where there are no covariates."""
+    return np.hstack([covariates, Y]) if covariates.shape[1] else Y
 
 
 def harmonized(model: Any, rows: Rows, together: IntArray) -> FloatArray:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import ModelFileError, OptionError
+from pycombat_gam.predict.missing import takes_missing
 from pycombat_gam.predict.ridge import Axes, chosen_penalty, ridge, ridge_logistic, softmax
 from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, IntArray
@@ -119,8 +120,8 @@ class Scikit:
 
     @property
     def missing(self) -> bool:
-        """Whether it takes missing cells, as a pipeline that begins with an imputer does."""
-        return _takes_missing(self.estimator)
+        """Whether it takes missing cells, as a pipeline with an imputer does."""
+        return takes_missing(self.estimator)
 
     def fit(
         self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
@@ -139,20 +140,6 @@ class Scikit:
         weighted = {} if argument is None else {argument: weights}
         fitted = clone(self.estimator).fit(table, target, **weighted)
         return FittedScikit(fitted, self.n_classes, np.asarray(getattr(fitted, "classes_", [])))
-
-
-def _takes_missing(estimator: Any) -> bool:
-    """Read the tags of an estimator, of a pipeline those of its first step."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import Pipeline
-    from sklearn.utils import get_tags
-
-    if isinstance(estimator, Pipeline):
-        return _takes_missing(estimator.steps[0][1])
-    if isinstance(estimator, ColumnTransformer):
-        parts = [part for _, part, _ in estimator.transformers if not isinstance(part, str)]
-        return bool(parts) and all(map(_takes_missing, parts))
-    return bool(get_tags(estimator).input_tags.allow_nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +197,7 @@ def learner_of(estimator: object, n_classes: int) -> Learner:
     from sklearn.base import is_regressor
 
     if n_classes and is_regressor(estimator):
-        raise OptionError(f"estimator={estimator!r} is a regressor, but the outcome has classes: give a classifier")
+        raise OptionError(f"estimator={estimator!r} is a regressor, and probabilities are needed: give a classifier")
     return Scikit(estimator, n_classes)
 
 

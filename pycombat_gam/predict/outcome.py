@@ -94,12 +94,14 @@ class Outcome:
     name : as the formula writes it; kind : of outcome.
     classes : labels of the classes, in order; the last of two is the event.
     numbered : whether the classes are the numbers 0 and 1 of a column that was not called a factor.
+    horizons : times at which the risk of an event is asked for.
     """
 
     name: str
     kind: Kind
     classes: tuple[Label, ...] = ()
     numbered: bool = False
+    horizons: tuple[float, ...] = ()
 
     @property
     def n_classes(self) -> int:

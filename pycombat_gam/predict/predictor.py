@@ -183,6 +183,8 @@ class Predictor(Parametrized):
         if scores is None:
             if labelled is not None:
                 raise OptionError("labelled rows calibrate sets, and risks have none: leave them out")
+            if few := fitted.few_rows(rows):
+                warnings.warn(in_one(few), PcgWarning, stacklevel=2)
             return fitted.risks(rows)
         known = None if labelled is None else self._labelled(labelled)
         answers = answer(fitted, self._demand, scores, rows, known, int(self.seed))

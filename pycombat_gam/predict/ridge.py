@@ -52,15 +52,17 @@ class Axes:
     def of(cls, X: FloatArray, weights: FloatArray | None = None) -> Axes:
         """Standardize and rotate columns X (n, p) of rows with weights (n,), by default 1."""
         n, p = X.shape
+        center = X.mean(axis=0) if weights is None else weights @ X / weights.sum()
         w = np.ones(n) if weights is None else weights
-        center = w @ X / w.sum()
-        sd = np.sqrt(w @ (X - center) ** 2 / w.sum())
+        Z = X - center
+        sd = np.sqrt(np.einsum("i,ij,ij->j", w, Z, Z) / w.sum())
         # The sd of equal numbers is rounding, a few units of their last digit.
-        scale = np.where(sd > 1e-13 * np.abs(X).max(axis=0, initial=0.0), sd, 1.0)
-        Z = (X - center) / scale
-        Z[:, sd <= 1e-13 * np.abs(X).max(axis=0, initial=0.0)] = 0.0
+        constant = sd <= 1e-13 * np.abs(center)
+        scale = np.where(constant, 1.0, sd)
+        Z /= scale
+        Z[:, constant] = 0.0
         root = np.sqrt(w)[:, None]
-        rooted = root * Z
+        rooted = Z if weights is None else root * Z
         d, vectors = np.linalg.eigh(rooted.T @ rooted if p <= n else rooted @ rooted.T)
         kept = d > max(n, p) * np.finfo(np.float64).eps * max(d.max(initial=0.0), 1.0)
         d, vectors = d[kept], vectors[:, kept]
