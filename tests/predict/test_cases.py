@@ -209,10 +209,13 @@ def test_bad_cases_are_refused(trouble: str, words: str, kind: type[PcgError], m
 
 
 def test_missing_metadata_needs_an_estimator_that_takes_it() -> None:
-    from sklearn.tree import DecisionTreeClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     table = spoiled("missing metadata")
-    estimator = DecisionTreeClassifier(max_depth=3, random_state=0)
+    estimator = make_pipeline(SimpleImputer(add_indicator=True), StandardScaler(), LogisticRegression())
     model = pcg.Predictor("dx ~ age", estimator=estimator, **OPTIONS).fit(table)
     new = NEW.assign(age=NEW["age"].where(NEW["patient"] != "np000"))
     assert new["age"].isna().any()
