@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from flow_simulated import print_table
+from flow_simulated import print_table as print_rows
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 import pycombat_gam as pcg
@@ -36,6 +36,8 @@ from pycombat_gam.predict.learners import learner_of
 from pycombat_gam.predict.left_out import leave_out
 from pycombat_gam.predict.outcome import learn_outcome, read_question
 from pycombat_gam.predict.rows import Layout
+from pycombat_gam.predict.scores import ClassScores
+from pycombat_gam.predict.site_measures import measured_by_site
 
 ABIDE = Path(__file__).resolve().parents[2] / "shared" / "reference" / "inputs" / "abide_dk.csv.gz"
 SEED = 1
@@ -48,6 +50,11 @@ SETS = {
     "guaranteed": Demand(LEVEL, None, True),
     "guaranteed at 90 % of sites": Demand(LEVEL, 0.9, True),
 }
+
+
+def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a markdown table."""
+    print_rows(title, list(rows[0]), [list(row.values()) for row in rows])
 
 
 def without_pairs(table: pd.DataFrame, estimator: Any = None) -> FittedPredictor:
@@ -84,7 +91,7 @@ def simulated() -> None:
                 new = site(rng, 400, kind, "new")
                 for model, estimator in (("ridge", None), ("useless", useless[kind])):
                     fitted = without_pairs(table, estimator)
-                    scores = scores_of(fitted.outcome, fitted.layout, per_class=False)
+                    scores = scores_of(fitted.outcome, fitted.layout, fitted.full.learner, per_class=False)
                     rows, _ = fitted.layout.read(new, fitted.levels)
                     for name, demand in SETS.items():
                         if model == "useless" and name != "guaranteed":
@@ -159,9 +166,8 @@ def permuted() -> None:
             ("ComBat inside", replace(plain, harmonizer=pcg.ComBat("~ age + sex", batch="site"))),
         ):
             _, _, evidence = leave_out(recipe, rows, codes, codes, None, what=name)
-            from pycombat_gam.predict.site_measures import measured_by_site
-
-            by_site = measured_by_site(outcome, evidence, levels.labels)
+            scores = ClassScores(outcome.classes, per_class=True)
+            by_site = measured_by_site(outcome, scores, evidence, levels.labels)
             aucs.append((name, by_site.loc[by_site["measure"] == "AUC", "estimate"].mean()))
     frame = pd.DataFrame(aucs, columns=["features", "within-site AUC"])
     summary = frame.groupby("features")["within-site AUC"].agg(["mean", "sem"]).reset_index()

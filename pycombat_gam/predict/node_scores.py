@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pycombat_gam.errors import DataError
-from pycombat_gam.predict.scores import UNDECIDED
+from pycombat_gam.predict.scores import UNDECIDED, Event
 from pycombat_gam.predict.taxonomy import Tree
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
@@ -118,6 +118,15 @@ class NodeScores:
     def names_of_strata(self) -> tuple[str, ...]:
         """Return the classes, or one empty text."""
         return tuple(map(str, self.tree.classes)) if self.per_class else ("",)
+
+    def events(self, P: FloatArray, y: FloatArray) -> list[Event]:
+        """Return every node that has a probability in all rows, but for the root."""
+        known = [v for v in self.shown if not np.isnan(P[:, v]).any()]
+        return [Event(self.tree.names[v], *self.event(P, y, self.tree.names[v])) for v in known]
+
+    def hits(self, P: FloatArray, y: FloatArray) -> dict[str, BoolArray]:
+        """Return whether the node at the end of the path holds the class."""
+        return {"accuracy": self.truth(P, y) == 0.0}
 
     def event(self, P: FloatArray, y: FloatArray, node: object) -> tuple[BoolArray, FloatArray]:
         """Return whether classes lie below a node, and its probability, each (n,).

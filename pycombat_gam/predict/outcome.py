@@ -113,11 +113,6 @@ class Outcome:
         """The classes as text."""
         return tuple(map(str, self.classes))
 
-    @property
-    def events(self) -> tuple[int, ...]:
-        """The classes that are scored as events: the last of two, or each of more."""
-        return (1,) if self.n_classes == 2 else tuple(range(self.n_classes))
-
 
 def missing_outcomes(question: Question, table: pd.DataFrame) -> BoolArray:
     """Return which rows lack the outcome, (n,)."""

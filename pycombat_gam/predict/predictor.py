@@ -97,7 +97,7 @@ class Predictor(Parametrized):
     >>> import pycombat_gam as pcg
     >>> table = pcg.datasets.load_multisite()
     >>> model = pcg.Predictor("sex ~ age", batch="site", id="subject", features="_thickness$", level=0.8)
-    >>> answers = model.fit(table[table["site"] != "A"]).predict(table[table["site"] == "A"])
+    >>> answers = model.fit(table[table["site"] != "Cork"]).predict(table[table["site"] == "Cork"])
     >>> answers.columns.tolist()
     ['p_F', 'p_M', 'set', 'size', 'answer', 'calibration']
     """
