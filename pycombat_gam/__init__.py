@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pycombat_gam.load import load
     from pycombat_gam.predict.predictor import Predictor
     from pycombat_gam.predict.prior_exam import prior_exam
+    from pycombat_gam.predict.taxonomy import Taxonomy
     from pycombat_gam.report import Report, report
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "PcgWarning",
     "Predictor",
     "Report",
+    "Taxonomy",
     "audit",
     "datasets",
     "diagnose",
@@ -62,6 +64,7 @@ _HOMES = {
     "PcgWarning": "errors",
     "Predictor": "predict.predictor",
     "Report": "report",
+    "Taxonomy": "predict.taxonomy",
     "audit": "audit",
     "diagnose": "diagnose",
     "embed": "images.embed",

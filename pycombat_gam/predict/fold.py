@@ -50,7 +50,7 @@ class Recipe:
         columns = CovariateColumns.learn(self.formula, rows.table, missing=self.learner.missing)
         X = _beside(columns.on(rows.table), Y)
         names = (*columns.names, *self.features)
-        return Fold(harmonizer, columns, self.features, self.learner.fit(X, names, y, rows.codes))
+        return Fold(harmonizer, columns, self.features, self.learner.fit(X, names, y, rows.codes, rows.weights))
 
 
 @dataclass(frozen=True, eq=False)

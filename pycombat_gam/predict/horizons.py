@@ -177,7 +177,9 @@ class Hazards:
         """Whether the learner takes missing cells."""
         return self.base.missing
 
-    def fit(self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray) -> FittedHazards:
+    def fit(
+        self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
+    ) -> FittedHazards:
         """Fit rows with outcomes y (n, 2).
 
         Raises
@@ -194,9 +196,11 @@ class Hazards:
                     f"{count(int(free.sum()), 'row')} followed to {shown(end)} without one: a hazard needs both"
                 )
             known = events | free
-            parts.append(self.base.fit(X[known], names, events[known].astype(np.float64), sites[known]))
+            of_known = None if weights is None else weights[known]
+            parts.append(self.base.fit(X[known], names, events[known].astype(np.float64), sites[known], of_known))
             at_risk = y[:, 0] > start
-            weights = np.zeros(len(y))
-            weights[at_risk] = censoring_weights(y[at_risk, 0], y[at_risk, 1] == 1, end)
-            factor.append(weights[events].mean() / weights[free].mean())
+            followed = np.zeros(len(y))
+            followed[at_risk] = censoring_weights(y[at_risk, 0], y[at_risk, 1] == 1, end)
+            w = np.ones(len(y)) if weights is None else weights
+            factor.append(np.average(followed[events], weights=w[events]) / np.average(followed[free], weights=w[free]))
         return FittedHazards(tuple(parts), np.array(factor))

@@ -37,8 +37,10 @@ class Learner(Protocol):
     def missing(self) -> bool:
         """Whether missing cells are allowed among the columns."""
 
-    def fit(self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray) -> FittedLearner:
-        """Fit rows X (n, p) with columns `names`, outcomes y (n,) and codes of sites (n,)."""
+    def fit(
+        self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
+    ) -> FittedLearner:
+        """Fit rows X (n, p) with columns `names`, outcomes y (n,) and codes of sites (n,); all weigh 1 by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +90,11 @@ class Ridge:
         """Never: there is no row without all its numbers."""
         return False
 
-    def fit(self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray) -> Linear:
+    def fit(
+        self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
+    ) -> Linear:
         """Fit rows; a class without rows gets probability zero."""
-        axes = Axes.of(X)
+        axes = Axes.of(X, weights)
         if not self.n_classes:
             penalty = chosen_penalty(axes, y[:, None], sites)
             return Linear(*ridge(axes, y, penalty), penalty, False)
@@ -119,15 +123,22 @@ class Scikit:
         """Whether it takes missing cells, as a pipeline with an imputer does."""
         return takes_missing(self.estimator)
 
-    def fit(self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray) -> FittedScikit:
-        """Fit rows; the estimator sees a table with named columns, and classes as codes from 0."""
+    def fit(
+        self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
+    ) -> FittedScikit:
+        """Fit rows; the estimator sees a table with named columns, and classes as codes from 0.
+
+        It sees the weights if it takes any, see `argument_of_weights`.
+        """
         from sklearn.base import clone
 
         table = pd.DataFrame(X, columns=list(names))
         target = y.astype(np.intp) if self.n_classes else y
         if self.n_classes and np.unique(target).size == 1:
             return FittedScikit(None, self.n_classes, target[:1])
-        fitted = clone(self.estimator).fit(table, target)
+        argument = None if weights is None else argument_of_weights(self.estimator)
+        weighted = {} if argument is None else {argument: weights}
+        fitted = clone(self.estimator).fit(table, target, **weighted)
         return FittedScikit(fitted, self.n_classes, np.asarray(getattr(fitted, "classes_", [])))
 
 
@@ -155,6 +166,18 @@ class FittedScikit:
             f"{name} cannot be saved: a .pcg file holds plain data, never a pickle; estimator=None (ridge) can be "
             "saved, and joblib keeps the whole predictor"
         )
+
+
+def argument_of_weights(estimator: Any) -> str | None:
+    """Return the argument of fit by which an estimator, or a pipeline's last step, takes weights; None for none."""
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils.validation import has_fit_parameter
+
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        inner = argument_of_weights(last)
+        return None if inner is None else f"{name}__{inner}"
+    return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
 
 
 def learner_of(estimator: object, n_classes: int) -> Learner:

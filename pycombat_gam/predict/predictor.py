@@ -73,9 +73,10 @@ class Predictor(Parametrized):
     guarantee : bool
         Guaranteed sets (True), or estimated ones: narrower, and right on average only if the model is.
     case : str, optional
-        Column of cases: several rows, such as images of one patient, get one answer.
+        Column of cases: several rows, such as images of one patient, get one answer, the mean over the rows. Each case
+        counts once in training, whatever its number of rows; answers rank all classes.
     taxonomy : Taxonomy or mapping, optional
-        The parent of each class and group; answers are nodes of the tree.
+        The parent of each class and group; answers are nodes of the tree. `Taxonomy` puts rare classes together.
     horizons : tuple of float, optional
         Times at which ``Surv(time, event)`` asks for risks.
     seed : int
@@ -96,7 +97,7 @@ class Predictor(Parametrized):
     >>> import pycombat_gam as pcg
     >>> table = pcg.datasets.load_multisite()
     >>> model = pcg.Predictor("sex ~ age", batch="site", id="subject", features="_thickness$", level=0.8)
-    >>> answers = model.fit(table[table["site"] != "A"]).predict(table[table["site"] == "A"])
+    >>> answers = model.fit(table[table["site"] != "Cork"]).predict(table[table["site"] == "Cork"])
     >>> answers.columns.tolist()
     ['p_F', 'p_M', 'set', 'size', 'answer', 'calibration']
     """
@@ -170,9 +171,11 @@ class Predictor(Parametrized):
         -------
         DataFrame
             With the index of `new`, or one row for each case. Classes: ``p_<class>``, ``set`` (a tuple), ``size`` and
-            ``answer``, the class where the set is one, else ``"undecided"``. Numbers: ``fit``, ``lower``, ``upper``.
-            Times: ``risk_<horizon>``. ``calibration`` says what calibrated the set: ``"all sites"``, ``"own rows"`` of
-            a site of the fit, ``"labelled rows"``.
+            ``answer``, the class where the set is one, else ``"undecided"``; cases have ``ranked``, the classes in
+            order. Taxonomies: ``p_<node>`` down to the partition, NaN where a model does not split so far, ``node``,
+            and in ``set`` the classes below it; ``answer`` is the node, ``"undecided"`` if it holds all. Numbers:
+            ``fit``, ``lower``, ``upper``. Times: ``risk_<horizon>``. ``calibration`` says what calibrated the set:
+            ``"all sites"``, ``"own rows"`` of a site of the fit, ``"labelled rows"``.
         """
         fitted = self.fitted
         rows, _ = fitted.layout.read(new, fitted.levels)

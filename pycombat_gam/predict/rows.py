@@ -46,6 +46,12 @@ class Rows:
         at = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return replace(self, table=self.table.iloc[at], Y=self.Y[at], codes=self.codes[at], unit=self.unit[at])
 
+    @property
+    def weights(self) -> FloatArray | None:
+        """Weights (n,) that sum to one over the rows of a unit; None where each has one row."""
+        of_unit = np.bincount(self.unit)[self.unit]
+        return None if (of_unit == 1).all() else np.asarray(1.0 / of_unit)
+
     def of_units(self, units: BoolArray) -> BoolArray:
         """Return which rows belong to some units (U,)."""
         return np.asarray(units[self.unit])

@@ -20,11 +20,14 @@ from pycombat_gam.predict.fold import CovariateColumns, Fold
 from pycombat_gam.predict.horizons import FittedHazards
 from pycombat_gam.predict.learners import FittedLearner, Linear
 from pycombat_gam.predict.left_out import Evidence
+from pycombat_gam.predict.node_scores import NodeScores
+from pycombat_gam.predict.nodes import FittedNodes
 from pycombat_gam.predict.outcome import Label, Outcome
 from pycombat_gam.predict.rows import Layout
+from pycombat_gam.predict.taxonomy import Taxonomy, Tree, as_taxonomy
 from pycombat_gam.saving.container import Container
 from pycombat_gam.saving.reader import Reader
-from pycombat_gam.types import JsonDict
+from pycombat_gam.types import BoolArray, JsonDict
 
 KIND = "predictor"
 PLAIN = ("formula", "batch", "id", "features", "level", "per_class", "sites", "guarantee", "case", "horizons", "seed")
@@ -52,6 +55,7 @@ def to_container(fit: FittedPredictor, params: dict[str, Any]) -> Container:
     outcome = fit.outcome
     model: JsonDict = {
         "params": {name: _plain(params[name]) for name in PLAIN},
+        "taxonomy": None if params["taxonomy"] is None else as_taxonomy(params["taxonomy"]).to_dict(),
         "outcome": {
             "name": outcome.name,
             "kind": outcome.kind,
@@ -98,7 +102,7 @@ def from_container(container: Container) -> tuple[dict[str, Any], FittedPredicto
     """
     saved = Reader(container.model, "the saved predictor")
     with saved.guard():
-        saved.exactly("params", "outcome", "batch", "folds", "units", "fewest", "notes")
+        saved.exactly("params", "taxonomy", "outcome", "batch", "folds", "units", "fewest", "notes")
         return _rebuilt(saved, container.arrays)
 
 
@@ -108,15 +112,18 @@ def _rebuilt(saved: Reader, arrays: dict[str, np.ndarray]) -> tuple[dict[str, An
     about = saved.child("batch").exactly("column", "labels")
     levels = BatchLevels(about.text("column"), about.texts("labels", distinct=True, least=3))
     outcome = _outcome(saved.child("outcome"))
+    taxonomy = None if saved.value("taxonomy") is None else Taxonomy.from_dict(saved.value("taxonomy"))
+    tree = _tree(saved, taxonomy, outcome)
     features = tuple(held.array("features", (None,), "U", distinct=True).tolist())
     K = len(levels)
     records = saved.children("folds", least=K + 1, most=K + 1)
     folds = [
-        _read_fold(record, _under(arrays, f"fold{number}."), features, outcome) for number, record in enumerate(records)
+        _read_fold(record, _under(arrays, f"fold{number}."), features, outcome, tree)
+        for number, record in enumerate(records)
     ]
     first = folds[0].harmonizer
     params |= {"harmonizer": None if first is None else type(first)(**first.get_params()), "estimator": None}
-    params |= {"taxonomy": None}
+    params |= {"taxonomy": taxonomy}
     question, _ = check_arguments(params)
     harmonizer = check_harmonizer(params["harmonizer"], question, params["batch"])
     covariates = () if harmonizer is None else parse_formula(harmonizer.formula).variables
@@ -125,8 +132,8 @@ def _rebuilt(saved: Reader, arrays: dict[str, np.ndarray]) -> tuple[dict[str, An
     saved.require(question.name == outcome.name, "have one outcome")
     right = str(question.right)
     saved.require(all(str(fold.columns.design.formula) == right for fold in folds), "have one formula")
-    evidence = _read_evidence(held, "evidence", K, outcome, layout)
-    raw = _read_evidence(held, "raw", K, outcome, layout) if first is not None else None
+    evidence = _read_evidence(held, "evidence", folds, outcome, layout)
+    raw = _read_evidence(held, "raw", folds, outcome, layout) if first is not None else None
     U = len(evidence.y)
     names = saved.texts("units", distinct=True)
     site = np.array(levels.labels, dtype=object)[evidence.site]
@@ -159,7 +166,17 @@ def _outcome(saved: Reader) -> Outcome:
     return Outcome(name, kind, tuple(classes), numbered, tuple(horizons.tolist()))  # type: ignore[arg-type]  # `choice` gives one of the kinds
 
 
-def _read_fold(record: Reader, arrays: dict[str, np.ndarray], features: tuple[str, ...], outcome: Outcome) -> Fold:
+def _tree(saved: Reader, taxonomy: Taxonomy | None, outcome: Outcome) -> Tree | None:
+    if taxonomy is None:
+        return None
+    saved.require(len(outcome.classes) > 0, "have classes where it has a taxonomy")
+    saved.require(set(outcome.labels) <= set(taxonomy.leaves), "have its classes at leaves of its taxonomy")
+    return Tree.of(taxonomy, outcome.classes)
+
+
+def _read_fold(
+    record: Reader, arrays: dict[str, np.ndarray], features: tuple[str, ...], outcome: Outcome, tree: Tree | None
+) -> Fold:
     record.exactly("design", "harmonizer")
     design = Design.from_dict(record.value("design"))
     harmonizer: Any = None
@@ -175,7 +192,7 @@ def _read_fold(record: Reader, arrays: dict[str, np.ndarray], features: tuple[st
         same = tuple(harmonizer.get_feature_names_out().tolist()) == features
         record.require(same, "harmonize the features that predict")
     parts = Reader(_under(arrays, "learner."), "the saved learner")
-    learner = _learner(parts, len(design.columns) + len(features), outcome)
+    learner = _learner(parts, len(design.columns) + len(features), outcome, tree)
     return Fold(harmonizer, CovariateColumns(design, None), features, learner)
 
 
@@ -188,18 +205,21 @@ def _harmonizer(container: Container) -> Any:
     return FlowSCM.from_container(container)
 
 
-def _learner(saved: Reader, columns: int, outcome: Outcome) -> FittedLearner:
+def _learner(saved: Reader, columns: int, outcome: Outcome, tree: Tree | None) -> FittedLearner:
+    if tree is not None:
+        return FittedNodes.read(saved, columns, tree)
     if outcome.kind == "survival":
         return FittedHazards.read(saved, columns, len(outcome.horizons))
     classes = outcome.kind == "classes"
     return Linear.read(saved, columns, outcome.n_classes if classes else 1, classes=classes)
 
 
-def _read_evidence(held: Reader, name: str, K: int, outcome: Outcome, layout: Layout) -> Evidence:
+def _read_evidence(held: Reader, name: str, folds: list[Fold], outcome: Outcome, layout: Layout) -> Evidence:
+    K = len(folds) - 1
     site = held.array(f"{name}.site", (None,), "i", least=K)
     U = len(site)
     held.require(set(np.unique(site).tolist()) == set(range(K)), "have rows of every site")
-    scores = scores_of(outcome, layout, per_class=False)
+    scores = scores_of(outcome, layout, folds[0].learner, per_class=False)
     if scores is None:
         y = held.array(f"{name}.y", (U, 2))
         held.require(bool((y[:, 0] > 0).all() and np.isin(y[:, 1], [0.0, 1.0]).all()), "have times and events")
@@ -209,10 +229,20 @@ def _read_evidence(held: Reader, name: str, K: int, outcome: Outcome, layout: La
     y = held.array(f"{name}.y", (U,))
     if outcome.classes:
         held.require(set(np.unique(y).tolist()) <= set(range(outcome.n_classes)), "have outcomes among its classes")
-    left_out = held.array(f"{name}.left_out", (U, outcome.n_classes or 1))
+    if isinstance(scores, NodeScores):
+        known = np.array([_known(fold.learner) for fold in folds[1:]])
+        left_out = held.array(f"{name}.left_out", (U, len(scores.tree)), finite=False)
+        held.require(np.array_equal(np.isfinite(left_out), known[site]), "have probabilities down to its partitions")
+    else:
+        left_out = held.array(f"{name}.left_out", (U, outcome.n_classes or 1))
     truth = held.array(f"{name}.pair_truth", (U, K), finite=False)
     extremes = held.array(f"{name}.pair_extremes", scores.extremes(left_out).shape)
     return Evidence(site, y, left_out, truth, extremes)
+
+
+def _known(learner: FittedLearner) -> BoolArray:
+    assert isinstance(learner, FittedNodes)
+    return learner.tree.known(learner.merged)
 
 
 def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

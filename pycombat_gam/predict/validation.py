@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from pycombat_gam.errors import OptionError
 from pycombat_gam.predict.calibration import Demand, Held, coverage_table, held_out
 from pycombat_gam.predict.fitted import FittedPredictor
 from pycombat_gam.predict.horizon_measures import measured_at_horizons, net_benefits_at_horizons
 from pycombat_gam.predict.left_out import Evidence
+from pycombat_gam.predict.readers import Readers, readers
 from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.site_measures import (
     CONFIDENCE,
@@ -24,6 +26,7 @@ from pycombat_gam.predict.site_measures import (
 )
 from pycombat_gam.predict.summary import validation_text
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import did_you_mean, listing
 
 RAW, HARMONIZED = "raw", "harmonized"
 KINDS = {True: "guaranteed", False: "estimated"}
@@ -76,8 +79,10 @@ class Validation:
 
     @cached_property
     def _measured(self) -> pd.DataFrame:
-        measured = measured_at_horizons if self.fitted.outcome.kind == "survival" else measured_by_site
-        return self._by_state(lambda evidence: measured(self.fitted.outcome, evidence, self._sites))
+        outcome, scores = self.fitted.outcome, self.scores
+        if scores is None:
+            return self._by_state(lambda evidence: measured_at_horizons(outcome, evidence, self._sites))
+        return self._by_state(lambda evidence: measured_by_site(outcome, scores, evidence, self._sites))
 
     def _by_state(self, table: Callable[[Evidence], pd.DataFrame]) -> pd.DataFrame:
         parts = [table(evidence).assign(features=state) for state, evidence in self._states.items()]
@@ -109,10 +114,47 @@ class Validation:
     @cached_property
     def net_benefit(self) -> pd.DataFrame:
         """Net benefit at thresholds; empty for numbers."""
-        if self.fitted.outcome.kind == "number":
-            return pd.DataFrame(columns=["features", "site", "class", "threshold", "net_benefit", "treat_all"])
-        benefits = net_benefits_at_horizons if self.fitted.outcome.kind == "survival" else net_benefits
-        return self._by_state(lambda evidence: benefits(self.fitted.outcome, evidence, self._sites))
+        outcome, scores = self.fitted.outcome, self.scores
+        if scores is None:
+            return self._by_state(lambda evidence: net_benefits_at_horizons(outcome, evidence, self._sites))
+        return self._by_state(lambda evidence: net_benefits(scores, evidence, self._sites))
+
+    def readers(self, table: pd.DataFrame, event: object = None, *, threshold: float = 0.5) -> Readers:
+        """Compare with readers, such as clinicians: whose points lie below the ROC curve at sites left out?
+
+        Parameters
+        ----------
+        table : DataFrame
+            Columns ``reader``, ``sensitivity`` and ``specificity``.
+        event : class or node, optional
+            What readers looked for; of two classes the event by default.
+        threshold : float
+            Probability above which the model finds it, for its own sensitivity and specificity by site.
+
+        Returns
+        -------
+        Readers
+            With the mean of the sites' curves, and the share of readers below it.
+
+        Notes
+        -----
+        Esteva et al. (2017, Nature 542:115), Figure 3.
+        """
+        evidence = self.fitted.evidence
+        events = (
+            {}
+            if self.scores is None
+            else {each.name: each for each in self.scores.events(evidence.left_out, evidence.y)}
+        )
+        if not events:
+            raise OptionError(f"readers are compared on classes; the outcome {self.fitted.outcome.name} has none")
+        name = str(event) if event is not None else next(iter(events)) if len(events) == 1 else ""
+        if name not in events:
+            raise OptionError(
+                f"event={event!r}: allowed are {listing(map(repr, events), 12)}{did_you_mean(name, list(events))}"
+            )
+        sites = np.array(self._sites, dtype=object)[evidence.site]
+        return readers(events[name].came_true, events[name].p, sites, table, threshold=threshold, level=CONFIDENCE)
 
     @cached_property
     def _held(self) -> dict[tuple[str, str], Held]:
