@@ -194,22 +194,24 @@ class Line:
 def calibration_lines(validation: Validation, class_: object) -> tuple[list[Line | None], str]:
     """Return the line of each site, None where it has none, and words for the class."""
     fitted = validation.fitted
-    outcome, evidence = fitted.outcome, fitted.evidence
+    evidence = fitted.evidence
     rows, about = chosen(_slopes(validation), {"class": class_}, "calibration")
     slopes = dict(zip(rows["site"], rows["estimate"].astype(float), strict=True))
-    c = next((c for c, label in enumerate(outcome.labels) if rows["class"].iloc[0] == label), 0)
+    assert validation.scores is not None
+    events = {event.name: event for event in validation.scores.events(evidence.left_out, evidence.y)}
+    event = events.get(str(rows["class"].iloc[0]))
     lines: list[Line | None] = []
     for j, site in enumerate(fitted.levels.labels):
         slope = slopes.get(site, np.nan)
         at = evidence.site == j
-        p, y = evidence.left_out[at, c], evidence.y[at]
         if not np.isfinite(slope):
             lines.append(None)
-        elif outcome.kind == "number":
+        elif event is None:
+            p, y = evidence.left_out[at, 0], evidence.y[at]
             ends = np.array([p.min(), p.max()])
             lines.append(Line(ends, y.mean() + slope * (ends - p.mean())))
         else:
-            lines.append(_logistic(y == c, p, slope))
+            lines.append(_logistic(event.came_true[at], event.p[at], slope))
     return lines, about
 
 

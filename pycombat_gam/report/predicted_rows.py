@@ -13,9 +13,11 @@ from pycombat_gam.predict.answers import CALIBRATION
 from pycombat_gam.predict.calibration import Held, coverage_table
 from pycombat_gam.predict.horizon_measures import measured_at_horizons
 from pycombat_gam.predict.left_out import Evidence
+from pycombat_gam.predict.node_scores import NodeScores
 from pycombat_gam.predict.outcome import missing_outcomes, read_outcome
 from pycombat_gam.predict.predictor import Predictor
 from pycombat_gam.predict.rows import Rows, outcome_of_units
+from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.site_measures import measured_by_site, pooled_over_sites
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import BoolArray, FloatArray
@@ -65,9 +67,13 @@ def predicted_rows(model: Predictor, table: pd.DataFrame) -> Predicted | None:
     present, site = np.unique(rows.unit_site, return_inverse=True)
     labels = tuple(str(rows.labels[code]) for code in present)
     empty = np.zeros((len(y), 0))
-    evidence = Evidence(site.astype(np.intp), y, _predictions(answers), empty, empty)
-    measure = measured_at_horizons if fitted.outcome.kind == "survival" else measured_by_site
-    measured = measure(fitted.outcome, evidence, labels)
+    scores = model.validation.scores
+    evidence = Evidence(site.astype(np.intp), y, _predictions(answers, scores), empty, empty)
+    measured = (
+        measured_at_horizons(fitted.outcome, evidence, labels)
+        if scores is None
+        else measured_by_site(fitted.outcome, scores, evidence, labels)
+    )
     covered = _covered(model, answers, y)
     coverage = pd.DataFrame()
     if covered is not None:
@@ -116,9 +122,15 @@ def _same(model: Predictor, table: pd.DataFrame, rows: Rows, y: FloatArray) -> b
     return all(fitted.units[name].tolist() == find_column(table, name, "id").astype(str).tolist() for name in ids)
 
 
-def _predictions(answers: pd.DataFrame) -> FloatArray:
+def _predictions(answers: pd.DataFrame, scores: Scores | None) -> FloatArray:
+    """Return the predictions that answers were made of; of a taxonomy, NaN for nodes that they do not show."""
     names = [name for name in answers if str(name) == "fit" or str(name).startswith(("p_", "risk_"))]
-    return answers[names].to_numpy(dtype=np.float64)
+    values = answers[names].to_numpy(dtype=np.float64)
+    if not isinstance(scores, NodeScores):
+        return values
+    P = np.full((len(answers), len(scores.tree.names)), np.nan)
+    P[:, 0], P[:, list(scores.shown)] = 1.0, values
+    return P
 
 
 def _covered(model: Predictor, answers: pd.DataFrame, y: FloatArray) -> BoolArray | None:

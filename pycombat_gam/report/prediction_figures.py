@@ -80,13 +80,12 @@ def decision_figures(model: Predictor) -> list[Figure]:
 
 def choices(model: Predictor) -> list[dict[str, Any]]:
     """Return what the pictures of one class or horizon are asked for, at most so many of them."""
-    outcome = model.fitted.outcome
-    if outcome.kind == "classes":
-        return [{"class_": outcome.labels[c]} for c in outcome.events[:MOST]]
-    if outcome.kind == "number":
+    table = model.validation.by_site
+    if model.fitted.outcome.kind == "number":
         return [{}]
-    horizons = list(dict.fromkeys(model.validation.by_site["horizon"]))
-    return [{"horizon": horizon} for horizon in horizons[:MOST]]
+    which, argument = ("horizon", "horizon") if "horizon" in table else ("class", "class_")
+    names = list(dict.fromkeys(table.loc[table["measure"] == table["measure"].iloc[0], which]))
+    return [{argument: name} for name in names[:MOST]]
 
 
 def _forest(model: Predictor, measure: str, choice: dict[str, Any]) -> Figure:

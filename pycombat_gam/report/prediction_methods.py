@@ -75,6 +75,8 @@ def methods_text(model: Predictor) -> str:
             f"Its formula was {harmonizer.formula}; it never saw the outcome.",
             "A site left out was harmonized as a new one, from its own rows.",
         ]
+    if model.taxonomy is not None:
+        sentences.append("Classes are leaves of a taxonomy: a node's probability is the sum of its children's.")
     if layout.case is not None:
         sentences.append(f"Probabilities were averaged over the rows of a case (column '{layout.case}').")
     return " ".join([*sentences, computations(software(_packages(model)))])
@@ -111,6 +113,8 @@ def sets_text(model: Predictor) -> str:
             f"Thresholds hold at {percent(demand.share)} of sites ({DUCHI.cited}): they are order statistics over "
             "sites of the sites' own quantiles."
         )
+    if model.taxonomy is not None:
+        sentences.append("The answer is one node of the tree: the lowest that holds the whole set.")
     if scores.n_strata > 1:
         sentences.append("Each class has a threshold of its own, from the sites that have it.")
     if demand.guarantee:

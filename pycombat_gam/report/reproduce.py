@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pycombat_gam.errors import DataError
+from pycombat_gam.predict.taxonomy import Taxonomy
 from pycombat_gam.report.cells import visible_lines
 from pycombat_gam.report.methods import versions
 from pycombat_gam.report.parts import Code, Part, Section, Sentences, Table
@@ -115,6 +116,8 @@ def constructor(model: Any, indent: str = "") -> str:
 
 
 def _code(value: object, indent: str) -> str:
+    if isinstance(value, Taxonomy):
+        return f"pcg.Taxonomy({value.parents!r}, max_size={value.max_size!r})"
     return constructor(value, f"{indent}    ") if is_harmonizer(value) else repr(value)
 
 

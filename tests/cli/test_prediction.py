@@ -146,6 +146,26 @@ def test_several_features_cases_and_times(tmp_path: Path) -> None:
     assert {"risk_1.5", "risk_3"} <= set(written(tmp_path / "risks.csv").columns)
 
 
+def test_a_taxonomy_is_a_table_of_two_columns(tmp_path: Path) -> None:
+    outcomes().to_csv(tmp_path / "data.csv", index=False)
+    pairs = [("early", "ill"), ("late", "ill"), ("ill", "all"), ("none", "all")]
+    pd.DataFrame(pairs, columns=["child", "parent"]).to_csv(tmp_path / "tree.csv", index=False)
+    flags = ["--outcome", "stage ~ age", *FLAGS[2:], "--taxonomy", tmp_path / "tree.csv", "--max-size", 40]
+    result = command("train", tmp_path / "data.csv", *flags, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    model: Any = pcg.load(tmp_path / "out" / "model.pcg")
+    assert model.taxonomy.max_size == 40 and model.taxonomy.parents == dict(pairs)
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "Classes are leaves of a taxonomy" in page and "AUC of ill at sites left out" in page
+    new = tmp_path / "data.csv"
+    assert command("predict", tmp_path / "out" / "model.pcg", new, "--out", tmp_path / "nodes.csv").exit_code == 0
+    assert set(written(tmp_path / "nodes.csv")["node"]) <= {"all", "ill", "none", "early", "late"}
+    pd.DataFrame(pairs, columns=["class", "group"]).to_csv(tmp_path / "wrong.csv", index=False)
+    flags[flags.index(tmp_path / "tree.csv")] = tmp_path / "wrong.csv"
+    refused = command("train", tmp_path / "data.csv", *flags, "--out", tmp_path / "none")
+    assert refused.exit_code == 2 and "has no column child: a taxonomy has two, child and parent" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -153,6 +173,7 @@ def test_several_features_cases_and_times(tmp_path: Path) -> None:
         (["--outcome", "dxx ~ age"], "dxx"),
         (["--harmonize", "~ dx"], "dx is what is predicted: ComBat would see it"),
         (["--level", "1.5"], "level"),
+        (["--sites", "2"], "--sites 2.0: give the share of new sites at which sets hold, such as 0.9; leave it out"),
         (["--max-size", "5"], "--max-size is of the tree that --taxonomy names"),
         (["--horizons", "365"], "horizons are for Surv(time, event)"),
     ],

@@ -18,7 +18,8 @@ from pycombat_gam.predict.predictor import Predictor
 from pycombat_gam.report import Report
 from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.predicted_rows import predicted_rows
-from pycombat_gam.report.prediction import unseen
+from pycombat_gam.report.prediction import these_rows, unseen
+from pycombat_gam.report.prediction_figures import choices, coverage_figures, decision_figures
 from pycombat_gam.report.prediction_methods import evaluation_text, methods_text, python_call, references, sets_text
 from pycombat_gam.report.prediction_verdict import verdict
 from pycombat_gam.report.tripod import AUTHORS, ITEMS, tripod_table
@@ -29,12 +30,6 @@ ODD = ('"><img src=x onerror=alert(1)>', "<script>", "{{ 7*7 }}", "a|b*c*", "Osl
 @cache
 def made() -> Report:
     return pcg.report(fitted(harmonized=True), outcomes())
-
-
-@cache
-def elsewhere() -> Report:
-    """Other rows, at two of the sites and a new one."""
-    return pcg.report(fitted(), outcomes(9, 12, ("Aarhus", "Bergen", "Zadar")))
 
 
 def words(parts: tuple[Sentences, ...]) -> str:
@@ -139,31 +134,52 @@ def test_the_rows_of_the_fit_are_not_predicted_again(monkeypatch: pytest.MonkeyP
 
 
 def test_other_rows_are_predicted_and_compared() -> None:
-    report = elsewhere()
-    assert [section.id for section in report.sections][1] == "rows"
     table = outcomes(9, 12, ("Aarhus", "Bergen", "Zadar"))
+    predicted = predicted_rows(fitted(), table)
+    assert predicted is not None
+    section = these_rows(fitted(), predicted)
     answers = fitted().predict(table)
     held = [truth in members for truth, members in zip(table["dx"], answers["set"], strict=True)]
     by_site = pd.Series(held).groupby(table["site"]).mean()
-    coverage = report.tables["rows-coverage"]
+    coverage = section.tables["rows-coverage"]
     whole = coverage[coverage["class"] == "all"].set_index("site")["coverage"]
     # Means of the same zeros and ones.
     np.testing.assert_allclose(whole[by_site.index], by_site, rtol=1e-12)
-    text = report.sections[1].parts[0].text  # type: ignore[union-attr]  # sentences
+    text = section.to_markdown()
     assert "36 rows of 3 sites were predicted by the model." in text
     assert "own rows for 24 and all sites for 12" in text or "all sites for 12 and own rows for 24" in text
-    assert set(report.tables["rows-by-site"]["site"]) == {"Aarhus", "Bergen", "Zadar"}
-    assert "table_of_fit" in report.to_markdown()
+    assert set(section.tables["rows-by-site"]["site"]) == {"Aarhus", "Bergen", "Zadar"}
+    assert "table_of_fit" in python_call(fitted(), other=True)
 
 
 def test_numbers_and_times_have_reports() -> None:
     assert "unseen-benefit" not in unseen(fitted("age ~ dx")).tables
     assert "sets hold the true age" in verdict(fitted("age ~ dx"))[0].lead
-    later = pcg.report(risks(), times(7, 12))
-    assert later.verdict[0].lead == "Nothing is guaranteed."
-    assert "unseen-coverage" not in later.tables and "rows-coverage" not in later.tables
-    assert {"horizon"} <= set(later.tables["rows-by-site"].columns)
-    assert "by 1.5" in words(later.verdict) and "by 3" in words(later.verdict)
+    parts = verdict(risks())
+    assert parts[0].lead == "Nothing is guaranteed." and "by 1.5" in words(parts) and "by 3" in words(parts)
+    predicted = predicted_rows(risks(), times(7, 12))
+    assert predicted is not None
+    tables = unseen(risks()).tables | these_rows(risks(), predicted).tables
+    assert not {"unseen-coverage", "unseen-sets", "rows-coverage"} & set(tables)
+    assert set(tables["rows-by-site"]["horizon"]) == {1.5, 3.0}
+    assert choices(risks()) == [{"horizon": 1.5}, {"horizon": 3.0}]
+    assert coverage_figures(risks()) == []
+    assert [figure.id for figure in decision_figures(risks())] == ["figure-decisions-1-5", "figure-decisions-3-0"]
+
+
+def test_other_rows_of_a_taxonomy_are_compared() -> None:
+    tree = pcg.Taxonomy({"early": "ill", "late": "ill", "ill": "all", "none": "all"})
+    model = predictor("stage ~ age", taxonomy=tree).fit(outcomes())
+    table = outcomes(9, 12, ("Zadar", "Ypres"))
+    predicted = predicted_rows(model, table)
+    assert predicted is not None
+    answers = model.predict(table)
+    held = [truth in members for truth, members in zip(table["stage"], answers["set"], strict=True)]
+    whole = predicted.coverage.query("site == 'Ypres' and `class` == 'all'")["coverage"].iloc[0]
+    # Means of the same zeros and ones.
+    assert whole == pytest.approx(np.mean(held[12:]), rel=1e-12)
+    assert {"ill", "early", "late", "none"} <= set(predicted.by_site["class"])
+    assert "pcg.Taxonomy({'early': 'ill'" in python_call(model, other=False)
 
 
 def test_every_citation_is_listed() -> None:
