@@ -64,8 +64,13 @@ def apart(boxes: list[Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("picture", PICTURES)
+WIDE = ("forest", "forest of O/E", "coverage", "calibration", "decisions")
+"""Those with most words; what fits a column in fewer words fits a page."""
+
+
+@pytest.mark.parametrize(
+    ("picture", "size"), [*((picture, "column") for picture in PICTURES), *((picture, "page") for picture in WIDE)]
+)
 def test_all_words_are_on_the_page_and_apart(picture: str, size: str) -> None:
     figure = Figure(figsize=SIZES[size], layout="constrained", dpi=150)
     ax = PICTURES[picture](figure.subplots())
