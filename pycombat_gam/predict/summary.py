@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.predict.guarantee import impossible, promise
+from pycombat_gam.predict.guarantee import promise
 from pycombat_gam.words import count, percent
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def validation_text(validation: Validation) -> str:
     parts = [f"{head}; {inside}."]
     scores = validation.scores
     if scores is not None:
-        sentence, limits = promise(fitted, validation.demand, scores)
-        parts.append("\n".join([sentence, "Not guaranteed:", *(f"  - {limit}" for limit in limits)]))
-        parts += impossible(fitted, validation.demand, scores)
+        promised = promise(fitted, validation.demand, scores)
+        parts.append("\n".join([promised.lead, *promised.beyond, *promised.details]))
+        parts.append("\n".join(["Not guaranteed:", *(f"  - {limit}" for limit in promised.limits)]))
         parts.append(f"Sets at level {validation.demand.level:g}, each site left out\n{_sets(validation)}")
     parts.append(f"Measures, pooled over sites by random effects (95 %)\n{_overall(validation)}")
     if len(validation.comparison):

@@ -6,16 +6,14 @@ import math
 
 import pandas as pd
 
-from pycombat_gam.predict.calibration import ceilings
-from pycombat_gam.predict.guarantee import impossible, promise
+from pycombat_gam.predict.guarantee import promise
 from pycombat_gam.predict.predictor import Predictor
-from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.thresholds import ceiling, reachable
 from pycombat_gam.predict.validation import KINDS, Validation
 from pycombat_gam.report.cells import number_text
 from pycombat_gam.report.parts import Sentences
 from pycombat_gam.report.wording import three
-from pycombat_gam.words import count, joined, percent
+from pycombat_gam.words import joined, percent
 
 ALL = "all"
 TRADE = "Harmonizing trades robustness to scanners for robustness to prevalence."
@@ -36,51 +34,19 @@ def verdict(model: Predictor) -> tuple[Sentences, ...]:
 def _guarantee(validation: Validation) -> list[Sentences]:
     """Say what is guaranteed, for whom and at what level; then what is not."""
     fitted, demand, scores = validation.fitted, validation.demand, validation.scores
-    name, K = fitted.outcome.name, len(fitted.levels)
     if scores is None:
-        text = f"The model gives risks of {name}, and no sets. How they did at sites left out is all that is known."
+        text = f"The model gives risks of {fitted.outcome.name}, and no sets."
+        text += " How they did at sites left out is all that is known."
         return [Sentences(text, lead="Nothing is guaranteed.")]
-    each = ", whichever class is the true one" if scores.n_strata > 1 else ""
-    where = "at a new site" if demand.share is None else f"at {percent(demand.share)} of new sites"
-    beyond = impossible(fitted, demand, scores)
-    if not demand.guarantee:
-        lead, tone = "Nothing is guaranteed.", "plain"
-        texts = [f"Sets are estimated to hold the true {name} {where} in {percent(demand.level)} of patients{each}."]
-    elif not reachable(demand.asked, ceiling(K)):
-        stays = "every class stays in every set" if fitted.outcome.classes else "every interval is infinite"
-        asked = f"level {demand.level:g}" if demand.share is None else f"{percent(demand.share)} of sites"
-        lead, tone, texts = f"At {asked} nothing can be guaranteed: {stays}.", "bad", beyond
-    else:
-        lead = f"Guaranteed: {where}, sets hold the true {name} in at least {percent(demand.level)} of patients{each}."
-        tone, texts = "plain" if beyond else "good", beyond
-    texts = [*texts, *_for_whom(validation), *_ceiling(validation, scores)]
-    limits = [f"{limit[0].upper()}{limit[1:]}." for limit in promise(fitted, demand, scores)[1]]
-    return [Sentences(" ".join(texts), lead=lead, tone=tone), Sentences(" ".join(limits), lead="Not guaranteed:")]
-
-
-def _for_whom(validation: Validation) -> list[str]:
-    fitted, demand = validation.fitted, validation.demand
-    sites = count(len(fitted.levels), "site")
-    texts = [f"For whom: patients at new sites that come from where the {sites} of the fit come from."]
-    if fitted.full.harmonizer is not None:
-        texts.append(f"Such a site gives at least {count(fitted.fewest, 'row')} to harmonize.")
-    level = f"At what level: {percent(demand.level)}"
-    share = f"{percent(demand.share)} of them" if demand.share is not None else ""
-    return [*texts, f"{level}, at {share}." if share else f"{level}, on average over them."]
-
-
-def _ceiling(validation: Validation, scores: Scores) -> list[str]:
-    """Say what so many sites can guarantee at most, K/(K + 1), for each class as well."""
-    evidence, K = validation.fitted.evidence, len(validation.fitted.levels)
-    what = "" if validation.demand.share is None else " of new sites"
-    texts = [f"{count(K, 'site')} can guarantee {K}/{K + 1} = {percent(ceiling(K), '.1f')}{what} at most."]
-    tops = ceilings(scores, evidence.y, evidence.site)
-    lower = [
-        f"{name} {percent(float(top), '.1f')}"
-        for name, top in zip(scores.names_of_strata(), tops, strict=True)
-        if top < ceiling(K)
+    promised = promise(fitted, demand, scores)
+    reached = reachable(demand.asked, ceiling(len(fitted.levels)))
+    tone = "plain" if promised.beyond or not demand.guarantee else "good"
+    text = " ".join([*promised.beyond, *promised.details])
+    limits = " ".join(f"{limit[0].upper()}{limit[1:]}." for limit in promised.limits)
+    return [
+        Sentences(text, lead=promised.lead, tone=tone if reached or not demand.guarantee else "bad"),
+        Sentences(limits, lead="Not guaranteed:"),
     ]
-    return [*texts, *([f"Of classes that some sites lack, the most is {joined(lower)}."] if lower else [])]
 
 
 def _held(validation: Validation) -> list[Sentences]:

@@ -299,16 +299,22 @@ def test_coverage_is_what_a_predictor_of_the_other_sites_reaches() -> None:
 
 
 def test_a_reader_of_the_print_learns_what_is_guaranteed_for_whom_and_what_is_not() -> None:
-    text = str(fitted(clinics(K=9), id=None).validation)
-    assert (
-        "Guaranteed: sets hold the true y of a patient at a new site in at least 80 % of cases, whichever class is the "
-        "true one, on average over new sites that come from where the 9 sites of the fit come from." in text
-    )
-    assert "Not guaranteed:\n  - that level at every new site" in text
+    text = str(fitted(clinics(K=9)).validation)
+    for words in (
+        "Guaranteed: at a new site, sets hold the true y in at least 80 % of patients, whichever class is the true one.",
+        "For whom: patients at new sites that come from where the 9 sites of the fit come from.",
+        "At what level: 80 %, on average over them.",
+        "9 sites can guarantee 9/10 = 90.0 % at most.",
+        "Not guaranteed:\n  - that level at every new site",
+    ):
+        assert words in text
     estimated = str(fitted(clinics(K=9), guarantee=False).validation)
     assert "Nothing is guaranteed." in estimated and "at least 80 %" not in estimated
     share = str(fitted(clinics(K=9), sites=0.9).validation)
-    assert "Guaranteed: at 90 % of new sites" in share
+    assert "Guaranteed: at 90 % of new sites, sets hold" in share and "At what level: 80 %, at 90 % of them." in share
+    beyond = str(fitted(clinics(K=5), level=0.9).validation)
+    assert "At level 0.9 nothing can be guaranteed: every class stays in every set." in beyond
+    assert "Guaranteed" not in beyond and "level=0.8 is guaranteed" in beyond
 
 
 def test_arguments_of_sets_may_change_after_the_fit_and_others_not() -> None:
