@@ -116,10 +116,8 @@ def promise(fitted: FittedPredictor, demand: Demand, scores: Scores) -> Promise:
     details = (*_for_whom(fitted, demand), *_ceilings(fitted, demand, scores))
     hold = f"hold the true {name}"
     if not demand.guarantee:
-        lead = (
-            f"Nothing is guaranteed. Sets are estimated to {hold} {where} in {percent(demand.level)} of patients{each}."
-        )
-        return Promise(lead, details, beyond, limits)
+        estimate = f"Sets are estimated to {hold} {where} in {percent(demand.level)} of patients{each}."
+        return Promise("Nothing is guaranteed.", (estimate, *details), beyond, limits)
     if not reachable(demand.asked, ceiling(K)):
         stays = "every class stays in every set" if fitted.outcome.classes else "every interval is infinite"
         asked = f"level {demand.level:g}" if demand.share is None else f"{percent(demand.share)} of sites"

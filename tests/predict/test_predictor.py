@@ -301,7 +301,7 @@ def test_coverage_is_what_a_predictor_of_the_other_sites_reaches() -> None:
 def test_a_reader_of_the_print_learns_what_is_guaranteed_for_whom_and_what_is_not() -> None:
     text = str(fitted(clinics(K=9)).validation)
     for words in (
-        "Guaranteed: at a new site, sets hold the true y in at least 80 % of patients, whichever class is the true one.",
+        "Guaranteed: at a new site, sets hold the true y in at least 80 % of patients, whichever class is the true",
         "For whom: patients at new sites that come from where the 9 sites of the fit come from.",
         "At what level: 80 %, on average over them.",
         "9 sites can guarantee 9/10 = 90.0 % at most.",
