@@ -91,18 +91,23 @@ glm_at <- function(study, rows, j) {
   lp <- stats::qlogis(pmin(pmax(study$score[rows, j], 1e-12), 1 - 1e-12))
   if (length(unique(y)) < 2) return(rep(NaN, 4))
   control <- stats::glm.control(epsilon = 1e-15, maxit = 200)
-  of <- function(formula, row) {
+  of <- function(formula, row, start = NULL) {
     # It warns of probabilities of 0 and 1, and of a deviance that rounding keeps from 1e-15.
-    fit <- suppressWarnings(stats::glm(formula, stats::binomial(), control = control))
+    fit <- function(start) suppressWarnings(stats::glm(formula, stats::binomial(), start = start, control = control))
     # Once more from there: standard errors are those of the step before the last.
-    fit <- suppressWarnings(stats::glm(formula, stats::binomial(), control = control, start = stats::coef(fit)))
-    unname(summary(fit)$coefficients[row, 1:2])
+    unname(summary(fit(stats::coef(fit(start))))$coefficients[row, 1:2])
   }
+  # The other class counts where it is the less likely: glm's 1 - mu has few digits near mu = 1.
+  side <- ifelse(lp > 0, -1, 1)
+  rare <- ifelse(lp > 0, 1 - y, y)
+  # Beside predictions of 0 and 1 its own start diverges.
+  ends <- stats::qlogis(mean(y)) - range(lp) + c(1, -1)
+  near <- stats::uniroot(function(a) sum(stats::plogis(a + lp)) - sum(y), sort(ends), tol = 0.01)$root
   # Without overlap of the classes the slope is infinite, and glm ends anywhere (Albert & Anderson 1984).
   events <- range(lp[y == 1])
   others <- range(lp[y == 0])
   finite <- varies(lp) && events[2] > others[1] && others[2] > events[1]
-  c(of(y ~ offset(lp), 1), if (finite) of(y ~ lp, 2) else c(NaN, NaN))
+  c(of(rare ~ 0 + side + offset(side * lp), 1, near), if (finite) of(y ~ lp, 2) else c(NaN, NaN))
 }
 
 lm_at <- function(study, rows, j) {

@@ -34,7 +34,8 @@ def crosscheck_predictor(
     installed, left_out = choose(ENGINES, inapplicable, engines)
     check_any(installed, left_out)
     measures = Measures(model.fitted, model.validation)
-    ours, sent, compared = measures.quantities(), measures.sent(), measures.compared()
+    ours, sent = measures.quantities(), measures.sent()
+    compared = measures.compared(sent)
     rows: list[Row] = []
     warned: list[str] = []
     for engine in installed:
