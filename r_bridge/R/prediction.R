@@ -97,12 +97,12 @@ glm_at <- function(study, rows, j) {
     # Once more from there: standard errors are those of the step before the last.
     unname(summary(fit(stats::coef(fit(start))))$coefficients[row, 1:2])
   }
-  # The other class counts where it is the less likely: glm's 1 - mu has few digits near mu = 1.
-  side <- ifelse(lp > 0, -1, 1)
-  rare <- ifelse(lp > 0, 1 - y, y)
   # Beside predictions of 0 and 1 its own start diverges.
   ends <- stats::qlogis(mean(y)) - range(lp) + c(1, -1)
   near <- stats::uniroot(function(a) sum(stats::plogis(a + lp)) - sum(y), sort(ends), tol = 0.01)$root
+  # The other class counts where it is the less likely: glm's 1 - mu has few digits near mu = 1.
+  side <- ifelse(lp + near > 0, -1, 1)
+  rare <- ifelse(side < 0, 1 - y, y)
   # Without overlap of the classes the slope is infinite, and glm ends anywhere (Albert & Anderson 1984).
   events <- range(lp[y == 1])
   others <- range(lp[y == 0])
