@@ -32,13 +32,13 @@ $(VENV)/installed: pyproject.toml
 test-environment: $(VENV)/installed-test
 $(VENV)/installed-test: pyproject.toml | r $(VENV)/installed
 	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)'
-	$(BIN)/python -m pip install --quiet --editable '.[test,r,flow]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,r,flow,images]'
 	touch $@
 
 docs-environment: $(VENV)/installed-docs
 $(VENV)/installed-docs: pyproject.toml | r $(VENV)/installed
 	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)'
-	$(BIN)/python -m pip install --quiet --editable '.[docs,r,flow]'
+	$(BIN)/python -m pip install --quiet --editable '.[docs,r,flow,images]'
 	touch $@
 
 r:

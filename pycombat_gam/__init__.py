@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from pycombat_gam.diagnose import Diagnosis, diagnose
     from pycombat_gam.errors import PcgError, PcgWarning
     from pycombat_gam.flow.estimator import FlowSCM
+    from pycombat_gam.images.embed import embed
     from pycombat_gam.infer.effects import Effects
     from pycombat_gam.infer.pooling import pool
     from pycombat_gam.load import load
     from pycombat_gam.predict.predictor import Predictor
+    from pycombat_gam.predict.prior_exam import prior_exam
+    from pycombat_gam.predict.taxonomy import Taxonomy
     from pycombat_gam.report import Report, report
 
 __version__ = "0.1.0"
@@ -35,14 +38,17 @@ __all__ = [
     "PcgWarning",
     "Predictor",
     "Report",
+    "Taxonomy",
     "audit",
     "datasets",
     "diagnose",
+    "embed",
     "gam",
     "later_test",
     "load",
     "plot",
     "pool",
+    "prior_exam",
     "report",
 ]
 
@@ -58,12 +64,15 @@ _HOMES = {
     "PcgWarning": "errors",
     "Predictor": "predict.predictor",
     "Report": "report",
+    "Taxonomy": "predict.taxonomy",
     "audit": "audit",
     "diagnose": "diagnose",
+    "embed": "images.embed",
     "gam": "additive.gam",
     "later_test": "combat.later",
     "load": "load",
     "pool": "infer.pooling",
+    "prior_exam": "predict.prior_exam",
     "report": "report",
 }
 """Where each name lives: imported with its first use, so that the command line starts at once."""

@@ -77,6 +77,16 @@ def flow_requirements() -> None:
         raise MissingPackageError(f"the flow needs {listing(missing)}: {FLOW}")
 
 
+IMAGES = "pip install 'pillow>=10' 'nibabel>=5'"
+"""What the extra `images` installs."""
+
+
+def image_requirements(module: str) -> None:
+    """Raise `MissingPackageError` unless the reader of these images, PIL or nibabel, is installed."""
+    if not _installed(module):
+        raise MissingPackageError(f"images of this kind need {module}: {IMAGES}")
+
+
 def _installed(name: str) -> bool:
     try:
         return find_spec(name) is not None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pycombat_gam.batch.model import BatchModel
 from pycombat_gam.combat.estimator import ComBat
 from pycombat_gam.errors import ModelFileError, OptionError, PcgError, flow_requirements
+from pycombat_gam.predict.predictor import Predictor
 from pycombat_gam.saving.container import Container, read_container, same
 from pycombat_gam.words import listing
 
@@ -30,10 +31,20 @@ def _combat(container: Container, batch_model: BatchModel | None) -> ComBat:
     return ComBat.from_container(container, batch_model)
 
 
-_KINDS: dict[str, Callable[[Container, BatchModel | None], ComBat | FlowSCM]] = {"combat": _combat, "flow": _flow}
+def _predictor(container: Container, batch_model: BatchModel | None) -> Predictor:
+    if batch_model is not None:
+        raise OptionError("batch_model is for a ComBat; this model is a predictor")
+    return Predictor.from_container(container)
 
 
-def load(path: str | Path, *, batch_model: BatchModel | None = None) -> ComBat | FlowSCM:
+_KINDS: dict[str, Callable[[Container, BatchModel | None], ComBat | FlowSCM | Predictor]] = {
+    "combat": _combat,
+    "flow": _flow,
+    "predictor": _predictor,
+}
+
+
+def load(path: str | Path, *, batch_model: BatchModel | None = None) -> ComBat | FlowSCM | Predictor:
     """Load a fitted model from a `.pcg` file.
 
     The file is data only: nothing in it is executed, and a broken, altered or hostile one is refused.
@@ -47,7 +58,7 @@ def load(path: str | Path, *, batch_model: BatchModel | None = None) -> ComBat |
 
     Returns
     -------
-    ComBat or FlowSCM
+    ComBat, FlowSCM or Predictor
         The fitted model.
 
     Raises

@@ -92,13 +92,13 @@ class Summary:
 def summarize(fit: FittedComBat, call: str, mean_model: str) -> Summary:
     """Collect the tables of a summary."""
     tables = fit.batch.tables()
-    batches = tables.get("batches", described(tables, fit, axis=1)).copy()
+    batches = (tables["batches"] if "batches" in tables else described(tables, fit, axis=1)).copy()
     batches.insert(0, "n", fit.mean.n_rows)
     batches.index = pd.Index(
         [f"{label} (ref)" if b == fit.reference else label for b, label in enumerate(fit.levels.labels)],
         name=fit.levels.column,
     )
-    features = tables.get("features", described(tables, fit, axis=0)).copy()
+    features = (tables["features"] if "features" in tables else described(tables, fit, axis=0)).copy()
     features.index = pd.Index(fit.features, name="feature")
     touched = features["handling"].ne("untouched").to_numpy() if "handling" in features else slice(None)
     edf = fit.mean.smoothing.edf[:, touched]
@@ -116,7 +116,7 @@ def described(tables: Mapping[str, pd.DataFrame], fit: FittedComBat, axis: int) 
         {
             f"{name} {what}": measure(table.to_numpy(), axis=axis)
             for name, table in tables.items()
-            if table.shape == shape
+            if name not in ("batches", "features") and table.shape == shape
             for what, measure in (("mean", np.mean), ("min", np.min), ("max", np.max))
         }
     )

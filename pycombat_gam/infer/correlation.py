@@ -61,9 +61,14 @@ def mean_squared_correlation(residual: FloatArray, codes: IntArray, n_batches: i
         n = seen[rows].sum(axis=0)
         sd = np.sqrt((left[rows] ** 2).sum(axis=0) / np.maximum(n, 1))
         left[rows] = np.divide(left[rows], sd, out=np.zeros_like(left[rows]), where=sd > 0)
-    shared = seen.T.astype(np.float64) @ seen
-    squares = (left**2).T @ seen
-    size = np.sqrt(squares * squares.T)
+    if seen.all():
+        total = (left**2).sum(axis=0)
+        shared = np.full((total.size, total.size), float(len(residual)))
+        size = np.sqrt(np.outer(total, total))
+    else:
+        shared = seen.T.astype(np.float64) @ seen
+        squares = (left**2).T @ seen
+        size = np.sqrt(squares * squares.T)
     cross = np.divide(left.T @ left, size, out=np.zeros_like(size), where=size > 0)
     chance = 1.0 / np.maximum(shared - taken, 1.0)
     beyond = (cross**2 - chance) / np.maximum(1.0 - chance, 0.5)

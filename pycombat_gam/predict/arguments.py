@@ -9,6 +9,7 @@ import numpy as np
 from pycombat_gam.errors import OptionError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.predict.calibration import Demand
+from pycombat_gam.predict.horizons import check_horizons
 from pycombat_gam.predict.outcome import Question, read_question
 from pycombat_gam.study.harmonizer import Harmonizer, is_harmonizer
 from pycombat_gam.tables.arguments import check_level, check_seed, check_texts
@@ -35,6 +36,10 @@ def check_arguments(params: dict[str, Any]) -> tuple[Question, Demand]:
         raise OptionError(
             f"{question.name} needs horizons, such as horizons=(365, 730): times at which risks are given"
         )
+    if question.survival:
+        check_horizons(params["horizons"])
+        if params["sites"] is not None:
+            raise OptionError(f"sites={params['sites']!r} is for sets, and {question.name} has risks: leave it out")
     if question.survival and (case is not None or taxonomy is not None):
         raise OptionError("case and taxonomy are for classes; the outcome is a time")
     return question, demand

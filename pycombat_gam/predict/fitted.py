@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.batch.levels import BatchLevels
+from pycombat_gam.batch.levels import BatchLevels, canonical
 from pycombat_gam.errors import DesignError, OptionError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.predict.arguments import check_arguments, check_harmonizer
 from pycombat_gam.predict.bags import calibrated_in_bags
 from pycombat_gam.predict.fold import Fold, Recipe
-from pycombat_gam.predict.learners import learner_of
+from pycombat_gam.predict.horizons import Hazards, check_follow_up, check_horizons, risk_columns
+from pycombat_gam.predict.learners import FittedLearner, Learner, argument_of_weights, learner_of
 from pycombat_gam.predict.left_out import Evidence, leave_out
+from pycombat_gam.predict.node_scores import NodeScores
+from pycombat_gam.predict.nodes import FittedNodes, Nodes
 from pycombat_gam.predict.outcome import Outcome, learn_outcome
 from pycombat_gam.predict.rows import Layout, Rows, outcome_of_units
 from pycombat_gam.predict.scores import ClassScores, NumberScores, Scores
+from pycombat_gam.predict.taxonomy import as_taxonomy, tree_of
 from pycombat_gam.study.harmonizer import Harmonizer
 from pycombat_gam.tables.intake import find_column
 from pycombat_gam.types import FloatArray
@@ -56,19 +60,44 @@ class FittedPredictor:
 
     def scores(self, *, per_class: bool) -> Scores | None:
         """Return the scores of the outcome."""
-        return scores_of(self.outcome, self.layout, per_class=per_class)
+        return scores_of(self.outcome, self.layout, self.full.learner, per_class=per_class)
 
     def predictions_left_out(self) -> pd.DataFrame:
         """Return the predictions of every unit without its site, and what was observed."""
-        scores = self.scores(per_class=False)
-        assert scores is not None
         y = self.evidence.y
+        scores = self.scores(per_class=False)
+        if scores is None:
+            risks = risk_columns(self.outcome.horizons, self.evidence.left_out)
+            return pd.DataFrame({"time": y[:, 0], "event": y[:, 1] == 1, **risks})
         observed = np.array(self.outcome.classes, dtype=object)[y.astype(np.intp)] if self.outcome.classes else y
         return pd.DataFrame({"observed": observed, **scores.predictions(self.evidence.left_out)})
 
+    def risks(self, rows: Rows) -> pd.DataFrame:
+        """Return risk_<horizon> of every row: at a site of the fit by the model without it, as sets are."""
+        P = np.full((len(rows), len(self.outcome.horizons)), np.nan)
+        K = len(self.levels)
+        for k in np.unique(np.minimum(rows.codes, K)):
+            here = rows.codes == k if k < K else rows.codes >= K
+            part = rows.take(here)
+            P[here] = (self.without[k] if k < K else self.full).predict(part, part.codes)
+        return pd.DataFrame(risk_columns(self.outcome.horizons, P), index=rows.index)
 
-def scores_of(outcome: Outcome, layout: Layout, *, per_class: bool) -> Scores | None:
+    def few_rows(self, rows: Rows) -> list[str]:
+        """Name the sites that are harmonized from fewer rows than any site of the fit."""
+        sizes = np.bincount(rows.codes)
+        if self.full.harmonizer is None:
+            return []
+        return [
+            f"site '{rows.labels[k]}' has {count(int(sizes[k]), 'row')}, fewer than any site of the fit "
+            f"({self.fewest}): it is harmonized from them, and its risks may be less exact than `validation` says"
+            for k in np.flatnonzero((sizes > 0) & (sizes < self.fewest))
+        ]
+
+
+def scores_of(outcome: Outcome, layout: Layout, learner: Learner | FittedLearner, *, per_class: bool) -> Scores | None:
     """Return the scores of an outcome; a time has none."""
+    if isinstance(learner, Nodes | FittedNodes):
+        return NodeScores(learner.tree, learner.shown, per_class, ranked=layout.case is not None)
     if outcome.kind == "classes":
         return ClassScores(outcome.classes, per_class, ranked=layout.case is not None)
     return NumberScores() if outcome.kind == "number" else None
@@ -83,12 +112,17 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
     layout = layout.choose(table, params["features"])
     _check_features(harmonizer, layout, table)
     outcome, y = learn_outcome(question, table)
-    learner = learner_of(params["estimator"], outcome.n_classes)
+    if question.survival:
+        outcome = replace(outcome, horizons=check_horizons(params["horizons"]))
+    learner = _learner(params, outcome, y, table.index)
     layout = replace(layout, missing=learner.missing)
+    _check_enough_sites(find_column(table, layout.batch, "batch"), harmonizer, question.survival)
     rows, levels = layout.read(table, None)
     of_units = outcome_of_units(rows, y, layout.case)
-    _check_sites(outcome, of_units, rows, levels)
-    scores = scores_of(outcome, layout, per_class=params["per_class"])
+    _check_classes(outcome, of_units, rows, levels, learner)
+    if question.survival:
+        check_follow_up(outcome.horizons, y, rows.codes, levels.labels, outcome.name)
+    scores = scores_of(outcome, layout, learner, per_class=params["per_class"])
     recipe = Recipe(harmonizer, layout.batch, question.right, layout.features, learner)
     full, without, evidence = leave_out(recipe, rows, y, of_units, scores, what="leaving out sites")
     raw, bags = None, {}
@@ -98,10 +132,22 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
         if scores is not None and not harmonizer.one_new_site:
             bags = calibrated_in_bags(without, rows, of_units, scores, params["seed"])
     fewest = int(np.bincount(rows.codes).min())
-    notes = _notes(outcome, full)
+    notes = _notes(outcome, full, _unweighted(params["estimator"], rows))
     return FittedPredictor(
         layout, outcome, levels, full, without, evidence, raw, bags, _units(table, rows, layout), fewest, notes
     )
+
+
+def _learner(params: dict[str, Any], outcome: Outcome, y: FloatArray, index: pd.Index) -> Learner:
+    """Return what each fold fits, for outcomes y (n,) of rows `index`."""
+    survival = outcome.kind == "survival"
+    learner = learner_of(params["estimator"], 2 if survival else outcome.n_classes)
+    if survival:
+        return Hazards(learner, outcome.horizons)
+    if params["taxonomy"] is None:
+        return learner
+    taxonomy = as_taxonomy(params["taxonomy"])
+    return Nodes(tree_of(taxonomy, outcome, y, index), taxonomy.max_size, params["estimator"])
 
 
 def _check_features(harmonizer: Harmonizer | None, layout: Layout, table: pd.DataFrame) -> None:
@@ -122,15 +168,26 @@ def _check_features(harmonizer: Harmonizer | None, layout: Layout, table: pd.Dat
             )
 
 
-def _check_sites(outcome: Outcome, y: FloatArray, rows: Rows, levels: BatchLevels) -> None:
-    """Stop for too few sites, and for classes that cannot be predicted where they are."""
-    if len(levels) < FEWEST_SITES:
-        sizes = np.bincount(rows.unit_site, minlength=len(levels))
-        shown = listing(f"{label} {n}" for label, n in zip(levels.labels, sizes, strict=True))
+def _check_enough_sites(sites: pd.Series, harmonizer: Harmonizer | None, survival: bool) -> None:
+    """Stop for fewer sites than it takes to leave out pairs and still train."""
+    inside = harmonizer is not None and not survival
+    fewest = FEWEST_SITES + inside
+    sizes = sites.dropna().map(canonical).value_counts().sort_index()
+    if len(sizes) < fewest:
+        shown = listing(f"{label} {n}" for label, n in sizes.items())
+        trains = "two train a harmonizer" if inside else "one trains"
         raise DesignError(
-            f"{count(len(levels), 'site')} ({shown}): prediction at a new site needs at least {FEWEST_SITES}; one is "
-            "left out, one calibrates, one trains"
+            f"{count(len(sizes), 'site')} ({shown or 'none'}): prediction at a new site needs at least {fewest}; one "
+            f"is left out, one calibrates, {trains}"
         )
+
+
+def _check_classes(outcome: Outcome, y: FloatArray, rows: Rows, levels: BatchLevels, learner: Learner) -> None:
+    """Stop for classes that cannot be predicted where they are."""
+    if isinstance(learner, Nodes):
+        learner.check_cases(len(y), int(np.sort(np.bincount(rows.unit_site))[:-2].sum()))
+        if learner.max_size is not None:
+            return  # the partition puts rare classes together
     for c, label in enumerate(outcome.labels):
         sites = np.unique(rows.unit_site[y == c])
         if sites.size == 1:
@@ -141,8 +198,19 @@ def _check_sites(outcome: Outcome, y: FloatArray, rows: Rows, levels: BatchLevel
             )
 
 
-def _notes(outcome: Outcome, full: Fold) -> tuple[str, ...]:
-    notes = []
+def _unweighted(estimator: object, rows: Rows) -> list[str]:
+    """Say that an estimator takes no weights, where cases have several rows."""
+    if rows.weights is None or estimator is None or argument_of_weights(estimator) is not None:
+        return []
+    most = int(np.bincount(rows.unit).max())
+    return [
+        f"{type(estimator).__name__} takes no sample_weight: a case of {count(most, 'row')} counts {most} times in its "
+        "training"
+    ]
+
+
+def _notes(outcome: Outcome, full: Fold, more: list[str]) -> tuple[str, ...]:
+    notes = more.copy()
     if outcome.numbered:
         notes.append(f"'{outcome.name}' holds 0 and 1 only: they are taken for two classes, and 1 for the event")
     if full.harmonizer is not None:

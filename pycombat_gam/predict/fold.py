@@ -46,11 +46,11 @@ class Recipe:
         if self.harmonizer is not None:
             with quiet():
                 harmonizer = self.harmonizer.unfitted(features=list(self.features))
-                Y = np.asarray(harmonizer.fit_transform(rows.Y, rows.table), dtype=np.float64)
+                Y = np.asarray(harmonizer.fit_transform(rows.Y, rows.table.reset_index(drop=True)), dtype=np.float64)
         columns = CovariateColumns.learn(self.formula, rows.table, missing=self.learner.missing)
-        X = np.hstack([columns.on(rows.table), Y])
+        X = _beside(columns.on(rows.table), Y)
         names = (*columns.names, *self.features)
-        return Fold(harmonizer, columns, self.features, self.learner.fit(X, names, y, rows.codes))
+        return Fold(harmonizer, columns, self.features, self.learner.fit(X, names, y, rows.codes, rows.weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +74,13 @@ class Fold:
         (n, C) probabilities of classes, or (n, 1) numbers.
         """
         Y = rows.Y if self.harmonizer is None else harmonized(self.harmonizer, rows, together)
-        X = np.hstack([self.columns.on(rows.table), Y])
+        X = _beside(self.columns.on(rows.table), Y)
         return self.learner.predict(X, (*self.columns.names, *self.features))
+
+
+def _beside(covariates: FloatArray, Y: FloatArray) -> FloatArray:
+    """Put columns side by side, without a copy where there are no covariates."""
+    return np.hstack([covariates, Y]) if covariates.shape[1] else Y
 
 
 def harmonized(model: Any, rows: Rows, together: IntArray) -> FloatArray:
@@ -85,7 +90,8 @@ def harmonized(model: Any, rows: Rows, together: IntArray) -> FloatArray:
     while any(label.startswith(stem) for label in model.sites):
         stem = f"another {stem}"
     label = np.array([f"{stem} {number}" for number in range(len(numbers))], dtype=object)[group]
-    table = rows.table.assign(**{model.batch: label})
+    # A row may be in several bags: labels of the index would be duplicates.
+    table = rows.table.reset_index(drop=True).assign(**{model.batch: label})
     out = np.empty_like(rows.Y)
     parts = [np.flatnonzero(group == g) for g in range(len(numbers))] if model.one_new_site else [np.arange(len(rows))]
     with quiet():

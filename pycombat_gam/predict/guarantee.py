@@ -6,6 +6,7 @@ import numpy as np
 
 from pycombat_gam.predict.calibration import Demand, ceilings, held_out
 from pycombat_gam.predict.fitted import FittedPredictor
+from pycombat_gam.predict.node_scores import NodeScores
 from pycombat_gam.predict.scores import ClassScores, Scores
 from pycombat_gam.predict.thresholds import ceiling, reachable, rows_needed
 from pycombat_gam.words import count, joined, percent
@@ -44,7 +45,7 @@ def impossible(fitted: FittedPredictor, demand: Demand, scores: Scores) -> list[
 def _no_level(fitted: FittedPredictor, demand: Demand, scores: Scores, K: int) -> list[str]:
     top = ceiling(K)
     lower = _below(top)
-    classes = isinstance(scores, ClassScores)
+    classes = isinstance(scores, ClassScores | NodeScores)
     stays = "every class stays" if classes else "every interval is infinite"
     if demand.share is not None:
         return [
@@ -102,7 +103,7 @@ def promise(fitted: FittedPredictor, demand: Demand, scores: Scores) -> tuple[st
             f"patients{each}."
         )
     limits.append("a site unlike those of the fit, such as one with other patients or another protocol")
-    classes = isinstance(scores, ClassScores)
+    classes = isinstance(scores, ClassScores | NodeScores)
     within = " within a class" if scores.n_strata > 1 else ", single classes among them" if classes else ""
     limits.append(f"subgroups of patients{within}")
     if harmonized and classes:

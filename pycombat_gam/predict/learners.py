@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.errors import ModelFileError, OptionError
+from pycombat_gam.predict.missing import takes_missing
 from pycombat_gam.predict.ridge import Axes, chosen_penalty, ridge, ridge_logistic, softmax
 from pycombat_gam.saving.reader import Reader
 from pycombat_gam.types import FloatArray, IntArray
@@ -36,8 +37,10 @@ class Learner(Protocol):
     def missing(self) -> bool:
         """Whether missing cells are allowed among the columns."""
 
-    def fit(self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray) -> FittedLearner:
-        """Fit rows X (n, p) with columns `names`, outcomes y (n,) and codes of sites (n,)."""
+    def fit(
+        self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
+    ) -> FittedLearner:
+        """Fit rows X (n, p) with columns `names`, outcomes y (n,) and codes of sites (n,); all weigh 1 by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +90,11 @@ class Ridge:
         """Never: there is no row without all its numbers."""
         return False
 
-    def fit(self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray) -> Linear:
+    def fit(
+        self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
+    ) -> Linear:
         """Fit rows; a class without rows gets probability zero."""
-        axes = Axes.of(X)
+        axes = Axes.of(X, weights)
         if not self.n_classes:
             penalty = chosen_penalty(axes, y[:, None], sites)
             return Linear(*ridge(axes, y, penalty), penalty, False)
@@ -115,20 +120,25 @@ class Scikit:
 
     @property
     def missing(self) -> bool:
-        """Whether its tags say that it takes missing cells, as those of a pipeline with an imputer do."""
-        from sklearn.utils import get_tags
+        """Whether it takes missing cells, as a pipeline with an imputer does."""
+        return takes_missing(self.estimator)
 
-        return bool(get_tags(self.estimator).input_tags.allow_nan)
+    def fit(
+        self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray, weights: FloatArray | None = None
+    ) -> FittedScikit:
+        """Fit rows; the estimator sees a table with named columns, and classes as codes from 0.
 
-    def fit(self, X: FloatArray, names: Sequence[str], y: FloatArray, sites: IntArray) -> FittedScikit:
-        """Fit rows; the estimator sees a table with named columns, and classes as codes from 0."""
+        It sees the weights if it takes any, see `argument_of_weights`.
+        """
         from sklearn.base import clone
 
         table = pd.DataFrame(X, columns=list(names))
         target = y.astype(np.intp) if self.n_classes else y
         if self.n_classes and np.unique(target).size == 1:
             return FittedScikit(None, self.n_classes, target[:1])
-        fitted = clone(self.estimator).fit(table, target)
+        argument = None if weights is None else argument_of_weights(self.estimator)
+        weighted = {} if argument is None else {argument: weights}
+        fitted = clone(self.estimator).fit(table, target, **weighted)
         return FittedScikit(fitted, self.n_classes, np.asarray(getattr(fitted, "classes_", [])))
 
 
@@ -158,6 +168,18 @@ class FittedScikit:
         )
 
 
+def argument_of_weights(estimator: Any) -> str | None:
+    """Return the argument of fit by which an estimator, or a pipeline's last step, takes weights; None for none."""
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils.validation import has_fit_parameter
+
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        inner = argument_of_weights(last)
+        return None if inner is None else f"{name}__{inner}"
+    return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
+
+
 def learner_of(estimator: object, n_classes: int) -> Learner:
     """Return the learner that an argument `estimator` asks for; `n_classes` is 0 for numbers."""
     if estimator is None:
@@ -175,7 +197,7 @@ def learner_of(estimator: object, n_classes: int) -> Learner:
     from sklearn.base import is_regressor
 
     if n_classes and is_regressor(estimator):
-        raise OptionError(f"estimator={estimator!r} is a regressor, but the outcome has classes: give a classifier")
+        raise OptionError(f"estimator={estimator!r} is a regressor, and probabilities are needed: give a classifier")
     return Scikit(estimator, n_classes)
 
 

@@ -94,12 +94,14 @@ class Outcome:
     name : as the formula writes it; kind : of outcome.
     classes : labels of the classes, in order; the last of two is the event.
     numbered : whether the classes are the numbers 0 and 1 of a column that was not called a factor.
+    horizons : times at which the risk of an event is asked for.
     """
 
     name: str
     kind: Kind
     classes: tuple[Label, ...] = ()
     numbered: bool = False
+    horizons: tuple[float, ...] = ()
 
     @property
     def n_classes(self) -> int:
@@ -110,11 +112,6 @@ class Outcome:
     def labels(self) -> tuple[str, ...]:
         """The classes as text."""
         return tuple(map(str, self.classes))
-
-    @property
-    def events(self) -> tuple[int, ...]:
-        """The classes that are scored as events: the last of two, or each of more."""
-        return (1,) if self.n_classes == 2 else tuple(range(self.n_classes))
 
 
 def missing_outcomes(question: Question, table: pd.DataFrame) -> BoolArray:
@@ -188,7 +185,7 @@ def code_classes(outcome: Outcome, question: Question, table: pd.DataFrame) -> F
     """Return the code of each row's class, (n,)."""
     series = Columns(table).series(question.columns[0])
     position = {label: code for code, label in enumerate(outcome.classes)}
-    plain = [_plain(label) for label in series]
+    plain = [plain_label(label) for label in series]
     unknown = np.array([label not in position for label in plain], dtype=np.bool_)
     if unknown.any():
         others = sorted({str(label) for label, bad in zip(plain, unknown, strict=True) if bad})
@@ -202,13 +199,13 @@ def code_classes(outcome: Outcome, question: Question, table: pd.DataFrame) -> F
 def _classes(series: pd.Series) -> tuple[Label, ...]:
     if isinstance(series.dtype, pd.CategoricalDtype):
         present = set(series.unique())
-        return tuple(_plain(label) for label in series.cat.categories if label in present)
-    labels = [_plain(label) for label in series.unique()]
+        return tuple(plain_label(label) for label in series.cat.categories if label in present)
+    labels = [plain_label(label) for label in series.unique()]
     alike = len({isinstance(label, str) for label in labels}) == 1
     return tuple(sorted(labels) if alike else sorted(labels, key=str))
 
 
-def _plain(label: object) -> Label:
+def plain_label(label: object) -> Label:
     """Return a label as plain Python: what a file of the model can hold."""
     if isinstance(label, np.generic):
         label = label.item()

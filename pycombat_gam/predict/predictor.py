@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from pycombat_gam.errors import NotFittedError, OptionError, PcgWarning
+from pycombat_gam.errors import DataError, NotFittedError, OptionError, PcgWarning
+from pycombat_gam.predict import saved
 from pycombat_gam.predict.answers import Labelled, answer
 from pycombat_gam.predict.arguments import check_demand
 from pycombat_gam.predict.calibration import Demand
 from pycombat_gam.predict.fitted import FittedPredictor, fit_predictor
 from pycombat_gam.predict.guarantee import impossible
 from pycombat_gam.predict.outcome import read_outcome
-from pycombat_gam.predict.rows import outcome_of_units
+from pycombat_gam.predict.rows import Rows, outcome_of_units
 from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.validation import Validation
+from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.study.harmonizer import Harmonizer
 from pycombat_gam.tables.estimator import Parametrized
 from pycombat_gam.tables.intake import FeatureChoice
@@ -70,9 +73,10 @@ class Predictor(Parametrized):
     guarantee : bool
         Guaranteed sets (True), or estimated ones: narrower, and right on average only if the model is.
     case : str, optional
-        Column of cases: several rows, such as images of one patient, get one answer.
+        Column of cases: several rows, such as images of one patient, get one answer, the mean over the rows. Each case
+        counts once in training, whatever its number of rows; answers rank all classes.
     taxonomy : Taxonomy or mapping, optional
-        The parent of each class and group; answers are nodes of the tree.
+        The parent of each class and group; answers are nodes of the tree. `Taxonomy` puts rare classes together.
     horizons : tuple of float, optional
         Times at which ``Surv(time, event)`` asks for risks.
     seed : int
@@ -93,7 +97,7 @@ class Predictor(Parametrized):
     >>> import pycombat_gam as pcg
     >>> table = pcg.datasets.load_multisite()
     >>> model = pcg.Predictor("sex ~ age", batch="site", id="subject", features="_thickness$", level=0.8)
-    >>> answers = model.fit(table[table["site"] != "A"]).predict(table[table["site"] == "A"])
+    >>> answers = model.fit(table[table["site"] != "Cork"]).predict(table[table["site"] == "Cork"])
     >>> answers.columns.tolist()
     ['p_F', 'p_M', 'set', 'size', 'answer', 'calibration']
     """
@@ -167,9 +171,11 @@ class Predictor(Parametrized):
         -------
         DataFrame
             With the index of `new`, or one row for each case. Classes: ``p_<class>``, ``set`` (a tuple), ``size`` and
-            ``answer``, the class where the set is one, else ``"undecided"``. Numbers: ``fit``, ``lower``, ``upper``.
-            Times: ``risk_<horizon>``. ``calibration`` says what calibrated the set: ``"all sites"``, ``"own rows"`` of
-            a site of the fit, ``"labelled rows"``.
+            ``answer``, the class where the set is one, else ``"undecided"``; cases have ``ranked``, the classes in
+            order. Taxonomies: ``p_<node>`` down to the partition, NaN where a model does not split so far, ``node``,
+            and in ``set`` the classes below it; ``answer`` is the node, ``"undecided"`` if it holds all. Numbers:
+            ``fit``, ``lower``, ``upper``. Times: ``risk_<horizon>``. ``calibration`` says what calibrated the set:
+            ``"all sites"``, ``"own rows"`` of a site of the fit, ``"labelled rows"``.
         """
         fitted = self.fitted
         rows, _ = fitted.layout.read(new, fitted.levels)
@@ -177,8 +183,10 @@ class Predictor(Parametrized):
         if scores is None:
             if labelled is not None:
                 raise OptionError("labelled rows calibrate sets, and risks have none: leave them out")
+            if few := fitted.few_rows(rows):
+                warnings.warn(in_one(few), PcgWarning, stacklevel=2)
             return fitted.risks(rows)
-        known = None if labelled is None else self._labelled(labelled)
+        known = None if labelled is None else self._labelled(labelled, rows)
         answers = answer(fitted, self._demand, scores, rows, known, int(self.seed))
         notes = list(answers.notes)
         if answers.new:
@@ -187,9 +195,12 @@ class Predictor(Parametrized):
             warnings.warn(in_one(notes), PcgWarning, stacklevel=2)
         return answers.table
 
-    def _labelled(self, labelled: pd.DataFrame) -> Labelled:
+    def _labelled(self, labelled: pd.DataFrame, new: Rows) -> Labelled:
         fitted = self.fitted
         rows, _ = fitted.layout.read(labelled, fitted.levels)
+        asked = {new.labels[code] for code in new.codes}
+        if others := [label for label in dict.fromkeys(rows.labels[code] for code in rows.codes) if label not in asked]:
+            raise DataError(f"labelled has rows of {listing(others)}, where no new row is: leave them out")
         y = read_outcome(fitted.outcome, fitted.layout.question, labelled)
         return Labelled(rows, outcome_of_units(rows, y, fitted.layout.case))
 
@@ -221,6 +232,31 @@ class Predictor(Parametrized):
         if changed:
             raise NotFittedError(f"{listing(changed)} changed after the fit: call fit again (or set it back)")
         return fitted
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to a `.pcg` file: JSON and arrays, hashed; `pycombat_gam.load` reads it back.
+
+        The file holds every model, and the outcome, id and predictions of every training row; no features.
+
+        Raises
+        ------
+        ModelFileError
+            For an estimator of scikit-learn: a file holds plain data, never a pickle.
+        """
+        write_container(Path(path), proven(self))
+
+    def to_container(self) -> Container:
+        """Return the fitted model as plain data."""
+        return saved.to_container(self.fitted, self.get_params())
+
+    @classmethod
+    def from_container(cls, container: Container) -> Self:
+        """Rebuild a saved model; see `pycombat_gam.load`."""
+        params, fitted = saved.from_container(container)
+        model = cls(**params)
+        model._fitted = fitted
+        model._fitted_params = model._settled()
+        return model
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_fitted")

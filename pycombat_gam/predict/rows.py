@@ -46,6 +46,12 @@ class Rows:
         at = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return replace(self, table=self.table.iloc[at], Y=self.Y[at], codes=self.codes[at], unit=self.unit[at])
 
+    @property
+    def weights(self) -> FloatArray | None:
+        """Weights (n,) that sum to one over the rows of a unit; None where each has one row."""
+        of_unit = np.bincount(self.unit)[self.unit]
+        return None if (of_unit == 1).all() else np.asarray(1.0 / of_unit)
+
     def of_units(self, units: BoolArray) -> BoolArray:
         """Return which rows belong to some units (U,)."""
         return np.asarray(units[self.unit])
@@ -116,8 +122,13 @@ class Layout:
         frame, Y = self._features_of(table)
         find_column(frame, self.batch, "batch")
         check_ids(frame, [] if self.case is not None and not self.ids else self.ids)
-        if not self.missing and Y.size:
-            check_cells(Y, np.arange(Y.shape[1]), self.features, omit_missing=False, may_omit=False)
+        absent = check_cells(Y, np.arange(Y.shape[1]), self.features, omit_missing=True, may_omit=False)
+        if not self.missing and absent.any():
+            named = listing(f"'{name}' ({n})" for name, n in zip(self.features, absent, strict=True) if n)
+            raise DataError(
+                f"missing values in {named}: complete the table, or give an estimator that imputes in every fold, such "
+                "as make_pipeline(SimpleImputer(), LogisticRegression())"
+            )
         sites = find_column(frame, self.batch, "batch")
         levels = BatchLevels.learn(sites, self.batch) if levels is None else levels
         codes, unseen = levels.codes(sites)

@@ -13,10 +13,22 @@ from typing import Any, Protocol
 import numpy as np
 
 from pycombat_gam.predict.outcome import Label
+from pycombat_gam.predict.ranking import top_k
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 UNDECIDED = "undecided"
 """The answer where a set is not one class."""
+TOP = 3
+"""How many classes of a ranked answer count."""
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """A class or node: its name, whether it came true (n,), and its probability (n,)."""
+
+    name: str
+    came_true: BoolArray
+    p: FloatArray
 
 
 class Scores(Protocol):
@@ -49,6 +61,12 @@ class Scores(Protocol):
 
     def names_of_strata(self) -> tuple[str, ...]:
         """Return the class of each threshold; an empty text where there is one for all."""
+
+    def events(self, P: FloatArray, y: FloatArray) -> list[Event]:
+        """Return what is scored as an event: a class or a node, with its probabilities."""
+
+    def hits(self, P: FloatArray, y: FloatArray) -> dict[str, BoolArray]:
+        """Return measures that a row meets or misses, such as accuracy."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,18 @@ class ClassScores:
         """Return the classes, or one empty text."""
         return tuple(map(str, self.classes)) if self.per_class else ("",)
 
+    def events(self, P: FloatArray, y: FloatArray) -> list[Event]:
+        """Return the last of two classes, or each of more."""
+        C = len(self.classes)
+        return [Event(str(self.classes[c]), y == c, P[:, c]) for c in ((1,) if C == 2 else range(C))]
+
+    def hits(self, P: FloatArray, y: FloatArray) -> dict[str, BoolArray]:
+        """Return whether the likeliest class came true; of ranked classes, whether one of the first three did."""
+        hits = {"accuracy": top_k(P, y, 1)}
+        if self.ranked and len(self.classes) > TOP:
+            hits[f"top-{TOP} accuracy"] = top_k(P, y, TOP)
+        return hits
+
 
 @dataclass(frozen=True)
 class NumberScores:
@@ -162,3 +192,11 @@ class NumberScores:
     def names_of_strata(self) -> tuple[str, ...]:
         """Return one empty text."""
         return ("",)
+
+    def events(self, P: FloatArray, y: FloatArray) -> list[Event]:
+        """Return nothing: a number is no event."""
+        return []
+
+    def hits(self, P: FloatArray, y: FloatArray) -> dict[str, BoolArray]:
+        """Return nothing."""
+        return {}

@@ -18,8 +18,10 @@ from pycombat_gam.predict.measures.auc import Auc, delong, logit_interval
 from pycombat_gam.predict.measures.calibration import numeric, recalibrated
 from pycombat_gam.predict.measures.net_benefit import net_benefit, treat_all
 from pycombat_gam.predict.measures.pooling import pool_sites
+from pycombat_gam.predict.measures.proportions import wilson
 from pycombat_gam.predict.outcome import Outcome
-from pycombat_gam.types import BoolArray, FloatArray
+from pycombat_gam.predict.scores import Scores
+from pycombat_gam.types import BoolArray, FloatArray, IntArray
 
 CONFIDENCE = 0.95
 """Of every interval of a measure."""
@@ -64,33 +66,33 @@ class Measured:
     variance: float
 
 
-def measured_by_site(outcome: Outcome, evidence: Evidence, sites: tuple[str, ...]) -> pd.DataFrame:
+def measured_by_site(outcome: Outcome, scores: Scores, evidence: Evidence, sites: tuple[str, ...]) -> pd.DataFrame:
     """Return a row for each site, class and measure; columns `scale`, `value` and `variance` serve pooling."""
+    P, y = evidence.left_out, evidence.y
+    events, hits = scores.events(P, y), scores.hits(P, y)
     rows = []
     for j, site in enumerate(sites):
         at = evidence.site == j
-        P, y = evidence.left_out[at], evidence.y[at]
-        for label, events, measure in _at_site(outcome, P, y):
-            about = {"site": site, "class": label, "n": len(y), "events": events}
+        n = int(at.sum())
+        measured: list[tuple[str, int, Measured]] = []
+        for event in events:
+            true = event.came_true[at]
+            measured += [(event.name, int(true.sum()), each) for each in _class_measures(true, event.p[at])]
+        measured += [(ALL, n, _share(name, hit[at].astype(np.float64))) for name, hit in hits.items()]
+        if outcome.kind == "number":
+            measured += [(ALL, n, each) for each in _numbers(P[at, 0], y[at])]
+        elif P.shape[1] == outcome.n_classes:
+            measured.append((ALL, n, _brier(P[at], y[at].astype(np.intp))))
+        for label, came_true, measure in measured:
+            about = {"site": site, "class": label, "n": n, "events": came_true}
             rows.append({**about, **vars(measure), "scale": measure.scale.name})
     return pd.DataFrame(rows)
 
 
-def _at_site(outcome: Outcome, P: FloatArray, y: FloatArray) -> Iterator[tuple[str, int, Measured]]:
-    if outcome.kind == "number":
-        for number in _numbers(P[:, 0], y):
-            yield ALL, len(y), number
-        return
-    for c in outcome.events:
-        events = y == c
-        for one_class in _class_measures(events, P[:, c]):
-            yield outcome.labels[c], int(events.sum()), one_class
-    truth = y.astype(np.intp)
-    right = (P.argmax(axis=1) == truth).astype(np.float64)
-    yield ALL, len(y), _share("accuracy", right)
+def _brier(P: FloatArray, truth: IntArray) -> Measured:
+    """Of two classes it is that of the event, as usual; the sum over both would be twice as large."""
     square = (P - np.eye(P.shape[1])[truth]) ** 2
-    # Of two classes it is that of the event, as usual; the sum would be twice as large.
-    yield ALL, len(y), _positive_mean("Brier score", square[:, 1] if P.shape[1] == 2 else square.sum(axis=1))
+    return _positive_mean("Brier score", square[:, 1] if P.shape[1] == 2 else square.sum(axis=1))
 
 
 def _class_measures(events: BoolArray, p: FloatArray) -> Iterator[Measured]:
@@ -161,12 +163,9 @@ def _positive_mean(measure: str, values: FloatArray) -> Measured:
 def _share(measure: str, right: FloatArray) -> Measured:
     """A share, with Wilson's interval; it is pooled as a logit, with half a row more on either side."""
     n, k = right.size, float(right.sum())
-    z = -float(ndtri((1 - CONFIDENCE) / 2))
-    middle = (k + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
     value, variance = np.log((k + 0.5) / (n - k + 0.5)), 1 / (k + 0.5) + 1 / (n - k + 0.5)
     se = float(np.sqrt(k / n * (1 - k / n) / n))
-    return Measured(measure, k / n, se, middle - half, middle + half, LOGIT, float(value), float(variance))
+    return Measured(measure, k / n, se, *wilson(k, n, CONFIDENCE), LOGIT, float(value), float(variance))
 
 
 def pooled_over_sites(by_site: pd.DataFrame) -> pd.DataFrame:
@@ -193,31 +192,22 @@ def pooled_over_sites(by_site: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def net_benefits(outcome: Outcome, evidence: Evidence, sites: tuple[str, ...]) -> pd.DataFrame:
+def net_benefits(scores: Scores, evidence: Evidence, sites: tuple[str, ...]) -> pd.DataFrame:
     """Return net benefit at thresholds by site and class, of the model and of treating all, and their means over sites.
 
     A class that a site does not have is no event there: acting then only costs.
     """
     parts = []
-    for c in outcome.events:
+    for event in scores.events(evidence.left_out, evidence.y):
         by_site = []
         for j in range(len(sites)):
             at = evidence.site == j
-            events = evidence.y[at] == c
-            p = evidence.left_out[at, c]
-            by_site.append((net_benefit(events, p, THRESHOLDS), treat_all(events, THRESHOLDS)))
+            true = event.came_true[at]
+            by_site.append((net_benefit(true, event.p[at], THRESHOLDS), treat_all(true, THRESHOLDS)))
         values = np.array(by_site)
         values = np.concatenate([values, values.mean(axis=0, keepdims=True)])
         for label, (model, everyone) in zip([*sites, MEAN], values, strict=True):
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "site": label,
-                        "class": outcome.labels[c],
-                        "threshold": THRESHOLDS,
-                        "net_benefit": model,
-                        "treat_all": everyone,
-                    }
-                )
-            )
-    return pd.concat(parts, ignore_index=True)
+            columns = {"threshold": THRESHOLDS, "net_benefit": model, "treat_all": everyone}
+            parts.append(pd.DataFrame(columns).assign(site=label, **{"class": event.name}))
+    order = ["site", "class", "threshold", "net_benefit", "treat_all"]
+    return pd.concat(parts, ignore_index=True)[order] if parts else pd.DataFrame(columns=order)

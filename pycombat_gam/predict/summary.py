@@ -81,10 +81,11 @@ def _overall(validation: Validation) -> str:
 
 def _comparison(validation: Validation) -> str:
     table = validation.comparison
+    which = "horizon" if "horizon" in table else "class"
     shown = pd.DataFrame(
         {
             "measure": table["measure"],
-            "class": table["class"],
+            which: table[which],
             "harmonized": table["harmonized"].map(_number),
             "raw": table["raw"].map(_number),
             "difference": table["difference"].map(lambda x: f"{x:+.3f}"),

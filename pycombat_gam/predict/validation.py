@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from pycombat_gam.errors import OptionError
 from pycombat_gam.predict.calibration import Demand, Held, coverage_table, held_out
 from pycombat_gam.predict.fitted import FittedPredictor
+from pycombat_gam.predict.horizon_measures import measured_at_horizons, net_benefits_at_horizons
 from pycombat_gam.predict.left_out import Evidence
+from pycombat_gam.predict.readers import Readers, readers
 from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.site_measures import (
     CONFIDENCE,
@@ -23,6 +26,7 @@ from pycombat_gam.predict.site_measures import (
 )
 from pycombat_gam.predict.summary import validation_text
 from pycombat_gam.types import FloatArray
+from pycombat_gam.words import did_you_mean, listing
 
 RAW, HARMONIZED = "raw", "harmonized"
 KINDS = {True: "guaranteed", False: "estimated"}
@@ -42,8 +46,8 @@ class Validation:
     scores : Scores or None
         None for times.
     by_site : DataFrame
-        AUC (DeLong), accuracy and Brier score; of numbers mean absolute error, mean error, RMSE and R². A row for each
-        site, class and measure.
+        AUC (DeLong), accuracy and Brier score; of numbers mean absolute error, mean error, RMSE and R²; of times AUC,
+        observed and predicted risk. A row for each site, class (of times: horizon) and measure.
     calibration : DataFrame
         Intercept and slope of recalibration, and observed over expected events (O/E), likewise.
     overall : DataFrame
@@ -75,7 +79,10 @@ class Validation:
 
     @cached_property
     def _measured(self) -> pd.DataFrame:
-        return self._by_state(lambda evidence: measured_by_site(self.fitted.outcome, evidence, self._sites))
+        outcome, scores = self.fitted.outcome, self.scores
+        if scores is None:
+            return self._by_state(lambda evidence: measured_at_horizons(outcome, evidence, self._sites))
+        return self._by_state(lambda evidence: measured_by_site(outcome, scores, evidence, self._sites))
 
     def _by_state(self, table: Callable[[Evidence], pd.DataFrame]) -> pd.DataFrame:
         parts = [table(evidence).assign(features=state) for state, evidence in self._states.items()]
@@ -107,9 +114,47 @@ class Validation:
     @cached_property
     def net_benefit(self) -> pd.DataFrame:
         """Net benefit at thresholds; empty for numbers."""
-        if self.fitted.outcome.kind == "number":
-            return pd.DataFrame(columns=["features", "site", "class", "threshold", "net_benefit", "treat_all"])
-        return self._by_state(lambda evidence: net_benefits(self.fitted.outcome, evidence, self._sites))
+        outcome, scores = self.fitted.outcome, self.scores
+        if scores is None:
+            return self._by_state(lambda evidence: net_benefits_at_horizons(outcome, evidence, self._sites))
+        return self._by_state(lambda evidence: net_benefits(scores, evidence, self._sites))
+
+    def readers(self, table: pd.DataFrame, event: object = None, *, threshold: float = 0.5) -> Readers:
+        """Compare with readers, such as clinicians: whose points lie below the ROC curve at sites left out?
+
+        Parameters
+        ----------
+        table : DataFrame
+            Columns ``reader``, ``sensitivity`` and ``specificity``.
+        event : class or node, optional
+            What readers looked for; of two classes the event by default.
+        threshold : float
+            Probability above which the model finds it, for its own sensitivity and specificity by site.
+
+        Returns
+        -------
+        Readers
+            With the mean of the sites' curves, and the share of readers below it.
+
+        Notes
+        -----
+        Esteva et al. (2017, Nature 542:115), Figure 3.
+        """
+        evidence = self.fitted.evidence
+        events = (
+            {}
+            if self.scores is None
+            else {each.name: each for each in self.scores.events(evidence.left_out, evidence.y)}
+        )
+        if not events:
+            raise OptionError(f"readers are compared on classes; the outcome {self.fitted.outcome.name} has none")
+        name = str(event) if event is not None else next(iter(events)) if len(events) == 1 else ""
+        if name not in events:
+            raise OptionError(
+                f"event={event!r}: allowed are {listing(map(repr, events), 12)}{did_you_mean(name, list(events))}"
+            )
+        sites = np.array(self._sites, dtype=object)[evidence.site]
+        return readers(events[name].came_true, events[name].p, sites, table, threshold=threshold, level=CONFIDENCE)
 
     @cached_property
     def _held(self) -> dict[tuple[str, str], Held]:
@@ -157,29 +202,26 @@ class Validation:
                     "sites": len(there),
                 }
             )
-        return pd.DataFrame(rows)
+        columns = ["features", "sets", "class", "coverage", "worst", "worst_site", "sites_at_level", "size", "sites"]
+        return pd.DataFrame(rows, columns=columns)
 
     @cached_property
     def comparison(self) -> pd.DataFrame:
         """Harmonized less raw, the mean over sites of paired differences, with Student's interval over sites."""
-        columns = ["measure", "class", "harmonized", "raw", "difference", "lower", "upper", "sites"]
+        which = "horizon" if self.fitted.outcome.kind == "survival" else "class"
+        columns = ["measure", which, "harmonized", "raw", "difference", "lower", "upper", "sites"]
         if self.fitted.raw is None:
             return pd.DataFrame(columns=columns)
-        kind = KINDS[self.demand.guarantee]
-        sets = self.coverage[self.coverage["sets"] == kind] if len(self.coverage) else self.coverage
-        sets = sets.melt(["features", "site", "class"], ["coverage", "size"], "measure", "estimate")
-        sets["measure"] = sets["measure"].map({"coverage": f"coverage of {kind} sets", "size": f"size of {kind} sets"})
-        both = pd.concat([self._measured[["features", "site", "class", "measure", "estimate"]], sets])
+        both = pd.concat([self._measured[["features", "site", which, "measure", "estimate"]], self._sets_by_site()])
         rows = []
-        for (measure, label), part in both.groupby(["measure", "class"], sort=False):
+        for (measure, label), part in both.groupby(["measure", which], sort=False):
             wide = part.pivot(index="site", columns="features", values="estimate").astype(float)
             wide = wide.loc[np.isfinite(wide.to_numpy()).all(axis=1)]
-            difference = (wide[HARMONIZED] - wide[RAW]).to_numpy()
-            middle, half = _student(difference)
+            middle, half = _student((wide[HARMONIZED] - wide[RAW]).to_numpy())
             rows.append(
                 {
                     "measure": measure,
-                    "class": label,
+                    which: label,
                     "harmonized": wide[HARMONIZED].mean(),
                     "raw": wide[RAW].mean(),
                     "difference": middle,
@@ -189,6 +231,15 @@ class Validation:
                 }
             )
         return pd.DataFrame(rows, columns=columns)
+
+    def _sets_by_site(self) -> pd.DataFrame:
+        """Coverage and size of the sets asked for, in the form of the measures; empty without sets."""
+        kind = KINDS[self.demand.guarantee]
+        sets = self.coverage[self.coverage["sets"] == kind]
+        if not len(sets):
+            return pd.DataFrame()
+        long = sets.melt(["features", "site", "class"], ["coverage", "size"], "measure", "estimate")
+        return long.assign(measure=long["measure"] + f" of {kind} sets")
 
     @cached_property
     def left_out(self) -> pd.DataFrame:
