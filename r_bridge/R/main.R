@@ -60,12 +60,12 @@ read_study <- function() {
 }
 
 read_predictions <- function(columns, typed, setting) {
-  of <- function(role) matrix(unlist(typed[columns$role == role]), length(typed$batch))
+  of <- function(role) matrix(as.numeric(unlist(typed[columns$role == role])), length(typed$batch))
   list(
-    kind = setting("kind"), batch = typed$batch, features = setting("features"), state = setting("state"),
-    score = of("score"), Y = of("outcome"), time = typed$time, event = typed$event, at = as.numeric(setting("at")),
-    measures = setting("measures"), terms = setting("measures"), scales = setting("scales"),
-    value = numbers("sites/value.csv"), variance = numbers("sites/variance.csv")
+    kind = setting("kind"), plain = setting("plain") == "TRUE", features = setting("features"), batch = typed$batch,
+    score = of("score"), Y = of("outcome"), state = setting("state"), time = typed$time, event = typed$event,
+    at = as.numeric(setting("at")), measures = setting("measures"), terms = setting("measures"),
+    scales = setting("scales"), value = numbers("sites/value.csv"), variance = numbers("sites/variance.csv")
   )
 }
 

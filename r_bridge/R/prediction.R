@@ -34,7 +34,7 @@ survfit_at <- function(time, event, at) {
 
 # What R gives for predictions at sites left out, by quantity: sites x columns, or of metafor measures x columns.
 #
-# study: kind ("classes", "number", "survival"), batch (factor of sites), features (labels of the columns), score
+# study: kind ("classes", "number", "survival"), plain (whether classes have no taxonomy), batch (factor of sites), features (labels of the columns), score
 # (predictions, rows x the first columns), Y (an event of the column's class, or the number; the same shape), state (of
 # features: one label of each column of `score`; classes have a last column for each, which takes all its classes),
 # time, event, at (a horizon of each column), measures, scales ("identity", "logit" or "log" of each), value, variance
@@ -46,7 +46,7 @@ run_measures <- function(engine, study) {
     "stats (glm)" = with_existence(by_site(study, of_line, glm_at), of_line[c(1, 3)]),
     "stats (lm)" = with_existence(by_site(study, of_line, lm_at), of_line),
     "stats (mean)" = if (study$kind == "number") by_site(study, of_errors, errors_at) else means_of_classes(study),
-    survival = with_existence(by_site(study, c("observed risk", "se of observed risk", "O/E"), risk_at), "observed risk"),
+    survival = with_existence(by_site(study, of_risk, risk_at), "observed risk"),
     metafor = pooled(study),
     stop("no such engine: ", engine)
   )
@@ -54,6 +54,9 @@ run_measures <- function(engine, study) {
 
 of_line <- c(
   "calibration intercept", "se of calibration intercept", "calibration slope", "se of calibration slope"
+)
+of_risk <- c(
+  "observed risk", "se of observed risk", "lower end of observed risk", "upper end of observed risk", "O/E"
 )
 of_errors <- c("mean absolute error", "se of mean absolute error", "mean error", "se of mean error", "RMSE", "R squared")
 
@@ -138,8 +141,9 @@ means_of_classes <- function(study) {
     c(ratio, if (observed > 0 && observed < n) ratio * sqrt((1 - observed / n) / observed) else NaN)
   }
   out <- by_site(study, c("O/E", "se of O/E"), oe_at)
-  empty <- out[[1]] * NaN
-  out <- c(out, list(accuracy = empty, "Brier score" = empty, "se of Brier score" = empty))
+  if (!study$plain) return(out)
+  names <- c("accuracy", "top-3 accuracy", "Brier score", "se of Brier score")
+  out[names] <- rep(list(out[[1]] * NaN), length(names))
   states <- unique(study$state)
   for (s in seq_along(states)) for (k in seq_along(sites)) {
     rows <- study$batch == sites[k]
@@ -147,22 +151,25 @@ means_of_classes <- function(study) {
     P <- study$score[rows, of, drop = FALSE]
     Y <- study$Y[rows, of, drop = FALSE]
     # Of two classes the event alone is sent.
-    right <- if (ncol(P) == 1) (P > 0.5) == Y else Y[cbind(seq_len(nrow(P)), max.col(P, "first"))] == 1
+    both <- if (ncol(P) == 1) cbind(1 - P, P) else P
+    true <- if (ncol(P) == 1) Y[, 1] + 1 else max.col(Y)
+    place <- vapply(seq_along(true), function(i) rank(-both[i, ], ties.method = "first")[true[i]], 1)
     square <- rowSums((P - Y)^2)
-    j <- ncol(study$score) + s
-    out$accuracy[k, j] <- mean(right)
-    out[["Brier score"]][k, j] <- mean(square)
-    out[["se of Brier score"]][k, j] <- if (length(square) > 1) stats::sd(square) / sqrt(length(square)) else NaN
+    se <- if (length(square) > 1) stats::sd(square) / sqrt(length(square)) else NaN
+    values <- c(mean(place == 1), mean(place <= 3), mean(square), se)
+    for (i in seq_along(names)) out[[names[i]]][k, ncol(study$score) + s] <- values[i]
   }
   out
 }
 
 risk_at <- function(study, rows, j) {
-  found <- survfit_at(study$time[rows], study$event[rows] == 1, study$at[j])
+  # Intervals are normal on the logit scale.
+  fit <- survival::survfit(survival::Surv(study$time[rows], study$event[rows]) ~ 1, conf.type = "logit")
+  found <- summary(fit, times = study$at[j], extend = TRUE)
   # Beyond the follow-up the risk is unknown, unless all had the event.
-  if (found$at_risk == 0 && found$survival > 0) return(rep(NaN, 3))
-  risk <- 1 - found$survival
-  c(risk, found$se, risk / mean(study$score[rows, j]))
+  if (found$n.risk == 0 && found$surv > 0) return(rep(NaN, 5))
+  risk <- 1 - found$surv
+  c(risk, found$std.err, 1 - found$upper, 1 - found$lower, risk / mean(study$score[rows, j]))
 }
 
 # metafor's random effects of our numbers of each site; estimates and intervals as they are reported.

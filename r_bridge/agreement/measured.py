@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pycombat_gam.predict import scores
 from pycombat_gam.predict.fitted import FittedPredictor
 from pycombat_gam.predict.left_out import Evidence
 from pycombat_gam.predict.measures.pooling import pool_sites
@@ -21,8 +22,9 @@ from r_bridge.agreement.ours import LINEAR, Quantity
 from r_bridge.study import as_factor
 
 INTERCEPT, SLOPE, OE = IDEAL
-WHOLE = ("accuracy", "Brier score")
-"""Measures of all classes together."""
+OF_EVENTS = ("AUC", *IDEAL)
+"""Measures of one class or node; the others are of all classes together."""
+TOP = f"top-{scores.TOP} accuracy"
 SAME = (1e-12, "sums over the same rows, in double precision")
 COUNT = (0.5, "counted: equal or not")
 LINE = (LINEAR, "one least-squares problem in double precision")
@@ -35,8 +37,24 @@ NEW_SITE = (1e-5, "where τ² is nearly 0 its square root counts here: 1e-14 bec
 
 
 @dataclass(frozen=True, eq=False)
+class Predicted:
+    """A column of every quantity: what is predicted, from which features.
+
+    Attributes
+    ----------
+    state : of the features; label : the class or node, ``"all"``, or the horizon.
+    score : (n,) predictions; observed : (n,) whether it came true, or the number. None where all classes are meant.
+    """
+
+    state: str
+    label: Any
+    score: FloatArray | None = None
+    observed: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Measures:
-    """Measures at K sites in V columns, first those of a class, number or horizon, from each kind of features."""
+    """Measures at K sites in V columns, of raw and harmonized features; columns of all classes come last."""
 
     fitted: FittedPredictor
     validation: Validation
@@ -52,12 +70,6 @@ class Measures:
         return self.validation._measured
 
     @property
-    def evidence(self) -> dict[str, Evidence]:
-        """Predictions at sites left out by kind of features, those of the model first."""
-        fitted = self.fitted
-        return {RAW: fitted.evidence} if fitted.raw is None else {HARMONIZED: fitted.evidence, RAW: fitted.raw}
-
-    @property
     def sites(self) -> tuple[str, ...]:
         """Their labels."""
         return self.fitted.levels.labels
@@ -68,33 +80,35 @@ class Measures:
         return "horizon" if self.kind == "survival" else "class"
 
     @cached_property
-    def predicted(self) -> dict[Any, int]:
-        """The column of a prediction by its class or horizon."""
-        outcome = self.fitted.outcome
-        if self.kind == "classes":
-            return {outcome.labels[c]: c for c in outcome.events}
-        return {label: j for j, label in enumerate(dict.fromkeys(self.table[self.by]))}
+    def columns(self) -> list[Predicted]:
+        """What is predicted."""
+        fitted = self.fitted
+        states = {RAW: fitted.evidence} if fitted.raw is None else {HARMONIZED: fitted.evidence, RAW: fitted.raw}
+        columns = [column for state, evidence in states.items() for column in self._predicted(state, evidence)]
+        return columns + ([Predicted(state, ALL) for state in states] if self.kind == "classes" else [])
 
-    @cached_property
-    def columns(self) -> list[tuple[str, Any, bool]]:
-        """Kind of features, class or horizon, and whether all classes are meant."""
-        states = list(self.evidence)
-        columns = [(state, label, False) for state in states for label in self.predicted]
-        return columns + ([(state, ALL, True) for state in states] if self.kind == "classes" else [])
+    def _predicted(self, state: str, evidence: Evidence) -> list[Predicted]:
+        P, y = evidence.left_out, evidence.y
+        if self.validation.scores is None:
+            return [Predicted(state, h, P[:, j]) for j, h in enumerate(self.fitted.outcome.horizons)]
+        if self.kind == "number":
+            return [Predicted(state, ALL, P[:, 0], y)]
+        events = self.validation.scores.events(P, y)
+        return [Predicted(state, event.name, event.p, event.came_true.astype(np.float64)) for event in events]
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The columns in words."""
         alone = self.fitted.raw is None
-        named = [f"{label:g}" if isinstance(label, float) else str(label) for _, label, _ in self.columns]
+        named = [f"{c.label:g}" if isinstance(c.label, float) else str(c.label) for c in self.columns]
         return tuple(
-            label if alone else f"{label}, {state}" for label, (state, _, _) in zip(named, self.columns, strict=True)
+            label if alone else f"{label}, {column.state}" for label, column in zip(named, self.columns, strict=True)
         )
 
     def _columns_of(self, measure: str) -> list[tuple[int, str, Any]]:
         """The columns that have a measure."""
-        whole = self.kind == "classes" and measure in WHOLE
-        return [(j, state, label) for j, (state, label, all_) in enumerate(self.columns) if all_ == whole]
+        whole = self.kind == "classes" and measure not in OF_EVENTS
+        return [(j, c.state, c.label) for j, c in enumerate(self.columns) if (c.score is None) == whole]
 
     def _by_site(self, measure: str, what: str) -> FloatArray:
         """A measure's `estimate`, `se`, …, (K, V)."""
@@ -115,10 +129,14 @@ class Measures:
         rows = {"classes": self._of_classes, "number": self._of_numbers, "survival": self._of_times}[self.kind]()
         return {quantity.name: quantity for quantity in [*rows, *self._pooled()]}
 
+    @property
+    def plain(self) -> bool:
+        """Whether the outcome is classes without a taxonomy."""
+        return isinstance(self.validation.scores, scores.ClassScores)
+
     def _of_classes(self) -> list[Quantity]:
         auc, se_auc = self._by_site("AUC", "estimate"), self._by_site("AUC", "se")
-        oe, brier = self._by_site(OE, "estimate"), self._by_site("Brier score", "estimate")
-        se_oe, se_brier = self._by_site(OE, "se"), self._by_site("Brier score", "se")
+        oe, se_oe = self._by_site(OE, "estimate"), self._by_site(OE, "se")
         units = {INTERCEPT: self._by_site(INTERCEPT, "se"), SLOPE: self._by_site(SLOPE, "se")}
         return [
             _at_sites("AUC", auc, 1.0, "probability", SAME),
@@ -128,7 +146,17 @@ class Measures:
             *self._existing({name: self._by_site(name, "estimate") for name in (INTERCEPT, SLOPE)}),
             _at_sites(OE, oe, _size(oe), "share of it", SAME),
             _at_sites(f"se of {OE}", se_oe, _size(oe), "share of O/E", SAME),
-            _at_sites("accuracy", self._by_site("accuracy", "estimate"), 1.0, "share of rows", SAME),
+            *self._of_plain_classes(),
+        ]
+
+    def _of_plain_classes(self) -> list[Quantity]:
+        """Measures of all classes together; those of a taxonomy need its tree, which R does not get."""
+        if not self.plain:
+            return []
+        brier, se_brier = self._by_site("Brier score", "estimate"), self._by_site("Brier score", "se")
+        hits = [name for name in ("accuracy", TOP) if (self.table["measure"] == name).any()]
+        return [
+            *(_at_sites(name, self._by_site(name, "estimate"), 1.0, "share of rows", SAME) for name in hits),
             _at_sites("Brier score", brier, 1.0, "squared probability", SAME),
             _at_sites("se of Brier score", se_brier, 1.0, "squared probability", SAME),
         ]
@@ -152,10 +180,13 @@ class Measures:
 
     def _of_times(self) -> list[Quantity]:
         risk, oe = self._by_site("observed risk", "estimate"), self._by_site(OE, "estimate")
-        se = self._by_site("observed risk", "se")
+        parts = {"se of": "se", "lower end of": "lower", "upper end of": "upper"}
         return [
             _at_sites("observed risk", risk, 1.0, "probability", SAME),
-            _at_sites("se of observed risk", se, 1.0, "probability", SAME),
+            *(
+                _at_sites(f"{part} observed risk", self._by_site("observed risk", what), 1.0, "probability", SAME)
+                for part, what in parts.items()
+            ),
             *self._existing({"observed risk": risk}),
             _at_sites(OE, oe, _size(oe), "share of it", SAME),
         ]
@@ -171,10 +202,11 @@ class Measures:
     def _line_units(self) -> dict[str, FloatArray]:
         """What 1 means for intercept and slope of numbers: both move a prediction by an sd of the outcome."""
         out = {name: np.ones((len(self.sites), len(self.columns))) for name in (INTERCEPT, SLOPE)}
-        for j, evidence in enumerate(self.evidence.values()):
+        for j, column in enumerate(self.columns):
+            assert column.score is not None and column.observed is not None
             for k in range(len(self.sites)):
-                at = evidence.site == k
-                y, m = evidence.y[at], evidence.left_out[at, 0]
+                at = self.fitted.evidence.site == k
+                y, m = column.observed[at], column.score[at]
                 sd, spread = y.std() or max(float(np.abs(y).max()), 1.0), m.std() or 1.0
                 out[SLOPE][k, j] = sd / spread
                 out[INTERCEPT][k, j] = sd * np.hypot(1.0, m.mean() / spread)
@@ -189,7 +221,7 @@ class Measures:
         ]
 
     def _applies(self) -> BoolArray:
-        return np.array([[not whole for _, _, whole in self.columns]])
+        return np.array([[column.score is not None for column in self.columns]])
 
     @cached_property
     def measures(self) -> dict[str, str]:
@@ -242,26 +274,20 @@ class Measures:
 
     def sent(self) -> dict[str, Any]:
         """Return the study as `R/prediction.R` takes it."""
-        scored = [(state, label) for state, label, whole in self.columns if not whole]
-        score = [self.evidence[state].left_out[:, self.predicted[label]] for state, label in scored]
         evidence = self.fitted.evidence
-        if self.kind == "classes":
-            observed = [evidence.y == self.predicted[label] for _, label in scored]
-        else:
-            observed = [evidence.y for _ in scored] if self.kind == "number" else []
+        scored = [column for column in self.columns if column.score is not None]
         times = evidence.y if self.kind == "survival" else np.zeros((0, 2))
         return {
             "kind": self.kind,
+            "plain": self.plain,
             "batch": as_factor(evidence.site, self.sites),
             "features": list(self.labels),
-            "score": np.column_stack(score),
-            "Y": np.column_stack(observed).astype(np.float64) if observed else np.zeros((0, 0)),
-            "state": [state for state, _ in scored],
+            "score": _beside([column.score for column in scored]),
+            "Y": _beside([column.observed for column in scored]),
+            "state": [column.state for column in scored],
             "time": times[:, 0],
             "event": times[:, 1],
-            "at": np.array([label for _, label in scored], dtype=np.float64)
-            if self.kind == "survival"
-            else times[:, 0],
+            "at": np.array([column.label for column in scored if self.kind == "survival"], dtype=np.float64),
             "measures": list(self.measures),
             "scales": list(self.measures.values()),
             "value": self._stacked("value"),
@@ -284,7 +310,7 @@ class Measures:
                 Column(role, f"{role} {label}", "", pd.Series(values[:, j]))
                 for j, label in enumerate(self.labels[: values.shape[1]])
             ]
-        settings = [("kind", self.kind)]
+        settings = [("kind", self.kind), ("plain", str(self.plain).upper())]
         settings += [(role, text) for role in ("features", "state", "measures", "scales") for text in sent[role]]
         settings += [("at", spelled(value)) for value in sent["at"]]
         return Compared(
@@ -307,6 +333,12 @@ def _at_sites(
 ) -> Quantity:
     unit = np.broadcast_to(np.asarray(unit, dtype=np.float64), values.shape)
     return Quantity(name, values.astype(np.float64), unit, measured_in, "sites", *tolerance)
+
+
+def _beside(columns: list[FloatArray | None]) -> FloatArray:
+    """Columns that exist, as a matrix."""
+    there = [column for column in columns if column is not None]
+    return np.column_stack(there) if there else np.zeros((0, 0))
 
 
 def _size(values: FloatArray) -> FloatArray:
