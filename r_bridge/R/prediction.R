@@ -12,10 +12,11 @@ roc_delong <- function(events, score, level) {
   )
 }
 
-rma_pool <- function(estimate, variance, method, test, level, prediction, tol) {
+# most: where the search for tau2 ends, or NULL for metafor's own.
+rma_pool <- function(estimate, variance, method, test, level, prediction, tol, most = NULL) {
   fit <- metafor::rma(
     yi = estimate, vi = variance, method = method, test = test, level = 100 * level,
-    control = list(tol = tol, threshold = tol, maxiter = 10000)
+    control = c(list(tol = tol, threshold = tol, maxiter = 10000), if (!is.null(most)) list(tau2.max = most))
   )
   at <- metafor::predict.rma(fit, pi.type = prediction)
   list(
@@ -117,7 +118,7 @@ lm_at <- function(study, rows, j) {
   y <- study$Y[rows, j]
   m <- study$score[rows, j]
   if (!varies(m)) return(rep(NaN, 4))
-  # Predictions that hardly vary count as such; it warns of a perfect fit.
+  # Predictions that hardly vary are no column of their own to lm at its usual tolerance. It warns of a perfect fit.
   found <- suppressWarnings(summary(stats::lm(y ~ m, tol = 1e-12))$coefficients)
   c(found[1, 1:2], found[2, 1:2])
 }
@@ -195,9 +196,9 @@ pool_one <- function(y, v, scale) {
   v <- v[used]
   back <- switch(scale, logit = stats::plogis, log = exp, identity)
   if (length(y) < 2) return(c(if (length(y)) back(y) else NaN, rep(NaN, 6), length(y)))
-  # metafor's tolerance is absolute, and its search ends at 100: in units of all variance neither matters.
-  unit <- sqrt(mean(v) + stats::var(y))
-  fit <- rma_pool(y / unit, v / unit^2, "PM", "knha", 0.95, "default", 1e-14)
+  # metafor's tolerance is absolute: in units of the precise sites it is small enough. No root is above the variance.
+  unit <- sqrt(1 / mean(1 / v))
+  fit <- rma_pool(y / unit, v / unit^2, "PM", "knha", 0.95, "default", 1e-14, most = 1 + 2 * stats::var(y) / unit^2)
   ends <- back(unit * c(fit$estimate, fit$lower, fit$upper, fit$new_lower, fit$new_upper))
   c(ends[1], unit * fit$se, unit^2 * fit$tau2, ends[2:5], fit$sites)
 }

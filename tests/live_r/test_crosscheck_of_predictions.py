@@ -142,12 +142,6 @@ def test_each_changed_number_is_found_by_r_alone(table: pd.DataFrame, tmp_path: 
     for half in (recorded[::2], recorded[1::2]):
         named = ", ".join(f"{engine} {name}" for engine, name in zip(half["engine"], half["quantity"], strict=True))
         assert shifted(folder, half) == (1, f"differs in {named}")
-    data = pd.read_csv(folder / "data.csv", dtype=str, keep_default_na=False)
-    data.iloc[5, -1] = repr(float(data.iloc[5, -1]) + 1e-4)
-    data.to_csv(folder / "data.csv", index=False)
-    code, verdict = rerun(folder)
-    # Pooling starts from our numbers of each site, so it stays.
-    assert code == 1 and "stats (mean)" in verdict and "metafor" not in verdict
 
 
 def off_auc(events: np.ndarray, score: np.ndarray) -> Auc:
@@ -214,8 +208,12 @@ def test_risks_at_horizons(tmp_path: Path) -> None:
     assert (ours["observed risk"][2] == 0).all() and np.isfinite(ours["se of observed risk"][[0, 2, 3, 4]]).all()
     assert agreement.study.terms == ("AUC", "O/E", "observed risk")
     agreement.write(tmp_path / "page.html")
-    recorded = pd.read_csv(tmp_path / "page" / "agreement.csv")
-    assert shifted(tmp_path / "page", recorded[:1]) == (1, "differs in survival observed risk")
+    # Pooling starts from our numbers of each site, so it stays.
+    place = tmp_path / "page" / "data.csv"
+    data = pd.read_csv(place, dtype=str, keep_default_na=False)
+    data.iloc[5, -1] = repr(float(data["score 365, raw"][5]) + 1e-4)
+    data.to_csv(place, index=False)
+    assert rerun(tmp_path / "page") == (1, "differs in survival O/E")
 
 
 def test_a_taxonomy_of_cases(table: pd.DataFrame) -> None:
