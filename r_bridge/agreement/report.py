@@ -24,7 +24,7 @@ class Row:
     ----------
     engine : R's package, and in parentheses the way it was used where there are several; quantity : ours.
     largest, median : differences in the quantity's unit; feature, site : where the largest is;
-        of a test, the term stands in place of the site.
+        of a test, the term stands in place of the site, and of what is pooled, the measure.
     verdict : ``"agrees"``, ``"explained"`` or ``"differs"``.
     explanation : of a known difference; variant : our numbers under R's rule; blame : what it says of R's search.
     """
