@@ -7,6 +7,7 @@
 
 # engine: R's package, and where it can be used in two ways, which in parentheses.
 run_engine <- function(engine, study) {
+  if (!is.null(study$score)) return(run_measures(engine, study))
   long <- function(method) {
     # longCombat only hands the time through.
     study$data$pcgvisit <- stats::ave(seq_len(nrow(study$Y)), study$data[[study$subject]], FUN = seq_along)

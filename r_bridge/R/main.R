@@ -43,6 +43,7 @@ read_study <- function() {
   names(typed) <- columns$in_r
   settings <- read("settings.csv")
   setting <- function(name) settings$value[settings$name == name]
+  if (any(columns$role == "score")) return(read_predictions(columns, typed, setting))
   list(
     Y = matrix(unlist(typed[columns$role == "feature"]), nrow(data)), features = columns$name[columns$role == "feature"],
     batch = typed[[which(columns$role == "batch")]],
@@ -55,6 +56,16 @@ read_study <- function() {
       ref = if (length(setting("ref"))) setting("ref"), mean_only = setting("mean_only") == "TRUE",
       prior = setting("prior")
     )
+  )
+}
+
+read_predictions <- function(columns, typed, setting) {
+  of <- function(role) matrix(as.numeric(unlist(typed[columns$role == role])), length(typed$batch))
+  list(
+    kind = setting("kind"), plain = setting("plain") == "TRUE", features = setting("features"), batch = typed$batch,
+    score = of("score"), Y = of("outcome"), state = setting("state"), time = typed$time, event = typed$event,
+    at = as.numeric(setting("at")), measures = setting("measures"), terms = setting("measures"),
+    scales = setting("scales"), value = numbers("sites/value.csv"), variance = numbers("sites/variance.csv")
   )
 }
 
@@ -86,7 +97,7 @@ for (engine in unique(recorded$engine)) {
     row <- recorded[i, ]
     unit <- numbers(row$unit_file)
     variant <- if (nzchar(row$variant_file)) numbers(row$variant_file)
-    sites <- switch(row$rows, subjects = study$batch, sites = levels(study$batch), tests = study$terms)
+    sites <- switch(row$rows, subjects = study$batch, sites = levels(study$batch), tests = , measures = study$terms)
     found <- verdict(
       numbers(row$file), theirs[[row$quantity]], variant, unit, row$tolerance, study$features, sites,
       proven(engine, theirs, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,16 +16,17 @@ from pycombat_gam.saving.atomic import write_file, write_files
 from pycombat_gam.types import FloatArray
 from pycombat_gam.words import Setting, Worded
 from r_bridge import sources
+from r_bridge.agreement.compared import Column, spelled
 
 if TYPE_CHECKING:
     from r_bridge.agreement.report import Agreement
 
-SCRIPT = ("combat", "mgcv", "lme4", "packages", "tests", "agreement", "main")
+SCRIPT = ("combat", "mgcv", "lme4", "packages", "tests", "prediction", "agreement", "main")
 README = """# Agreement of pycombat_gam with R
 
     Rscript agreement.R
 
-fits the model again in R, compares it with the numbers of pycombat_gam in this folder, and prints the table and the
+{task}, compares the result with the numbers of pycombat_gam in this folder, and prints the table and the
 verdict. It exits with 0 if all differences are within their tolerance or explained, and with 1 otherwise. It needs
 R with {packages}, and no Python.
 
@@ -71,21 +72,24 @@ def write(agreement: Agreement, page: Path, *, force: bool) -> list[Path]:
 
 def contents(agreement: Agreement) -> dict[str, str]:
     """Return the folder's files, by name."""
-    files = _table(agreement) | {
-        "settings.csv": _settings(agreement.sent),
+    study = agreement.study
+    features = list(study.features)
+    files = _table(study.columns) | {
+        "settings.csv": _csv(pd.DataFrame(study.settings, columns=["name", "value"])),
         "agreement.R": "\n".join(sources.text(name) for name in SCRIPT),
         "README.md": README.format(
+            task=study.task,
             packages=", ".join(name for name in agreement.versions if name != "R"),
             call=agreement.call,
             verdict=agreement.verdict,
             versions=", ".join(f"{name} {version}" for name, version in agreement.versions.items()),
         ),
     }
+    files |= {name: _numbers(values, features) for name, values in study.numbers.items()}
     rows: list[dict[str, str]] = []
     for row in agreement.rows:
         stem = f"{row.engine}-{re.sub('[^A-Za-z0-9]+', '-', row.quantity.name).strip('-')}"
         stem += f"-{len(rows) + 1}"
-        features = list(agreement.study.given.features)
         files[f"ours/{stem}.csv"] = _numbers(row.quantity.values, features)
         files[f"ours/{stem}.unit.csv"] = _numbers(np.atleast_2d(row.quantity.unit), features)
         if row.blame is not None:
@@ -116,28 +120,31 @@ def contents(agreement: Agreement) -> dict[str, str]:
     return files | {"agreement.csv": _csv(pd.DataFrame(rows).replace("inf", "Inf"))}
 
 
-def _table(agreement: Agreement) -> dict[str, str]:
-    """The table that R reads: covariates, batch, features; numbers to the last bit."""
-    study = agreement.study
-    columns: list[tuple[str, str, str, pd.Series]] = [("batch", "batch", "batch", pd.Series(study.batch))]
-    columns += [("covariate", study.names.ours(called), str(called), study.data[called]) for called in study.data]
-    columns += [("feature", str(name), "", study.Y[name]) for name in study.given.features]
+def _table(columns: tuple[Column, ...]) -> dict[str, str]:
+    """The table that R reads; numbers to the last bit."""
     kinds, levels, cells = [], [], []
-    for place, (_, _, _, column) in enumerate(columns, start=1):
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            kinds.append("ordered" if column.cat.ordered else "factor")
-            levels += [(place, str(level)) for level in column.cat.categories]
-            cells.append(column.astype(object).map(str, na_action="ignore"))
-        elif column.dtype == bool:
+    for place, column in enumerate(columns, start=1):
+        values = column.cells
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            kinds.append("ordered" if values.cat.ordered else "factor")
+            levels += [(place, str(level)) for level in values.cat.categories]
+            cells.append(values.astype(object).map(str, na_action="ignore"))
+        elif values.dtype == bool:
             kinds.append("logical")
-            cells.append(column.map({True: "TRUE", False: "FALSE"}))
+            cells.append(values.map({True: "TRUE", False: "FALSE"}))
         else:
             kinds.append("number")
-            cells.append(column.map(_number))
-    roles, names, called = ([column[part] for column in columns] for part in range(3))
+            cells.append(values.map(spelled))
+    names = [column.name for column in columns]
+    about = {
+        "name": names,
+        "role": [column.role for column in columns],
+        "type": kinds,
+        "in_r": [column.in_r for column in columns],
+    }
     return {
         "data.csv": _csv(pd.concat(cells, axis=1).set_axis(names, axis=1)),
-        "columns.csv": _csv(pd.DataFrame({"name": names, "role": roles, "type": kinds, "in_r": called})),
+        "columns.csv": _csv(pd.DataFrame(about)),
         "levels.csv": _csv(pd.DataFrame(levels, columns=["column", "level"])),
     }
 
@@ -152,35 +159,11 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def _settings(sent: Mapping[str, object]) -> str:
-    options = sent["options"]
-    assert isinstance(options, dict)
-    pairs = [(name, sent[name]) for name in ("formula", "fixed", "bars", "method")]
-    for name in ("smooths", "subject", "effects", "terms"):
-        labels = sent[name]
-        assert isinstance(labels, list)
-        pairs += [(name, label) for label in labels]
-    for name in ("sizes", "weights"):
-        numbers = sent[name]
-        assert isinstance(numbers, np.ndarray)
-        pairs += [(name, _number(value)) for value in numbers]
-    pairs += [("curved", str(sent["curved"]).upper())]
-    pairs += [("mean_only", str(options["mean_only"]).upper()), ("prior", options["prior"])]
-    pairs += [("ref", options["ref"])] if options["ref"] is not None else []
-    return _csv(pd.DataFrame(pairs, columns=["name", "value"]))
-
-
-def _number(value: float) -> str:
-    if np.isfinite(value):
-        return format(value, ".17g")
-    return "NaN" if np.isnan(value) else ("Inf" if value > 0 else "-Inf")
-
-
 def _numbers(values: FloatArray, features: list[str]) -> str:
     stream = io.StringIO()
     stream.write(_csv(pd.DataFrame(columns=features)))
     for row in values:
-        stream.write(",".join(_number(value) for value in row.tolist()) + "\n")
+        stream.write(",".join(spelled(value) for value in row.tolist()) + "\n")
     return stream.getvalue()
 
 

@@ -24,8 +24,8 @@ class Quantity:
     Attributes
     ----------
     name : as in the report; values : rows × features; unit : rows × features or 1 × features, what 1 means.
-    measured_in : the unit in words; rows : what the rows are, ``"subjects"``, ``"sites"``, ``"terms"`` or
-        ``"tests"``, one of each term that can be tested.
+    measured_in : the unit in words; rows : what the rows are, ``"subjects"``, ``"sites"``, ``"terms"``,
+        ``"tests"``, one of each term that can be tested, or ``"measures"`` that are pooled over sites.
     tolerance : the largest difference that counts as agreement; reason : for it.
     """
 

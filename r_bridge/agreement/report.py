@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from r_bridge.agreement.compared import Compared
 from r_bridge.agreement.ours import Quantity
 from r_bridge.agreement.search import Blame
-from r_bridge.study import Study
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Row:
     ----------
     engine : R's package, and in parentheses the way it was used where there are several; quantity : ours.
     largest, median : differences in the quantity's unit; feature, site : where the largest is;
-        of a test, the term stands in place of the site.
+        of a test, the term stands in place of the site, and of what is pooled, the measure.
     verdict : ``"agrees"``, ``"explained"`` or ``"differs"``.
     explanation : of a known difference; variant : our numbers under R's rule; blame : what it says of R's search.
     """
@@ -49,8 +49,8 @@ class Agreement:
     ----------
     call : str
         The model.
-    study, sent : Study, dict
-        What was fitted, and the same as R got it.
+    study, sent : Compared, dict
+        What was compared, for the folder, and as R got it.
     rows : tuple of Row
         One for each engine and quantity.
     left_out : dict of str to str
@@ -62,7 +62,7 @@ class Agreement:
     """
 
     call: str
-    study: Study
+    study: Compared
     sent: Mapping[str, Any]
     rows: tuple[Row, ...]
     left_out: Mapping[str, str]
