@@ -179,7 +179,7 @@ def pooled_over_sites(by_site: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(keys, key, strict=True))
         if np.isnan(variance).all():
             # Without standard errors all sites weigh the same, and there is no interval.
-            known = value if np.isfinite(value).any() else part["estimate"].to_numpy(float)
+            known = part["estimate"].to_numpy(float)
             known = known[np.isfinite(known)]
             row |= {"estimate": known.mean() if known.size else np.nan, "sites": known.size}
         else:

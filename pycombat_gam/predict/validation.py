@@ -78,7 +78,8 @@ class Validation:
         return {HARMONIZED: fitted.evidence, RAW: fitted.raw}
 
     @cached_property
-    def _measured(self) -> pd.DataFrame:
+    def measured(self) -> pd.DataFrame:
+        """Every measure of each site, with the scale, value and variance that pooling takes."""
         outcome, scores = self.fitted.outcome, self.scores
         if scores is None:
             return self._by_state(lambda evidence: measured_at_horizons(outcome, evidence, self._sites))
@@ -96,20 +97,20 @@ class Validation:
     @cached_property
     def by_site(self) -> pd.DataFrame:
         """Measures of each site."""
-        return self._shown(~self._measured["measure"].isin(IDEAL))
+        return self._shown(~self.measured["measure"].isin(IDEAL))
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
         """Calibration of each site."""
-        return self._shown(self._measured["measure"].isin(IDEAL))
+        return self._shown(self.measured["measure"].isin(IDEAL))
 
     def _shown(self, rows: pd.Series) -> pd.DataFrame:
-        return self._measured.loc[rows].drop(columns=["scale", "value", "variance"]).reset_index(drop=True)
+        return self.measured.loc[rows].drop(columns=["scale", "value", "variance"]).reset_index(drop=True)
 
     @cached_property
     def overall(self) -> pd.DataFrame:
         """Measures pooled over sites."""
-        return pooled_over_sites(self._measured)
+        return pooled_over_sites(self.measured)
 
     @cached_property
     def net_benefit(self) -> pd.DataFrame:
@@ -212,7 +213,7 @@ class Validation:
         columns = ["measure", which, "harmonized", "raw", "difference", "lower", "upper", "sites"]
         if self.fitted.raw is None:
             return pd.DataFrame(columns=columns)
-        both = pd.concat([self._measured[["features", "site", which, "measure", "estimate"]], self._sets_by_site()])
+        both = pd.concat([self.measured[["features", "site", which, "measure", "estimate"]], self._sets_by_site()])
         rows = []
         for (measure, label), part in both.groupby(["measure", which], sort=False):
             wide = part.pivot(index="site", columns="features", values="estimate").astype(float)

@@ -67,7 +67,7 @@ class Measures:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The measures by site, with what is pooled: `validation.by_site` and `.calibration` are shown from it."""
-        return self.validation._measured
+        return self.validation.measured
 
     @property
     def sites(self) -> tuple[str, ...]:

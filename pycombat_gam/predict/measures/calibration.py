@@ -129,7 +129,7 @@ def _line(y: FloatArray, m: FloatArray) -> tuple[float, float, float, float]:
     n, center = y.size, m.mean()
     z = m - center
     ss = z @ z
-    slope = z @ y / ss
+    slope = z @ (y - y.mean()) / ss
     residual = y - y.mean() - slope * z
     variance = residual @ residual / (n - 2) if n > 2 else np.nan
     intercept = y.mean() - slope * center
@@ -153,7 +153,7 @@ def _offset_fit(lp: FloatArray, y: FloatArray) -> tuple[float, float]:
     level = logit(y.mean())
     a = brentq(lambda a: expit(a + lp).sum() - y.sum(), level - lp.max() - 1, level - lp.min() + 1, xtol=1e-12)
     mu = expit(a + lp)
-    return float(a), float(1 / np.sqrt(mu @ (1 - mu)))
+    return float(a), float(1 / np.sqrt(mu @ expit(-(a + lp))))
 
 
 def _logistic_slope(x: FloatArray, y: FloatArray) -> tuple[float, float]:
