@@ -165,7 +165,7 @@ class ComBat(Inference, Uncertainty):
         self._fit(X, covariates, fit_mask)
         return self
 
-    def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object) -> Intake:
+    def _fit(self, X: pd.DataFrame | np.ndarray, covariates: object, fit_mask: object, *, part: bool = False) -> Intake:
         batch_model, formula = check_options(self.get_params())
         intake = self._intake(X, covariates, formula.variables, None)
         sites = find_column(intake.covariates, self.batch, "batch")
@@ -187,12 +187,13 @@ class ComBat(Inference, Uncertainty):
                 batch_model=batch_model,
                 omit_missing=self.missing == "omit",
                 n_given=len(intake.covariates),
+                part=part,
             )
         if rows is not None:
             # Rows outside fit_mask are adjusted too, so they are checked as well.
             self._check_cells(intake)
             fitted.mean.design.on(intake.covariates)
-        problems = [str(finding.verdict) for finding in self._problems(intake, rows, fitted)]
+        problems = [] if part else [str(finding.verdict) for finding in self._problems(intake, rows, fitted)]
         fitted = replace(fitted, notes=(*fitted.notes, *problems))
         notes = [*intake_notes(intake, self.features), *fitted.notes]
         self._fitted = fitted
@@ -243,6 +244,10 @@ class ComBat(Inference, Uncertainty):
     def unfitted(self, **changed: Any) -> Self:
         """Return an unfitted model with other arguments, which estimates sites that are not in its fit."""
         return type(self)(**{**self.get_params(), "on_unseen": "estimate", **changed})
+
+    def fit_part(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
+        """Fit to a part of a table that was fitted whole, and harmonize it: no audit, nothing that only tests need."""
+        return self._harmonize(self._fit(X, covariates, None, part=True))
 
     def with_site(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Self:
         """Return a model that estimates a site that was not in the fit when it harmonizes its rows."""

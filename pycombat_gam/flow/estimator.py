@@ -318,6 +318,10 @@ class FlowSCM(Results):
         """Fit, then harmonize the same rows; identical to ``fit(...).transform(...)``."""
         return self.fit(X, covariates, **fit).transform(X, covariates, to=to)
 
+    def fit_part(self, X: pd.DataFrame | np.ndarray, covariates: object = None) -> Any:
+        """Fit to a part of a table that was fitted whole, and harmonize it; see `Harmonizer`."""
+        return self.fit_transform(X, covariates)
+
     # Files
 
     def save(self, path: str | Path) -> None:

@@ -109,7 +109,7 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
     harmonizer = check_harmonizer(params["harmonizer"], question, params["batch"])
     covariates = () if harmonizer is None else parse_formula(harmonizer.formula).variables
     layout = Layout(question, params["batch"], params["id"], params["case"], tuple(covariates))
-    layout = layout.choose(table, params["features"])
+    layout, notes = layout.choose(table, params["features"])
     _check_features(harmonizer, layout, table)
     outcome, y = learn_outcome(question, table)
     if question.survival:
@@ -132,9 +132,9 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
         if scores is not None and not harmonizer.one_new_site:
             bags = calibrated_in_bags(without, rows, of_units, scores, params["seed"])
     fewest = int(np.bincount(rows.codes).min())
-    notes = _notes(outcome, full, _unweighted(params["estimator"], rows))
+    notes += _notes(outcome, full, _unweighted(params["estimator"], rows))
     return FittedPredictor(
-        layout, outcome, levels, full, without, evidence, raw, bags, _units(table, rows, layout), fewest, notes
+        layout, outcome, levels, full, without, evidence, raw, bags, _units(table, rows, layout), fewest, tuple(notes)
     )
 
 
@@ -157,7 +157,7 @@ def _check_features(harmonizer: Harmonizer | None, layout: Layout, table: pd.Dat
     if not layout.features:
         raise OptionError("there is a harmonizer, but no feature to harmonize: give features, or leave it out")
     if harmonizer.features is not None:
-        theirs = Layout(layout.question, layout.batch, layout.id, layout.case, layout.covariates).choose(
+        theirs, _ = Layout(layout.question, layout.batch, layout.id, layout.case, layout.covariates).choose(
             table, harmonizer.features
         )
         if set(theirs.features) != set(layout.features):

@@ -39,14 +39,20 @@ class Recipe:
     features: tuple[str, ...]
     learner: Learner
 
-    def fit(self, rows: Rows, y: FloatArray) -> Fold:
-        """Fit to rows with outcomes y (n,); the harmonizer sees no outcome."""
+    def fit(self, rows: Rows, y: FloatArray, *, whole: bool = False) -> Fold:
+        """Fit to rows with outcomes y (n,); the harmonizer sees no outcome.
+
+        Parameters
+        ----------
+        whole : whether these are all rows, whose notes are kept.
+        """
         harmonizer: Any = None
         Y = rows.Y
         if self.harmonizer is not None:
             with quiet():
                 harmonizer = self.harmonizer.unfitted(features=list(self.features))
-                Y = np.asarray(harmonizer.fit_transform(rows.Y, rows.table.reset_index(drop=True)), dtype=np.float64)
+                fit = harmonizer.fit_transform if whole else harmonizer.fit_part
+                Y = np.asarray(fit(rows.Y, rows.table.reset_index(drop=True)), dtype=np.float64)
         columns = CovariateColumns.learn(self.formula, rows.table, missing=self.learner.missing)
         X = _beside(columns.on(rows.table), Y)
         names = (*columns.names, *self.features)

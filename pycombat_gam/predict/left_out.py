@@ -66,7 +66,7 @@ def leave_out(
     without: list[Fold] = []
     left_out: FloatArray | None = None
     with progress_bar(what, 1 + K + len(pairs)) as advance:
-        full = recipe.fit(rows, y)
+        full = recipe.fit(rows, y, whole=True)
         advance()
         for k in range(K):
             fold, P = _fit_and_predict(recipe, rows, y, (k,))

@@ -122,7 +122,7 @@ class NodeScores:
     def events(self, P: FloatArray, y: FloatArray) -> list[Event]:
         """Return every node that has a probability in all rows, but for the root."""
         known = [v for v in self.shown if not np.isnan(P[:, v]).any()]
-        return [Event(self.tree.names[v], *self.event(P, y, self.tree.names[v])) for v in known]
+        return [Event(str(self.tree.names[v]), *self.event(P, y, self.tree.names[v])) for v in known]
 
     def hits(self, P: FloatArray, y: FloatArray) -> dict[str, BoolArray]:
         """Return whether the node at the end of the path holds the class."""

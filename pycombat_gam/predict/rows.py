@@ -14,7 +14,7 @@ from pycombat_gam.predict.outcome import Question
 from pycombat_gam.tables.arguments import names
 from pycombat_gam.tables.cells import check_cells
 from pycombat_gam.tables.ids import check_ids
-from pycombat_gam.tables.intake import FeatureChoice, find_column, intake
+from pycombat_gam.tables.intake import FeatureChoice, find_column, identifier_like, intake
 from pycombat_gam.types import BoolArray, FloatArray, IntArray
 from pycombat_gam.words import count, listing, rows_named
 
@@ -98,18 +98,26 @@ class Layout:
         used = (*self.question.columns, *self.question.right.variables, *self.covariates)
         return list(dict.fromkeys([self.batch, *self.ids, *cases, *used]))
 
-    def choose(self, table: pd.DataFrame, choice: FeatureChoice) -> Layout:
-        """Settle the features; with none to be had, a formula with terms stands alone."""
+    def choose(self, table: pd.DataFrame, choice: FeatureChoice) -> tuple[Layout, list[str]]:
+        """Settle the features; with none to be had, a formula with terms stands alone.
+
+        Returns
+        -------
+        layout, notes
+            The latter of features, chosen by default, that look like identifiers.
+        """
         right = self.question.right
         alone = bool(right.parametric or right.smooths)
         if isinstance(choice, list | tuple) and not choice:
             if not alone:
                 raise OptionError("features is empty and the formula has no term: there is nothing to predict from")
-            return self
+            return self, []
         if choice is None and alone and not _numeric_others(table, self.reserved):
-            return self
+            return self, []
         taken = intake(table, None, reserved=self.reserved, choice=choice, fitted=None)
-        return replace(self, features=taken.features)
+        like = listing(identifier_like(taken, choice))
+        note = f"{like} looks like an identifier but is treated as a feature: name it with id, or choose features"
+        return replace(self, features=taken.features), [note] if like else []
 
     def read(self, table: object, levels: BatchLevels | None) -> tuple[Rows, BatchLevels]:
         """Read rows; `levels` are the sites of the fit, or None at fit.

@@ -129,6 +129,9 @@ class Harmonizer(Protocol):
     def unfitted(self, **changed: Any) -> Self:
         """Return an unfitted model with other arguments, one that will take rows of new sites if its kind can."""
 
+    def fit_part(self, X: Any, covariates: object = None) -> Any:
+        """Fit to a part of a table that was fitted whole, and harmonize it: no audit, nothing that only tests need."""
+
     def with_site(self, X: Any, covariates: object = None) -> Self:
         """Return a model that also harmonizes rows of a site that was not in the fit."""
 

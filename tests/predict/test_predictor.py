@@ -334,3 +334,13 @@ def test_leaking_labels_into_the_harmonizer_is_what_the_package_refuses() -> Non
         values += by_site[(by_site["measure"] == "AUC") & (by_site["features"] == "harmonized")]["estimate"].tolist()
     # 24 AUCs of 8 against 32 rows have a standard error of 0.11 each: 3 standard errors of their mean are 0.07.
     assert abs(np.mean(values) - 0.5) < 0.07
+
+
+def test_an_identifier_among_the_features_is_said() -> None:
+    table = clinics().assign(number=lambda t: np.arange(len(t)))
+    with pytest.warns(PcgWarning, match="number looks like an identifier but is treated as a feature"):
+        pcg.Predictor("y ~ sex", batch="site", level=0.8).fit(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = pcg.Predictor("y ~ sex", batch="site", id="number", level=0.8).fit(table)
+    assert model.fitted.layout.features == (*FEATURES, "age")
