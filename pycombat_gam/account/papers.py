@@ -30,7 +30,9 @@ class Reference:
         authors = f"{', '.join(people[:-1])}, et al." if more else ", ".join(people)
         volume = of.get("volume", "") + (f"({of['number']})" if "number" in of else "")
         where = of["url"] if "url" in of else f"https://doi.org/{of['doi']}"
-        place = f"{of.get('journal') or of['booktitle']}{' ' if 'journal' in of else ', '}{volume}, {of['pages']}"
+        journal, book = of.get("journal"), of.get("booktitle")
+        published = f"{book}, {volume}" if journal is None else f"{journal} {volume}".strip()
+        place = f"{published}, {of['pages']}"
         return f"{authors} ({of['year']}). {of['title']}. {place}. {where}"
 
     @property
@@ -170,6 +172,124 @@ HOLM = _article(
     pages="65--70",
     year="1979",
     url="https://www.jstor.org/stable/4615733",
+)
+
+LEE = _article(
+    "lee2023hierarchical",
+    "Lee, Barber & Willett 2023",
+    author="Lee, Yonghoon and Barber, Rina Foygel and Willett, Rebecca",
+    title="Distribution-free inference with hierarchical data",
+    journal="arXiv preprint",
+    pages="arXiv:2306.06342",
+    year="2023",
+    url="https://arxiv.org/abs/2306.06342",
+)
+DUNN = _article(
+    "dunn2023hierarchical",
+    "Dunn, Wasserman & Ramdas 2023",
+    author="Dunn, Robin and Wasserman, Larry and Ramdas, Aaditya",
+    title="Distribution-free prediction sets for two-layer hierarchical models",
+    journal="Journal of the American Statistical Association",
+    volume="118",
+    number="544",
+    pages="2491--2502",
+    year="2023",
+    doi="10.1080/01621459.2022.2060112",
+)
+BARBER = _article(
+    "barber2021jackknife",
+    "Barber et al. 2021",
+    author="Barber, Rina Foygel and Candès, Emmanuel J. and Ramdas, Aaditya and Tibshirani, Ryan J.",
+    title="Predictive inference with the jackknife+",
+    journal="The Annals of Statistics",
+    volume="49",
+    number="1",
+    pages="486--507",
+    year="2021",
+    doi="10.1214/20-AOS1965",
+)
+DUCHI = _article(
+    "duchi2024environments",
+    "Duchi et al. 2024",
+    author="Duchi, John C. and Gupta, Suyash and Jiang, Kuanhao and Sur, Pragya",
+    title="Predictive inference in multi-environment scenarios",
+    journal="arXiv preprint",
+    pages="arXiv:2403.16336",
+    year="2024",
+    url="https://arxiv.org/abs/2403.16336",
+)
+DELONG = _article(
+    "delong1988comparing",
+    "DeLong, DeLong & Clarke-Pearson 1988",
+    author="DeLong, Elizabeth R. and DeLong, David M. and Clarke-Pearson, Daniel L.",
+    title="Comparing the areas under two or more correlated receiver operating characteristic curves: a nonparametric "
+    "approach",
+    journal="Biometrics",
+    volume="44",
+    number="3",
+    pages="837--845",
+    year="1988",
+    doi="10.2307/2531595",
+)
+PAULE = _article(
+    "paule1982consensus",
+    "Paule & Mandel 1982",
+    author="Paule, Robert C. and Mandel, John",
+    title="Consensus values and weighting factors",
+    journal="Journal of Research of the National Bureau of Standards",
+    volume="87",
+    number="5",
+    pages="377--385",
+    year="1982",
+    doi="10.6028/jres.087.022",
+)
+HARTUNG = _article(
+    "hartung2001refined",
+    "Hartung & Knapp 2001",
+    author="Hartung, J. and Knapp, G.",
+    title="A refined method for the meta-analysis of controlled clinical trials with binary outcome",
+    journal="Statistics in Medicine",
+    volume="20",
+    number="24",
+    pages="3875--3889",
+    year="2001",
+    doi="10.1002/sim.1009",
+)
+VICKERS = _article(
+    "vickers2006decision",
+    "Vickers & Elkin 2006",
+    author="Vickers, Andrew J. and Elkin, Elena B.",
+    title="Decision curve analysis: a novel method for evaluating prediction models",
+    journal="Medical Decision Making",
+    volume="26",
+    number="6",
+    pages="565--574",
+    year="2006",
+    doi="10.1177/0272989X06295361",
+)
+TRIPOD_CLUSTER = _article(
+    "debray2023tripod",
+    "Debray et al. 2023",
+    author="Debray, Thomas P. A. and Collins, Gary S. and Riley, Richard D. and others",
+    title="Transparent reporting of multivariable prediction models developed or validated using clustered data: "
+    "{TRIPOD-Cluster} checklist",
+    journal="BMJ",
+    volume="380",
+    pages="e071018",
+    year="2023",
+    doi="10.1136/bmj-2022-071018",
+)
+TRIPOD_AI = _article(
+    "collins2024tripod",
+    "Collins et al. 2024",
+    author="Collins, Gary S. and Moons, Karel G. M. and Dhiman, Paula and others",
+    title="{TRIPOD+AI} statement: updated guidance for reporting clinical prediction models that use regression or "
+    "machine learning methods",
+    journal="BMJ",
+    volume="385",
+    pages="e078378",
+    year="2024",
+    doi="10.1136/bmj-2023-078378",
 )
 
 

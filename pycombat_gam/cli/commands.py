@@ -14,6 +14,7 @@ from pycombat_gam.cli.combat import demo, harmonize
 from pycombat_gam.cli.flows import flow
 from pycombat_gam.cli.inference import interval, test
 from pycombat_gam.cli.models import apply, summary
+from pycombat_gam.cli.prediction import predict, train
 from pycombat_gam.words import listing
 
 app = typer.Typer(
@@ -51,8 +52,8 @@ def _start(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Harmonize data measured at many sites: remove site effects, keep the biology."""
+    """Harmonize data measured at many sites, and predict outcomes at sites never seen."""
 
 
-for _command in (demo, audit, harmonize, flow, apply, test, interval, summary):
+for _command in (demo, audit, harmonize, flow, apply, test, interval, train, predict, summary):
     app.command(cls=Once)(_command)

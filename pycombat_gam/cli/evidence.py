@@ -8,6 +8,8 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,12 +18,13 @@ from pycombat_gam.audit.compose import audit_model
 from pycombat_gam.cli.run import Writer
 from pycombat_gam.cli.shell import in_options, progress
 from pycombat_gam.errors import PcgError, PcgWarning
-from pycombat_gam.report import FILES, report
+from pycombat_gam.report import FILES, Report, report
 from pycombat_gam.tables.files import TableFile
 from pycombat_gam.words import printable
 
 if TYPE_CHECKING:
     from pycombat_gam.audit import Audit
+    from pycombat_gam.predict.predictor import Predictor
     from pycombat_gam.study.harmonizer import Harmonizer
 
 COLOURS = {"problem": "red", "caution": "yellow"}
@@ -57,21 +60,22 @@ def reported(
     before, after : the table before and after harmonization; checked : its audit.
     source : the file it came from; None for the packaged example.
     """
+    path = None if source is None else source.path
+    return _made(partial(report, model, before, after, audit=checked, data=path, seed=seed))
+
+
+def reported_prediction(model: Predictor, source: TableFile) -> dict[str, Writer]:
+    """Return what writes the report's files of a prediction, by name; as `reported`."""
+    return _made(partial(report, model, source.table, data=source.path))
+
+
+def _made(make: Callable[..., Report]) -> dict[str, Writer]:
     command = shlex.join(["pycombat-gam", *sys.argv[1:]])
     try:
         with warnings.catch_warnings():
             # Said at the fit, and part of the report.
             warnings.simplefilter("ignore", PcgWarning)
-            made = report(
-                model,
-                before,
-                after,
-                audit=checked,
-                command=command,
-                data=None if source is None else source.path,
-                seed=seed,
-            )
-            return made.writers()
+            return make(command=command).writers()
     except PcgError as error:
         progress.print(f"Note: no report was made: {error}", markup=False, style="yellow")
         return {}

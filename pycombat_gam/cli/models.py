@@ -9,10 +9,12 @@ import typer
 
 from pycombat_gam.cli.shell import Force, Missing, Unseen, plainly, progress
 from pycombat_gam.errors import OptionError, OutputError
+from pycombat_gam.words import joined
 
 if TYPE_CHECKING:
     from pycombat_gam.cli.run import Writer
     from pycombat_gam.combat.estimator import ComBat
+    from pycombat_gam.predict.predictor import Predictor
     from pycombat_gam.study.harmonizer import Harmonizer
 
 
@@ -52,10 +54,9 @@ def apply(
     """Harmonize new rows with a saved model, ComBat or flow."""
     with plainly():
         from pycombat_gam.cli.run import model_writer
-        from pycombat_gam.load import load
         from pycombat_gam.tables.files import PARQUET, read_table, suffix_of, table_writer, verbatim
 
-        fitted: Harmonizer = load(model)
+        fitted = load_harmonizer(model, "apply")
         chosen = {"on_unseen": on_unseen, "missing": missing, "to": to, "adapt": adapt}
         _check_kind(fitted, [name for name, value in chosen.items() if value is not None])
         suffix = suffix_of(out)
@@ -82,12 +83,16 @@ def apply(
         progress.print(f"harmonized table: {out}", markup=False)
 
 
-def summary(model: Annotated[Path, typer.Argument(help="Model file that harmonize or flow wrote (.pcg).")]) -> None:
-    """Print what a saved model holds."""
+def summary(
+    model: Annotated[Path, typer.Argument(help="Model file that harmonize, flow or train wrote (.pcg).")],
+) -> None:
+    """Print what a saved model holds; of a predictor, how it did at sites left out."""
     with plainly():
         from pycombat_gam.load import load
+        from pycombat_gam.predict.predictor import Predictor
 
-        typer.echo(str(load(model).summary()))
+        fitted = load(model)
+        typer.echo(str(fitted.validation if isinstance(fitted, Predictor) else fitted.summary()))
 
 
 def _check_kind(fitted: Harmonizer, chosen: list[str]) -> None:
@@ -100,15 +105,42 @@ def _check_kind(fitted: Harmonizer, chosen: list[str]) -> None:
             raise OptionError(f"{option} is for {MODELS[whose]}, and this model is a {called}: {instead[name]}")
 
 
+def load_harmonizer(model: Path, command: str) -> Harmonizer:
+    """Load a ComBat or a flow; stop for a predictor."""
+    from pycombat_gam.load import load
+    from pycombat_gam.predict.predictor import Predictor
+
+    fitted = load(model)
+    if isinstance(fitted, Predictor):
+        raise OptionError(
+            f"{command} is for {joined(list(MODELS.values()))}, and '{model}' is a predictor: use predict, or summary"
+        )
+    return fitted
+
+
 def load_combat(model: Path, command: str) -> ComBat:
     """Load a ComBat; stop for another kind of model."""
     from pycombat_gam.load import load
 
     fitted: Any = load(model)
-    if fitted.kind != "combat":
-        raise OptionError(f"{command} is for {MODELS['combat']}, and '{model}' is a {INSTEAD[fitted.kind][0]}")
+    kind = getattr(fitted, "kind", "")
+    if kind != "combat":
+        called = INSTEAD[kind][0] if kind else "predictor"
+        raise OptionError(f"{command} is for {MODELS['combat']}, and '{model}' is a {called}")
     combat: ComBat = fitted
     return combat
+
+
+def load_predictor(model: Path, command: str) -> Predictor:
+    """Load a predictor; stop for a harmonizer."""
+    from pycombat_gam.load import load
+    from pycombat_gam.predict.predictor import Predictor
+
+    fitted = load(model)
+    if not isinstance(fitted, Predictor):
+        called = INSTEAD[fitted.kind][0]
+        raise OptionError(f"{command} is for predictors, and '{model}' is a {called}: use apply, or train a predictor")
+    return fitted
 
 
 def put(place: Path, write: Writer, *, force: bool) -> None:

@@ -12,10 +12,11 @@ from pycombat_gam.plot.effects import shrinkage, site_effects
 from pycombat_gam.plot.fitted import curve
 from pycombat_gam.plot.flows import fan, training
 from pycombat_gam.plot.pca import components
+from pycombat_gam.plot.prediction import calibration, coverage, decision_curve, site_forest
 from pycombat_gam.plot.priors import prior
 from pycombat_gam.plot.tested import forest, volcano
 
 __all__ = [
-    "components", "curve", "fan", "features", "forest", "prior", "shrinkage", "site_effects", "training", "travelers",
-    "volcano",
+    "calibration", "components", "coverage", "curve", "decision_curve", "fan", "features", "forest", "prior",
+    "shrinkage", "site_effects", "site_forest", "training", "travelers", "volcano",
 ]  # fmt: skip

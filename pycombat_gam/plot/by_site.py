@@ -9,7 +9,7 @@ import pandas as pd
 
 from pycombat_gam.errors import DataError
 from pycombat_gam.plot.given import check_frame, combat_of, feature_index, numbers, places_of, sites_of, states
-from pycombat_gam.plot.room import few_ticks, lay_out, names_of, say, say_shared
+from pycombat_gam.plot.room import few_ticks, lay_out, name_rows, names_of, say, say_shared
 from pycombat_gam.plot.style import (
     INK,
     LOOKS,
@@ -102,7 +102,7 @@ def features(
         under += [f"{count(missing, 'missing value')} not shown"] if missing else []
         titled(ax, state, "; ".join(under))
         if at == 0 or abs(ax.get_position().y0 - drawn[0].get_position().y0) > 0.01:
-            _name_rows(ax, [names[b] for b in order])
+            name_rows(ax, [names[b] for b in order])
             ax.set_ylabel(f"{shown(batch, 30)} (rows)")
         else:
             ax.set_yticks([])
@@ -226,14 +226,6 @@ def _strip(ax: Any, y: FloatArray, place: int, look: Look, *, crowd: int) -> Non
         ax.plot([low, high], [place, place], color=INK, linewidth=2.6, solid_capstyle="butt", zorder=4)
     ax.plot([middle, middle], [place - 0.36, place + 0.36], color="white", linewidth=3.4, zorder=5)
     ax.plot([middle, middle], [place - 0.34, place + 0.34], color=INK, linewidth=1.6, zorder=6)
-
-
-def _name_rows(ax: Any, names: list[str]) -> None:
-    """Write the sites' names beside their rows, small enough not to overlap; only every k-th where even that fails."""
-    room = ax.get_window_extent().height / ax.figure.dpi * 72.0 / len(names)
-    size = float(np.clip(0.8 * room, 5.0, 9.0))
-    step = max(1, int(np.ceil(5.0 / max(0.9 * room, 0.1)))) if room < 5.5 else 1
-    ax.set_yticks(np.arange(0, len(names), step), names[::step], fontsize=size)
 
 
 def _turn_where_crowded(ax: Any, labels: tuple[str, ...]) -> None:

@@ -101,11 +101,12 @@ def few_ticks(ax: Any, axes: str = "xy") -> None:
             along.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
 
 
-def log_ticks(ax: Any, low: float, high: float) -> None:
+def log_ticks(ax: Any, low: float, high: float, axes: str = "xy") -> None:
     """Mark logarithmic axes from `low` to `high` with round numbers that do not overlap."""
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-    for axis, along in (("x", ax.xaxis), ("y", ax.yaxis)):
+    for axis in axes:
+        along = ax.xaxis if axis == "x" else ax.yaxis
         size = along.get_ticklabels()[0].get_fontsize() if along.get_ticklabels() else 10.0
         chosen = _round_between(low, high, [1.0])
         for steps in ([1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7], [1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]):
@@ -127,6 +128,14 @@ def _round_between(low: float, high: float, steps: Sequence[float]) -> list[floa
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     marks = [step * 10.0**k for k in decades for step in steps]
     return [mark for mark in marks if low <= mark <= high] or [float(np.sqrt(low * high))]
+
+
+def name_rows(ax: Any, names: list[str]) -> None:
+    """Write the sites' names beside their rows, small enough not to overlap; only every k-th where even that fails."""
+    room = ax.get_window_extent().height / ax.figure.dpi * 72.0 / len(names)
+    size = float(np.clip(0.8 * room, 5.0, 9.0))
+    step = max(1, int(np.ceil(5.0 / max(0.9 * room, 0.1)))) if room < 5.5 else 1
+    ax.set_yticks(np.arange(0, len(names), step), names[::step], fontsize=size)
 
 
 def legend_below(ax: Any, handles: Sequence[Any], names: Sequence[str], *, row: Sequence[Any] = ()) -> Any:

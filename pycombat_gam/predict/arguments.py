@@ -13,7 +13,7 @@ from pycombat_gam.predict.horizons import check_horizons
 from pycombat_gam.predict.outcome import Question, read_question
 from pycombat_gam.study.harmonizer import Harmonizer, is_harmonizer
 from pycombat_gam.tables.arguments import check_level, check_seed, check_texts
-from pycombat_gam.words import listing
+from pycombat_gam.words import Setting, Worded, listing
 
 
 def check_arguments(params: dict[str, Any]) -> tuple[Question, Demand]:
@@ -51,9 +51,8 @@ def check_demand(params: dict[str, Any]) -> Demand:
     if share is not None:
         wrong = isinstance(share, bool) or not isinstance(share, int | float | np.number)
         if wrong or not 0 < share < 1:
-            raise OptionError(
-                f"sites={share!r}: give the share of new sites at which sets hold, such as 0.9, or None for on average"
-            )
+            asked = Worded(Setting("sites", share), ": give the share of new sites at which sets hold, such as 0.9; ")
+            raise OptionError(Worded(asked, "leave it out for on average over sites"))
     for name in ("per_class", "guarantee"):
         if not isinstance(params[name], bool):
             raise OptionError(f"{name}={params[name]!r}: give True or False")

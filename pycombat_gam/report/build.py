@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
-from pycombat_gam.errors import OutputError
+from pycombat_gam.errors import OptionError, OutputError
 from pycombat_gam.formula import parse_formula
+from pycombat_gam.predict.predictor import Predictor
 from pycombat_gam.progress import tracked
 from pycombat_gam.report.effects import effects_section
 from pycombat_gam.report.page import html_page, markdown_page
@@ -47,21 +48,26 @@ FILES = {HTML: "report", MARKDOWN: "report, Markdown"}
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """A harmonization and its evidence, for a paper's supplement.
+    """A harmonization or a prediction and its evidence, for a paper's supplement.
 
     Attributes
     ----------
     about : str
         The model and the size of the table, in a line.
     verdict : tuple of Sentences
-        Was there a site effect, is it gone, is the biology still there?
+        Was there a site effect, is it gone, is the biology still there? Of a prediction: what is guaranteed, to whom,
+        at what level, and what is not.
     sections : tuple of Section
-        Methods, audit, before and after, biology, effects, shrinkage, estimates, notes, how to reproduce.
+        Methods, audit, before and after, biology, effects, shrinkage, estimates, notes, how to reproduce. Of a
+        prediction: how it did at sites left out, TRIPOD-Cluster, methods, notes, how to reproduce.
+    title : str
+        Of the page.
     """
 
     about: str
     verdict: tuple[Sentences, ...]
     sections: tuple[Section, ...]
+    title: str = TITLE
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -70,11 +76,11 @@ class Report:
 
     def to_html(self) -> str:
         """Return one page that needs no other file and no network."""
-        return html_page(TITLE, self.verdict, self.sections, self.about)
+        return html_page(self.title, self.verdict, self.sections, self.about)
 
     def to_markdown(self) -> str:
         """Return the same as Markdown, for pasting; figures by their captions only."""
-        return markdown_page(TITLE, self.verdict, self.sections, self.about)
+        return markdown_page(self.title, self.verdict, self.sections, self.about)
 
     def writers(self) -> dict[str, Callable[[BinaryIO], None]]:
         """Return what writes each file of the report, by name."""
@@ -117,7 +123,7 @@ class Report:
 
 
 def report(
-    model: Harmonizer,
+    model: Harmonizer | Predictor,
     before: Any,
     after: Any = None,
     *,
@@ -129,14 +135,15 @@ def report(
     data: str | Path | None = None,
     seed: int = 0,
 ) -> Report:
-    """Report on a harmonization: what was done, whether it was needed, whether it worked, and how to repeat it.
+    """Report on a harmonization or a prediction: what was done, whether it worked, and how to repeat it.
 
     Parameters
     ----------
-    model : ComBat or FlowSCM
-        Fitted.
+    model : ComBat, FlowSCM or Predictor
+        Fitted. A Predictor takes `before`, `command` and `data` only.
     before : DataFrame or array of shape (n, V)
-        The table that was harmonized, wide, or features only beside `covariates`.
+        The table that was harmonized, wide, or features only beside `covariates`. Of a Predictor: the rows of the fit,
+        or other rows with outcomes, which are then predicted and compared.
     after : DataFrame or array of shape (n, V), optional
         The harmonized table. Without it, the model's `transform` of `before`.
     covariates : DataFrame, optional
@@ -166,6 +173,44 @@ def report(
     >>> model = pcg.ComBat("~ age + sex", batch="site", id="subject", features="_thickness$").fit(table)
     >>> pcg.report(model, table).write("report")  # doctest: +SKIP
     """
+    if isinstance(model, Predictor):
+        others = {
+            "after": after, "covariates": covariates, "audit": audit, "diagnosis": diagnosis, "fit_mask": fit_mask,
+        }  # fmt: skip
+        return _prediction(model, before, others, command, data)
+    study = Study.of(model, before, after, covariates, fit_mask)
+    audit = audit if audit is not None else _audited(study)
+    diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, fit_mask, seed)
+    return _harmonization(study, audit, diagnosis, command, data, seed)
+
+
+def _prediction(
+    model: Predictor,
+    table: Any,
+    others: dict[str, object],
+    command: str | Sequence[str] | None,
+    data: str | Path | None,
+) -> Report:
+    """Report on a prediction; `others` are arguments that only a harmonization has."""
+    from pycombat_gam.report.prediction import TITLE as PREDICTION
+    from pycombat_gam.report.prediction import about, sections
+    from pycombat_gam.report.prediction_verdict import verdict as guarantee
+
+    if unused := [name for name, value in others.items() if value is not None]:
+        raise OptionError(f"{listing(unused)} is for a harmonizer; the report of a Predictor takes its table alone")
+    parts = sections(model, table, command=command, data=data)
+    return Report(about(model), guarantee(model), parts, PREDICTION)
+
+
+def _harmonization(
+    study: Study,
+    audit: Audit,
+    diagnosis: Diagnosis,
+    command: str | Sequence[str] | None,
+    data: str | Path | None,
+    seed: int,
+) -> Report:
+    """Report on a harmonization."""
     from pycombat_gam.report.figures import (
         before_after_figures,
         biology_figures,
@@ -174,9 +219,7 @@ def report(
         shrinkage_figures,
     )
 
-    study = Study.of(model, before, after, covariates, fit_mask)
-    audit = audit if audit is not None else _audited(study)
-    diagnosis = diagnosis if diagnosis is not None else _diagnosed(study, fit_mask, seed)
+    model = study.model
     tested = model.tested()
     draw: tuple[Callable[[], list[Any]], ...] = (
         partial(before_after_figures, study, diagnosis),

@@ -143,11 +143,15 @@ def _held_out(table: pd.DataFrame, origin: Origin | None) -> list[str]:
 
 def versions(model: Harmonizer, extra: Sequence[str] = ()) -> dict[str, str]:
     """Return the versions of the software that computed, by name."""
-    names = [*PACKAGES, *model.packages, *extra]
+    return software([*model.packages, *extra])
+
+
+def software(extra: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Python, of this package and its basis, and of further packages, by name."""
     return {
         "pycombat_gam": version("pycombat-gam"),
         "python": platform.python_version(),
-        **{name: version(name) for name in names},
+        **{name: version(name) for name in dict.fromkeys([*PACKAGES, *extra])},
     }
 
 
@@ -202,7 +206,12 @@ def _kept(formula: Formula) -> str:
 
 
 def _computed(model: Harmonizer) -> str:
-    software = versions(model)
-    ours, python = software.pop("pycombat_gam"), software.pop("python")
-    with_ = joined([f"{name} {number}" for name, number in software.items()])
+    return computations(versions(model))
+
+
+def computations(versions: dict[str, str]) -> str:
+    """Say in a sentence what computed, by its versions."""
+    numbers = dict(versions)
+    ours, python = numbers.pop("pycombat_gam"), numbers.pop("python")
+    with_ = joined([f"{name} {number}" for name, number in numbers.items()])
     return f"Computations: pycombat_gam {ours}, Python {python}, {with_}."
