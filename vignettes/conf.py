@@ -114,7 +114,7 @@ python_use_unqualified_type_names = True
 default_role = "py:obj"
 # No inventory of another package can be had without internet: their types stay text. Our own must lead somewhere.
 INSIDE = (
-    r"pycombat_gam\.(mean\.fit|design|formula\.formula|saving|account|study|words|types|batch|combat\.fitted|flow\.fitted)\..*"
+    r"pycombat_gam\.(mean\.fit|design|formula\.formula|saving|account|study|words|types|batch|combat\.fitted|flow\.fitted|predict\.fitted)\..*"
     r"|r_bridge\.(session|study)\..*"
 )
 """What signatures name and the reference leaves to the code."""
