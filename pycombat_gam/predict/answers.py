@@ -60,6 +60,7 @@ def answer(
     labels = np.array(rows.labels, dtype=object)
     with_labels = set() if labelled is None else set(np.array(labelled.rows.labels, dtype=object)[labelled.rows.codes])
     whole: list[int] = []
+    notes += _few(fitted, rows, with_labels)
     for code in np.unique(rows.codes):
         site, here = str(labels[code]), rows.codes == code
         units = rows.unit_site == code
@@ -68,7 +69,7 @@ def answer(
             columns = _by_labels(fold, demand, scores, rows.take(here), units, labelled, site, notes)
             parts.append((units, columns, "labelled rows"))
             continue
-        m = _bag(fitted, int(here.sum()), site, notes)
+        m = fitted.bag_for(int(here.sum()), int(code) if code < K else None)
         if code < K:
             columns = _by_own_rows(fitted, demand, scores, rows.take(here), int(code), units, m, seed, notes)
             parts.append((units, columns, "own rows"))
@@ -87,17 +88,18 @@ def answer(
     return Answers(table, tuple(notes), any(how.startswith("all sites") for _, _, how in parts))
 
 
-def _bag(fitted: FittedPredictor, n: int, site: str, notes: list[str]) -> int | None:
-    """Return the size of bags that a site of n rows is harmonized in; None: all of it at once."""
-    if fitted.full.harmonizer is None or n >= fitted.fewest:
-        return None
-    fits = [m for m in fitted.bags if m <= n]
-    few = f"site '{site}' has {count(n, 'row')}, fewer than any site of the fit ({fitted.fewest})"
-    if not fits:
-        notes.append(f"{few}: it is harmonized from them, and its sets may hold the truth less often than they say")
-        return None
-    notes.append(f"{few}: it is harmonized, and its sets are calibrated, in bags of {count(max(fits), 'row')}")
-    return max(fits)
+def _few(fitted: FittedPredictor, rows: Rows, with_labels: set[str]) -> list[str]:
+    """Say which sites are harmonized from fewer rows than any site of the fit, labelled rows aside."""
+    sizes = np.bincount(rows.codes)
+    small = np.flatnonzero((sizes > 0) & (sizes < fitted.fewest))
+    few = [k for k in small if rows.labels[k] not in with_labels]
+    if fitted.full.harmonizer is None or not few:
+        return []
+    named = listing([f"'{rows.labels[k]}' ({count(int(sizes[k]), 'row')})" for k in few], 5)
+    what = f"{'site' if len(few) == 1 else 'sites'} {named}: fewer than any site of the fit ({fitted.fewest})"
+    if fitted.bags:
+        return [f"{what}; harmonized, and sets calibrated, in bags of as many rows"]
+    return [f"{what}; harmonized from them, and sets may hold the truth less often than they say"]
 
 
 def _predict(fold: Fold, rows: Rows, units: BoolArray, m: int | None, seed: int) -> FloatArray:

@@ -1,7 +1,8 @@
 """Few rows at a new site: calibration rows are harmonized in bags as small as it.
 
-The guarantee presumes that the new site is harmonized from as many rows as the calibration sites were. For a site of
-fewer rows, each calibration row is harmonized within a random bag of m rows of its own site, and so is each new row.
+The guarantee presumes that a new site and those that calibrate are harmonized from as many rows. So each calibration
+row is harmonized within a random bag of m rows of its own site, or within the whole site where that has no more, and
+each new row within a bag of m rows of the new one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pycombat_gam.predict.rows import Rows
 from pycombat_gam.predict.scores import Scores
 from pycombat_gam.types import FloatArray, IntArray
 
-SIZES = (1, 2, 3, 5, 10, 20)
-"""Sizes of bags that are calibrated; a new site takes the largest that it can fill."""
+SIZES = tuple(digit * 10**power for power in range(6) for digit in (1, 2, 3, 5))
+"""Sizes of bags that are calibrated, below the largest site; a new site takes the largest that it can fill."""
 SORTED_BY = 16
 """Columns that order the rows before they are shuffled; more would hardly ever break a tie."""
 
@@ -24,15 +25,15 @@ SORTED_BY = 16
 def calibrated_in_bags(
     without: tuple[Fold, ...], rows: Rows, y: FloatArray, scores: Scores, seed: int
 ) -> dict[int, FloatArray]:
-    """Score every unit as if its site had given bags of m rows only: (U,) for each m below the smallest site.
+    """Score every unit as if its site had given bags of m rows at most: (U,) for each m below the largest site.
 
     Parameters
     ----------
     without : the fits without each site; y : (U,) outcomes of units.
     """
-    fewest = int(np.bincount(rows.codes).min())
+    most = int(np.bincount(rows.codes).max())
     scored = {}
-    for m in (size for size in SIZES if size < fewest):
+    for m in (size for size in SIZES if size < most):
         P: FloatArray | None = None
         for k, fold in enumerate(without):
             at = np.flatnonzero(rows.codes == k)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.batch.levels import BatchLevels, canonical
-from pycombat_gam.errors import DesignError, OptionError
+from pycombat_gam.errors import DataError, DesignError, OptionError
 from pycombat_gam.formula import parse_formula
 from pycombat_gam.predict.arguments import check_arguments, check_harmonizer
 from pycombat_gam.predict.bags import calibrated_in_bags
@@ -20,14 +20,33 @@ from pycombat_gam.predict.left_out import Evidence, leave_out
 from pycombat_gam.predict.node_scores import NodeScores
 from pycombat_gam.predict.nodes import FittedNodes, Nodes
 from pycombat_gam.predict.outcome import Outcome, learn_outcome
+from pycombat_gam.predict.ranking import MEAN
 from pycombat_gam.predict.rows import Layout, Rows, outcome_of_units
 from pycombat_gam.predict.scores import ClassScores, NumberScores, Scores
 from pycombat_gam.predict.taxonomy import as_taxonomy, tree_of
 from pycombat_gam.study.harmonizer import Harmonizer
 from pycombat_gam.tables.intake import find_column
-from pycombat_gam.types import FloatArray
+from pycombat_gam.types import FloatArray, IntArray
 from pycombat_gam.words import count, listing
 
+FEW_NUMBERS = 5
+"""So few different whole numbers may be codes of classes."""
+TAKEN = (
+    "set",
+    "size",
+    "answer",
+    "node",
+    "ranked",
+    "fit",
+    "lower",
+    "upper",
+    "calibration",
+    "observed",
+    "row",
+    "time",
+    "event",
+)
+"""Columns of answers and of `left_out`."""
 FEWEST_SITES = 3
 """A site left out, one that calibrates, one that trains."""
 
@@ -43,7 +62,7 @@ class FittedPredictor:
     evidence : predictions of units at sites left out; raw : the same from raw features, where a harmonizer is inside.
     bags : scores (U,) of the truth by size of bag, where a harmonizer is inside.
     units : (U rows) site and ids, or the index, of every unit.
-    fewest : rows of the smallest site; notes : what was out of the ordinary.
+    site_rows : (K,) rows of each site; notes : what was out of the ordinary.
     """
 
     layout: Layout
@@ -55,8 +74,24 @@ class FittedPredictor:
     raw: Evidence | None
     bags: dict[int, FloatArray]
     units: pd.DataFrame
-    fewest: int
+    site_rows: IntArray
     notes: tuple[str, ...]
+
+    @property
+    def fewest(self) -> int:
+        """Rows of the smallest site."""
+        return int(self.site_rows.min())
+
+    def bag_for(self, n: int, site: int | None) -> int | None:
+        """Return the size of the bags that n rows are harmonized in; None: all of them together.
+
+        Parameters
+        ----------
+        site : code of the site, None for a new one.
+        """
+        calibrated_from = int(self.site_rows.max() if site is None else self.site_rows[site])
+        fits = [m for m in self.bags if m <= n]
+        return max(fits) if fits and n < calibrated_from else None
 
     def scores(self, *, per_class: bool) -> Scores | None:
         """Return the scores of the outcome."""
@@ -118,6 +153,7 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
     layout = replace(layout, missing=learner.missing)
     _check_enough_sites(find_column(table, layout.batch, "batch"), harmonizer, question.survival)
     rows, levels = layout.read(table, None)
+    _check_names(layout, outcome, levels)
     of_units = outcome_of_units(rows, y, layout.case)
     _check_classes(outcome, of_units, rows, levels, learner)
     if question.survival:
@@ -131,10 +167,20 @@ def fit_predictor(params: dict[str, Any], table: pd.DataFrame) -> FittedPredicto
         raw = leave_out(plain, rows, y, of_units, scores, what="leaving out sites, raw features")[2]
         if scores is not None and not harmonizer.one_new_site:
             bags = calibrated_in_bags(without, rows, of_units, scores, params["seed"])
-    fewest = int(np.bincount(rows.codes).min())
-    notes += _notes(outcome, full, _unweighted(params["estimator"], rows))
+    site_rows = np.bincount(rows.codes, minlength=len(levels)).astype(np.intp)
+    notes += [*_number_notes(outcome, y), *_notes(outcome, full, _unweighted(params["estimator"], rows))]
     return FittedPredictor(
-        layout, outcome, levels, full, without, evidence, raw, bags, _units(table, rows, layout), fewest, tuple(notes)
+        layout,
+        outcome,
+        levels,
+        full,
+        without,
+        evidence,
+        raw,
+        bags,
+        _units(table, rows, layout),
+        site_rows,
+        tuple(notes),
     )
 
 
@@ -218,13 +264,37 @@ def _notes(outcome: Outcome, full: Fold, more: list[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _number_notes(outcome: Outcome, y: FloatArray) -> list[str]:
+    """Say that an outcome of a few whole numbers is taken for a number."""
+    if outcome.kind != "number":
+        return []
+    values = np.unique(y)
+    if values.size > FEW_NUMBERS or not (values == np.floor(values)).all():
+        return []
+    named = listing((f"{value:g}" for value in values), FEW_NUMBERS)
+    return [f"'{outcome.name}' holds {named} only and is taken for a number: factor({outcome.name}) makes them classes"]
+
+
+def _check_names(layout: Layout, outcome: Outcome, levels: BatchLevels) -> None:
+    """Stop for columns and sites that have the names of columns and rows of the tables that come back."""
+    taken = {*TAKEN, *(f"p_{label}" for label in outcome.labels)}
+    named = [*layout.ids, *([] if layout.case is None else [layout.case])]
+    clash = [name for name in named if name in {*taken, *(() if name == layout.batch else ("site",))}]
+    if layout.batch in taken:
+        clash.append(layout.batch)
+    if clash:
+        raise OptionError(f"column '{clash[0]}' has the name of a column of answers or of `left_out`: rename it")
+    if MEAN in levels.labels:
+        raise DataError(f"a site is called '{MEAN}', as tables call the mean over sites: rename it")
+
+
 def _units(table: pd.DataFrame, rows: Rows, layout: Layout) -> pd.DataFrame:
     """Name every unit: its site, and ids, case or index."""
     named: dict[str, Any] = {"site": np.array(rows.labels, dtype=object)[rows.unit_site]}
     if layout.case is not None:
         named[layout.case] = rows.index.astype(str).to_numpy()
     elif layout.ids:
-        named |= {name: find_column(table, name, "id").astype(str).to_numpy() for name in layout.ids if name != "site"}
+        named |= {name: find_column(table, name, "id").astype(str).to_numpy() for name in layout.ids}
     else:
         named["row"] = np.array([str(label) for label in rows.index.to_flat_index()], dtype=object)
     return pd.DataFrame(named)

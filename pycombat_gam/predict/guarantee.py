@@ -51,7 +51,7 @@ def impossible(fitted: FittedPredictor, demand: Demand, scores: Scores) -> list[
 
 def _no_level(fitted: FittedPredictor, demand: Demand, scores: Scores, K: int) -> list[str]:
     top, asked = ceiling(K), demand.asked
-    lower = _below(top)
+    lower = _below(float(ceilings(scores, fitted.evidence.y, fitted.evidence.site).min()))
     classes = isinstance(scores, ClassScores | NodeScores)
     stays = "every class stays" if classes else "every interval is infinite"
     if demand.share is not None:
@@ -110,7 +110,9 @@ class Promise:
 def promise(fitted: FittedPredictor, demand: Demand, scores: Scores) -> Promise:
     """Say what sets guarantee."""
     name, K = fitted.outcome.name, len(fitted.levels)
-    each = ", whichever class is the true one" if scores.n_strata > 1 else ""
+    each = ""
+    if scores.n_strata > 1:
+        each = ", whichever class is the true one" if demand.share is None else ", for each class by itself"
     where = "at a new site" if demand.share is None else f"at {percent(demand.share)} of new sites"
     beyond, limits = tuple(impossible(fitted, demand, scores)), tuple(_limits(fitted, demand, scores))
     details = (*_for_whom(fitted, demand), *_ceilings(fitted, demand, scores))
@@ -129,8 +131,10 @@ def promise(fitted: FittedPredictor, demand: Demand, scores: Scores) -> Promise:
 def _for_whom(fitted: FittedPredictor, demand: Demand) -> list[str]:
     sites = count(len(fitted.levels), "site")
     texts = [f"For whom: patients at new sites that come from where the {sites} of the fit come from."]
-    if fitted.full.harmonizer is not None:
-        texts.append(f"Such a site gives at least {count(fitted.fewest, 'row')} to harmonize.")
+    if fitted.bags:
+        texts.append("A smaller site is harmonized in bags of rows, and so are those that calibrate.")
+    elif fitted.full.harmonizer is not None:
+        texts.append("They give as many rows to harmonize as the sites of the fit.")
     them = "on average over them" if demand.share is None else f"at {percent(demand.share)} of them"
     return [*texts, f"At what level: {percent(demand.level)}, {them}."]
 

@@ -7,7 +7,6 @@ censoring weights for the AUC. What a site's follow-up does not reach is NaN the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +25,7 @@ from pycombat_gam.predict.site_measures import (
     Measured,
     logit_auc,
     on_log_scale,
+    pooled_ratio,
 )
 from pycombat_gam.types import BoolArray, FloatArray
 
@@ -77,8 +77,8 @@ def _at_horizon(time: FloatArray, event: BoolArray, risk: FloatArray, horizon: f
     known = int(((event & (time <= horizon)) | (time >= horizon)).sum())
     pooled, variance = _within_bounds(float(observed), float(se), known)
     oe, se_log = observed_expected(time, event, risk, horizon)
-    value = float(np.log(pooled / mean)) if mean > 0 else np.nan
-    yield replace(on_log_scale("O/E", oe, se_log), value=value, variance=variance / pooled**2)
+    ratio = pooled_ratio(known * float(observed), known * mean, known * mean * (1 - mean))
+    yield on_log_scale("O/E", oe, se_log).pooled_as(*ratio)
     z = -float(ndtri((1 - CONFIDENCE) / 2))
     center, se_logit = logit(observed), se / (observed * (1 - observed)) if 0 < observed < 1 else np.nan
     ends = expit(center - z * se_logit), expit(center + z * se_logit)

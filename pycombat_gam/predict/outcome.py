@@ -60,7 +60,8 @@ def read_question(text: object) -> Question:
         raise FormulaError(f"the formula is a {type(text).__name__}; give it as text, such as 'dx ~ age + sex'")
     tree = parse(text)
     if not isinstance(tree, Binary) or tree.op != "~":
-        raise FormulaError(f"the formula '{text}' names no outcome: write it before the '~', such as 'dx {text}'")
+        example = f"{text} ~ 1" if isinstance(tree, Name) else f"dx {text}"
+        raise FormulaError(f"the formula '{text}' names no outcome: write it before the '~', such as '{example}'")
     right = parse_formula(f"~ {deparse(tree.right)}")
     left = tree.left
     survival = isinstance(left, Call) and left.name == "Surv"
@@ -123,6 +124,16 @@ def missing_outcomes(question: Question, table: pd.DataFrame) -> BoolArray:
     return absent
 
 
+def check_outcomes(question: Question, table: pd.DataFrame, who: str) -> None:
+    """Stop for missing outcomes; `who` needs known ones."""
+    absent = missing_outcomes(question, table)
+    if absent.any():
+        raise DataError(
+            f"the outcome '{question.name}' is missing in {rows_named(table.index[absent])}: {who} known outcomes; "
+            "leave these rows out"
+        )
+
+
 def learn_outcome(question: Question, table: pd.DataFrame) -> tuple[Outcome, FloatArray]:
     """Read the outcome of every row, once it is known what it is.
 
@@ -138,12 +149,7 @@ def learn_outcome(question: Question, table: pd.DataFrame) -> tuple[Outcome, Flo
     DesignError
         For one class.
     """
-    absent = missing_outcomes(question, table)
-    if absent.any():
-        raise DataError(
-            f"the outcome '{question.name}' is missing in {rows_named(table.index[absent])}: a model is trained on "
-            "known outcomes; leave these rows out"
-        )
+    check_outcomes(question, table, "a model is trained on")
     if question.survival:
         return Outcome(question.name, "survival"), _survival(question, table)
     node = question.response
@@ -160,11 +166,25 @@ def learn_outcome(question: Question, table: pd.DataFrame) -> tuple[Outcome, Flo
                     f"the outcome '{question.name}' has one class, {classes[0]!r} in {count(len(series), 'row')}: "
                     "there is nothing to tell apart"
                 )
+            _check_labels(question.name, series, classes)
             outcome = Outcome(question.name, "classes", classes, numbered=binary)
             return outcome, code_classes(outcome, question, table)
     elif called:
         raise FormulaError(f"{question.name}: give factor() one column, such as factor(dx)")
     return Outcome(question.name, "number"), read_outcome(Outcome(question.name, "number"), question, table)
+
+
+def _check_labels(name: str, series: pd.Series, classes: tuple[Label, ...]) -> None:
+    """Stop for labels that tables of validation have for all rows, and for numbers kept as text."""
+    if "all" in map(str, classes):
+        raise DataError(f"a class of {name} is called 'all', as tables call all rows: rename it")
+    if len(classes) > 20 and 2 * len(classes) > len(series):
+        as_numbers = pd.to_numeric(pd.Series(list(map(str, classes))), errors="coerce")
+        how = "; they are numbers kept as text: pd.to_numeric converts them" if as_numbers.notna().all() else ""
+        raise DataError(
+            f"the outcome {name} has {len(classes)} different labels in {count(len(series), 'row')}: classes need rows "
+            f"of the same label at several sites{how}"
+        )
 
 
 def read_outcome(outcome: Outcome, question: Question, table: pd.DataFrame) -> FloatArray:

@@ -16,14 +16,14 @@ from pycombat_gam.predict.arguments import check_demand
 from pycombat_gam.predict.calibration import Demand
 from pycombat_gam.predict.fitted import FittedPredictor, fit_predictor
 from pycombat_gam.predict.guarantee import impossible
-from pycombat_gam.predict.outcome import read_outcome
-from pycombat_gam.predict.rows import Rows, outcome_of_units
+from pycombat_gam.predict.outcome import check_outcomes, read_outcome
+from pycombat_gam.predict.rows import Layout, Rows, outcome_of_units
 from pycombat_gam.predict.scores import Scores
 from pycombat_gam.predict.validation import Validation
 from pycombat_gam.saving.container import Container, proven, write_container
 from pycombat_gam.study.harmonizer import Harmonizer
 from pycombat_gam.tables.estimator import Parametrized
-from pycombat_gam.tables.intake import FeatureChoice
+from pycombat_gam.tables.intake import FeatureChoice, find_column
 from pycombat_gam.words import in_one, listing
 
 if TYPE_CHECKING:  # Python 3.10 has no typing.Self
@@ -175,7 +175,8 @@ class Predictor(Parametrized):
             order. Taxonomies: ``p_<node>`` down to the partition, NaN where a model does not split so far, ``node``,
             and in ``set`` the classes below it; ``answer`` is the node, ``"undecided"`` if it holds all. Numbers:
             ``fit``, ``lower``, ``upper``. Times: ``risk_<horizon>``. ``calibration`` says what calibrated the set:
-            ``"all sites"``, ``"own rows"`` of a site of the fit, ``"labelled rows"``.
+            ``"all sites"``, with a harmonizer inside also ``"all sites, bags of <rows>"``; ``"own rows"`` of a site of
+            the fit; ``"labelled rows"``.
         """
         fitted = self.fitted
         rows, _ = fitted.layout.read(new, fitted.levels)
@@ -186,7 +187,7 @@ class Predictor(Parametrized):
             if few := fitted.few_rows(rows):
                 warnings.warn(in_one(few), PcgWarning, stacklevel=2)
             return fitted.risks(rows)
-        known = None if labelled is None else self._labelled(labelled, rows)
+        known = None if labelled is None else self._labelled(labelled, rows, new)
         answers = answer(fitted, self._demand, scores, rows, known, int(self.seed))
         notes = list(answers.notes)
         if answers.new:
@@ -195,12 +196,18 @@ class Predictor(Parametrized):
             warnings.warn(in_one(notes), PcgWarning, stacklevel=2)
         return answers.table
 
-    def _labelled(self, labelled: pd.DataFrame, new: Rows) -> Labelled:
+    def _labelled(self, labelled: pd.DataFrame, new: Rows, table: pd.DataFrame) -> Labelled:
         fitted = self.fitted
         rows, _ = fitted.layout.read(labelled, fitted.levels)
         asked = {new.labels[code] for code in new.codes}
+        if again := _shared(fitted.layout, new, rows, table, labelled):
+            raise DataError(
+                f"labelled has {listing(again, 5)}, asked about as well: a row cannot calibrate its own set; leave it "
+                "out of one of them"
+            )
         if others := [label for label in dict.fromkeys(rows.labels[code] for code in rows.codes) if label not in asked]:
             raise DataError(f"labelled has rows of {listing(others)}, where no new row is: leave them out")
+        check_outcomes(fitted.layout.question, labelled, "labelled rows have")
         y = read_outcome(fitted.outcome, fitted.layout.question, labelled)
         return Labelled(rows, outcome_of_units(rows, y, fitted.layout.case))
 
@@ -270,7 +277,24 @@ class Predictor(Parametrized):
         return self.fitted.scores(per_class=self.per_class)
 
     def _settled(self) -> dict[str, Any]:
-        return {name: value for name, value in self.get_params().items() if name not in AFTER_FIT}
+        inside = None if self.harmonizer is None else repr(self.harmonizer.get_params())
+        params = {name: value for name, value in self.get_params().items() if name not in AFTER_FIT}
+        return {**params, "arguments of the harmonizer": inside}
+
+
+def _shared(layout: Layout, new: Rows, labelled: Rows, table: pd.DataFrame, known: pd.DataFrame) -> list[str]:
+    """Return the cases, or ids, that are in both tables; rows without either cannot be told apart."""
+    if layout.case is not None:
+        theirs = set(labelled.index)
+        return [str(case) for case in new.index if case in theirs]
+    if not layout.ids:
+        return []
+    ids, others = (
+        list(zip(*(find_column(frame, name, "id").astype(str) for name in layout.ids), strict=True))
+        for frame in (table, known)
+    )
+    both = set(others)
+    return ["/".join(row) for row in ids if row in both]
 
 
 def _differs(now: object, then: object) -> bool:

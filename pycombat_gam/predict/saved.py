@@ -42,7 +42,10 @@ def to_container(fit: FittedPredictor, params: dict[str, Any]) -> Container:
     ModelFileError
         For an estimator of scikit-learn: it is code, and a file never holds code.
     """
-    arrays: dict[str, np.ndarray] = {"features": np.array(fit.layout.features, dtype=np.str_)}
+    arrays: dict[str, np.ndarray] = {
+        "features": np.array(fit.layout.features, dtype=np.str_),
+        "site_rows": fit.site_rows,
+    }
     folds = []
     for number, fold in enumerate((fit.full, *fit.without)):
         about, parts = _fold(fold)
@@ -66,7 +69,6 @@ def to_container(fit: FittedPredictor, params: dict[str, Any]) -> Container:
         "batch": {"column": fit.levels.column, "labels": list(fit.levels.labels)},
         "folds": folds,
         "units": [str(name) for name in fit.units if name != "site"],
-        "fewest": fit.fewest,
         "notes": list(map(str, fit.notes)),
     }
     return Container(KIND, model, arrays)
@@ -102,7 +104,7 @@ def from_container(container: Container) -> tuple[dict[str, Any], FittedPredicto
     """
     saved = Reader(container.model, "the saved predictor")
     with saved.guard():
-        saved.exactly("params", "taxonomy", "outcome", "batch", "folds", "units", "fewest", "notes")
+        saved.exactly("params", "taxonomy", "outcome", "batch", "folds", "units", "notes")
         return _rebuilt(saved, container.arrays)
 
 
@@ -143,7 +145,7 @@ def _rebuilt(saved: Reader, arrays: dict[str, np.ndarray]) -> tuple[dict[str, An
     bags = {m: held.array(f"bags.{m}", (U,)) for m in SIZES if held.has(f"bags.{m}")}
     fit = FittedPredictor(
         layout, outcome, levels, folds[0], tuple(folds[1:]), evidence, raw, bags, units,
-        saved.whole("fewest", least=1), saved.texts("notes"),
+        held.array("site_rows", (K,), "i", least=3), saved.texts("notes"),
     )  # fmt: skip
     return params, fit
 

@@ -7,15 +7,16 @@ each site, and random effects pool it over sites, with an interval for a new sit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri
 
 from pycombat_gam.predict.left_out import Evidence
 from pycombat_gam.predict.measures.auc import Auc, delong, logit_interval
-from pycombat_gam.predict.measures.calibration import numeric, recalibrated
+from pycombat_gam.predict.measures.calibration import CLIP, numeric, recalibrated
 from pycombat_gam.predict.measures.net_benefit import net_benefit, treat_all
 from pycombat_gam.predict.measures.pooling import pool_sites
 from pycombat_gam.predict.measures.proportions import wilson
@@ -65,6 +66,10 @@ class Measured:
     value: float
     variance: float
 
+    def pooled_as(self, value: float, variance: float) -> Measured:
+        """Return it with another value and variance for pooling."""
+        return replace(self, value=value, variance=variance)
+
 
 def measured_by_site(outcome: Outcome, scores: Scores, evidence: Evidence, sites: tuple[str, ...]) -> pd.DataFrame:
     """Return a row for each site, class and measure; columns `scale`, `value` and `variance` serve pooling."""
@@ -100,10 +105,40 @@ def _class_measures(events: BoolArray, p: FloatArray) -> Iterator[Measured]:
     lower, upper = logit_interval(auc, CONFIDENCE)
     yield Measured("AUC", auc.value, float(np.sqrt(auc.variance)), lower, upper, LOGIT, *logit_auc(auc))
     again = recalibrated(events, p)
-    yield _normal(IDEAL[0], again.intercept, again.se_intercept)
+    spread = float((p * (1 - p)).sum())
+    intercept = _normal(IDEAL[0], again.intercept, again.se_intercept)
+    yield intercept.pooled_as(shrunken_intercept(events, p), 1 / spread) if spread > 0 else intercept
     yield _normal(IDEAL[1], again.slope, again.se_slope)
-    oe = again.observed_expected
-    yield on_log_scale(IDEAL[2], oe, again.se_log_oe)
+    ratio = on_log_scale(IDEAL[2], again.observed_expected, again.se_log_oe)
+    yield ratio.pooled_as(*pooled_ratio(float(events.sum()), float(p.sum()), spread))
+
+
+def pooled_ratio(observed: float, expected: float, spread: float) -> tuple[float, float]:
+    """Return log O/E and its variance, as they are pooled, with half an event more.
+
+    A site without events counts, as leaving it out would raise the mean. The variance is that of the expected number
+    of events, `spread`, for a variance by observed events would give sites with many of them more weight. At two events
+    a site the mean is 3 % too high, at one 17 %.
+    """
+    if not (expected > 0 and spread > 0):
+        return np.nan, np.nan
+    return float(np.log((observed + 0.5) / expected)), spread / expected**2
+
+
+def shrunken_intercept(events: BoolArray, p: FloatArray) -> float:
+    """Return the calibration intercept of Firth's likelihood (1993, Biometrika 80:27), which exists without events.
+
+    It solves Σ (y − μ) + Σ w(½ − μ)/Σ w = 0 with w = μ(1 − μ), logit μ = a + logit p.
+    """
+    lp = logit(np.clip(p, CLIP, 1 - CLIP))
+
+    def score(a: float) -> float:
+        mu = expit(a + lp)
+        w = mu * expit(-(a + lp))
+        return float(events.sum() - mu.sum() + (w * (0.5 - mu)).sum() / w.sum())
+
+    ends = (-lp.max() - 30.0, -lp.min() + 30.0)
+    return float(brentq(score, *ends, xtol=1e-12)) if score(ends[0]) > 0 > score(ends[1]) else np.nan
 
 
 def on_log_scale(measure: str, ratio: float, se_log: float) -> Measured:

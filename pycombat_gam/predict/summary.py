@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from pycombat_gam.predict.guarantee import promise
+from pycombat_gam.predict.horizons import shown as horizon_text
+from pycombat_gam.predict.thresholds import ceiling, reachable
 from pycombat_gam.words import count, percent
 
 if TYPE_CHECKING:
@@ -30,13 +32,33 @@ def validation_text(validation: Validation) -> str:
         promised = promise(fitted, validation.demand, scores)
         parts.append("\n".join([promised.lead, *promised.beyond, *promised.details]))
         parts.append("\n".join(["Not guaranteed:", *(f"  - {limit}" for limit in promised.limits)]))
+        parts += _full(validation)
         parts.append(f"Sets at level {validation.demand.level:g}, each site left out\n{_sets(validation)}")
+    else:
+        parts.append(
+            "Nothing is guaranteed: risks come without sets. How they did at sites left out is all that is known."
+        )
     parts.append(f"Measures, pooled over sites by random effects (95 %)\n{_overall(validation)}")
     if len(validation.comparison):
         parts.append(f"Harmonized beside raw features, paired by site (95 %)\n{_comparison(validation)}")
     if fitted.notes:
         parts.append("\n".join(["Notes:", *(f"  - {note}" for note in fitted.notes)]))
     return "\n\n".join(parts)
+
+
+def _full(validation: Validation) -> list[str]:
+    """Say that sets at sites left out are full, where one site less cannot guarantee the level."""
+    demand, scores, fitted = validation.demand, validation.scores, validation.fitted
+    K = len(fitted.levels)
+    if scores is None or not demand.guarantee or not reachable(demand.asked, ceiling(K)):
+        return []
+    if reachable(demand.asked, ceiling(K - 1)):
+        return []
+    what = "hold every class" if fitted.outcome.classes else "are unbounded"
+    return [
+        f"At sites left out, {K - 1} sites calibrate, which guarantee {percent(ceiling(K - 1), '.1f')} at most. "
+        f"Guaranteed sets {what} there: what they held says nothing."
+    ]
 
 
 def _sets(validation: Validation) -> str:
@@ -65,7 +87,7 @@ def _overall(validation: Validation) -> str:
     shown = pd.DataFrame(
         {
             **_features(validation, table),
-            **({"horizon": table["horizon"]} if "horizon" in table else {}),
+            **({"horizon": table["horizon"].map(horizon_text)} if "horizon" in table else {}),
             **({"class": table["class"]} if "class" in table else {}),
             "measure": table["measure"],
             "mean of sites": table["estimate"].map(_number),
@@ -85,7 +107,7 @@ def _comparison(validation: Validation) -> str:
     shown = pd.DataFrame(
         {
             "measure": table["measure"],
-            which: table[which],
+            which: table[which].map(horizon_text) if which == "horizon" else table[which],
             "harmonized": table["harmonized"].map(_number),
             "raw": table["raw"].map(_number),
             "difference": table["difference"].map(lambda x: f"{x:+.3f}"),

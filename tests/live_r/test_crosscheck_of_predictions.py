@@ -92,7 +92,7 @@ def test_agrees(outcome: str, harmonized: bool, table: pd.DataFrame) -> None:
 def test_r_alone_reaches_the_same_verdict(outcome: str, table: pd.DataFrame, tmp_path: Path) -> None:
     """With names that a reader of CSV may take for something else."""
     sites = dict(zip("abcde", ["01", "a,b", 'a "b"', "Größe ☃", "NA"], strict=True))
-    classes = {"AD": "all", "MCI": "x\ny", "NC": "\\N"}
+    classes = {"AD": "every", "MCI": "x\ny", "NC": "\\N"}
     table = table.assign(site=table["site"].map(sites), dx=table["dx"].map(classes))
     agreement = checked(predictor(outcome, harmonized=True), table)
     assert agreement.verdict == "agrees", str(agreement)

@@ -52,7 +52,8 @@ def test_without_censoring_they_are_those_of_two_classes() -> None:
             # Without censoring Greenwood's is the binomial variance.
             assert here["observed risk"]["se"] == pytest.approx(np.sqrt(share * (1 - share) / 40), **close)
             assert here["O/E"]["estimate"] == pytest.approx(share / p.mean(), **close)
-            assert here["O/E"]["variance"] == pytest.approx((1 - share) / share / 40, **close)
+            assert here["O/E"]["value"] == pytest.approx(np.log((events.sum() + 0.5) / p.sum()), **close)
+            assert here["O/E"]["variance"] == pytest.approx((1 - p.mean()) / p.sum(), **close)
             assert rows.loc[(site, horizon, "predicted risk")]["estimate"] == p.mean()
             part = benefits.loc[(site, horizon)]
             np.testing.assert_array_equal(part["threshold"], THRESHOLDS)
@@ -107,8 +108,8 @@ def test_small_and_odd_sites() -> None:
     assert observed["se"].isna().tolist() == [False, True, True, True, False]
     assert observed[["lower", "upper"]].isna().all(axis=None)
     assert rows.loc["AUC"]["estimate"].isna().all()
-    # Half an event and half a row without are added: no site is left out, and none has an infinite logarithm.
-    shrunk = np.array([0.5 / 3, 2.5 / 3, 1.5 / 2, 1.5 / 2, 0.5 / 2])
+    # Half an event is added: no site is left out, and none has an infinite logarithm.
+    shrunk = np.array([0.5 / 2, 2.5 / 2, 1.5, 1.5, 0.5])
     expected = np.array([risk[site == k].mean() for k in range(5)])
     oe = rows.loc[("O/E", 365.0)]
     np.testing.assert_allclose(oe["value"].astype(float), np.log(shrunk / expected), rtol=1e-14)  # a few roundings

@@ -129,7 +129,7 @@ def test_too_few_labelled_rows_are_said() -> None:
 def test_a_site_of_few_rows_is_harmonized_in_bags_aloud() -> None:
     model = fitted(clinics(), harmonizer=pcg.ComBat("~ age", batch="site"))
     for n, m in ((1, 1), (4, 3), (29, 20)):
-        with pytest.warns(PcgWarning, match=f"fewer than any site of the fit \\(30\\).* in bags of {m} row"):
+        with pytest.warns(PcgWarning, match=r"site 'new' \(.* row.*\): fewer than any site of the fit \(30\)"):
             answers = model.predict(new_rows(n=n))
         assert set(answers["calibration"]) == {f"all sites, bags of {m}"}
     with warnings.catch_warnings():
@@ -168,7 +168,7 @@ def _answers(model: pcg.Predictor, new: pd.DataFrame) -> pd.DataFrame:
 def _whole(model: pcg.Predictor, new: pd.DataFrame) -> pd.DataFrame:
     """Answer as if the guarantee did not ask for as many rows as the sites of the fit had."""
     kept = model._fitted
-    model._fitted = type(kept)(**{**vars(kept), "fewest": 1})
+    model._fitted = type(kept)(**{**vars(kept), "site_rows": np.ones(len(kept.site_rows), dtype=np.intp)})
     try:
         return _answers(model, new)
     finally:
@@ -340,13 +340,3 @@ def test_leaking_labels_into_the_harmonizer_is_what_the_package_refuses() -> Non
         values += by_site[(by_site["measure"] == "AUC") & (by_site["features"] == "harmonized")]["estimate"].tolist()
     # 24 AUCs of 8 against 32 rows have a standard error of 0.11 each: 3 standard errors of their mean are 0.07.
     assert abs(np.mean(values) - 0.5) < 0.07
-
-
-def test_an_identifier_among_the_features_is_said() -> None:
-    table = clinics().assign(number=lambda t: np.arange(len(t)))
-    with pytest.warns(PcgWarning, match="number looks like an identifier but is treated as a feature"):
-        pcg.Predictor("y ~ sex", batch="site", level=0.8).fit(table)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model = pcg.Predictor("y ~ sex", batch="site", id="number", level=0.8).fit(table)
-    assert model.fitted.layout.features == (*FEATURES, "age")

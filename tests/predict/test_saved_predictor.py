@@ -105,7 +105,6 @@ FORGERIES: dict[str, Any] = {
     "a formula of code": lambda m: m["params"].update(formula="y ~ __import__('os')"),
     "no seed": lambda m: m["params"].pop("seed"),
     "an argument more": lambda m: m["params"].update(estimator="x"),
-    "no rows": lambda m: m.update(fewest=0),
     "a harmonizer of another kind": lambda m: m["folds"][0].update(harmonizer={"kind": "x", "version": 1, "model": {}}),
     "two sites": lambda m: m["batch"].update(labels=["c0", "c1"]),
 }
@@ -129,6 +128,7 @@ ARRAYS: dict[str, tuple[str, Any]] = {
     "outcomes that are none": ("evidence.y", lambda a: a + 0.5),
     "fewer rows": ("evidence.left_out", lambda a: a[:-1]),
     "scores of fewer sites": ("evidence.pair_truth", lambda a: a[:, :-1]),
+    "rows of fewer sites": ("site_rows", lambda a: a[:-1]),
     "features twice": ("features", lambda a: np.repeat(a[:1], a.size)),
     "an array more": ("extra", lambda a: a),
 }

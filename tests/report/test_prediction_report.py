@@ -47,7 +47,7 @@ def test_the_guarantee_comes_first_with_for_whom_what_level_and_what_not() -> No
         "one."
     )
     assert "For whom: patients at new sites that come from where the 6 sites of the fit come from." in first.text
-    assert "Such a site gives at least 18 rows to harmonize." in first.text
+    assert "A smaller site is harmonized in bags of rows, and so are those that calibrate." in first.text
     assert "At what level: 80 %, on average over them." in first.text
     assert "6 sites can guarantee 6/7 = 85.7 % at most." in first.text and first.tone == "good"
     assert second.lead == "Not guaranteed:"
