@@ -65,7 +65,9 @@ def without_pairs(table: pd.DataFrame, estimator: Any = None) -> FittedPredictor
     rows, levels = layout.read(table, None)
     recipe = Recipe(None, "site", question.right, FEATURES, learner_of(estimator, outcome.n_classes))
     full, without, evidence = leave_out(recipe, rows, y, y, None, what="sites")
-    return FittedPredictor(layout, outcome, levels, full, without, evidence, None, {}, pd.DataFrame(), 1, ())
+    return FittedPredictor(
+        layout, outcome, levels, full, without, evidence, None, {}, pd.DataFrame(), np.bincount(rows.codes), ()
+    )
 
 
 def site(rng: np.random.Generator, n: int, kind: str, name: str) -> pd.DataFrame:
@@ -155,7 +157,7 @@ def permuted() -> None:
         rng = np.random.default_rng([SEED, seed])
         y = permuted_within(table, rng)
         kept = imbalanced(table["site"].to_numpy(), (y == "ASD").to_numpy(), rng)
-        some = table.assign(y=y)[kept].reset_index(drop=True)
+        some = table.copy().assign(y=y)[kept].reset_index(drop=True)
         question = read_question("y ~ 1")
         layout = Layout(question, "site", "subject", None, ("age", "sex"), tuple(features))
         outcome, codes = learn_outcome(question, some)
@@ -210,8 +212,8 @@ def bags() -> None:
         kept = model.fitted
         for m in (2, 3, 5, 10, 50):
             new = pd.concat([shifted(f"new{k}", m) for k in range(20)], ignore_index=True)
-            for name, fewest in (("bags", kept.fewest), ("whole sites", 1)):
-                model._fitted = replace(kept, fewest=fewest)
+            for name, site_rows in (("bags", kept.site_rows), ("whole sites", np.ones_like(kept.site_rows))):
+                model._fitted = replace(kept, site_rows=site_rows)  # bags are for sites smaller than these
                 runs.setdefault((m, name), []).append(held(model.predict(new), new["y"].to_numpy()))
         model._fitted = kept
     rows = []
