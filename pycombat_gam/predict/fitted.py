@@ -31,22 +31,8 @@ from pycombat_gam.words import count, listing
 
 FEW_NUMBERS = 5
 """So few different whole numbers may be codes of classes."""
-TAKEN = (
-    "set",
-    "size",
-    "answer",
-    "node",
-    "ranked",
-    "fit",
-    "lower",
-    "upper",
-    "calibration",
-    "observed",
-    "row",
-    "time",
-    "event",
-)
-"""Columns of answers and of `left_out`."""
+ANSWERED = ("set", "size", "answer", "node", "ranked", "fit", "lower", "upper", "calibration")
+"""Columns of answers."""
 FEWEST_SITES = 3
 """A site left out, one that calibrates, one that trains."""
 
@@ -277,7 +263,8 @@ def _number_notes(outcome: Outcome, y: FloatArray) -> list[str]:
 
 def _check_names(layout: Layout, outcome: Outcome, levels: BatchLevels) -> None:
     """Stop for columns and sites that have the names of columns and rows of the tables that come back."""
-    taken = {*TAKEN, *(f"p_{label}" for label in outcome.labels)}
+    seen = ("time", "event") if outcome.kind == "survival" else ("observed",)
+    taken = {*ANSWERED, *seen, *(f"p_{label}" for label in outcome.labels)}
     named = [*layout.ids, *([] if layout.case is None else [layout.case])]
     clash = [name for name in named if name in {*taken, *(() if name == layout.batch else ("site",))}]
     if layout.batch in taken:

@@ -256,7 +256,7 @@ def test_top_k_agrees_with_the_ranks() -> None:
     assert top_k(P, y, 6).all()
     for k in (0, 7, 1.5, True):
         with pytest.raises(OptionError, match="k="):
-            top_k(P, y, k)  # type: ignore[arg-type]
+            top_k(P, y, k)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_top_k_by_site_has_intervals(model: pcg.Predictor) -> None:

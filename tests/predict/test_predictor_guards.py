@@ -98,7 +98,7 @@ def test_pooled_calibration_counts_sites_without_events() -> None:
 def test_columns_that_answers_would_hide_are_refused(change: dict[str, str], message: str) -> None:
     table = clinics()
     table[next(iter(change.values()))] = table["site"] if "batch" in change else np.arange(len(table)).astype(str)
-    model = pcg.Predictor("y ~ 1", features=FEATURES, level=0.8, **{"batch": "site", **change})  # type: ignore[arg-type]
+    model = pcg.Predictor("y ~ 1", features=FEATURES, level=0.8, **{"batch": "site", **change})  # type: ignore[arg-type]  # of texts only
     with pytest.raises(pcg.PcgError, match=message):
         model.fit(table)
 
@@ -138,3 +138,9 @@ def test_sets_that_one_site_less_cannot_guarantee_are_said_to_be_full() -> None:
     text = str(fitted(clinics(K=6), level=0.85).validation)
     assert "At sites left out, 5 sites calibrate, which guarantee 83.3 % at most." in text
     assert "what they held says nothing" not in str(fitted(clinics(K=6), level=0.8).validation)
+
+
+def test_ids_that_say_when_or_which_row_are_ids() -> None:
+    table = clinics().assign(row=lambda t: t.index.astype(str), time=1.0)
+    left_out = fitted(table, id=["row", "time"]).validation.left_out
+    assert left_out.columns.tolist() == ["site", "row", "time", "observed", "p_ill", "p_well"]

@@ -158,4 +158,4 @@ def test_threshold_and_level_are_numbers() -> None:
     events, score, site = scored()
     for options in ({"threshold": "0.5"}, {"threshold": np.nan}, {"level": 95}):
         with pytest.raises(OptionError):
-            readers(events, score, site, TABLE, **options)  # type: ignore[arg-type]
+            readers(events, score, site, TABLE, **options)  # type: ignore[arg-type]  # wrong on purpose
